@@ -1,0 +1,126 @@
+"""The batch that travels through loader, model and losses.
+
+Shape letters in this file:
+    N utterances of all dialogues, laid end to end     B dialogues     T longest dialogue     S = B * T padded slots
+    D width of a modality's features
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ada2i.modalities import Modality
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which rows belong to which dialogue; padding is never stored, only described.
+
+    Attributes:
+        lengths: Utterances of each dialogue, in row order; each at least 1.
+        padded_length: ``T``, the longest dialogue of the *global* batch, which all ranks agree on.
+    """
+
+    lengths: tuple[int, ...]
+    padded_length: int
+    device: torch.device = field(default=torch.device("cpu"))
+
+    @cached_property
+    def lengths_tensor(self) -> Tensor:
+        """``(B,)`` int64 lengths."""
+        return torch.tensor(self.lengths, dtype=torch.int64, device=self.device)
+
+    @cached_property
+    def dialogue(self) -> Tensor:
+        """``(N,)`` int64: the dialogue of each row."""
+        rows = torch.arange(len(self.lengths), device=self.device)
+        return torch.repeat_interleave(rows, self.lengths_tensor, output_size=sum(self.lengths))
+
+    @cached_property
+    def slots(self) -> Tensor:
+        """``(N,)`` int64: where each row stands in the padded ``(B, T)`` grid, flattened."""
+        starts = torch.cumsum(self.lengths_tensor, 0) - self.lengths_tensor
+        position = torch.arange(sum(self.lengths), device=self.device) - starts[self.dialogue]
+        return self.dialogue * self.padded_length + position
+
+    @cached_property
+    def occupied(self) -> Tensor:
+        """``(B, T)`` bool: true where the padded grid holds an utterance."""
+        return torch.arange(self.padded_length, device=self.device) < self.lengths_tensor[:, None]
+
+    @cached_property
+    def one_hot(self) -> Tensor:
+        """``(N, B)`` float32: row to dialogue. Products with it are deterministic on a GPU."""
+        return torch.nn.functional.one_hot(self.dialogue, len(self.lengths)).to(torch.float32)
+
+    @cached_property
+    def full(self) -> "Layout":
+        """The layout in which every dialogue has ``T`` utterances: the padded grid itself."""
+        return Layout((self.padded_length,) * len(self.lengths), self.padded_length, self.device)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no slot of the padded grid is empty."""
+        return all(length == self.padded_length for length in self.lengths)
+
+    def pad(self, rows: Tensor) -> Tensor:
+        """Place ``(N, ...)`` rows into the grid, ``(S, ...)``, with zeros in empty slots."""
+        if self.is_full:
+            return rows
+        grid = rows.new_zeros(len(self.lengths) * self.padded_length, *rows.shape[1:])
+        return grid.index_copy(0, self.slots, rows)
+
+    def unpad(self, grid: Tensor) -> Tensor:
+        """Take the ``(N, ...)`` rows out of the ``(S, ...)`` grid: the inverse of ``pad``."""
+        return grid if self.is_full else grid.index_select(0, self.slots)
+
+
+@dataclass(frozen=True)
+class DialogueBatch:
+    """One rank's share of a global batch of dialogues.
+
+    Attributes:
+        features: By modality, ``(N, D)`` float32; zeros where an utterance lacks the modality.
+        present: By modality, ``(N,)`` bool.
+        labels: ``(N,)`` int64 class indices.
+        layout: Which rows belong to which dialogue.
+        global_utterances: Utterances of the global batch, over all ranks.
+        global_dialogues: Dialogues of the global batch, over all ranks.
+        counted: False for a rank that has no dialogue of this global batch: it computes on a borrowed one, so that
+            collective calls match, and all its sums count for nothing.
+    """
+
+    features: Mapping[Modality, Tensor]
+    present: Mapping[Modality, Tensor]
+    labels: Tensor
+    layout: Layout
+    global_utterances: int
+    global_dialogues: int
+    counted: bool = True
+
+    def __post_init__(self) -> None:
+        rows = sum(self.layout.lengths)
+        if min(self.layout.lengths, default=0) < 1 or max(self.layout.lengths, default=0) > self.layout.padded_length:
+            raise ValueError(
+                f"lengths must lie in 1..{self.layout.padded_length} (padded_length), but are {self.layout.lengths}"
+            )
+        tensors = (*self.features.items(), *self.present.items())
+        shapes: dict[str, tuple[int, ...]] = {name: tuple(x.shape[:1]) for name, x in tensors}
+        shapes["labels"] = tuple(self.labels.shape)
+        if wrong := {name: shape for name, shape in shapes.items() if shape != (rows,)}:
+            raise ValueError(f"all tensors must have {rows} rows, the sum of lengths, but have {wrong}")
+
+    def to(self, device: torch.device) -> "DialogueBatch":
+        """Return the batch on a device."""
+        if self.labels.device == device:
+            return self
+        return replace(
+            self,
+            features={m: x.to(device, non_blocking=True) for m, x in self.features.items()},
+            present={m: x.to(device, non_blocking=True) for m, x in self.present.items()},
+            labels=self.labels.to(device, non_blocking=True),
+            layout=replace(self.layout, device=device),
+        )

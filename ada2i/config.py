@@ -1,0 +1,131 @@
+"""Every config model and its checks.
+
+Models are frozen and refuse unknown fields. The defaults here are those of the `reference` preset where it has one
+value for all datasets; what depends on the dataset has no default and comes from ``ada2i.presets``.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ada2i.modalities import Modality
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Config(BaseModel):
+    """Base of all config models: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class EncoderConfig(Config):
+    """One encoder per modality."""
+
+    kind: Literal["transformer", "lstm"] = "transformer"
+    layers: Positive = 2
+    feedforward_dim: Positive = Field(2048, description="Width inside a transformer layer.")
+    dropout: Fraction = 0.5
+    attend_to_padding: bool = Field(
+        True, description="Transformers see the zeros that pad a batch, as in the released code; false masks them."
+    )
+
+
+class AfwConfig(Config):
+    """Adaptive feature weighting."""
+
+    layers: Positive = 2
+    rank: Positive
+    beta: float = Field(ge=0.0, description="Share of the unweighted feature that passes.")
+    dropout: Fraction = 0.5
+    average_padding: bool = Field(
+        True, description="Means and the mapping loss run over the padded time axis, as in the released code."
+    )
+
+
+class AblationConfig(Config):
+    """The paper's ablations; each switches one part off."""
+
+    no_afw: bool = False
+    no_amw: bool = False
+    no_modulation: bool = Field(False, description="Neither modulation nor gradient noise.")
+
+
+class ModelConfig(Config):
+    """The network, but for what the features decide: widths and classes."""
+
+    modalities: tuple[Modality, ...] = Field(
+        ("text", "audio", "visual"), min_length=1, description="In this order: `reference` contracts in it."
+    )
+    hidden_dim: Positive
+    encoder: EncoderConfig = EncoderConfig()
+    afw: AfwConfig
+
+    @field_validator("modalities")
+    @classmethod
+    def _check_modalities(cls, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+        if len(set(modalities)) != len(modalities):
+            raise ValueError("Modalities must differ from one another")
+        return modalities
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.encoder.kind == "lstm" and self.hidden_dim % 2:
+            raise ValueError(f"`hidden_dim` must be even for LSTM encoders (two directions), but is {self.hidden_dim}")
+        return self
+
+
+class BalanceConfig(Config):
+    """Disparity ratio, modulation and noise."""
+
+    alpha: float = Field(ge=0.0, description="Strength of the modulation.")
+    start_epoch: Positive = Field(4, description="First epoch, counted from 1, with modulation and noise.")
+    noise: bool = Field(
+        True, description="Gaussian noise on the encoders' gradients, by each gradient's own deviation."
+    )
+
+
+class TrainingConfig(Config):
+    """Optimisation and selection."""
+
+    learning_rate: float = Field(gt=0.0)
+    weight_decay: float = Field(1e-8, ge=0.0)
+    batch_dialogues: Positive = Field(description="Dialogues of one global batch, over all workers.")
+    epochs: Positive
+    clip_norm: float = Field(2.0, gt=0.0, description="L2 norm to which the gradient of all parameters is clipped.")
+    early_stopping_epochs: Positive = Field(
+        20, description="Stop after so many epochs without a better dev weighted F1."
+    )
+    plateau_factor: float = Field(0.1, gt=0.0, lt=1.0, description="Learning-rate factor when the dev loss stalls.")
+    plateau_epochs: int = Field(10, ge=0, description="Epochs without a lower dev loss before that.")
+    seeds: tuple[int, ...] = Field((12,), min_length=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError("Seeds must be different non-negative integers")
+        return seeds
+
+
+class ResourceConfig(Config):
+    """Where it runs; nothing here changes a result beyond rounding."""
+
+    workers: Positive = 2
+    cpus_per_worker: float = Field(1.0, gt=0.0, description="Also its threads, one at least; may be a fraction.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where the cluster has GPUs.")
+    max_failures: int = Field(3, ge=0, description="Worker losses that one attempt survives.")
+
+
+class TrainConfig(Config):
+    """Everything that decides a training run, resolved."""
+
+    schema_version: Literal[1] = 1
+    preset: str
+    settings: str
+    model: ModelConfig
+    balance: BalanceConfig
+    training: TrainingConfig
+    resources: ResourceConfig = ResourceConfig()
+    ablations: AblationConfig = AblationConfig()

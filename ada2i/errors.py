@@ -1,0 +1,80 @@
+"""The error family: the class says who acts, and whether trying again can help.
+
+Every error carries one message, which says what must hold, what was found and what to do next, and keyword context
+(``uri``, ``row``, ``field``...). Both survive pickling, so an error raised in a worker reads the same in the driver.
+"""
+
+from typing import Any
+
+
+class Ada2iError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        message: One sentence or more, complete as it stands.
+        context: What the message is about, for machines.
+        exit_code: The command line's exit code for it.
+        retryable: Whether the same call may succeed later with nothing changed.
+    """
+
+    exit_code = 1
+    retryable = False
+
+    def __init__(self, message: str, **context: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.context = context
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.context)
+
+
+def _rebuild(cls: type[Ada2iError], message: str, context: dict[str, Any]) -> Ada2iError:
+    return cls(message, **context)
+
+
+class InputError(Ada2iError):
+    """The caller must change something; nothing was written."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A config field, preset or option is wrong."""
+
+
+class DataError(InputError):
+    """A source, shard, checkpoint or stored object is not what it must be."""
+
+
+class IntegrityError(DataError):
+    """A stored object's bytes differ from the digest recorded for it."""
+
+
+class ResourceError(InputError):
+    """More workers, processors or GPUs were asked for than there are."""
+
+
+class AccessError(InputError):
+    """Credentials are missing or refused, or a place may not be written."""
+
+
+class NotFoundError(InputError):
+    """A named object does not exist."""
+
+
+class UnreachableError(Ada2iError):
+    """A service does not answer: its address is wrong, or it is down for now."""
+
+    exit_code = 2
+    retryable = True
+
+
+class JobError(Ada2iError):
+    """A job on the cluster ended without its result; a new attempt resumes from the newest checkpoint."""
+
+    retryable = True
+
+
+class DivergenceError(Ada2iError):
+    """A loss or gradient is not finite; all ranks stopped before the optimizer moved."""

@@ -1,0 +1,148 @@
+"""Presets, published settings, and how a config is resolved from them.
+
+A preset says which Ada2I is meant; settings are the numbers published for a dataset; overrides come last. Sources: the
+paper (arXiv 2408.12895, section 4) and the released training script, which `reference` follows where the two differ.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ada2i.config import TrainConfig
+from ada2i.errors import ConfigError
+from ada2i.modalities import LETTERS, Modality
+
+Fields = Mapping[str, Any]
+
+# By preset: dotted fields that differ from the config models' own defaults.
+PRESETS: Mapping[str, Fields] = {"reference": {}}
+
+
+def _numbers(
+    *, hidden: int, rank: int, alpha: float, beta: float, rate: float, batch: int, epochs: int
+) -> dict[str, Any]:
+    return {
+        "model.hidden_dim": hidden,
+        "model.afw.rank": rank,
+        "model.afw.beta": beta,
+        "balance.alpha": alpha,
+        "training.learning_rate": rate,
+        "training.batch_dialogues": batch,
+        "training.epochs": epochs,
+    }
+
+
+SETTINGS: Mapping[str, Fields] = {
+    "iemocap": _numbers(hidden=300, rank=11, alpha=0.037, beta=0.012, rate=1.7e-4, batch=10, epochs=50),
+    "meld": _numbers(hidden=200, rank=6, alpha=0.42, beta=0.55, rate=1.3e-4, batch=10, epochs=50),
+    "mosei": _numbers(hidden=500, rank=10, alpha=0.4, beta=0.2, rate=1.9e-4, batch=32, epochs=30),
+    # Ours, for datasets without published numbers.
+    "default": _numbers(hidden=200, rank=6, alpha=0.4, beta=0.5, rate=2e-4, batch=10, epochs=30),
+    # Ours, small enough for two cores and a minute.
+    "demo": _numbers(hidden=48, rank=4, alpha=0.4, beta=0.5, rate=1e-3, batch=8, epochs=8)
+    | {"model.encoder.feedforward_dim": 128, "model.encoder.dropout": 0.2, "model.afw.dropout": 0.2},
+}
+
+
+def parse_modalities(letters: str) -> tuple[Modality, ...]:
+    """Return modality names for letters such as ``tav``, in their order.
+
+    Raises:
+        ConfigError: A letter is unknown or repeated, or there is none.
+    """
+    if not letters or len(set(letters)) != len(letters) or not set(letters) <= LETTERS.keys():
+        raise ConfigError(
+            f"`--modalities` must be different letters of t (text), a (audio), v (visual), but is {letters!r}. "
+            "Write for example `--modalities tav`.",
+            field="modalities",
+        )
+    return tuple(LETTERS[letter] for letter in letters)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split ``field=value``; the value is read as JSON where it is JSON, else as text.
+
+    Raises:
+        ConfigError: There is no ``=``.
+    """
+    field, equals, value = text.partition("=")
+    if not equals or not field:
+        raise ConfigError(f"`--set` takes FIELD=VALUE, but got {text!r}. Write for example `--set training.epochs=5`.")
+    try:
+        return field.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return field.strip(), value
+
+
+def settings_for(dataset: str) -> str:
+    """Return the name of the settings for a dataset, which a word of its name says (``cmu-mosei``), or ``default``."""
+    words = re.split(r"[^a-z0-9]+", dataset.lower())
+    return next((word for word in words if word in SETTINGS), "default")
+
+
+def resolve(*, preset: str, settings: str, overrides: Fields) -> TrainConfig:
+    """Build the config: preset, then settings, then overrides of dotted fields.
+
+    Raises:
+        ConfigError: An unknown preset, settings name or field, or a bad value; all mistakes are named at once.
+    """
+    _check_name("preset", preset, PRESETS)
+    _check_name("settings", settings, SETTINGS)
+    known = sorted(set(field_names(TrainConfig)) - {"schema_version", "preset", "settings"})  # those have names above
+    mistakes = [_unknown_field(field, known) for field in overrides if field not in known]
+    tree: dict[str, Any] = {"preset": preset, "settings": settings}
+    for field, value in {**PRESETS[preset], **SETTINGS[settings], **overrides}.items():
+        if field in known:
+            _plant(tree, field, value)
+    try:
+        config = TrainConfig.model_validate(tree)
+    except ValidationError as problem:
+        mistakes += explain(problem)
+    if mistakes:
+        raise ConfigError("The config has mistakes:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
+    return config
+
+
+def field_names(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
+    """Yield the dotted name of every leaf field of a config model."""
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from field_names(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def explain(problem: ValidationError) -> list[str]:
+    """Return one readable line per mistake that pydantic found."""
+    lines = []
+    for error in problem.errors(include_url=False):
+        message = error["msg"].removeprefix("Value error, ")
+        # A check over several fields names them itself; its input is all of them.
+        found = "" if isinstance(error["input"], dict) else f", but found {error['input']!r}"
+        lines.append(f"`{'.'.join(map(str, error['loc'])) or 'config'}`: {message}{found}")
+    return lines
+
+
+def _check_name(kind: str, name: str, known: Mapping[str, Fields]) -> None:
+    if name not in known:
+        raise ConfigError(
+            f"`{kind}` must be one of {', '.join(known)}, but is {name!r}. Name one of these.", field=kind
+        )
+
+
+def _unknown_field(field: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(field, known, n=1)
+    hint = f"did you mean `{close[0]}`?" if close else "`ada2i config` lists the fields."
+    return f"`{field}` is no config field; {hint}"
+
+
+def _plant(tree: dict[str, Any], field: str, value: object) -> None:
+    *parents, leaf = field.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+    tree[leaf] = value

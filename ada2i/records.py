@@ -1,0 +1,206 @@
+"""Small frozen records that flows, jobs and files exchange, and where a run keeps them.
+
+A run is a folder: ``request.json`` (written first), one folder per seed with checkpoints and ``result.json``, then
+``test.json`` per seed, ``report.html`` and ``version.json``. Each is written once.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ada2i import storage
+from ada2i.config import TrainConfig
+from ada2i.errors import DataError
+from ada2i.modalities import Modality
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, unknown fields refused, stored as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_json(self) -> bytes:
+        """Return the stored form: UTF-8 JSON, indented, with a newline at the end."""
+        return self.model_dump_json(indent=1).encode() + b"\n"
+
+    @classmethod
+    def load(cls, uri: str) -> Self:
+        """Read a record.
+
+        Raises:
+            NotFoundError: There is none.
+            DataError: It is damaged, or of another schema version.
+        """
+        try:
+            return cls.model_validate_json(storage.get(uri))
+        except ValidationError as problem:
+            raise DataError(
+                f"{uri} must hold a {cls.__name__} of schema version 1, but: "
+                f"{problem.errors(include_url=False)[0]['msg']} at `{'.'.join(map(str, problem.errors()[0]['loc']))}`. "
+                "It was damaged, or written by another version of ada2i.",
+                uri=uri,
+            ) from problem
+
+
+class FeatureInfo(Record):
+    """What a model must know of its features."""
+
+    uri: str
+    dataset: str
+    fingerprint: str
+    synthetic: bool
+    labels: tuple[str, ...]
+    widths: dict[Modality, int]
+
+
+class RunRequest(Record):
+    """What a job is asked to do; the job's only input beside the feature shards."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    config: TrainConfig
+    features: FeatureInfo
+
+
+class ClassRow(Record):
+    """Scores of one class."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class Scores(Record):
+    """Scores of one model on one split, all derived from the confusion counts."""
+
+    split: str
+    utterances: int
+    weighted_f1: float
+    macro_f1: float
+    accuracy: float
+    classes: tuple[ClassRow, ...]
+    confusion: tuple[tuple[int, ...], ...]  # rows: true class; columns: predicted class
+
+
+class EpochRecord(Record):
+    """Everything measured in one epoch, over all ranks.
+
+    Means over modalities' steps: ``ratio`` (rho_m) and ``coefficient`` (k_m). Losses are per utterance (nats) or per
+    slot.
+    """
+
+    epoch: int  # counted from 1
+    step: int  # optimizer steps done when the epoch ended
+    loss: float
+    classification_loss: float
+    feature_loss: float
+    gradient_norm: float
+    encoder_gradient_norm: dict[Modality, float]
+    ratio: dict[Modality, float]
+    coefficient: dict[Modality, float]
+    learning_rate: float
+    dev_loss: float
+    dev_weighted_f1: float
+    dev_macro_f1: float
+    utterances_per_second: float
+    seconds: float
+
+
+class SeedResult(Record):
+    """One seed's training, after selection on dev."""
+
+    schema_version: Literal[1] = 1
+    seed: int
+    checkpoint_uri: str
+    best_epoch: int
+    stopped_early: bool
+    parameters: int
+    device: str
+    workers: int
+    dev: Scores
+    history: tuple[EpochRecord, ...]
+
+
+class Interval(Record):
+    """A bootstrap interval over dialogues."""
+
+    low: float
+    high: float
+    level: float
+    resamples: int
+
+
+class TestResult(Record):
+    """The one evaluation of a seed's selected checkpoint on the test split."""
+
+    __test__ = False  # no pytest class
+
+    schema_version: Literal[1] = 1
+    seed: int
+    checkpoint_uri: str
+    scores: Scores
+    weighted_f1_interval: Interval
+
+
+class Summary(Record):
+    """A score over seeds."""
+
+    mean: float
+    sd: float | None  # sample deviation; None for one seed
+    values: tuple[float, ...]
+
+
+class RunResult(Record):
+    """All of a run: what ``--json`` writes and what is registered."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    run_uri: str
+    config: TrainConfig
+    features: FeatureInfo
+    protocol: str
+    seeds: tuple[SeedResult, ...]
+    tests: tuple[TestResult, ...]
+    test_summary: dict[str, Summary]
+    best_seed: int
+
+
+class FileEntry(Record):
+    """A stored file's size in bytes and SHA-256."""
+
+    size: int
+    sha256: str
+
+
+class FolderManifest(Record):
+    """What a stored folder consists of; written last, it makes the folder exist."""
+
+    schema_version: Literal[1] = 1
+    files: dict[str, FileEntry]
+
+
+def put_folder_file(uri: str, name: str, data: bytes) -> FileEntry:
+    """Write one file of a folder and return its entry for the manifest."""
+    storage.put(storage.join(uri, name), data)
+    return FileEntry(size=len(data), sha256=storage.digest(data))
+
+
+def get_folder_file(uri: str, name: str, entry: FileEntry) -> bytes:
+    """Read one file of a folder, checked against its entry.
+
+    Raises:
+        IntegrityError: Its bytes are not those of the manifest.
+    """
+    return storage.get_checked(storage.join(uri, name), size=entry.size, sha256=entry.sha256)
+
+
+def run_uri(root: str, run_id: str) -> str:
+    """Return the folder of a run."""
+    return storage.join(root, "runs", run_id)
+
+
+def seed_uri(run_uri: str, seed: int) -> str:
+    """Return the folder of one seed of a run."""
+    return storage.join(run_uri, f"seed-{seed}")

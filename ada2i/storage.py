@@ -1,0 +1,366 @@
+"""Objects behind URIs: folders (``file://`` or a plain path) and S3 (``s3://``, any endpoint).
+
+The only code that knows fsspec and boto3. An object is complete or absent on both backends, and ``put_if_absent`` has
+one winner on both: an exclusive hard link in a folder, a conditional write (``If-None-Match: *``) on S3. S3 takes its
+endpoint and credentials from the usual places of the AWS SDK (environment, profile, role), never from a config.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from ada2i.errors import AccessError, Ada2iError, DataError, InputError, IntegrityError, NotFoundError, UnreachableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_PARTIAL = ".partial-"  # prefix of files that a killed write may leave in a folder; never listed
+_CONFLICTS = 5  # tries when S3 answers 409: another conditional write is under way
+
+
+def normalise(location: str) -> str:
+    """Return the URI of a location: a path becomes an absolute ``file://`` URI; trailing slashes go.
+
+    Raises:
+        InputError: The scheme is neither ``file`` nor ``s3``, or an S3 URI names no bucket.
+    """
+    if not location.strip():
+        raise InputError("A location must be a path or a URI, but is empty. Name a folder or s3://bucket/prefix.")
+    scheme = location.partition("://")[0] if "://" in location else ""
+    if not scheme:
+        return Path(location).expanduser().resolve().as_uri()
+    if scheme == "file" and urlsplit(location).netloc in ("", "localhost"):  # file://data/x would name a host
+        return Path(unquote(urlsplit(location).path)).resolve().as_uri()
+    if scheme == "s3" and urlsplit(location).netloc:
+        return location.rstrip("/")
+    raise InputError(f"{location} must be a folder, file:///path or s3://bucket/prefix. Mend it.", uri=location)
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append path segments to a URI."""
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def local_path(uri: str) -> Path | None:
+    """Return the path of a ``file://`` URI, or None for other schemes."""
+    return Path(unquote(urlsplit(uri).path)) if uri.startswith("file://") else None
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of some bytes in hex: the digest recorded for every stored object."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def get(uri: str) -> bytes:
+    """Return an object's bytes.
+
+    Raises:
+        NotFoundError: There is no such object.
+        AccessError: It may not be read.
+        UnreachableError: The store does not answer.
+    """
+    with _translated(uri):
+        if path := local_path(uri):
+            return path.read_bytes()
+        bucket, key = _split(uri)
+        return _client().get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def get_checked(uri: str, *, size: int, sha256: str) -> bytes:
+    """Return an object's bytes after checking them against the recorded size and digest.
+
+    Raises:
+        IntegrityError: The bytes differ from the record.
+    """
+    data = get(uri)
+    found = digest(data)
+    if len(data) != size or found != sha256:
+        raise IntegrityError(
+            f"{uri} must hold the {size} bytes with SHA-256 {sha256[:16]}... that its manifest records, but holds "
+            f"{len(data)} bytes with {found[:16]}.... The object was changed or damaged after it was written: restore "
+            f"it, or delete {uri.rpartition('/')[0]} and run again what wrote it; while its manifest is there, nothing "
+            "is rewritten.",
+            uri=uri,
+        )
+    return data
+
+
+def put(uri: str, data: bytes) -> None:
+    """Write an object, replacing what is there; a reader sees the old bytes or the new ones, never a mixture."""
+    with _translated(uri):
+        if path := local_path(uri):
+            with _partial_file(path, data) as partial:
+                partial.replace(path)
+                _sync_folder(path.parent)
+            return
+        bucket, key = _split(uri)
+        _client().put_object(Bucket=bucket, Key=key, Body=data)
+
+
+def put_if_absent(uri: str, data: bytes) -> bool:
+    """Write an object only where there is none.
+
+    Returns:
+        Whether this call created it; false leaves what is there untouched. Of many callers at once, one gets true.
+    """
+    with _translated(uri):
+        if path := local_path(uri):
+            with _partial_file(path, data) as partial:
+                try:
+                    os.link(partial, path)
+                except FileExistsError:
+                    return False
+                _sync_folder(path.parent)
+                return True
+        return _put_if_absent_s3(uri, data)
+
+
+def exists(uri: str) -> bool:
+    """Tell whether an object exists."""
+    with _translated(uri):
+        if path := local_path(uri):
+            return path.is_file()
+        bucket, key = _split(uri)
+        from botocore.exceptions import ClientError
+
+        try:
+            _client().head_object(Bucket=bucket, Key=key)
+        except ClientError as problem:
+            if _status(problem) == 404:
+                return False
+            raise
+        return True
+
+
+def children(uri: str) -> list[str]:
+    """Return the names of the objects and folders directly under a URI, sorted; none where there is nothing."""
+    with _translated(uri):
+        if path := local_path(uri):
+            return sorted(p.name for p in path.iterdir() if not p.name.startswith(_PARTIAL)) if path.is_dir() else []
+        bucket, key = _split(uri)
+        prefix = f"{key}/" if key else ""
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        found: set[str] = set()
+        for page in pages:
+            found.update(entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+            found.update(entry["Key"] for entry in page.get("Contents", ()))
+        return sorted(name.removeprefix(prefix).rstrip("/") for name in found if name != prefix)
+
+
+def delete(uri: str) -> None:
+    """Delete an object; nothing happens where there is none."""
+    with _translated(uri):
+        if path := local_path(uri):
+            path.unlink(missing_ok=True)
+            return
+        bucket, key = _split(uri)
+        _client().delete_object(Bucket=bucket, Key=key)
+
+
+def delete_folder(uri: str) -> None:
+    """Delete all objects under a URI; nothing happens where there are none."""
+    with _translated(uri):
+        if path := local_path(uri):
+            shutil.rmtree(path, ignore_errors=False) if path.exists() else None
+            return
+        bucket, key = _split(uri)
+        for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{key}/"):
+            for entry in page.get("Contents", ()):
+                _client().delete_object(Bucket=bucket, Key=entry["Key"])
+
+
+def check_writable(uri: str) -> None:
+    """Make sure that objects can be written under a URI, before any work starts; leaves nothing behind.
+
+    Raises:
+        AccessError: Credentials are missing or refused, the bucket does not exist, or the folder may not be written.
+        UnreachableError: The endpoint does not answer.
+    """
+    if path := local_path(uri):
+        home = next(parent for parent in (path, *path.parents) if parent.exists())
+        if not home.is_dir() or not os.access(home, os.W_OK):
+            raise AccessError(
+                f"{uri} must be a folder that can be written, but {home} cannot. Choose another with `--root`.", uri=uri
+            )
+        return
+    bucket, prefix = _split(uri)
+    probe = f"{prefix}/.probe-{uuid.uuid4().hex}".lstrip("/")
+    with _translated(uri):
+        _client().put_object(Bucket=bucket, Key=probe, Body=b"")
+        _client().delete_object(Bucket=bucket, Key=probe)
+
+
+def source_files(location: str, suffix: str) -> list[str]:
+    """Return the URIs of the files at a location outside our own layout: one file, or all below a folder.
+
+    Args:
+        location: A path or any URI that fsspec opens.
+        suffix: What file names must end with, such as ``.parquet``.
+
+    Raises:
+        NotFoundError: Nothing is there.
+    """
+    with _translated(location):
+        fs, path = _fsspec(location)
+        if fs.isfile(path):
+            return [str(fs.unstrip_protocol(path))]
+        found = sorted(name for name in fs.find(path) if str(name).endswith(suffix)) if fs.exists(path) else []
+    if not found:
+        raise NotFoundError(
+            f"{location} must be a {suffix} file or a folder with some, but holds none. Check the path.", uri=location
+        )
+    return [str(fs.unstrip_protocol(name)) for name in found]
+
+
+def read_source(location: str) -> bytes:
+    """Return the bytes of a file outside our own layout, at a path or any URI that fsspec opens."""
+    with _translated(location):
+        fs, path = _fsspec(location)
+        data = fs.cat_file(path)
+    if not isinstance(data, bytes):
+        raise DataError(f"{location} must be a file, but is {type(data).__name__}. Name a file.", uri=location)
+    return data
+
+
+def _fsspec(location: str) -> tuple[Any, str]:
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(location)
+    return fs, str(path)
+
+
+def _put_if_absent_s3(uri: str, data: bytes) -> bool:
+    from botocore.exceptions import ClientError
+
+    bucket, key = _split(uri)
+    for attempt in range(_CONFLICTS):
+        try:
+            _client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        except ClientError as problem:
+            if _status(problem) == 412:
+                return False
+            if _status(problem) != 409 or attempt == _CONFLICTS - 1:
+                raise
+        else:
+            return True
+    return False
+
+
+@contextmanager
+def _partial_file(path: Path, data: bytes) -> Iterator[Path]:
+    # A kill in here leaves a `.partial-*` file: never listed, never read; deleted with its folder.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every filesystem syncs folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _split(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _client() -> "S3Client":
+    return _client_for(os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL")))
+
+
+@lru_cache
+def _client_for(endpoint: str | None) -> "S3Client":
+    import boto3
+    from botocore.config import Config
+
+    # Path-style addresses: a private endpoint rarely resolves bucket.host.
+    config = Config(
+        connect_timeout=5,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        s3={"addressing_style": "path"} if endpoint else {},
+    )
+    return boto3.session.Session().client("s3", config=config, region_name=os.environ.get("AWS_REGION", "us-east-1"))
+
+
+def _status(problem: Any) -> int:
+    return int(problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+@contextmanager
+def _translated(uri: str) -> Iterator[None]:
+    """Turn what a backend raises into this package's errors."""
+    try:
+        yield
+    except Ada2iError:
+        raise
+    except OSError as problem:
+        raise _folder_error(uri, problem) from problem
+    except Exception as problem:
+        if (ours := _s3_error(uri, problem)) is None:
+            raise
+        raise ours from problem
+
+
+def _folder_error(uri: str, problem: OSError) -> Ada2iError:
+    if isinstance(problem, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return NotFoundError(f"{uri} does not exist. Check the location.", uri=uri)
+    if isinstance(problem, PermissionError):
+        return AccessError(f"{uri} may not be read or written: {problem}. Mend the permissions.", uri=uri)
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UnreachableError(f"{uri} cannot be written: the disk is full. Free some space and run again.", uri=uri)
+    return UnreachableError(f"{uri} failed: {type(problem).__name__}: {problem}. Check the location.", uri=uri)
+
+
+def _s3_error(uri: str, problem: Exception) -> Ada2iError | None:
+    from botocore import exceptions as aws
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "AWS"))
+    if isinstance(problem, aws.NoCredentialsError | aws.PartialCredentialsError | aws.ProfileNotFound):
+        return AccessError(
+            f"{uri} needs S3 credentials, but found none. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE.",
+            uri=uri,
+        )
+    if isinstance(problem, aws.ClientError):
+        return _s3_answer(uri, endpoint, problem)
+    if isinstance(problem, aws.BotoCoreError | ValueError):
+        return UnreachableError(
+            f"{uri} must be reachable at {endpoint}, but: {problem}. Check AWS_ENDPOINT_URL and that the server is up.",
+            uri=uri,
+        )
+    return None
+
+
+def _s3_answer(uri: str, endpoint: str, problem: Any) -> Ada2iError:
+    code, status = problem.response.get("Error", {}).get("Code", "?"), _status(problem)
+    if code == "NoSuchBucket":
+        return AccessError(f"{uri}: the bucket does not exist at {endpoint}. Create it, or mend the URI.", uri=uri)
+    if status == 404:
+        return NotFoundError(f"{uri} does not exist at {endpoint}. Check the location.", uri=uri)
+    if status in (400, 401, 403):
+        return AccessError(
+            f"{uri}: {endpoint} refused the S3 credentials ({code}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
+            "and what they may do.",
+            uri=uri,
+        )
+    return UnreachableError(f"{uri}: {endpoint} answered {status} {code}. Try again later.", uri=uri)

@@ -1,0 +1,169 @@
+"""The published numbers, and configs resolved from them."""
+
+from typing import Any
+
+import pytest
+
+from ada2i.config import TrainConfig
+from ada2i.errors import ConfigError
+from ada2i.presets import field_names, parse_modalities, parse_override, resolve, settings_for
+
+# Paper, section 4, and the released training script where the two differ: H, r, alpha, beta, rate, batch, epochs.
+PUBLISHED = {
+    "iemocap": (300, 11, 0.037, 0.012, 1.7e-4, 10, 50),
+    "meld": (200, 6, 0.42, 0.55, 1.3e-4, 10, 50),
+    "mosei": (500, 10, 0.4, 0.2, 1.9e-4, 32, 30),
+}
+
+
+def reference(**overrides: Any) -> TrainConfig:
+    return resolve(preset="reference", settings="iemocap", overrides=overrides)
+
+
+@pytest.mark.parametrize("dataset", PUBLISHED)
+def test_published_settings(dataset: str) -> None:
+    config = resolve(preset="reference", settings=dataset, overrides={})
+    model, training = config.model, config.training
+    assert (
+        model.hidden_dim,
+        model.afw.rank,
+        config.balance.alpha,
+        model.afw.beta,
+        training.learning_rate,
+        training.batch_dialogues,
+        training.epochs,
+    ) == PUBLISHED[dataset]
+
+
+@pytest.mark.parametrize("dataset", PUBLISHED)
+def test_what_the_released_code_does_for_every_dataset(dataset: str) -> None:
+    config = resolve(preset="reference", settings=dataset, overrides={})
+    encoder, afw, training = config.model.encoder, config.model.afw, config.training
+    assert (encoder.kind, encoder.layers, encoder.feedforward_dim, encoder.dropout) == ("transformer", 2, 2048, 0.5)
+    assert (afw.layers, afw.dropout) == (2, 0.5)
+    assert encoder.attend_to_padding
+    assert afw.average_padding
+    assert (training.weight_decay, training.clip_norm) == (1e-8, 2.0)
+    assert (training.plateau_factor, training.plateau_epochs, training.early_stopping_epochs) == (0.1, 10, 20)
+    assert training.seeds == (12,)
+    assert (config.balance.start_epoch, config.balance.noise) == (4, True)
+    assert config.model.modalities == ("text", "audio", "visual")
+
+
+def test_overrides_come_last() -> None:
+    config = reference(**{"model.hidden_dim": 7, "training.seeds": [3, 4], "ablations.no_afw": True})
+    assert (config.model.hidden_dim, config.training.seeds, config.ablations.no_afw) == (7, (3, 4), True)
+    assert config.model.afw.rank == 11
+
+
+def test_every_field_can_be_named() -> None:
+    names = list(field_names(TrainConfig))
+    assert len(names) == len(set(names))
+    dumped = reference().model_dump()
+    for name in names:
+        value: Any = dumped
+        for part in name.split("."):
+            value = value[part]
+        assert not isinstance(value, dict)
+
+
+def test_all_mistakes_at_once() -> None:
+    with pytest.raises(ConfigError, match="The config has mistakes") as caught:
+        reference(**{"training.epoch": 3, "model.hidden_dim": 0, "model.encoder.dropout": 2, "qwzx": 1})
+    lines = caught.value.message.splitlines()[1:]
+    assert len(lines) == 4
+    assert "`training.epoch` is no config field; did you mean `training.epochs`?" in lines[0]
+    assert "`qwzx` is no config field; `ada2i config` lists the fields." in lines[1]
+    assert "`model.hidden_dim`" in lines[2]
+    assert "found 0" in lines[2]
+    assert "`model.encoder.dropout`" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            {"training.seeds": [1, 1]},
+            "`training.seeds`: Seeds must be different non-negative integers, but found [1, 1]",
+        ),
+        (
+            {"model.encoder.kind": "lstm", "model.hidden_dim": 5},
+            "`model`: `hidden_dim` must be even for LSTM encoders (two directions), but is 5",
+        ),
+    ],
+)
+def test_our_own_checks_read_like_the_rest(overrides: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError, match="The config has mistakes") as caught:
+        reference(**overrides)
+    assert caught.value.message.splitlines()[1:] == [f"  - {line}"]
+
+
+@pytest.mark.parametrize("field", ["preset", "settings", "schema_version"])
+def test_what_a_config_says_of_its_origin_cannot_be_overridden(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{field}` is no config field"):
+        reference(**{field: "meld"})
+
+
+def test_a_group_of_fields_is_no_field() -> None:
+    with pytest.raises(ConfigError, match=r"`model\.afw` is no config field"):
+        reference(**{"model.afw": {"rank": 1}})
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"preset": "refrence", "settings": "meld"}, "`preset` must be one of reference.* but is 'refrence'"),
+        ({"preset": "reference", "settings": "mell"}, "`settings` must be one of iemocap, meld, mosei.* but is 'mell'"),
+    ],
+)
+def test_unknown_names(names: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(**names, overrides={})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "settings"),
+    [
+        ("meld", "meld"),
+        ("MELD", "meld"),
+        ("cmu-mosei", "mosei"),
+        ("iemocap_6way", "iemocap"),
+        ("IEMOCAP.v2", "iemocap"),
+        ("synthetic-demo", "demo"),
+        ("mosi", "default"),
+        ("melding", "default"),
+        ("", "default"),
+    ],
+)
+def test_settings_for_a_dataset(dataset: str, settings: str) -> None:
+    assert settings_for(dataset) == settings
+
+
+def test_letters_keep_their_order() -> None:
+    assert parse_modalities("vt") == ("visual", "text")
+
+
+@pytest.mark.parametrize("letters", ["", "x", "tt", "tavt", "T", "t,a"])
+def test_bad_letters(letters: str) -> None:
+    with pytest.raises(ConfigError, match="different letters of t"):
+        parse_modalities(letters)
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("training.epochs=5", ("training.epochs", 5)),
+        ("training.seeds=[1,2]", ("training.seeds", [1, 2])),
+        ("balance.noise=false", ("balance.noise", False)),
+        ("model.encoder.kind=lstm", ("model.encoder.kind", "lstm")),
+        ("a=b=c", ("a", "b=c")),
+    ],
+)
+def test_override(text: str, parsed: tuple[str, Any]) -> None:
+    assert parse_override(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["training.epochs", "=5", ""])
+def test_override_without_a_value(text: str) -> None:
+    with pytest.raises(ConfigError, match="takes FIELD=VALUE"):
+        parse_override(text)
