@@ -1,0 +1,1 @@
+"""Feature sets: import, write, open and read."""

@@ -1,0 +1,156 @@
+"""The manifest that makes a feature set exist, and readers that open nothing it does not name."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from ada2i import storage
+from ada2i.data import schema
+from ada2i.errors import DataError, NotFoundError
+from ada2i.modalities import Modality
+from ada2i.records import FeatureInfo, Record
+
+MANIFEST = "manifest.json"
+
+
+class ShardEntry(Record):
+    """One shard: a Parquet file beside the manifest."""
+
+    name: str
+    split: str
+    size: int  # bytes
+    sha256: str
+    rows: int
+    dialogues: int
+
+
+class ModalityInfo(Record):
+    """One modality's vectors."""
+
+    width: int
+    encoder: str  # free text: what made them
+
+
+class SplitInfo(Record):
+    """What a split holds."""
+
+    dialogues: int
+    utterances: int
+    class_counts: tuple[int, ...]  # utterances by class index
+
+
+class Manifest(Record):
+    """Everything a reader must know of a feature set before opening a shard."""
+
+    schema_version: Literal[1] = 1
+    dataset: str
+    synthetic: bool
+    fingerprint: str
+    labels: tuple[str, ...]  # by class index
+    modalities: dict[Modality, ModalityInfo]
+    splits: dict[str, SplitInfo]
+    dev_rule: str | None  # how dev was cut from train; none where the corpus has a dev split of its own
+    source: str
+    shards: tuple[ShardEntry, ...]
+
+    @property
+    def widths(self) -> dict[Modality, int]:
+        """By modality, the width of its vectors."""
+        return {modality: info.width for modality, info in self.modalities.items()}
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """A complete feature set.
+
+    Attributes:
+        uri: The folder that holds the manifest and the shards.
+        manifest: What the folder holds.
+    """
+
+    uri: str
+    manifest: Manifest
+
+    def info(self) -> FeatureInfo:
+        """Return what a model must know of the set."""
+        return FeatureInfo(
+            uri=self.uri,
+            dataset=self.manifest.dataset,
+            fingerprint=self.manifest.fingerprint,
+            synthetic=self.manifest.synthetic,
+            labels=self.manifest.labels,
+            widths=self.manifest.widths,
+        )
+
+    def shards(self, split: str) -> list[ShardEntry]:
+        """Return the shards of a split, in the order of their rows.
+
+        Raises:
+            DataError: The set has no such split.
+        """
+        if split not in self.manifest.splits:
+            raise DataError(
+                f"{self.uri} must have the split {split!r}, but has {', '.join(self.manifest.splits)}. Name one of "
+                "these, or import the corpus again with rows of that `split`.",
+                uri=self.uri,
+                field="split",
+            )
+        return [entry for entry in self.manifest.shards if entry.split == split]
+
+
+def open_features(uri: str) -> FeatureSet:
+    """Open a feature set by its folder; reads the manifest only.
+
+    Raises:
+        DataError: There is no manifest, or it is damaged or of another schema version.
+    """
+    uri = storage.normalise(uri)
+    try:
+        return FeatureSet(uri, Manifest.load(storage.join(uri, MANIFEST)))
+    except NotFoundError as problem:
+        raise DataError(
+            f"{uri} must be a feature set, a folder with {MANIFEST}, but there is no {MANIFEST}. Check the location; "
+            "a set whose writing was cut short is completed by the same import, run again.",
+            uri=uri,
+        ) from problem
+
+
+def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
+    """Read one shard that the manifest names.
+
+    Returns:
+        ``entry.rows`` utterances, sorted, with the columns of ``schema.shard_schema``.
+
+    Raises:
+        IntegrityError: The object is not the one that the manifest records.
+        DataError: It is missing, no Parquet file, or its columns or number of rows are not what the manifest says.
+    """
+    uri = storage.join(features.uri, entry.name)
+    try:
+        data = storage.get_checked(uri, size=entry.size, sha256=entry.sha256)
+    except NotFoundError as problem:
+        raise DataError(
+            f"{uri} must exist, for {MANIFEST} names it, but does not. Restore it, or delete {features.uri} and import "
+            "again.",
+            uri=uri,
+        ) from problem
+    file = schema.open_parquet(data, uri)
+    expected = schema.shard_schema(features.manifest.widths)
+    if not file.schema_arrow.equals(expected):
+        raise _unlike(uri, f"the columns {_columns(expected)}", _columns(file.schema_arrow))
+    if file.metadata.num_rows != entry.rows:
+        raise _unlike(uri, f"{entry.rows} rows", str(file.metadata.num_rows))
+    return schema.read_columns(file, expected.names, uri)
+
+
+def _columns(columns: pa.Schema) -> str:
+    return ", ".join(f"`{field.name}` {field.type}" for field in columns)
+
+
+def _unlike(uri: str, expected: str, found: str) -> DataError:
+    return DataError(
+        f"{uri} must hold {expected}, as its {MANIFEST} says, but holds {found}. It was written by another version of "
+        "ada2i: delete the set and import it again.",
+        uri=uri,
+    )

@@ -1,0 +1,31 @@
+"""Finds the feature set that a location means, importing it where it is a table."""
+
+from ada2i import storage
+from ada2i.data.demo import write_demo_corpus
+from ada2i.data.manifest import MANIFEST, FeatureSet, open_features
+from ada2i.data.table import import_table
+
+DEMO = "demo"
+
+
+def resolve_features(location: str, root: str) -> FeatureSet:
+    """Return the feature set at a location; the same content is written once, however often this is called.
+
+    Args:
+        location: ``demo``, the folder of a feature set, or a table: a Parquet file or a folder of some.
+        root: The storage root, where the demo corpus and imported tables go.
+
+    Raises:
+        DataError: The location holds none of these, or one that is not what it must be.
+    """
+    if location == DEMO:
+        return open_features(write_demo_corpus(root))
+    if _has_manifest(location):
+        return open_features(location)
+    return open_features(import_table(location, root))
+
+
+def _has_manifest(location: str) -> bool:
+    # Tables may come from any store that fsspec opens; our own sets live on those that storage knows.
+    foreign = "://" in location and not location.startswith(("file://", "s3://"))
+    return not foreign and storage.exists(storage.join(storage.normalise(location), MANIFEST))

@@ -1,0 +1,210 @@
+"""Writes a feature set: fingerprint, shards, then the manifest that makes it visible.
+
+Shape letters in this file:
+    N utterances     D width of a modality's vectors
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ada2i import storage
+from ada2i.data import schema
+from ada2i.data.manifest import MANIFEST, Manifest, ModalityInfo, ShardEntry, SplitInfo
+from ada2i.errors import DataError
+from ada2i.modalities import Modality
+
+SHARD_BYTES = 32 * 2**20  # of vectors in one shard; only a dialogue larger than that makes a larger shard
+
+_VERSION = 1  # of the layout; part of the fingerprint
+
+
+def write_features(
+    root: str,
+    table: pa.Table,
+    *,
+    dataset: str,
+    synthetic: bool,
+    labels: tuple[str, ...],
+    encoders: Mapping[Modality, str],
+    dev_rule: str | None,
+    source: str,
+) -> str:
+    """Write a feature set, unless the same content is there already.
+
+    Args:
+        root: The storage root; the set goes to ``features/<dataset>/<fingerprint>`` below it.
+        table: ``N`` checked utterances with the columns of ``schema.shard_schema``, in any order.
+        dataset: Name of the corpus, of ``[a-z0-9._-]``.
+        synthetic: Whether the values were made up.
+        labels: Class names, by class index.
+        encoders: By modality of the table, what made the vectors.
+        dev_rule: How dev was cut from train, if it was.
+        source: Where the values come from, for people.
+
+    Returns:
+        The URI of the set.
+
+    Raises:
+        DataError: ``dataset`` is no plain name.
+    """
+    _check_name(dataset)
+    widths = schema.widths_of(table.schema)
+    shape = schema.shard_schema(widths)
+    rows = sort_rows(table.select(shape.names).cast(shape))
+    identity = {"dataset": dataset, "synthetic": synthetic, "labels": labels, "dev_rule": dev_rule}
+    digits = fingerprint(rows, **identity, encoders={m: encoders[m] for m in widths})
+    uri = storage.join(storage.normalise(root), "features", dataset, digits)
+    if not storage.exists(storage.join(uri, MANIFEST)):
+        infos = {m: ModalityInfo(width=width, encoder=encoders[m]) for m, width in widths.items()}
+        _write(uri, rows, **identity, fingerprint=digits, modalities=infos, source=source)
+    return uri
+
+
+def sort_rows(table: pa.Table) -> pa.Table:
+    """Return the rows in shard order: by split, dialogue and utterance."""
+    order = pc.sort_indices(table.select(list(schema.SORT_KEYS)), [(key, "ascending") for key in schema.SORT_KEYS])
+    return table.take(order)
+
+
+def fingerprint(rows: pa.Table, **identity: Any) -> str:
+    """Return 32 hex digits that name this content.
+
+    Equal for equal content in any files, chunks and layout, and with any version of pyarrow: it covers raw values only.
+
+    Args:
+        rows: ``N`` sorted utterances.
+        identity: What else tells two sets apart, as JSON values.
+    """
+    total = hashlib.sha256()
+    _feed(total, json.dumps({"schema_version": _VERSION, **identity}, sort_keys=True).encode())
+    for field in rows.schema:
+        _feed(total, field.name.encode())
+        for part in _content(rows[field.name]):
+            _feed(total, part)
+    return total.hexdigest()[:32]
+
+
+def cut_shards(rows: pa.Table, limit: int) -> list[tuple[int, int]]:
+    """Choose the row ranges of shards.
+
+    Args:
+        rows: ``N`` sorted utterances.
+        limit: Bytes of vectors that a shard may hold; one dialogue may hold more.
+
+    Returns:
+        Start and end (exclusive) of each shard; none spans two splits, and no dialogue spans two shards.
+    """
+    fit = max(1, limit // (4 * sum(schema.widths_of(rows.schema).values())))  # rows of one shard
+    cuts, splits = _starts(rows, "split", "dialogue_id"), set(_starts(rows, "split"))
+    bounds = []
+    begin = 0
+    for start, end in pairwise([*cuts, rows.num_rows]):
+        if start > begin and (start in splits or end - begin > fit):
+            bounds.append((begin, start))
+            begin = start
+    return [*bounds, (begin, rows.num_rows)]
+
+
+def _check_name(dataset: str) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", dataset):
+        raise DataError(
+            f"`dataset` must be a name of a-z, 0-9, '.', '_' and '-' that starts with a letter or digit, but is "
+            f"{dataset!r}. Choose another name.",
+            field="dataset",
+        )
+
+
+def _write(uri: str, rows: pa.Table, **facts: Any) -> None:
+    # Parts first, the manifest last: a crash in between leaves parts that no manifest names, so no reader opens them;
+    # the next run with this content replaces them by the same bytes. Writers at once write the same parts; one manifest
+    # wins.
+    shards = tuple(_put_shards(uri, rows))
+    manifest = Manifest(**facts, splits=_split_infos(rows, classes=len(facts["labels"])), shards=shards)
+    storage.put_if_absent(storage.join(uri, MANIFEST), manifest.to_json())
+
+
+def _feed(total: "hashlib._Hash", part: bytes) -> None:
+    total.update(len(part).to_bytes(8, "little"))  # lengths keep neighbours apart
+    total.update(part)
+
+
+def _content(column: "pa.ChunkedArray[Any]") -> Iterator[bytes]:
+    """Yield a column's values as bytes that no layout changes."""
+    yield column.is_valid().to_numpy().astype(np.uint8).tobytes()
+    if pa.types.is_fixed_size_list(column.type):
+        values, _ = schema.unpack_vectors(column)
+        yield values.shape[1].to_bytes(8, "little")
+        yield values.astype("<f4", copy=False).tobytes()
+    elif pa.types.is_string(column.type):
+        filled = column.fill_null(pa.scalar(""))
+        yield pc.binary_length(filled).to_numpy().astype("<i8").tobytes()
+        yield b"".join(filled.cast(pa.binary()).to_pylist())  # type: ignore[arg-type]  # no null is left
+    else:
+        yield column.to_numpy().astype("<i8").tobytes()
+
+
+def _starts(rows: pa.Table, *keys: str) -> list[int]:
+    """Return where a new group of sorted rows starts."""
+    new = np.zeros(rows.num_rows, np.bool_)
+    new[:1] = True
+    for key in keys:
+        codes = rows[key].combine_chunks().dictionary_encode().indices.to_numpy()
+        new[1:] |= codes[1:] != codes[:-1]
+    starts: list[int] = np.flatnonzero(new).tolist()
+    return starts
+
+
+def _put_shards(uri: str, rows: pa.Table) -> Iterator[ShardEntry]:
+    for number, (begin, end) in enumerate(cut_shards(rows, SHARD_BYTES)):
+        part = rows.slice(begin, end - begin)
+        name, data = f"part-{number:05d}.parquet", _encode(part)
+        storage.put(storage.join(uri, name), data)
+        yield ShardEntry(
+            name=name,
+            split=str(part["split"][0].as_py()),
+            size=len(data),
+            sha256=storage.digest(data),
+            rows=part.num_rows,
+            dialogues=len(_starts(part, "dialogue_id")),
+        )
+
+
+def _encode(part: pa.Table) -> bytes:
+    # Every option that shapes the bytes is fixed here, and the rows are one chunk: equal rows give equal bytes.
+    plain = [field.name for field in part.schema if not pa.types.is_fixed_size_list(field.type)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        part.combine_chunks(),
+        sink,
+        row_group_size=part.num_rows,
+        version="2.6",
+        data_page_version="1.0",
+        data_page_size=2**20,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=plain,  # type: ignore[arg-type]  # the stubs miss lists
+        write_statistics=plain,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def _split_infos(rows: pa.Table, *, classes: int) -> dict[str, SplitInfo]:
+    infos = {}
+    starts = _starts(rows, "split")
+    for begin, end in pairwise([*starts, rows.num_rows]):
+        part = rows.slice(begin, end - begin)
+        infos[str(part["split"][0].as_py())] = SplitInfo(
+            dialogues=len(_starts(part, "dialogue_id")),
+            utterances=part.num_rows,
+            class_counts=tuple(np.bincount(part["label"].to_numpy(), minlength=classes).tolist()),
+        )
+    return infos
