@@ -1,0 +1,1 @@
+"""The network: encoders, adaptive feature weighting, adaptive modality weighting."""

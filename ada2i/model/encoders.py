@@ -1,0 +1,135 @@
+"""Unimodal encoders: context from a dialogue's other utterances, one modality at a time (paper, section 3.2).
+
+Shape letters in this file:
+    R rows: the N utterances, or the S slots of the padded grid     B dialogues     T longest dialogue
+    D width of the modality's features     H hidden width     A attention heads
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ada2i.batch import Layout
+
+
+def head_count(width: int) -> int:
+    """Return the attention heads for a feature width: its smallest divisor in 5..14, else 1 (released code)."""
+    return next((heads for heads in range(5, 15) if width % heads == 0), 1)
+
+
+class TransformerEncoder(nn.Module):
+    """Post-norm transformer of the features' own width, then a linear map to the hidden width.
+
+    Every matrix product of weights runs over utterances laid end to end; only the attention scores of dialogues of
+    different length share a padded grid, whose empty slots are masked.
+    """
+
+    def __init__(
+        self, *, width: int, hidden_dim: int, layers: int, feedforward_dim: int, dropout: float, attend_to_padding: bool
+    ) -> None:
+        super().__init__()
+        self.attend_to_padding = attend_to_padding
+        first = TransformerLayer(width=width, heads=head_count(width), feedforward_dim=feedforward_dim, dropout=dropout)
+        # All layers start from equal weights, as torch's own nn.TransformerEncoder makes them.
+        self.layers = nn.ModuleList([first, *(copy.deepcopy(first) for _ in range(layers - 1))])
+        self.project = nn.Linear(width, hidden_dim)
+
+    def forward(self, features: Tensor, layout: Layout) -> Tensor:
+        """Encode each dialogue.
+
+        Args:
+            features: ``(N, D)`` float features.
+            layout: Which rows belong to which dialogue.
+
+        Returns:
+            ``(N, H)``; with ``attend_to_padding`` the whole grid, ``(S, H)``, since padding was encoded too.
+        """
+        if self.attend_to_padding:
+            features, layout = layout.pad(features), layout.full
+        for layer in self.layers:
+            features = layer(features, layout)
+        return self.project(features)  # type: ignore[no-any-return]
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention within each dialogue and a feed-forward map, each with dropout, residual and layer norm."""
+
+    def __init__(self, *, width: int, heads: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.attention_in = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.expand = nn.Linear(width, feedforward_dim)
+        self.contract = nn.Linear(feedforward_dim, width)
+        self.attention_norm = nn.LayerNorm(width)
+        self.feedforward_norm = nn.LayerNorm(width)
+        # As torch's nn.MultiheadAttention starts, on which the released code builds.
+        nn.init.xavier_uniform_(self.attention_in.weight)
+        nn.init.zeros_(self.attention_in.bias)
+        nn.init.zeros_(self.attention_out.bias)
+
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        """Map ``(R, D)`` to ``(R, D)``."""
+        queries, keys, values = self.attention_in(x).chunk(3, dim=-1)
+        attended = dialogue_attention(
+            queries, keys, values, layout, heads=self.heads, dropout=self.dropout if self.training else 0.0
+        )
+        x = self.attention_norm(x + self._drop(self.attention_out(attended)))
+        expanded = self._drop(F.relu(self.expand(x)))
+        return self.feedforward_norm(x + self._drop(self.contract(expanded)))  # type: ignore[no-any-return]
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+
+def dialogue_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, layout: Layout, *, heads: int, dropout: float
+) -> Tensor:
+    """Scaled dot-product attention of each utterance to its own dialogue.
+
+    Args:
+        queries: ``(R, D)``; also ``keys`` and ``values``.
+        keys: See ``queries``.
+        values: See ``queries``.
+        layout: Which rows belong to which dialogue.
+        heads: ``A``; divides ``D``.
+        dropout: Probability with which an attention weight is dropped.
+
+    Returns:
+        ``(R, D)``.
+    """
+    q, k, v = (
+        layout.pad(x).view(len(layout.lengths), layout.padded_length, heads, -1).transpose(1, 2)  # (B, A, T, D / A)
+        for x in (queries, keys, values)
+    )
+    mask = None if layout.is_full else layout.occupied[:, None, None, :]  # (B, 1, 1, T)
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    return layout.unpad(mixed.transpose(1, 2).reshape(-1, queries.shape[-1]))
+
+
+class LstmEncoder(nn.Module):
+    """Bidirectional LSTM over each dialogue: the released code's alternative encoder."""
+
+    attend_to_padding = False
+
+    def __init__(self, *, width: int, hidden_dim: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(
+            width,
+            hidden_dim // 2,
+            num_layers=layers,
+            dropout=dropout if layers > 1 else 0.0,
+            bidirectional=True,
+            batch_first=True,
+        )
+
+    def forward(self, features: Tensor, layout: Layout) -> Tensor:
+        """Encode each dialogue: ``(N, D)`` to ``(N, H)``."""
+        dialogues = list(torch.split(features, list(layout.lengths)))
+        packed = nn.utils.rnn.pack_sequence(dialogues, enforce_sorted=False)
+        encoded, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (B, T', H)
+        occupied = layout.occupied[:, : encoded.shape[1]]
+        return encoded[occupied]
