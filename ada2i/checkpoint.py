@@ -1,0 +1,192 @@
+"""Checkpoints: folders that are complete or invisible, and that load without executing anything.
+
+`<base>/<step>/` holds weights and optimizer state as safetensors and ``state.json``; ``manifest.json``, written last,
+names each with size and digest and makes the checkpoint exist. All randomness of a run is keyed by (seed, step, rank),
+so the position is the random state, too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import JsonValue, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ada2i import storage
+from ada2i.config import TrainConfig
+from ada2i.errors import DataError
+from ada2i.presets import explain
+from ada2i.records import (
+    EpochRecord,
+    FeatureInfo,
+    FolderManifest,
+    Record,
+    Scores,
+    get_folder_file,
+    put_folder_file,
+)
+
+WEIGHTS, OPTIMIZER, STATE, MANIFEST = "weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+
+
+class Rng(Record):
+    """The random state: every stream of step s on rank r is keyed by (seed, s, r or parameter name)."""
+
+    seed: int
+    step: int
+
+
+class Progress(Record):
+    """How far a seed's training is; with weights and optimizer, all that a resumed run needs."""
+
+    schema_version: Literal[1] = 1
+    config: TrainConfig
+    features: FeatureInfo
+    rng: Rng
+    epoch: int  # epochs done
+    step: int  # optimizer steps done
+    best_epoch: int
+    best_step: int
+    best_dev: Scores | None
+    stale_epochs: int  # epochs since the best
+    history: tuple[EpochRecord, ...]
+
+
+class _State(Record):
+    progress: Progress
+    param_groups: list[dict[str, JsonValue]]
+    scheduler: dict[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What training changes."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: ReduceLROnPlateau
+
+
+def checkpoint_uri(base: str, step: int) -> str:
+    """Return a checkpoint's folder."""
+    return storage.join(base, f"{step:09d}")
+
+
+def save(base: str, trainee: Trainee, progress: Progress) -> str:
+    """Write the checkpoint of the current step and return its URI; then delete all but it and the best."""
+    uri = checkpoint_uri(base, progress.step)
+    optimizer = trainee.optimizer.state_dict()
+    state = _State(
+        progress=progress,
+        param_groups=[_plain(group) for group in optimizer["param_groups"]],
+        scheduler=_scheduler_state(trainee.scheduler),
+    )
+    files = {
+        WEIGHTS: save_tensors(_contiguous(trainee.model.state_dict())),
+        OPTIMIZER: save_tensors(_contiguous(_flatten(optimizer["state"]))),
+        STATE: state.to_json(),
+    }
+    entries = {name: put_folder_file(uri, name, data) for name, data in files.items()}
+    # A crash up to here leaves a folder without manifest: never loaded, overwritten when the step comes again.
+    storage.put(storage.join(uri, MANIFEST), FolderManifest(files=entries).to_json())
+    sweep(base, keep={progress.step, progress.best_step})
+    return uri
+
+
+def sweep(base: str, keep: set[int]) -> None:
+    """Delete all checkpoints and remains of killed writes but those of the steps named."""
+    kept = {f"{step:09d}" for step in keep}
+    for name in storage.children(base):
+        if name not in kept:
+            # Manifest first: a crash in between leaves an invisible folder, which the next sweep deletes.
+            storage.delete(storage.join(base, name, MANIFEST))
+            storage.delete_folder(storage.join(base, name))
+
+
+def latest_step(base: str) -> int | None:
+    """Return the step of the newest complete checkpoint, or None."""
+    for name in reversed(storage.children(base)):
+        if name.isdigit() and storage.exists(storage.join(base, name, MANIFEST)):
+            return int(name)
+    return None
+
+
+def restore(uri: str, trainee: Trainee) -> Progress:
+    """Load a checkpoint into model, optimizer and scheduler; return how far it is.
+
+    Raises:
+        IntegrityError: A file differs from its digest.
+        DataError: The checkpoint is of another model or schema version.
+    """
+    state = _load_state(uri)
+    trainee.model.load_state_dict(load_weights(uri))
+    tensors = _read_tensors(uri, OPTIMIZER)
+    trainee.optimizer.load_state_dict({"state": _unflatten(tensors), "param_groups": state.param_groups})
+    trainee.scheduler.load_state_dict(state.scheduler)
+    return state.progress
+
+
+def load_weights(uri: str) -> dict[str, Tensor]:
+    """Return a checkpoint's model weights."""
+    return _read_tensors(uri, WEIGHTS)
+
+
+def load_progress(uri: str) -> Progress:
+    """Return how far a checkpoint is, with the resolved config."""
+    return _load_state(uri).progress
+
+
+def _load_state(uri: str) -> _State:
+    try:
+        return _State.model_validate_json(_read(uri, STATE))
+    except ValidationError as problem:
+        raise DataError(
+            f"{uri}/{STATE} must be of schema version 1, but: {explain(problem)[0]}. Resume with the version of ada2i "
+            "that wrote it.",
+            uri=uri,
+        ) from problem
+
+
+def _read_tensors(uri: str, name: str) -> dict[str, Tensor]:
+    try:
+        return load_tensors(_read(uri, name))
+    except SafetensorError as problem:
+        raise DataError(
+            f"{uri}/{name} must be safetensors, but: {problem}. Nothing else is ever loaded; train again.", uri=uri
+        ) from problem
+
+
+def _read(uri: str, name: str) -> bytes:
+    return get_folder_file(uri, name, FolderManifest.load(storage.join(uri, MANIFEST)).files[name])
+
+
+def _scheduler_state(scheduler: ReduceLROnPlateau) -> dict[str, JsonValue]:
+    # What moves; the rest is config, which the resumed run has built anew.
+    moving = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
+    return _plain({key: scheduler.state_dict()[key] for key in moving})
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Return values as JSON has them: tuples become lists."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _flatten(state: Mapping[int, Mapping[str, Any]]) -> dict[str, Tensor]:
+    return {f"{index}.{key}": torch.as_tensor(value) for index, slots in state.items() for key, value in slots.items()}
+
+
+def _unflatten(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    return state
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,1 @@
+"""Training: one step, one seed, one run on a cluster."""

@@ -1,0 +1,66 @@
+"""Whether a cluster can hold a run: asked before any work, since a job that can never be placed would wait forever."""
+
+import json
+import os
+from collections.abc import Mapping
+
+from ada2i.config import ResourceConfig
+from ada2i.errors import ResourceError, UnreachableError
+from ada2i.training.cluster import HEAD_CPUS, auth_headers, request
+
+
+def capacity() -> dict[str, float]:
+    """Return what the cluster for this run's jobs has, such as ``{"CPU": 8.0, "GPU": 2.0}``.
+
+    Raises:
+        UnreachableError: A configured cluster does not answer, or refuses the token.
+    """
+    address = os.environ.get("RAY_API_SERVER_ADDRESS")
+    if not address:
+        return {"CPU": float(HEAD_CPUS)}
+    status, body = request(f"{address}/api/v0/nodes?detail=1", auth_headers())
+    if status != 200:
+        raise UnreachableError(
+            f"A Ray cluster must answer at {address}, but {f'said {status}' if status else 'nothing does'}. Start it, "
+            "mend RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private "
+            "cluster.",
+            address=address,
+        )
+    total: dict[str, float] = {}
+    for node in json.loads(body)["data"]["result"]["result"]:
+        if node["state"] == "ALIVE":
+            for name, amount in node["resources_total"].items():
+                total[name] = total.get(name, 0.0) + float(amount)
+    return total
+
+
+def check_resources(resources: ResourceConfig, available: Mapping[str, float]) -> bool:
+    """Tell whether to train on GPUs.
+
+    Raises:
+        ResourceError: The cluster has fewer processors or GPUs than asked for.
+    """
+    check_cpus(resources, available)
+    gpus = int(available.get("GPU", 0))
+    if resources.device == "cuda" and gpus < resources.workers:
+        raise ResourceError(
+            f"`resources.device` = cuda needs {resources.workers} GPUs, one per worker, but the cluster has {gpus}. "
+            "Ask for fewer workers, or set `resources.device=cpu`.",
+            field="resources.device",
+        )
+    return resources.device == "cuda" or (resources.device == "auto" and gpus >= resources.workers)
+
+
+def check_cpus(resources: ResourceConfig, available: Mapping[str, float]) -> None:
+    """Make sure that all workers find processors.
+
+    Raises:
+        ResourceError: There are fewer than asked for.
+    """
+    cpus, needed = available.get("CPU", 0.0), resources.workers * resources.cpus_per_worker
+    if needed > cpus:
+        raise ResourceError(
+            f"`resources.workers` = {resources.workers} with {resources.cpus_per_worker:g} CPU each needs {needed:g} "
+            f"CPUs, but the cluster has {cpus:g}. Ask for fewer with `--workers`, or add nodes.",
+            field="resources.workers",
+        )

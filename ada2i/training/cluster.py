@@ -1,0 +1,280 @@
+"""The Ray cluster that jobs go to: the one that ``RAY_API_SERVER_ADDRESS`` names, else a private head for one run.
+
+A head started here listens on loopback only and asks for a token that only this user can read.
+"""
+
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ada2i.errors import AccessError, ResourceError
+from ada2i.training import processes
+
+HEAD_CPUS: Final = max(os.cpu_count() or 1, 2)
+"""CPUs of a head started here."""
+
+_FIXED: Final[Mapping[str, str]] = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all listeners on loopback
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    "RAY_metrics_report_interval_ms": "2000",
+}
+_FOREIGN: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN")  # would send the head's own processes to another cluster
+_OBJECT_STORE_BYTES: Final = 256 << 20  # jobs exchange URIs, not tensors
+_LONGEST_FOLDER: Final = 40  # Ray's sockets lie 66 characters below, and a socket's path holds 107
+_PORTS: Final = range(10240, 22760)  # below the ports that systems hand out; SeaweedFS also takes each plus 10000
+_START_SECONDS: Final = 120.0
+_GRACE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster that takes jobs.
+
+    Attributes:
+        address: URL of its dashboard, which is also the Jobs API's.
+    """
+
+    address: str
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """Yield the cluster for this run's jobs; a private one ends with the block and leaves nothing behind.
+
+    A private head has as many CPUs as this machine, at least two. Within the block this process's environment names its
+    token; see :func:`auth_headers`.
+
+    Raises:
+        UnreachableError: The private head does not start.
+    """
+    if address := os.environ.get("RAY_API_SERVER_ADDRESS"):
+        yield Cluster(address)
+        return
+    folder = short_folder()
+    token, log, port = folder / "token", folder / "head.log", free_port()
+    write_secret(token, secrets.token_hex(32))
+    try:
+        with _stopped_by_sigterm(), _environment(token_environment(token)):
+            head = start_head(folder=folder, token=token, dashboard_port=port, env=os.environ, log=log)
+            try:
+                wait_ready(f"http://127.0.0.1:{port}", token=token, head=head, log=log)
+                yield Cluster(f"http://127.0.0.1:{port}")
+            finally:
+                stop_head(head, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_head(
+    *, folder: Path, token: Path, dashboard_port: int, env: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Start a Ray head on loopback; other heads may run beside it.
+
+    Args:
+        folder: Ray's own files; a short path, see :func:`short_folder`. Also the mark of the head's processes.
+        token: File with the token that it asks for.
+        dashboard_port: Port of the dashboard and the Jobs API.
+        env: Its environment, inherited by all jobs: what they need to reach storage belongs here.
+        log: File for what it says.
+
+    Raises:
+        ResourceError: The folder's path is too long for sockets.
+    """
+    if len(str(folder)) > _LONGEST_FOLDER:
+        raise ResourceError(
+            f"Ray's folder must have a path of at most {_LONGEST_FOLDER} characters, as sockets lie in it, but "
+            f"{folder} has {len(str(folder))}. Choose a shorter one.",
+            folder=str(folder),
+        )
+    options = {
+        "port": 0,
+        "min-worker-port": 0,  # any that is free; by default a range, which another head may use as well
+        "max-worker-port": 0,
+        "ray-client-server-port": free_port(),
+        "dashboard-agent-listen-port": free_port(),
+        "include-dashboard": "true",
+        "dashboard-host": "127.0.0.1",
+        "dashboard-port": dashboard_port,
+        "num-cpus": HEAD_CPUS,
+        "object-store-memory": _OBJECT_STORE_BYTES,
+        "temp-dir": folder / "ray",
+        "log-color": "false",
+    }
+    flags = ["--head", "--block", "--disable-usage-stats", *(f"--{name}={value}" for name, value in options.items())]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *flags]
+    own = {name: value for name, value in env.items() if name not in _FOREIGN}
+    whole = {**own, **_FIXED, **token_environment(token)}
+    return processes.spawn(command, owner=str(folder), env=whole, log=log)
+
+
+def wait_ready(
+    address: str, *, token: Path, head: subprocess.Popen[bytes], log: Path, timeout: float = _START_SECONDS
+) -> None:
+    """Wait until a head that was just started takes jobs.
+
+    Raises:
+        UnreachableError: It ended, or time ran out; the message ends with the last lines of its log.
+    """
+    processes.wait_until(
+        lambda: takes_jobs(address, token), child=head, name="The Ray head", address=address, log=log, timeout=timeout
+    )
+
+
+def takes_jobs(address: str, token: Path) -> bool:
+    """Tell whether a head answers and has a node to run jobs on."""
+    status, body = request(f"{address}/nodes?view=summary", token_headers(token.read_text()))
+    if status != 200:
+        return False
+    nodes: list[dict[str, Any]] = json.loads(body).get("data", {}).get("summary", [])
+    return any(node.get("raylet", {}).get("state") == "ALIVE" for node in nodes)
+
+
+def stop_head(head: subprocess.Popen[bytes], folder: Path) -> None:
+    """Stop a head started here with all that it started: servers, workers and the jobs' drivers.
+
+    Args:
+        head: What :func:`start_head` returned.
+        folder: The folder that it was given.
+    """
+    processes.stop(processes.identify(head, str(folder)), grace=_GRACE_SECONDS)
+    head.wait()
+
+
+def short_folder() -> Path:
+    """Create a private folder with a path short enough for Ray's sockets."""
+    usual = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="ada2i-", dir=usual if len(usual) <= _LONGEST_FOLDER - 15 else "/tmp"))
+
+
+def free_port(preferred: int | None = None, *, paired: bool = False) -> int:
+    """Return a port that nothing listens on: the preferred one if it is free.
+
+    Args:
+        preferred: Port to take if it is free.
+        paired: Whether the port plus 10000 must be free too.
+    """
+    candidates = random.SystemRandom().sample(_PORTS, k=200)
+    for port in [preferred, *candidates] if preferred else candidates:
+        if _is_free(port) and (not paired or _is_free(port + 10000)):
+            return port
+    raise ResourceError(
+        f"A port between {_PORTS.start} and {_PORTS.stop} must be free on 127.0.0.1, but none of 200 tried is. "
+        "Stop some servers."
+    )
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only this user can read, replacing what is there."""
+    path.unlink(missing_ok=True)  # a file that exists would keep its mode
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def token_environment(token: Path) -> dict[str, str]:
+    """Return the variables by which Ray's processes and clients find a token."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+def auth_headers() -> dict[str, str]:
+    """Return the HTTP headers that the cluster asks for, from this process's environment as it is now.
+
+    Give them to Ray's clients, which look for a token once: when ``ray`` is imported, or at their first request.
+
+    Raises:
+        AccessError: The token's file cannot be read.
+    """
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token_headers(token)
+    if not (path := os.environ.get("RAY_AUTH_TOKEN_PATH")):
+        return {}  # an open cluster, or Ray's client finds the token in its own usual place
+    try:
+        return token_headers(Path(path).read_text())
+    except OSError as problem:
+        raise AccessError(
+            f"RAY_AUTH_TOKEN_PATH must name a file with the cluster's token, but {path} cannot be read: "
+            f"{problem.strerror}. Mend the variable.",
+            path=path,
+        ) from problem
+
+
+def token_headers(token: str) -> dict[str, str]:
+    """Return the HTTP headers that carry a token."""
+    return {"Authorization": f"Bearer {token.strip()}"}
+
+
+def request(
+    url: str, headers: Mapping[str, str], *, method: str = "GET", body: bytes | None = None
+) -> tuple[int, bytes]:
+    """Ask a server on this machine, never through a proxy.
+
+    Returns:
+        The HTTP status and the answer's body; ``(0, b"")`` where nobody answers.
+    """
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    content = {"Content-Type": "application/json"} if body is not None else {}
+    question = urllib.request.Request(url, data=body, headers={**headers, **content}, method=method)
+    try:
+        with opener.open(question, timeout=5) as answer:
+            return int(answer.status), answer.read()
+    except urllib.error.HTTPError as problem:
+        with closing(problem):
+            return problem.code, problem.read()
+    except OSError:
+        return 0, b""
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a closed connection does not hold a port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into an exit that runs the blocks' ends, unless somebody else handles it."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def leave(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,80 @@
+"""Process groups, rank, world size and sums over ranks; the identity where there is no process group."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Address = tuple[str, int]  # host, port
+
+_TIMEOUT = timedelta(seconds=120)
+
+
+@contextmanager
+def process_group(
+    *, backend: str, rank: int, world: int, host: str, share: Callable[[Address | None], Address | None]
+) -> Iterator[None]:
+    """Join the ranks of a run into the default process group for the length of a block.
+
+    torch's own set-up lets the store of rank 0 listen on all interfaces; this one listens on the node's address alone.
+
+    Args:
+        backend: ``gloo`` or ``nccl``.
+        rank: This process's rank.
+        world: Number of ranks.
+        host: IP address of this node, which the other nodes reach.
+        share: Returns rank 0's argument on every rank.
+    """
+    if world == 1:
+        yield
+        return
+    listener = socket.create_server((host, 0)) if rank == 0 else None
+    address = share((host, listener.getsockname()[1]) if listener else None)
+    assert address is not None
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        *address,
+        world_size=world,
+        is_master=rank == 0,
+        timeout=_TIMEOUT,
+        master_listen_fd=listener.detach() if listener else None,
+    )
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Return this process's rank; 0 without a process group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Return the number of ranks; 1 without a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Sum a tensor over all ranks, in place; every rank gets the same bits."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def from_rank_zero(number: int, device: torch.device) -> int:
+    """Return rank 0's number on every rank."""
+    tensor = torch.tensor([number], dtype=torch.int64, device=device)
+    if world_size() > 1:
+        dist.broadcast(tensor, src=0)
+    return int(tensor.item())
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if world_size() > 1:
+        dist.barrier()

@@ -1,0 +1,43 @@
+"""Loss terms as (sum, count): divided once, by counts over all ranks, so that no rank weighs more than its utterances.
+
+Shape letters in this file:
+    N utterances     S slots of the padded grid     C classes
+"""
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ada2i.batch import DialogueBatch
+from ada2i.model.ada2i import Prediction
+
+
+class Term(NamedTuple):
+    """One loss term of one rank.
+
+    Attributes:
+        total: Scalar sum over this rank's rows.
+        global_count: Rows over all ranks: every rank knows it from the batch, so no rank needs to ask.
+    """
+
+    total: Tensor
+    global_count: int
+
+    def share(self) -> Tensor:
+        """Return this rank's part of the global mean; the parts of all ranks sum to it."""
+        return self.total / self.global_count
+
+
+def classification_loss(prediction: Prediction, batch: DialogueBatch) -> Term:
+    """Negative log-likelihood (nats) of the true class under the fused logits."""
+    total = F.cross_entropy(prediction.logits, batch.labels, reduction="sum")
+    return Term(total, batch.global_utterances)
+
+
+def feature_loss(prediction: Prediction, batch: DialogueBatch, *, over_padding: bool) -> Term:
+    """L_feature: the mapping network's L1 distance, over utterances or all slots of the padded grid (released code)."""
+    if prediction.mapping_gap is None:
+        return Term(prediction.logits.new_zeros(()), 1)
+    slots = batch.global_dialogues * batch.layout.padded_length
+    return Term(prediction.mapping_gap.sum(), slots if over_padding else batch.global_utterances)

@@ -1,0 +1,89 @@
+"""From what a caller asks for to a run that can start: everything is checked here, before any work."""
+
+import os
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import Field
+
+from ada2i import presets, storage
+from ada2i.data.manifest import FeatureSet, read_shard
+from ada2i.data.resolve import resolve_features
+from ada2i.errors import ConfigError
+from ada2i.records import Record, RunRequest, run_uri
+from ada2i.training.capacity import capacity, check_cpus
+
+DEFAULT_ROOT = "ada2i-store"
+
+
+class Wish(Record):
+    """What a caller asks for, before features and config are resolved."""
+
+    features: str  # `demo`, a feature set, or a table to import
+    preset: str = "reference"
+    settings: str | None = None  # None: those published for the dataset
+    modalities: str = "tav"
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+
+def default_root() -> str:
+    """Return where everything is kept unless told otherwise: ADA2I_ROOT, or a folder here."""
+    return os.environ.get("ADA2I_ROOT", DEFAULT_ROOT)
+
+
+def new_run_id() -> str:
+    """Return a run id that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def prepare(wish: Wish, *, root: str, run_id: str) -> str:
+    """Check everything, make sure that the features exist, write the run's request, and return the run's URI.
+
+    Calling again with the same run id is harmless: the first request stands.
+
+    Raises:
+        ConfigError: A preset, settings name or field is wrong.
+        DataError: The features are not what they must be.
+        AccessError: The storage may not be written, or S3 credentials are missing or refused.
+        ResourceError: The cluster has fewer processors than the workers need.
+        UnreachableError: The S3 endpoint or the cluster does not answer.
+    """
+    if "model.modalities" in wish.overrides:
+        raise ConfigError("`model.modalities` is set by `--modalities`. Write for example `--modalities ta`.")
+    overrides = wish.overrides | {"model.modalities": presets.parse_modalities(wish.modalities)}
+    # Mistakes in the config show before features are read or written; which settings apply depends on the dataset.
+    tried = presets.resolve(preset=wish.preset, settings=wish.settings or "default", overrides=overrides)
+    check_cpus(tried.resources, capacity())
+    root = storage.normalise(root)
+    storage.check_writable(root)
+    features = resolve_features(wish.features, root)
+    settings = wish.settings or presets.settings_for(features.manifest.dataset)
+    config = presets.resolve(preset=wish.preset, settings=settings, overrides=overrides)
+    _check_modalities(config.model.modalities, features)
+    verify(features)
+    uri = run_uri(root, run_id)
+    request = RunRequest(run_id=run_id, config=config, features=features.info())
+    storage.put_if_absent(storage.join(uri, "request.json"), request.to_json())
+    return uri
+
+
+def verify(features: FeatureSet) -> None:
+    """Read every shard once against its digest and schema.
+
+    Raises:
+        IntegrityError: A shard differs from the manifest.
+        DataError: A shard is missing or of another layout.
+    """
+    for entry in features.manifest.shards:
+        read_shard(features, entry)
+
+
+def _check_modalities(wanted: tuple[str, ...], features: FeatureSet) -> None:
+    held = features.manifest.widths
+    if missing := [m for m in wanted if m not in held]:
+        raise ConfigError(
+            f"`model.modalities` names {', '.join(missing)}, but {features.uri} holds {', '.join(held)}. "
+            "Choose others with `--modalities`.",
+            field="model.modalities",
+        )

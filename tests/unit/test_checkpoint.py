@@ -1,0 +1,202 @@
+"""Checkpoints: all that a resumed run needs, complete or invisible, and loaded without executing anything."""
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ada2i import checkpoint, storage
+from ada2i.checkpoint import MANIFEST, OPTIMIZER, STATE, WEIGHTS, Progress, Rng, Trainee
+from ada2i.errors import DataError, IntegrityError
+from ada2i.presets import resolve
+from ada2i.records import FeatureInfo, FolderManifest, put_folder_file
+
+FEATURES = FeatureInfo(
+    uri="file:///features", dataset="d", fingerprint="f", synthetic=True, labels=("a", "b"), widths={"text": 3}
+)
+
+
+def trainee(seed: int) -> Trainee:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Linear(5, 2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05, weight_decay=1e-3, foreach=True)
+    return Trainee(model, optimizer, ReduceLROnPlateau(optimizer, mode="min", factor=0.5, patience=1))
+
+
+def train(what: Trainee, steps: range) -> None:
+    """Take some steps; the scheduler sees a loss that stalls, so that it acts."""
+    for step in steps:
+        batch = torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
+        what.optimizer.zero_grad()
+        what.model(batch).square().sum().backward()
+        what.optimizer.step()
+        what.scheduler.step(1.0)
+
+
+def progress(step: int, best_step: int = 0) -> Progress:
+    return Progress(
+        config=resolve(preset="reference", settings="demo", overrides={}),
+        features=FEATURES,
+        rng=Rng(seed=1, step=step),
+        epoch=step,
+        step=step,
+        best_epoch=best_step,
+        best_step=best_step,
+        best_dev=None,
+        stale_epochs=0,
+        history=(),
+    )
+
+
+def weights(what: Trainee) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in what.model.state_dict().items()}
+
+
+def same(ours: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return ours.keys() == other.keys() and all(torch.equal(ours[name], other[name]) for name in ours)
+
+
+def rewrite(folder: Path, name: str, data: bytes) -> None:
+    """Replace a file and its entry in the manifest: what someone would do who means harm."""
+    uri = folder.as_uri()
+    manifest = FolderManifest.load(storage.join(uri, MANIFEST))
+    entries = manifest.files | {name: put_folder_file(uri, name, data)}
+    storage.put(storage.join(uri, MANIFEST), FolderManifest(files=entries).to_json())
+
+
+def test_continuing_equals_never_having_stopped(tmp_path: Path) -> None:
+    whole = trainee(seed=1)
+    train(whole, range(4))  # the scheduler has borne one bad epoch and bears no second
+    uri = checkpoint.save(tmp_path.as_uri(), whole, progress(4))
+    train(whole, range(4, 9))
+
+    resumed = trainee(seed=2)
+    train(resumed, range(90, 93))  # whatever it held before must not matter
+    assert checkpoint.restore(uri, resumed) == progress(4)
+    train(resumed, range(4, 9))
+    assert same(weights(resumed), weights(whole))
+    rates = [what.optimizer.param_groups[0]["lr"] for what in (resumed, whole)]
+    assert rates[0] == rates[1] < 0.05 / 4  # the scheduler acted before and after the stop
+
+
+def test_restores_every_bit_of_the_optimizer(tmp_path: Path) -> None:
+    saved, restored = trainee(seed=1), trainee(seed=2)
+    train(saved, range(3))
+    checkpoint.restore(checkpoint.save(tmp_path.as_uri(), saved, progress(3)), restored)
+    ours, other = (what.optimizer.state_dict()["state"] for what in (restored, saved))
+    assert ours.keys() == other.keys() == set(range(6))
+    for index, slots in other.items():
+        assert slots.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        for key, value in slots.items():
+            assert torch.equal(ours[index][key], value)
+            assert ours[index][key].dtype == value.dtype
+
+
+def test_progress_and_weights_can_be_read_alone(tmp_path: Path) -> None:
+    saved = trainee(seed=1)
+    uri = checkpoint.save(tmp_path.as_uri(), saved, progress(7, best_step=7))
+    assert checkpoint.load_progress(uri) == progress(7, best_step=7)
+    assert same(checkpoint.load_weights(uri), weights(saved))
+
+
+def test_a_crash_before_the_manifest_leaves_nothing_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, what = tmp_path.as_uri(), trainee(seed=1)
+    assert checkpoint.latest_step(base) is None
+    checkpoint.save(base, what, progress(4))
+    put = storage.put
+
+    def crash_at_manifest(uri: str, data: bytes) -> None:
+        if uri.endswith(MANIFEST):
+            raise KeyboardInterrupt("killed")
+        put(uri, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "put", crash_at_manifest)
+        with pytest.raises(KeyboardInterrupt, match="killed"):
+            checkpoint.save(base, what, progress(8))
+    assert (tmp_path / "000000008" / WEIGHTS).exists()
+    assert checkpoint.latest_step(base) == 4
+    train(what, range(1))
+    uri = checkpoint.save(base, what, progress(8))  # the step comes again
+    assert checkpoint.latest_step(base) == 8
+    assert same(checkpoint.load_weights(uri), weights(what))
+
+
+def test_sweep_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
+    base, what = tmp_path.as_uri(), trainee(seed=1)
+    for step, best in ((10, 10), (20, 20), (30, 20), (40, 20)):
+        checkpoint.save(base, what, progress(step, best_step=best))
+    assert storage.children(base) == ["000000020", "000000040"]
+    checkpoint.save(base, what, progress(1000, best_step=1000))
+    assert storage.children(base) == ["000001000"]
+
+
+def test_a_crash_during_a_sweep_never_leaves_a_broken_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, what = tmp_path.as_uri(), trainee(seed=1)
+    checkpoint.save(base, what, progress(10))
+
+    def crash(uri: str) -> None:
+        raise KeyboardInterrupt("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "delete_folder", crash)
+        with pytest.raises(KeyboardInterrupt, match="killed"):
+            checkpoint.save(base, what, progress(20))
+    assert checkpoint.latest_step(base) == 20
+    assert not (tmp_path / "000000010" / MANIFEST).exists()
+    checkpoint.save(base, what, progress(30))
+    assert storage.children(base) == ["000000030"]
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER, STATE])
+def test_a_flipped_byte_is_refused(tmp_path: Path, name: str) -> None:
+    what = trainee(seed=1)
+    train(what, range(1))
+    uri = checkpoint.save(tmp_path.as_uri(), what, progress(1))
+    path = tmp_path / "000000001" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(IntegrityError, match=re.escape(f"{uri}/{name} must hold the {len(data)} bytes")):
+        checkpoint.restore(uri, trainee(seed=2))
+
+
+class Payload:
+    """Creates a file as soon as someone unpickles it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_is_refused_and_never_run(tmp_path: Path, name: str, *, zipped: bool) -> None:
+    uri = checkpoint.save(tmp_path.as_uri(), trainee(seed=1), progress(1))
+    buffer = io.BytesIO()
+    torch.save({"0.weight": Payload(tmp_path / "run")}, buffer, _use_new_zipfile_serialization=zipped)
+    rewrite(tmp_path / "000000001", name, buffer.getvalue())
+    with pytest.raises(DataError, match=re.escape(f"{uri}/{name} must be safetensors")):
+        checkpoint.restore(uri, trainee(seed=2))
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+    uri = checkpoint.save(tmp_path.as_uri(), trainee(seed=1), progress(1))
+    state = (tmp_path / "000000001" / STATE).read_bytes()
+    state = state.replace(b'"schema_version": 1', b'"schema_version": 9')
+    rewrite(tmp_path / "000000001", STATE, state)
+    with pytest.raises(
+        DataError, match=r"must be of schema version 1, but: `progress\.schema_version`: .* found 9\. Resume"
+    ):
+        checkpoint.load_progress(uri)

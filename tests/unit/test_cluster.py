@@ -1,0 +1,86 @@
+"""The cluster that jobs go to, as far as it can be told without starting one."""
+
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ada2i.errors import AccessError, ResourceError
+from ada2i.training import cluster
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_configured_cluster_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://elsewhere:8265")
+    with cluster.cluster() as found:
+        assert found.address == "http://elsewhere:8265"
+        assert "RAY_AUTH_TOKEN_PATH" not in os.environ
+
+
+def test_headers_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert cluster.auth_headers() == {}
+    (tmp_path / "token").write_text("of the file\n")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    assert cluster.auth_headers() == {"Authorization": "Bearer of the file"}
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "itself")
+    assert cluster.auth_headers() == {"Authorization": "Bearer itself"}
+
+
+def test_a_missing_token_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(
+        AccessError, match=r"RAY_AUTH_TOKEN_PATH must name .* cannot be read: No such file or directory\. Mend"
+    ):
+        cluster.auth_headers()
+
+
+def test_a_long_folder_is_refused(tmp_path: Path) -> None:
+    folder = Path("/tmp") / ("x" * 60)
+    with pytest.raises(ResourceError, match=r"at most 40 characters, as sockets lie in it, but /tmp/x+ has 65\."):
+        cluster.start_head(folder=folder, token=tmp_path / "t", dashboard_port=1, env={}, log=tmp_path / "log")
+
+
+def test_short_folders_are_short_and_private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / ("long" * 9)))
+    folder = cluster.short_folder()
+    assert len(str(folder)) <= 40
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.rmdir()
+
+
+def test_secrets_are_private_also_over_a_file_that_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("old")
+    path.chmod(0o644)
+    cluster.write_secret(path, "new")
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_taken_port_is_not_chosen() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = listener.getsockname()[1]
+        assert cluster.free_port(taken) != taken
+    assert cluster.free_port(taken) == taken
+
+
+def test_a_paired_port_is_free_twice() -> None:
+    port = cluster.free_port(paired=True)
+    assert cluster.free_port(port + 10000) == port + 10000
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", port + 10000))
+        listener.listen()
+        assert cluster.free_port(port, paired=True) != port
+
+
+def test_nobody_answers() -> None:
+    assert cluster.request(f"http://127.0.0.1:{cluster.free_port()}/", {}) == (0, b"")

@@ -1,0 +1,62 @@
+"""A training that takes a blink: the demo corpus, cut small, and a tiny network."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ada2i.config import TrainConfig
+from ada2i.data.demo import write_demo_corpus
+from ada2i.data.loader import open_split
+from ada2i.data.manifest import open_features
+from ada2i.presets import resolve
+from ada2i.records import EpochRecord
+from ada2i.training.fit import Task
+
+TINY: Mapping[str, Any] = {
+    "model.hidden_dim": 8,
+    "model.afw.rank": 2,
+    "model.encoder.layers": 1,
+    "model.encoder.feedforward_dim": 8,
+    "training.batch_dialogues": 7,
+    "training.epochs": 4,
+    "training.seeds": [5],
+    "balance.start_epoch": 2,
+}
+
+
+def tiny_config(**more: Any) -> TrainConfig:
+    """Return a tiny config; keywords are dotted fields with __ for dots."""
+    overrides = {name.replace("__", "."): value for name, value in more.items()}
+    return resolve(preset="reference", settings="demo", overrides={**TINY, **overrides})
+
+
+def tiny_task(root: Path, run: str, **more: Any) -> Task:
+    """Return the task of a tiny run on 26 synthetic dialogues under a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(root))  # decoded shards
+        features = open_features(write_demo_corpus((root / "store").as_uri(), dialogues=26))
+        config = tiny_config(**more)
+        train, dev = (open_split(features, split, config.model.modalities) for split in ("train", "dev"))
+    return Task(config, features.info(), 5, train, dev, (root / run).as_uri(), torch.device("cpu"))
+
+
+class Listener:
+    """A reporter that remembers, and dies after an epoch where told to."""
+
+    def __init__(self, die_after: int | None = None) -> None:
+        self.first_steps = 0
+        self.epochs: list[int] = []
+        self.die_after = die_after
+
+    def first_step(self) -> None:
+        self.first_steps += 1
+
+    def epoch(self, seed: int, record: EpochRecord) -> None:
+        assert seed == 5
+        self.epochs.append(record.epoch)
+        if record.epoch == self.die_after:
+            raise KeyboardInterrupt("killed")

@@ -1,0 +1,37 @@
+"""Events of a job, as they come out of its log."""
+
+import pytest
+
+from ada2i.training import events
+
+
+def emitted(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out
+
+
+def test_events_come_back_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+    events.emit("epoch", seed=3, record={"loss": 0.1 + 0.2, "name": "naïve \u2028 line"})
+    events.emit("error", error="DataError", message="First.\nSecond: ada2i-event {.")
+    assert list(events.parse(emitted(capsys))) == [
+        {"kind": "epoch", "seed": 3, "record": {"loss": 0.1 + 0.2, "name": "naïve \u2028 line"}},
+        {"kind": "error", "error": "DataError", "message": "First.\nSecond: ada2i-event {."},
+    ]
+
+
+def test_one_line_per_event(capsys: pytest.CaptureFixture[str]) -> None:
+    events.emit("error", message="a\nb\r\nc\x85d")
+    assert emitted(capsys).count("\n") == 1
+
+
+def test_rays_prefix_and_other_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    events.emit("started", workers=2)
+    log = f"2026-01-01 INFO starting\n(RayTrainWorker pid=7, ip=10.0.0.1) {emitted(capsys)}\nbye"
+    assert list(events.parse(log)) == ["2026-01-01 INFO starting", {"kind": "started", "workers": 2}, "", "bye"]
+
+
+def test_a_garbled_event_is_a_line() -> None:
+    assert list(events.parse('ada2i-event {"kind": "epo')) == ['ada2i-event {"kind": "epo']
+
+
+def test_nothing_yields_nothing() -> None:
+    assert list(events.parse("")) == []

@@ -1,0 +1,161 @@
+"""A whole seed in-process: selection, early stop, resume, and refusals."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ada2i import checkpoint, storage
+from ada2i.data.loader import SplitData
+from ada2i.errors import ConfigError, DivergenceError
+from ada2i.evaluation.evaluate import load_model
+from ada2i.evaluation.inference import predict_split
+from ada2i.records import EpochRecord, SeedResult
+from ada2i.training import fit as fitting
+from ada2i.training.fit import Task, fit
+from ada2i.training.step import StepKey, StepReport, train_step
+from tests.unit.training.small import Listener, tiny_task
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fit")
+
+
+@pytest.fixture(scope="module")
+def whole(base: Path) -> tuple[Task, SeedResult, Listener]:
+    """One uninterrupted run."""
+    task, listener = tiny_task(base, "whole"), Listener()
+    return task, fit(task, listener), listener
+
+
+def without_clock(history: tuple[EpochRecord, ...]) -> list[dict[str, Any]]:
+    return [record.model_dump(exclude={"seconds", "utterances_per_second"}) for record in history]
+
+
+def naive_scores(task: Task, uri: str) -> tuple[float, float]:
+    """Weighted F1 and accuracy of a checkpoint on dev, by loops over utterances."""
+    pairs = []
+    for _, batch, logits in predict_split(load_model(uri), task.dev, batch_dialogues=7, device=torch.device("cpu")):
+        pairs += list(zip(batch.labels.tolist(), logits.argmax(dim=1).tolist(), strict=True))
+    weighted = 0.0
+    for c in {truth for truth, _ in pairs}:
+        hits = sum(pair == (c, c) for pair in pairs)
+        said, support = sum(guess == c for _, guess in pairs), sum(truth == c for truth, _ in pairs)
+        weighted += support / len(pairs) * (2 * hits / (said + support))
+    return weighted, sum(truth == guess for truth, guess in pairs) / len(pairs)
+
+
+def test_every_epoch_is_recorded_and_told(whole: tuple[Task, SeedResult, Listener]) -> None:
+    task, result, listener = whole
+    assert listener.epochs == [1, 2, 3, 4]
+    assert listener.first_steps == 1
+    assert [record.step for record in result.history] == [3, 6, 9, 12]  # 18 dialogues, 7 at a time
+    assert [set(record.coefficient.values()) == {1.0} for record in result.history] == [True, False, False, False]
+    assert result.history[-1].classification_loss < result.history[0].classification_loss
+    assert not result.stopped_early
+    assert SeedResult.load(storage.join(task.uri, "result.json")) == result
+
+
+def test_the_first_best_epoch_on_dev_is_selected(whole: tuple[Task, SeedResult, Listener]) -> None:
+    task, result, _ = whole
+    scores = [record.dev_weighted_f1 for record in result.history]
+    assert result.best_epoch == 1 + scores.index(max(scores))
+    assert result.checkpoint_uri == checkpoint.checkpoint_uri(task.checkpoints, 3 * result.best_epoch)
+    weighted, accuracy = naive_scores(task, result.checkpoint_uri)
+    assert weighted == pytest.approx(max(scores), abs=1e-9)
+    assert result.dev.weighted_f1 == pytest.approx(weighted, abs=1e-9)
+    assert result.dev.accuracy == pytest.approx(accuracy, abs=1e-9)
+
+
+def test_equal_scores_keep_the_first(base: Path) -> None:
+    still = {"training__learning_rate": 1e-12, "training__early_stopping_epochs": 2, "training__plateau_epochs": 0}
+    task, listener = tiny_task(base, "still", **still), Listener()
+    result = fit(task, listener)
+    assert len({record.dev_weighted_f1 for record in result.history}) == 1
+    assert result.best_epoch == 1
+    assert listener.epochs == [1, 2, 3]  # two epochs without a better one
+    assert result.stopped_early
+    assert storage.exists(storage.join(result.checkpoint_uri, "manifest.json"))
+    # The dev loss stalled, too: the rate falls to a tenth after each epoch but the first.
+    assert [record.learning_rate for record in result.history] == pytest.approx([1e-12, 1e-12, 1e-13], rel=1e-6)
+
+
+def test_every_step_has_a_key_of_its_own(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[StepKey, bool]] = []
+
+    def watched(network: Any, batch: Any, optimizer: Any, *, key: StepKey, **more: Any) -> StepReport:
+        seen.append((key, more["modulate"] is not None))
+        return train_step(network, batch, optimizer, key=key, **more)
+
+    monkeypatch.setattr(fitting, "train_step", watched)
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        fit(tiny_task(base, "keys"), Listener(die_after=2))
+    fit(tiny_task(base, "keys"), Listener())
+    assert [key for key, _ in seen] == [StepKey(seed=5, step=n) for n in range(12)]
+    assert [modulated for _, modulated in seen] == [False] * 3 + [True] * 9  # from the second epoch on
+
+
+@pytest.mark.parametrize("killed_after", [1, 3])
+def test_resumed_equals_uninterrupted(base: Path, whole: tuple[Task, SeedResult, Listener], killed_after: int) -> None:
+    task, listener = tiny_task(base, f"killed-{killed_after}"), Listener()
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        fit(task, Listener(die_after=killed_after))
+    assert not storage.exists(storage.join(task.uri, "result.json"))
+    torch.manual_seed(987)  # a new process starts with other random state
+    result = fit(task, listener)
+    assert listener.epochs == list(range(killed_after + 1, 5))
+    assert listener.first_steps == 0
+    assert without_clock(result.history) == without_clock(whole[1].history)
+    ours, other = (checkpoint.load_weights(checkpoint.checkpoint_uri(t.checkpoints, 12)) for t in (task, whole[0]))
+    assert ours.keys() == other.keys()
+    assert all(torch.equal(ours[name], other[name]) for name in ours)
+
+
+def test_a_finished_seed_is_not_trained_again(whole: tuple[Task, SeedResult, Listener]) -> None:
+    task, result, _ = whole
+    listener = Listener()
+    assert fit(task, listener) == result
+    assert listener.epochs == []
+
+
+def test_checkpoints_of_another_config_are_refused(base: Path) -> None:
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        fit(tiny_task(base, "taken"), Listener(die_after=1))
+    with pytest.raises(ConfigError, match="must come from the config and features of this run"):
+        fit(tiny_task(base, "taken", training__learning_rate=0.5), Listener())
+    task = tiny_task(base, "taken")
+    with pytest.raises(ConfigError, match="must come from the config and features of this run"):
+        fit(replace(task, features=task.features.model_copy(update={"fingerprint": "other"})), Listener())
+
+
+def test_a_run_may_continue_on_other_machines(base: Path) -> None:
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        fit(tiny_task(base, "moved"), Listener(die_after=3))
+    listener = Listener()
+    fit(tiny_task(base, "moved", resources__workers=1, resources__cpus_per_worker=0.5), listener)
+    assert listener.epochs == [4]
+
+
+def poisoned(split: SplitData, dialogue: int) -> SplitData:
+    """The split with a NaN in one dialogue's text."""
+    place, start = split.homes[dialogue]
+    chunk = split.chunks[place]
+    text = np.array(chunk.features["text"])
+    text[start + 1, 0] = np.nan
+    chunks = list(split.chunks)
+    chunks[place] = replace(chunk, features={**chunk.features, "text": text})
+    return replace(split, chunks=tuple(chunks))
+
+
+def test_a_non_finite_loss_names_the_dialogues(base: Path) -> None:
+    task = tiny_task(base, "poisoned")
+    with pytest.raises(DivergenceError, match=rf"Dialogues: .*{task.train.dialogue_ids[4]}") as caught:
+        fit(replace(task, train=poisoned(task.train, 4)), Listener())
+    assert caught.value.context["seed"] == 5
+    assert len(caught.value.context["dialogues"]) <= 7
+    assert task.train.dialogue_ids[4] in caught.value.context["dialogues"]
+    assert checkpoint.latest_step(task.checkpoints) is None

@@ -1,0 +1,68 @@
+"""Loss terms against plain sums, and shares that add up however a batch is dealt out."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ada2i.batch import Layout
+from ada2i.model.ada2i import Prediction
+from ada2i.training.losses import Term, classification_loss, feature_loss
+from tests.unit.model.batches import CLASSES, make_batch, random_rows, reorder
+
+
+def prediction(rows: int, gap: torch.Tensor | None = None) -> Prediction:
+    return Prediction(random_rows(rows, CLASSES, seed=5), torch.zeros(3, rows, CLASSES), gap)
+
+
+def test_classification_loss_is_the_mean_negative_log_likelihood() -> None:
+    batch, found = make_batch((3, 1, 6)), prediction(10)
+    total = 0.0
+    for logits, label in zip(found.logits.tolist(), batch.labels.tolist(), strict=True):
+        total += math.log(sum(math.exp(x) for x in logits)) - logits[label]
+    term = classification_loss(found, batch)
+    assert term.total.item() == pytest.approx(total, rel=1e-6)
+    assert term.share().item() == pytest.approx(total / 10, rel=1e-6)
+
+
+@pytest.mark.parametrize(("over_padding", "slots", "count"), [(True, 3 * 9, 27), (False, 10, 10)])
+def test_feature_loss_is_the_mean_gap(*, over_padding: bool, slots: int, count: int) -> None:
+    batch = make_batch((3, 1, 6), padded_length=9)
+    gap = random_rows(slots, 1, seed=1).flatten().abs()
+    term = feature_loss(prediction(10, gap), batch, over_padding=over_padding)
+    assert term.global_count == count
+    assert term.share().item() == pytest.approx(sum(gap.tolist()) / count, rel=1e-6)
+
+
+def test_without_afw_there_is_no_feature_loss() -> None:
+    term = feature_loss(prediction(10), make_batch((3, 1, 6)), over_padding=True)
+    assert term.share().item() == 0.0
+
+
+@pytest.mark.parametrize("over_padding", [True, False])
+def test_shares_of_ranks_add_up(*, over_padding: bool) -> None:
+    """Whoever has which dialogues, the loss of the global batch is the same."""
+    batch, found = make_batch((3, 1, 6)), prediction(10)
+    gaps = random_rows(18 if over_padding else 10, 1, seed=1).flatten().abs()
+    whole = (
+        classification_loss(found, batch).share()
+        + feature_loss(replace(found, mapping_gap=gaps), batch, over_padding=over_padding).share()
+    )
+    total = torch.zeros(())
+    for rows, slots, lengths in ((range(4), range(12), (3, 1)), (range(4, 10), range(12, 18), (6,))):
+        own = replace(
+            reorder(batch, torch.tensor(rows), lengths),
+            layout=Layout(lengths, 6),
+            global_utterances=10,
+            global_dialogues=3,
+        )
+        gap = gaps[list(slots if over_padding else rows)]
+        part = Prediction(found.logits[list(rows)], found.unimodal_logits[:, list(rows)], gap)
+        total = total + classification_loss(part, own).share()
+        total = total + feature_loss(part, own, over_padding=over_padding).share()
+    torch.testing.assert_close(total, whole)
+
+
+def test_a_share_is_divided_once() -> None:
+    assert Term(torch.tensor(6.0), 4).share().item() == 1.5

@@ -1,0 +1,101 @@
+"""Child processes: nothing of them stays, and nobody else's is touched."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ada2i.errors import UnreachableError
+from ada2i.training import processes
+from ada2i.training.processes import Process
+
+SLEEPER = "import time; time.sleep(60)"
+# A child in a session of its own, then the parent's end: only the mark leads to it.
+ABANDONS = (
+    f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], start_new_session=True).pid)"
+)
+
+
+def spawn(code: str, folder: Path) -> tuple[Process, subprocess.Popen[bytes]]:
+    child = processes.spawn([sys.executable, "-c", code], owner=str(folder), env=os.environ, log=folder / "log")
+    return processes.identify(child, str(folder)), child
+
+
+def is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+def test_stop_ends_a_process(tmp_path: Path) -> None:
+    process, child = spawn(SLEEPER, tmp_path)
+    assert process.alive
+    processes.stop(process, grace=5)
+    assert child.wait() == -15
+    assert not process.alive
+
+
+def test_stop_finds_what_a_dead_parent_abandoned(tmp_path: Path) -> None:
+    process, child = spawn(ABANDONS, tmp_path)
+    assert child.wait() == 0
+    orphan = int((tmp_path / "log").read_text())
+    assert is_running(orphan)
+    processes.stop(process, grace=5)
+    assert not is_running(orphan)
+
+
+def test_stop_kills_what_does_not_end(tmp_path: Path) -> None:
+    process, child = spawn(
+        f"import signal; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); {SLEEPER}", tmp_path
+    )
+    while "deaf" not in (tmp_path / "log").read_text():
+        time.sleep(0.05)
+    processes.stop(process, grace=0.2)
+    assert child.wait() == -9
+
+
+def test_children_may_be_asked_first(tmp_path: Path) -> None:
+    # The parent reports how its child ended, which it can do only if it outlives it.
+    child_code = f"subprocess.Popen([sys.executable, '-c', {SLEEPER!r}])"
+    code = f"import subprocess, sys; print({child_code}.wait(), flush=True); {SLEEPER}"
+    process, child = spawn(code, tmp_path)
+    while len(processes._family(process)) < 2:
+        time.sleep(0.05)
+    processes.stop(process, grace=1, children_first=True)
+    assert child.wait() == -15
+    assert (tmp_path / "log").read_text() == "-15\n"
+
+
+def test_stop_leaves_a_later_process_with_the_same_number(tmp_path: Path) -> None:
+    process, child = spawn(SLEEPER, tmp_path)
+    earlier = Process(process.pid, process.started - 1, "somebody else")
+    assert not earlier.alive
+    processes.stop(earlier, grace=0)
+    assert process.alive
+    processes.stop(process, grace=5)
+    child.wait()
+
+
+def test_logs_are_private(tmp_path: Path) -> None:
+    _, child = spawn("print('said')", tmp_path)
+    child.wait()
+    assert (tmp_path / "log").read_text() == "said\n"
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_waiting_shows_why_a_child_ended(tmp_path: Path) -> None:
+    _, child = spawn("raise SystemExit('no such disk')", tmp_path)
+    with pytest.raises(
+        UnreachableError, match=r"S3 must answer at here, but it ended with code 1\.(?s:.*)no such disk"
+    ):
+        processes.wait_until(lambda: False, child=child, name="S3", address="here", log=tmp_path / "log", timeout=30)
+
+
+def test_waiting_ends(tmp_path: Path) -> None:
+    process, child = spawn(SLEEPER, tmp_path)
+    with pytest.raises(UnreachableError, match=r"S3 must answer at here, but does not within 0 s\."):
+        processes.wait_until(lambda: False, child=child, name="S3", address="here", log=tmp_path / "log", timeout=0.3)
+    processes.stop(process, grace=5)
+    child.wait()

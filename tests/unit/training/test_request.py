@@ -1,0 +1,136 @@
+"""Everything is checked before anything is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ada2i import storage
+from ada2i.data.demo import write_demo_corpus
+from ada2i.data.shards import write_features
+from ada2i.errors import Ada2iError, ConfigError, DataError, IntegrityError, ResourceError
+from ada2i.records import RunRequest
+from ada2i.training.request import Wish, default_root, new_run_id, prepare
+from tests.unit.data.tables import WIDTHS, corpus, shard_table, write, written
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_API_SERVER_ADDRESS", "ADA2I_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> str:
+    """A feature set elsewhere, with text and audio only."""
+    rows = shard_table([("train", "t0", 3), ("dev", "v0", 2), ("test", "x0", 4)])
+    return write_features(
+        (tmp_path / "elsewhere").as_uri(),
+        rows,
+        dataset="my-meld",
+        synthetic=True,
+        labels=("a", "b"),
+        encoders=dict.fromkeys(WIDTHS, "random"),
+        dev_rule=None,
+        source="test",
+    )
+
+
+def prepared(root: Path, features: str, run_id: str = "r1", **wish: Any) -> RunRequest:
+    uri = prepare(Wish.model_validate({"features": features, **wish}), root=str(root), run_id=run_id)
+    assert uri == storage.join(root.as_uri(), "runs", run_id)
+    return RunRequest.load(storage.join(uri, "request.json"))
+
+
+def test_writes_the_request_and_nothing_else(tmp_path: Path, features: str) -> None:
+    request = prepared(tmp_path / "root", features, modalities="ta", overrides={"training.epochs": 3})
+    assert written(tmp_path / "root") == ["runs", "runs/r1", "runs/r1/request.json"]
+    assert request.run_id == "r1"
+    assert request.features.uri == features
+    assert request.features.widths == WIDTHS
+    assert request.config.settings == "meld"  # from the dataset's name
+    assert request.config.model.modalities == ("text", "audio")
+    assert request.config.training.epochs == 3
+
+
+def test_settings_may_be_named(tmp_path: Path, features: str) -> None:
+    request = prepared(tmp_path / "root", features, modalities="at", settings="mosei")
+    assert (request.config.settings, request.config.model.hidden_dim) == ("mosei", 500)
+
+
+def test_the_first_request_of_a_run_stands(tmp_path: Path, features: str) -> None:
+    first = prepared(tmp_path / "root", features, modalities="ta")
+    assert prepared(tmp_path / "root", features, modalities="t") == first
+
+
+def test_the_demo_is_written_where_asked(tmp_path: Path) -> None:
+    request = prepared(tmp_path / "root", "demo")
+    assert request.features.uri == write_demo_corpus((tmp_path / "root").as_uri())
+    assert request.config.settings == "demo"
+
+
+@pytest.mark.parametrize(
+    ("wish", "error", "message"),
+    [
+        ({"modalities": "tav"}, ConfigError, "names visual, but .* holds text, audio"),
+        ({"modalities": "tx"}, ConfigError, "`--modalities` must be different letters"),
+        ({"preset": "best"}, ConfigError, "`preset` must be one of"),
+        ({"overrides": {"model.modalities": ["text"]}}, ConfigError, "is set by `--modalities`"),
+        ({"settings": "meldd"}, ConfigError, "`settings` must be one of"),
+        ({"overrides": {"training.epoch": 1, "model.hidden_dim": 0}}, ConfigError, "training.epoch(.|\n)*hidden_dim"),
+        ({"overrides": {"resources.workers": 10_000}}, ResourceError, "needs 10000 CPUs"),
+    ],
+)
+def test_nothing_is_written_on_a_bad_wish(
+    tmp_path: Path, features: str, wish: dict[str, Any], error: type[Ada2iError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        prepared(tmp_path / "root", features, **{"modalities": "ta", **wish})
+    assert caught.value.exit_code == 2
+    assert written(tmp_path / "root") == []
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("harm", "error", "message"),
+    [(truncated, IntegrityError, "must hold the .* bytes"), (Path.unlink, DataError, "must exist, for manifest.json")],
+)
+def test_nothing_is_written_on_damaged_features(
+    tmp_path: Path, features: str, harm: Callable[[Path], None], error: type[Ada2iError], message: str
+) -> None:
+    folder = storage.local_path(features)
+    assert folder is not None
+    harm(folder / "part-00002.parquet")  # even of the split that training does not read
+    with pytest.raises(error, match=message):
+        prepared(tmp_path / "root", features, modalities="ta")
+    assert written(tmp_path / "root") == []
+
+
+def test_missing_features(tmp_path: Path) -> None:
+    with pytest.raises(Ada2iError, match="holds none") as caught:
+        prepared(tmp_path / "root", str(tmp_path / "none"))
+    assert caught.value.exit_code == 2
+    assert written(tmp_path / "root") == []
+
+
+def test_a_table_is_imported(tmp_path: Path) -> None:
+    table = write(tmp_path / "table.parquet", corpus(), dataset="tiny")
+    request = prepared(tmp_path / "root", str(table), modalities="ta")
+    assert request.features.dataset == "tiny"
+    assert request.features.uri.startswith((tmp_path / "root" / "features").as_uri())
+
+
+def test_run_ids_sort_by_time_and_differ() -> None:
+    ids = [new_run_id() for _ in range(50)]
+    assert len(set(ids)) == 50
+    assert [name[:15] for name in ids] == sorted(name[:15] for name in ids)
+
+
+def test_default_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_root() == "ada2i-store"
+    monkeypatch.setenv("ADA2I_ROOT", "s3://bucket/x")
+    assert default_root() == "s3://bucket/x"

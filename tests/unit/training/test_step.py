@@ -1,0 +1,130 @@
+"""One step against the same step written out by hand."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from ada2i.batch import DialogueBatch
+from ada2i.config import BalanceConfig
+from ada2i.errors import DivergenceError
+from ada2i.model.ada2i import Ada2I
+from ada2i.training.step import StepKey, StepReport, encoder_gradients, train_step
+from tests.unit.model.batches import MASKED, build, make_batch
+
+LENGTHS = (3, 1, 6)
+KEY = StepKey(seed=3, step=5)
+
+
+def adam(model: Ada2I) -> torch.optim.Adam:
+    return torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=1e-3)
+
+
+def step(
+    model: Ada2I, *, clip_norm: float = 2.0, modulate: BalanceConfig | None = None, key: StepKey = KEY, seed: int = 0
+) -> StepReport:
+    return train_step(model, make_batch(LENGTHS, seed), adam(model), key=key, clip_norm=clip_norm, modulate=modulate)
+
+
+def weights(model: Ada2I) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def coefficients(model: Ada2I, batch: DialogueBatch, alpha: float) -> list[float]:
+    """k_m, utterance by utterance."""
+    with torch.no_grad():
+        alone = model(batch).unimodal_logits.tolist()
+    scores = []
+    for rows in alone:
+        odds = [[math.exp(x) for x in row] for row in rows]
+        scores.append(sum(row[label] / sum(row) for row, label in zip(odds, batch.labels.tolist(), strict=True)))
+    ratios = [score / min(scores) for score in scores]
+    return [1 - math.tanh(alpha * ratio) if ratio > 1 else 1.0 for ratio in ratios]
+
+
+@pytest.mark.parametrize("padding", [True, False])
+@pytest.mark.parametrize("clip_norm", [0.05, 100.0])
+@pytest.mark.parametrize("alpha", [None, 0.4])
+def test_equals_the_step_by_hand(*, padding: bool, clip_norm: float, alpha: float | None) -> None:
+    ours = build({} if padding else MASKED).train()
+    twin = copy.deepcopy(ours)
+    batch, optimizer = make_batch(LENGTHS), adam(twin)
+    k = coefficients(twin, batch, alpha) if alpha is not None else [1.0] * 3
+
+    prediction = twin(batch)
+    likelihood = prediction.logits.log_softmax(-1)[range(10), batch.labels].mean()
+    gap = prediction.mapping_gap.sum() / (18 if padding else 10)
+    (gap - likelihood).backward()
+    norm = math.sqrt(sum(p.grad.pow(2).sum().item() for p in twin.parameters() if p.grad is not None))
+    for name, parameter in twin.named_parameters():
+        assert parameter.grad is not None
+        parameter.grad *= min(1.0, clip_norm / (norm + 1e-6))
+        if name.startswith("encoders."):
+            parameter.grad *= k[twin.modalities.index(name.split(".")[1])]
+    optimizer.step()
+
+    modulate = None if alpha is None else BalanceConfig(alpha=alpha, noise=False)
+    report = step(ours, clip_norm=clip_norm, modulate=modulate)
+    for name, parameter in ours.named_parameters():
+        other = twin.get_parameter(name)
+        torch.testing.assert_close(parameter.grad, other.grad, atol=1e-8, rtol=1e-4)
+        torch.testing.assert_close(parameter.detach(), other.detach(), atol=2e-6, rtol=0)
+    assert report.gradient_norm.item() == pytest.approx(norm, rel=1e-5)
+    assert report.losses.tolist() == pytest.approx([-likelihood.item(), gap.item()], rel=1e-5)
+    assert report.coefficient.tolist() == pytest.approx(k, rel=1e-5)
+    assert sum(x**2 for x in report.encoder_norms.tolist()) < report.gradient_norm.item() ** 2
+
+
+def test_noise_reaches_encoders_only() -> None:
+    plain, noisy = build(), build()
+    step(plain, modulate=BalanceConfig(alpha=0.4, noise=False))
+    step(noisy, modulate=BalanceConfig(alpha=0.4, noise=True))
+    for name, parameter in noisy.named_parameters():
+        other = plain.get_parameter(name).grad
+        assert parameter.grad is not None
+        assert other is not None
+        assert torch.equal(parameter.grad, other) != name.startswith("encoders."), name
+
+
+def test_a_step_is_a_function_of_its_key() -> None:
+    dropout = {"model.encoder.dropout": 0.5, "model.afw.dropout": 0.5}
+    first, same, other = build(dropout), build(dropout), build(dropout)
+    modulate = BalanceConfig(alpha=0.4)
+    step(first, modulate=modulate)
+    torch.manual_seed(1234)
+    step(same, modulate=modulate)
+    step(other, modulate=modulate, key=StepKey(seed=3, step=6))
+    assert all(torch.equal(x, weights(same)[name]) for name, x in weights(first).items())
+    assert not all(torch.equal(x, weights(other)[name]) for name, x in weights(first).items())
+
+
+def test_encoder_gradients_are_named_as_parameters_are() -> None:
+    model = build()
+    step(model)
+    parameters = dict(model.named_parameters())
+    for modality, gradients in zip(model.modalities, encoder_gradients(model), strict=True):
+        assert gradients.keys() == {name for name in parameters if name.startswith(f"encoders.{modality}.")}
+        assert all(gradient is parameters[name].grad for name, gradient in gradients.items())
+
+
+def test_a_nan_feature_stops_before_the_optimizer_moves() -> None:
+    model, batch = build(), make_batch(LENGTHS)
+    batch.features["audio"][7, 2] = float("nan")
+    before, optimizer = weights(model), adam(model)
+    with pytest.raises(DivergenceError, match=r"The loss of rank 0 is not finite at step 5 of seed 3; .* did not move"):
+        train_step(model, batch, optimizer, key=KEY, clip_norm=2.0, modulate=BalanceConfig(alpha=0.4))
+    assert all(torch.equal(x, weights(model)[name]) for name, x in before.items())
+    assert optimizer.state_dict()["state"] == {}
+
+
+def test_a_gradient_alone_may_break() -> None:
+    model = build()
+    before = weights(model)
+    bias = model.get_parameter("fusion.classifier.bias")
+    bias.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
+    with pytest.raises(DivergenceError, match="The averaged gradient is not finite at step 5 of seed 3") as caught:
+        step(model)
+    assert caught.value.context == {"seed": 3, "step": 5, "ranks": []}
+    assert all(torch.equal(x, weights(model)[name]) for name, x in before.items())
