@@ -1,0 +1,147 @@
+"""The one evaluation on the test split, after selection on dev, and everything that is derived from it.
+
+A run's folder gains, per seed, ``predictions.parquet`` and ``test.json`` (written once: a second call reads it and
+leaves the test split closed), and then ``result.json``, ``report.html`` and the model card ``README.md``.
+"""
+
+import io
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ada2i import checkpoint, storage
+from ada2i.data.loader import SplitData, open_split
+from ada2i.data.manifest import open_features
+from ada2i.errors import NotFoundError
+from ada2i.evaluation.inference import predict_split
+from ada2i.evaluation.metrics import confusion_matrix, dialogue_bootstrap, over_seeds, scores
+from ada2i.evaluation.report import markdown_summary, render_report
+from ada2i.model.ada2i import Ada2I
+from ada2i.model.build import build_model
+from ada2i.records import RunRequest, RunResult, SeedResult, TestResult, seed_uri
+
+Ints = npt.NDArray[np.int64]
+
+
+def evaluate_run(run_uri: str) -> RunResult:
+    """Evaluate every seed's selected checkpoint on test, once, and write the run's result, report and model card.
+
+    Raises:
+        NotFoundError: A seed has not finished training.
+        IntegrityError: A checkpoint or shard differs from its digest.
+    """
+    request = RunRequest.load(storage.join(run_uri, "request.json"))
+    seeds = [_seed_result(run_uri, seed) for seed in request.config.training.seeds]
+    tests = [_test_once(request, seed_uri(run_uri, result.seed), result) for result in seeds]
+    result = _gather(request, run_uri, seeds, tests)
+    storage.put(storage.join(run_uri, "result.json"), result.to_json())
+    storage.put(storage.join(run_uri, "report.html"), render_report(result).encode())
+    storage.put(storage.join(run_uri, "README.md"), markdown_summary(result).encode())
+    return result
+
+
+def load_model(checkpoint_uri: str) -> Ada2I:
+    """Return the model of a checkpoint, in eval mode, on the CPU."""
+    progress = checkpoint.load_progress(checkpoint_uri)
+    model = build_model(progress.config, widths=progress.features.widths, classes=len(progress.features.labels))
+    model.load_state_dict(checkpoint.load_weights(checkpoint_uri))
+    return model.eval()
+
+
+def _seed_result(run_uri: str, seed: int) -> SeedResult:
+    try:
+        return SeedResult.load(storage.join(seed_uri(run_uri, seed), "result.json"))
+    except NotFoundError as problem:
+        raise NotFoundError(
+            f"Seed {seed} of {run_uri} must have finished training, but has no result. Train the run first.",
+            uri=run_uri,
+        ) from problem
+
+
+def _test_once(request: RunRequest, uri: str, result: SeedResult) -> TestResult:
+    place = storage.join(uri, "test.json")
+    if storage.exists(place):
+        return TestResult.load(place)
+    config = request.config
+    split = open_split(open_features(request.features.uri), "test", config.model.modalities)
+    labels, probabilities = _predict(load_model(result.checkpoint_uri), split, config.training.batch_dialogues)
+    test = _score(request, result, split, labels, probabilities.argmax(axis=1))
+    storage.put(storage.join(uri, "predictions.parquet"), _predictions_file(split, labels, probabilities))
+    # Predictions first: a crash in between leaves them without a result, and the next call writes the same ones again.
+    storage.put_if_absent(place, test.to_json())
+    return TestResult.load(place)
+
+
+def _predict(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a whole split."""
+    labels, probabilities = [], []
+    for _, batch, logits in predict_split(model, split, batch_dialogues=batch_dialogues, device=torch.device("cpu")):
+        labels.append(batch.labels.numpy())
+        probabilities.append(torch.softmax(logits, dim=-1).numpy())
+    return np.concatenate(labels), np.concatenate(probabilities)
+
+
+def _score(request: RunRequest, result: SeedResult, split: SplitData, labels: Ints, predictions: Ints) -> TestResult:
+    names = request.features.labels
+    edges = np.cumsum(split.lengths)[:-1]
+    by_dialogue = np.stack(
+        [
+            confusion_matrix(truth, guess, len(names))
+            for truth, guess in zip(np.split(labels, edges), np.split(predictions, edges), strict=True)
+        ]
+    )
+    return TestResult(
+        seed=result.seed,
+        checkpoint_uri=result.checkpoint_uri,
+        scores=scores(by_dialogue.sum(axis=0), names, "test"),
+        weighted_f1_interval=dialogue_bootstrap(by_dialogue),
+    )
+
+
+def _predictions_file(split: SplitData, labels: Ints, probabilities: npt.NDArray[np.float32]) -> bytes:
+    ids = np.repeat(np.array(split.dialogue_ids), split.lengths)
+    index = np.concatenate([np.arange(length, dtype=np.int32) for length in split.lengths])
+    table = pa.table(
+        {
+            "dialogue_id": ids,
+            "utterance_index": index,
+            "label": labels,
+            "prediction": probabilities.argmax(axis=1),
+            "probabilities": pa.FixedSizeListArray.from_arrays(
+                pa.array(probabilities.reshape(-1)), probabilities.shape[1]
+            ),
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> RunResult:
+    return RunResult(
+        run_id=request.run_id,
+        run_uri=run_uri,
+        config=request.config,
+        features=request.features,
+        protocol=_protocol(seeds, tests),
+        seeds=tuple(seeds),
+        tests=tuple(tests),
+        test_summary=over_seeds(tests),
+        best_seed=max(seeds, key=lambda seed: seed.dev.weighted_f1).seed,  # by dev: test decides nothing
+    )
+
+
+def _protocol(seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> str:
+    interval = tests[0].weighted_f1_interval
+    epochs = statistics.median(seed.best_epoch for seed in seeds)
+    return (
+        f"Test split ({tests[0].scores.utterances} utterances), evaluated once per seed on the epoch with the best dev "
+        f"weighted F1 (median epoch {epochs:g}); {len(seeds)} seed{'s' * (len(seeds) > 1)} "
+        f"({', '.join(str(seed.seed) for seed in seeds)}), mean and sample standard deviation; intervals: "
+        f"{interval.level:.0%} bootstrap over test dialogues, {interval.resamples} resamples."
+    )
