@@ -1,0 +1,1 @@
+"""Registered models: immutable versions on any storage."""
