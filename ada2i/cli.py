@@ -1,0 +1,263 @@
+"""The `ada2i` command: one subcommand per capability, no logic of its own.
+
+Exit codes: 0 done; 1 failed; 2 the input, config or credentials must be changed, and nothing was written.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ada2i import presets, storage
+from ada2i.errors import Ada2iError, ConfigError
+from ada2i.records import RunResult, Summary
+from ada2i.training.request import DEFAULT_ROOT, Wish, new_run_id, prepare
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Balanced emotion recognition in conversations."
+)
+imports = typer.Typer(no_args_is_help=True, help="Turn published features into a feature set.")
+registry = typer.Typer(no_args_is_help=True, help="Look at registered versions.")
+app.add_typer(imports, name="import")
+app.add_typer(registry, name="registry")
+out = Console()
+
+Root = Annotated[
+    str, typer.Option(envvar="ADA2I_ROOT", help="Where everything is kept: a folder, or s3://bucket/prefix.")
+]
+
+
+@app.callback()
+def _setup() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+@imports.command("table")
+def import_table(
+    source: Annotated[str, typer.Argument(help="A Parquet file, or a folder of some.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the dataset. Default: the file's metadata, or its name.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Class names by index, separated by commas.")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Import a table of utterances as a feature set; print its URI."""
+    from ada2i.data.table import import_table as run
+
+    names = tuple(labels.split(",")) if labels else None
+    root = storage.normalise(root)
+    storage.check_writable(root)
+    out.print(run(source, root, dataset=dataset, labels=names), soft_wrap=True)
+
+
+@app.command("demo-corpus")
+def demo_corpus(root: Root = DEFAULT_ROOT) -> None:
+    """Write the SYNTHETIC demo feature set; print its URI."""
+    from ada2i.data.demo import write_demo_corpus
+
+    root = storage.normalise(root)
+    storage.check_writable(root)
+    out.print(write_demo_corpus(root), soft_wrap=True)
+
+
+@app.command()
+def config(
+    preset: Annotated[str, typer.Option(help="Which Ada2I.")] = "reference",
+    settings: Annotated[str, typer.Option(help=f"Published settings: {', '.join(presets.SETTINGS)}.")] = "default",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE; repeatable.")] = None,
+) -> None:
+    """Print the resolved config as JSON, every field by its name."""
+    overrides = dict(presets.parse_override(text) for text in set_ or [])
+    resolved = presets.resolve(preset=preset, settings=settings, overrides=overrides)
+    out.print_json(resolved.model_dump_json())
+
+
+@app.command()
+def train(  # noqa: PLR0917
+    features: Annotated[str, typer.Argument(help="A feature set, a table to import, or `demo`.")],
+    preset: Annotated[str, typer.Option(help=f"Which Ada2I: {', '.join(presets.PRESETS)}.")] = "reference",
+    settings: Annotated[
+        str | None, typer.Option(help=f"Published settings: {', '.join(presets.SETTINGS)}. Default: the dataset's.")
+    ] = None,
+    modalities: Annotated[str, typer.Option(help="Letters of t(ext), a(udio), v(isual), in order.")] = "tav",
+    workers: Annotated[int | None, typer.Option(help="Training workers.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas.")] = None,
+    no_afw: Annotated[bool, typer.Option("--no-afw", help="Ablation: without adaptive feature weighting.")] = False,
+    no_amw: Annotated[bool, typer.Option("--no-amw", help="Ablation: without adaptive modality weighting.")] = False,
+    no_modulation: Annotated[
+        bool, typer.Option("--no-modulation", help="Ablation: without modulation and noise.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="FIELD=VALUE; repeatable. `ada2i config` lists fields.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Name under which the result is registered.")] = "ada2i",
+    json_: Annotated[Path | None, typer.Option("--json", help="Also write the result there.")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Train on Ray, select on dev, evaluate once on test, register the result."""
+    from ada2i.evaluation.evaluate import evaluate_run
+    from ada2i.registry.versions import check_model_name, register
+    from ada2i.training.cluster import cluster
+    from ada2i.training.launch import launch
+    from ada2i.training.progress import TerminalProgress
+
+    check_model_name(model)
+    _check_json_target(json_)
+    overrides = _overrides(set_, workers=workers, seeds=seeds)
+    overrides |= {
+        f"ablations.{k}": True
+        for k, v in (("no_afw", no_afw), ("no_amw", no_amw), ("no_modulation", no_modulation))
+        if v
+    }
+    wish = Wish(features=features, preset=preset, settings=settings, modalities=modalities, overrides=overrides)
+    run_uri = prepare(wish, root=root, run_id=new_run_id())
+    with cluster() as ray, TerminalProgress(run_uri) as progress:
+        launch(run_uri, address=ray.address, on_event=progress)
+    result = evaluate_run(run_uri)
+    version = register(run_uri, root=root, model=model)
+    if json_ is not None:
+        json_.write_bytes(result.to_json())
+    show_result(result, f"{version.model}@{version.number}")
+
+
+def show_result(result: RunResult, version: str) -> None:
+    """Print the test table, the version and where the report lies."""
+    table = Table("seed", "dev wF1", "test wF1", "95 % interval", "macro F1", "accuracy")
+    table.title = f"Test scores on {result.features.dataset}" + " (SYNTHETIC)" * result.features.synthetic
+    for seed, test in zip(result.seeds, result.tests, strict=True):
+        interval = test.weighted_f1_interval
+        numbers = (test.scores.macro_f1, test.scores.accuracy)
+        table.add_row(
+            str(seed.seed),
+            f"{seed.dev.weighted_f1:.4f}",
+            f"{test.scores.weighted_f1:.4f}",
+            f"{interval.low:.4f} to {interval.high:.4f}",
+            *(f"{number:.4f}" for number in numbers),
+        )
+    if len(result.seeds) > 1:
+        mean = {name: _mean(summary) for name, summary in result.test_summary.items()}
+        table.add_section()
+        table.add_row("mean", "", mean["weighted_f1"], "", mean["macro_f1"], mean["accuracy"])
+    out.print(table)
+    out.print(result.protocol, style="dim")
+    report = storage.join(result.run_uri, "report.html")
+    out.print(f"Registered version: [bold]{version}[/bold]")
+    out.print(f"Report: {storage.local_path(report) or report}", soft_wrap=True)
+
+
+@registry.command("list")
+def registry_list(
+    model: Annotated[str | None, typer.Argument(help="A model's name. Default: all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """List registered versions, oldest first."""
+    from ada2i.registry.versions import models, versions
+
+    found = [v for name in ([model] if model else models(root)) for v in versions(root, name)]
+    if as_json:
+        out.print_json(json.dumps([v.model_dump(mode="json") for v in found]))
+        return
+    table = Table("version", "created (UTC)", "dataset", "preset", "seeds", "dev weighted F1", "test weighted F1")
+    for v in found:
+        test = _mean(v.test_summary["weighted_f1"])
+        dataset = v.features.dataset + " (synthetic)" * v.features.synthetic
+        seeds = ", ".join(map(str, v.seeds))
+        table.add_row(
+            f"{v.model}@{v.number}", v.created[:19], dataset, v.preset, seeds, f"{v.dev_weighted_f1:.4f}", test
+        )
+    out.print(table if found else f"No versions in {storage.normalise(root)}.")
+
+
+@registry.command("show")
+def registry_show(
+    version: Annotated[str, typer.Argument(help="MODEL@NUMBER, or MODEL for its newest.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Show one version: what it is, its scores and its files."""
+    from ada2i.registry.versions import find, version_uri
+
+    model, _, number = version.partition("@")
+    if number and not number.isdigit():
+        raise ConfigError(f"A version must be MODEL@NUMBER, but is {version!r}. Write for example `ada2i@3`.")
+    found = find(root, model, int(number) if number else None)
+    if as_json:
+        out.print_json(found.model_dump_json())
+        return
+    out.print(
+        _facts(
+            found.model_dump(mode="json", exclude={"files", "features", "test_summary"})
+            | {"uri": version_uri(root, found)}
+        )
+    )
+    out.print(_facts(found.features.model_dump(mode="json")))
+    out.print(
+        _facts(
+            {k: f"{s.mean:.4f}" + (f" ± {s.sd:.4f}" if s.sd is not None else "") for k, s in found.test_summary.items()}
+        )
+    )
+    out.print(
+        _facts({name: f"{entry.size:>12,} bytes  sha256 {entry.sha256[:16]}…" for name, entry in found.files.items()})
+    )
+
+
+def _mean(summary: Summary) -> str:
+    return f"{summary.mean:.4f}" + (f" ± {summary.sd:.4f}" if summary.sd is not None else "")
+
+
+def _facts(facts: dict[str, Any]) -> Table:
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(f"[bold]{name}[/bold]", str(value))
+    return table
+
+
+def _overrides(texts: list[str] | None, *, workers: int | None, seeds: str | None) -> dict[str, Any]:
+    overrides = dict(presets.parse_override(text) for text in texts or [])
+    if workers is not None:
+        overrides["resources.workers"] = workers
+    if seeds is not None:
+        if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
+            raise ConfigError(
+                f"`--seeds` must be whole numbers separated by commas, but is {seeds!r}. Write for example "
+                "`--seeds 1,2`."
+            )
+        overrides["training.seeds"] = [int(seed) for seed in seeds.split(",")]
+    return overrides
+
+
+def _check_json_target(target: Path | None) -> None:
+    if target is not None and (target.is_dir() or not target.resolve().parent.is_dir()):
+        raise ConfigError(
+            f"`--json` must name a file in a folder that exists, but is {target}. Create the folder, or name a file in "
+            "it."
+        )
+
+
+def main() -> None:
+    """Entry point: run the command, and turn our errors into a message and an exit code."""
+    try:
+        app()
+    except Ada2iError as error:
+        Console(stderr=True).print(
+            f"[bold red]error:[/bold red] {_plain(error.message)}", soft_wrap=True, highlight=False
+        )
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Interrupted; what was started has been stopped.")
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    """Keep brackets in messages from being read as markup."""
+    return text.replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    main()
