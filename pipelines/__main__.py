@@ -1,0 +1,57 @@
+"""Runs the flow `train-ada2i` here and now: ``python -m pipelines [FEATURES]``, which is what `make run` does.
+
+Without a configured Prefect server Prefect starts a temporary one; without a configured Ray cluster the flow starts its
+own.
+"""
+
+import argparse
+import os
+import sys
+
+from rich.console import Console
+
+
+def main() -> int:
+    """Run the flow once and show its result; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines", description="Run the flow train-ada2i here and now.")
+    parser.add_argument(
+        "features", nargs="?", default="demo", help="a feature set, a table to import, or `demo` (default)"
+    )
+    parser.add_argument("--model", default="ada2i", help="name in the registry")
+    options = parser.parse_args()
+    # Before Prefect is imported, which reads them then.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_PLUGINS_ENABLED", "false")
+
+    from ada2i.errors import Ada2iError
+
+    try:
+        _run(options.features, options.model)
+    except Ada2iError as error:
+        Console(stderr=True).print(f"error: {error.message}", markup=False, soft_wrap=True, highlight=False)
+        return error.exit_code
+    return 0
+
+
+def _run(location: str, model: str) -> None:
+    from ada2i import storage
+    from ada2i.cli import show_result
+    from ada2i.data.resolve import resolve_features
+    from ada2i.records import RunResult
+    from ada2i.registry.versions import Version
+    from ada2i.training.request import default_root
+
+    root = storage.normalise(default_root())
+    storage.check_writable(root)
+    features = resolve_features(location, root)  # mistakes in the input show here, before any server starts
+
+    from pipelines.train import train_ada2i
+
+    uri = train_ada2i(features=features.uri, model=model)
+    version = Version.load(storage.join(uri, "manifest.json"))
+    show_result(RunResult.load(storage.join(uri, "result.json")), f"{version.model}@{version.number}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Prefect plugin: a deployment by its bare name, as in ``prefect deployment run train-ada2i``.
+
+Prefect's client takes ``FLOW/DEPLOYMENT`` only. This wraps its look-up so that a name without a slash means the one
+deployment of that name. It fails open: where Prefect is not as expected, nothing is wrapped, and the full name works.
+"""
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from prefect.plugins import HookContext, register_hook
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
+
+PREFECT_PLUGIN_API_REQUIRES = ">=0.1,<1"
+_METHOD = "read_deployment_by_name"
+_WRAPPED = "_takes_bare_names"
+
+Lookup = Callable[["PrefectClient", str], Awaitable["DeploymentResponse"]]
+
+
+@register_hook
+def setup_environment(*, ctx: HookContext) -> None:
+    """Wrap the client's look-up, once per process."""
+    try:
+        from prefect.client.orchestration import PrefectClient
+        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName  # noqa: F401  look_up needs them
+    except ImportError as problem:
+        ctx.logger_factory(__name__).debug("Bare deployment names are off: %s", problem)
+        return
+    found = getattr(PrefectClient, _METHOD, None)
+    if not inspect.iscoroutinefunction(found) or list(inspect.signature(found).parameters) != ["self", "name"]:
+        ctx.logger_factory(__name__).debug("Bare deployment names are off: Prefect's client looks different here.")
+        return
+    if not hasattr(found, _WRAPPED):
+        setattr(PrefectClient, _METHOD, accept_bare_name(found))
+
+
+def accept_bare_name(by_full_name: Lookup) -> Lookup:
+    """Return a look-up that also takes a name without its flow.
+
+    Args:
+        by_full_name: The look-up by ``FLOW/DEPLOYMENT``.
+    """
+
+    @functools.wraps(by_full_name)
+    async def look_up(client: "PrefectClient", name: str) -> "DeploymentResponse":
+        return await (by_full_name(client, name) if "/" in name else _only_one_named(client, name))
+
+    setattr(look_up, _WRAPPED, True)
+    return look_up
+
+
+async def _only_one_named(client: "PrefectClient", name: str) -> "DeploymentResponse":
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+    from prefect.exceptions import ObjectNotFound
+
+    criteria = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
+    found = await client.read_deployments(deployment_filter=criteria, limit=2)
+    if not found:
+        raise ObjectNotFound(http_exc=LookupError(name))
+    if len(found) > 1:
+        raise ValueError(
+            f"A bare name must belong to one deployment, but several are called {name}. Write FLOW/{name}."
+        )
+    return found[0]
