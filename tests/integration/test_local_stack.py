@@ -1,0 +1,226 @@
+"""The local stack: secrets, listeners, deployment, and what a stop leaves."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ada2i import storage
+from ada2i.errors import ResourceError
+from ada2i.training import cluster, processes
+from infra import local, services
+from infra import stack as stacks
+from infra.stack import Stack
+
+pytestmark = pytest.mark.integration
+
+
+def ask_prefect(stack: Stack, path: str, body: dict[str, Any]) -> Any:
+    auth = base64.b64encode(stack.layout.prefect_auth.read_bytes()).decode()
+    url = f"{stack.environment()['PREFECT_API_URL']}/{path}"
+    status, answer = cluster.request(
+        url, {"Authorization": f"Basic {auth}"}, method="POST", body=json.dumps(body).encode()
+    )
+    assert status in (200, 201), answer
+    return json.loads(answer)
+
+
+def listeners(stack: Stack) -> dict[int, str]:
+    """Port to address, in the kernel's hex, of all that the stack's processes listen on."""
+    members = {member.pid for process in stack.running.values() for member in processes._family(process)}
+    inodes = {os.readlink(link) for pid in members for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    found = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                address, port = fields[1].split(":")
+                found[int(port, 16)] = address
+    return found
+
+
+@pytest.mark.parametrize(
+    ("service", "path", "refusal"),
+    [
+        ("s3", "/ada2i", 403),
+        ("filer", "/buckets/ada2i/", 401),
+        ("prefect", "/api/admin/version", 401),
+        ("ray", "/api/jobs/", 401),
+    ],
+)
+def test_nothing_answers_without_its_secret(stack: Stack, service: str, path: str, refusal: int) -> None:
+    assert cluster.request(f"{stack.layout.address(service)}{path}", {})[0] == refusal
+
+
+def test_all_answer_with_their_secrets(stack: Stack) -> None:
+    assert [service.name for service in services.SERVICES if not service.answers(stack.layout)] == []
+    storage.put("s3://ada2i/tests/hello", b"hello")
+    assert storage.get("s3://ada2i/tests/hello") == b"hello"
+    storage.delete("s3://ada2i/tests/hello")
+
+
+def test_only_this_user_can_read_it(stack: Stack) -> None:
+    folder = stack.layout.folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert stack.layout.ray_folder.stat().st_mode & 0o777 == 0o700
+    secret = ["env", "ray-token", "prefect-auth", "s3.json", "security.toml", "state.json"]
+    assert {(folder / name).stat().st_mode & 0o777 for name in secret} == {0o600}
+
+
+def test_listeners_are_on_loopback_only(stack: Stack) -> None:
+    found = listeners(stack)
+    assert set(stack.layout.ports.values()) <= set(found)
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F"}
+    assert {port: address for port, address in found.items() if address not in loopback} == {}
+
+
+def test_the_environment_works_in_a_shell(stack: Stack) -> None:
+    command = f"set -a; . '{stack.layout.folder}/env'; set +a; env"
+    said = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, env={}).stdout
+    assert stack.environment().items() <= dict(line.split("=", 1) for line in said.splitlines()).items()
+
+
+def test_starting_again_changes_nothing(stack: Stack) -> None:
+    seen: list[tuple[str, str, str, float]] = []
+    again = stacks.start(stack.layout.folder, progress=lambda *event: seen.append(event))
+    assert [event for _, _, event, _ in seen] == ["running"] * 5
+    assert again.running == stack.running
+    assert again.environment() == stack.environment()
+
+
+def test_two_commands_at_once_are_refused(stack: Stack) -> None:
+    with stacks._exclusive(stack.layout.folder), pytest.raises(ResourceError, match="another is under way"):
+        stacks.stop(stack.layout.folder)
+
+
+def test_the_nightly_schedule_makes_runs(stack: Stack) -> None:
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    deadline, automatic = time.monotonic() + 60, list[Any]()
+    while not automatic and time.monotonic() < deadline:  # the server makes them a few seconds after a deployment
+        automatic = [run for run in ask_prefect(stack, "flow_runs/filter", scheduled) if run["auto_scheduled"]]
+        time.sleep(0.5)
+    assert automatic
+    assert {datetime.fromisoformat(run["expected_start_time"]).strftime("%H:%M") for run in automatic} == {"03:00"}
+
+
+def test_lost_runs_are_watched_once(stack: Stack) -> None:
+    names = [automation["name"] for automation in ask_prefect(stack, "automations/filter", {})]
+    assert names == ["lost-runs-are-crashed"]
+
+
+def prefect(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_PLUGINS")}
+    command = [sys.executable, "-m", "prefect", *arguments]
+    return subprocess.run(
+        command,
+        cwd=services.REPOSITORY,
+        env={**env, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("name", ["train-ada2i", "train-ada2i/train-ada2i"])
+def test_a_deployment_runs_by_its_bare_name_and_by_its_full_one(stack: Stack, name: str) -> None:
+    said = prefect("deployment", "run", name, "--start-in", "2 days")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "Created flow run" in said.stdout
+
+
+def test_the_full_name_works_without_the_plugin(stack: Stack) -> None:
+    said = prefect(
+        "deployment", "run", "train-ada2i/train-ada2i", "--start-in", "2 days", PREFECT_PLUGINS_ENABLED="false"
+    )
+    assert said.returncode == 0
+
+
+def test_an_unknown_bare_name_is_one_line(stack: Stack) -> None:
+    said = prefect("deployment", "run", "train-adaii")
+    assert (said.returncode, said.stdout + said.stderr) == (1, "Deployment 'train-adaii' not found!\n")
+
+
+def test_status(stack: Stack) -> None:
+    said = CliRunner().invoke(local.app, ["status", "--json", "--folder", str(stack.layout.folder)])
+    assert said.exit_code == 0
+    rows = json.loads(said.stdout)
+    assert [row["service"] for row in rows] == ["S3", "Prefect", "Ray", "Worker"]
+    assert {row["state"] for row in rows} == {"answers"}
+
+
+@pytest.fixture
+def storage_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = cluster.short_folder()
+    yield folder
+    stacks.stop(folder)
+    stacks.purge(folder)
+
+
+def test_a_stop_leaves_data_but_no_process_and_no_port(storage_only: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = stacks.start(storage_only, names=["s3"], deploy=False, preferred_ports=False)
+    for name, value in first.environment().items():
+        monkeypatch.setenv(name, value)
+    storage.put("s3://ada2i/kept", b"kept")
+    ports, family = set(listeners(first)), processes._family(first.running["s3"])
+    assert family
+    stacks.stop(storage_only)
+    first.reap()
+    assert not any(member.alive for member in family)
+    assert not first.layout.ray_folder.exists()
+    assert {port for port in ports if cluster.free_port(port) != port} == set()
+    said = CliRunner().invoke(local.app, ["status", "--folder", str(storage_only)])
+    assert said.exit_code == 1
+    assert said.stdout.count("stopped") == 4
+
+    second = stacks.start(storage_only, names=["s3"], deploy=False, preferred_ports=False)
+    assert second.environment() == first.environment()
+    assert storage.get("s3://ada2i/kept") == b"kept"
+    monkeypatch.setattr(local, "_DOTENV", storage_only / "no-dotenv")
+    for _ in range(2):  # the second time, nothing runs
+        said = CliRunner().invoke(local.app, ["down", "--folder", str(storage_only), "--purge"])
+        assert said.exit_code == 0
+        assert f"{storage_only} is deleted." in said.stdout
+    second.reap()
+    assert not storage_only.exists()
+
+
+def test_a_private_head_runs_beside_it_and_leaves_nothing(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    for name in stack.layout.ray_environment():
+        monkeypatch.delenv(name)
+    with cluster.cluster() as private:
+        folder = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent
+        assert cluster.request(f"{private.address}/api/jobs/", {})[0] == 401
+        client = JobSubmissionClient(private.address, headers=cluster.auth_headers())
+        # What a job starts in a session of its own must go too.
+        code = "import os, time; print(os.getpid(), flush=True); time.sleep(99)"
+        job = client.submit_job(entrypoint=f"setsid {sys.executable} -c '{code}'")
+        deadline, pid = time.monotonic() + 60, ""
+        while not pid and time.monotonic() < deadline:
+            pid = next((line for line in client.get_job_logs(job).splitlines() if line.isdigit()), "")
+            time.sleep(0.2)
+        assert processes._read_stat(int(pid))
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 8
+    assert processes._read_stat(int(pid)) is None
+    assert not folder.exists()
+    assert not [p for p in Path("/proc").iterdir() if p.name.isdigit() and str(folder) in _command(p)]
+    assert "RAY_AUTH_TOKEN_PATH" not in os.environ
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
