@@ -1,0 +1,1 @@
+"""Measured speed; ratios are taken within one run, since machines are noisy."""

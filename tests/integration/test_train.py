@@ -1,0 +1,101 @@
+"""Whole runs on S3, on the session's stack: command line, dashboard, registry, bad input that only a cluster shows."""
+
+import json
+import os
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from ada2i import cli, storage
+from ada2i.errors import DivergenceError, ResourceError
+from ada2i.records import RunResult
+from ada2i.registry.versions import find, version_uri
+from ada2i.training.events import Event
+from ada2i.training.launch import launch
+from ada2i.training.worker import PLAIN
+from infra.stack import Stack
+from tests.runs import dashboard, prepared, registered_weights, train_run
+
+pytestmark = pytest.mark.integration
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["ada2i", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code in (0, None)
+
+
+def test_train_registers_on_s3(
+    stack: Stack, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    options = ["--seeds", "1,2", "--set", "training.epochs=3", "--json", str(out), "--root", root, "--model", "cli"]
+    run_cli(monkeypatch, "train", "demo", *options)
+    result = RunResult.model_validate_json(out.read_bytes())
+    assert [seed.seed for seed in result.seeds] == [1, 2]
+    assert result.test_summary["weighted_f1"].sd is not None
+    shown = capsys.readouterr().out
+    assert "cli@1" in shown
+    assert f"{result.test_summary['weighted_f1'].mean:.4f}" in shown
+    version = find(root, "cli")
+    uri = version_uri(root, version)
+    expected = {"weights.safetensors", "config.json", "result.json", "predictions.parquet", "environment.json"}
+    assert set(storage.children(uri)) == expected | {"report.html", "README.md", "manifest.json", "claim.json"}
+    best = max(result.seeds, key=lambda seed: seed.dev.weighted_f1)
+    assert version.seed == best.seed
+    assert sum(tensor.numel() for tensor in registered_weights(uri).values()) == best.parameters
+    run_cli(monkeypatch, "registry", "list", "cli", "--root", root, "--json")
+    assert json.loads(capsys.readouterr().out)[0]["number"] == 1
+
+
+def test_train_tab_and_gauges_show_the_run(stack: Stack, root: str) -> None:
+    uri = prepared(root, "shown")
+    seen: set[str] = set()  # while it lives: a worker's gauges go with it
+
+    def look(event: Event | str) -> None:
+        if isinstance(event, dict) and event["kind"] == "epoch":
+            seen.update(gauges("shown"))
+
+    launch(uri, address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=look)
+    modalities = ("ratio", "coefficient", "encoder_gradient_norm")
+    expected = {f"ray_ada2i_{name}" for name in (*PLAIN, *modalities)}
+    assert expected <= seen
+    shown = train_run("shown")
+    assert shown["status"] == "FINISHED"
+    assert len(shown["attempts"][-1]["workers"]) == 2
+    secrets = [value for name, value in stack.environment().items() if "SECRET" in name]
+    assert secrets
+    assert not any(secret in json.dumps(shown) for secret in secrets)
+
+
+def gauges(run_id: str) -> set[str]:
+    """Return the names of our gauges that the cluster exports for a run."""
+    found: set[str] = set()
+    for target in (t for group in dashboard("/api/prometheus/sd") for t in group["targets"]):
+        with suppress(OSError), urllib.request.urlopen(f"http://{target}/metrics", timeout=10) as page:
+            lines = page.read().decode().splitlines()
+            found.update(line.partition("{")[0] for line in lines if f'run="{run_id}"' in line)
+    return found
+
+
+def test_more_workers_than_cpus(stack: Stack, root: str) -> None:
+    with pytest.raises(ResourceError, match=r"`resources.workers` = 99 .* needs 99 CPUs, but the cluster has"):
+        prepared(root, "too-many", **{"resources.workers": 99})
+    assert "too-many" not in storage.children(storage.join(root, "runs"))
+
+
+def test_diverging_run_stops_naming_the_dialogues(stack: Stack, root: str) -> None:
+    # A learning rate at which float32 overflows within an epoch.
+    uri = prepared(root, "diverging", **{"training.learning_rate": 1e30})
+    with pytest.raises(DivergenceError, match=r"not finite at step \d+ of seed 1.*Dialogues: "):
+        launch(uri, address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=lambda _: None)
+
+
+def test_job_metadata_holds_no_secret(stack: Stack) -> None:
+    jobs = json.dumps(dashboard("/api/jobs/"))
+    secrets = [value for name, value in os.environ.items() if "SECRET" in name or "AUTH_STRING" in name]
+    assert secrets
+    assert not any(secret in jobs for secret in secrets)

@@ -1,0 +1,42 @@
+"""What no file of the repository may hold: where packages come from, and places of one machine."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# In two halves, so that this file does not hold them.
+FORBIDDEN = [
+    "".join(halves)
+    for halves in (
+        ("pypi", ".org"),
+        ("pythonhosted", ".org"),
+        ("npm", "js"),
+        ("deb.debian", ".org"),
+        ("archive.ubuntu", ".com"),
+        ("download.pytorch", ".org"),
+        ("/wo", "rk/"),
+        ("/tmp/d", "ev"),
+    )
+]
+
+
+def repository_files() -> list[Path]:
+    """Return the files that are tracked, or would be."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    if found.returncode:
+        pytest.skip("this is no git checkout")
+    return [path for name in found.stdout.decode().split("\0") if name and (path := ROOT / name).is_file()]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_no_file_names_a_registry_or_a_place_of_one_machine() -> None:
+    files = repository_files()
+    assert ROOT / "pyproject.toml" in files
+    texts = {path: path.read_text(errors="replace") for path in files}
+    found = [f"{path.relative_to(ROOT)}: {word}" for path, text in texts.items() for word in FORBIDDEN if word in text]
+    assert found == []

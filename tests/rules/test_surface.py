@@ -1,0 +1,116 @@
+"""The public surface, spelled out: growing it is a visible diff here."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from ada2i.cli import app
+from ada2i.config import TrainConfig
+from ada2i.presets import PRESETS, SETTINGS, field_names
+from pipelines.train import train_ada2i
+
+FIELDS = [
+    "ablations.no_afw",
+    "ablations.no_amw",
+    "ablations.no_modulation",
+    "balance.alpha",
+    "balance.noise",
+    "balance.start_epoch",
+    "model.afw.average_padding",
+    "model.afw.beta",
+    "model.afw.dropout",
+    "model.afw.layers",
+    "model.afw.rank",
+    "model.encoder.attend_to_padding",
+    "model.encoder.dropout",
+    "model.encoder.feedforward_dim",
+    "model.encoder.kind",
+    "model.encoder.layers",
+    "model.hidden_dim",
+    "model.modalities",
+    "preset",
+    "resources.cpus_per_worker",
+    "resources.device",
+    "resources.max_failures",
+    "resources.workers",
+    "schema_version",
+    "settings",
+    "training.batch_dialogues",
+    "training.clip_norm",
+    "training.early_stopping_epochs",
+    "training.epochs",
+    "training.learning_rate",
+    "training.plateau_epochs",
+    "training.plateau_factor",
+    "training.seeds",
+    "training.weight_decay",
+]
+
+COMMANDS = {
+    "config": ["--preset", "--set", "--settings"],
+    "demo-corpus": ["--root"],
+    "import table": ["--dataset", "--labels", "--root", "SOURCE"],
+    "registry list": ["--json", "--root", "MODEL"],
+    "registry show": ["--json", "--root", "VERSION"],
+    "train": [
+        "--json",
+        "--modalities",
+        "--model",
+        "--no-afw",
+        "--no-amw",
+        "--no-modulation",
+        "--preset",
+        "--root",
+        "--seeds",
+        "--set",
+        "--settings",
+        "--workers",
+        "FEATURES",
+    ],
+}
+
+FLOW: dict[str, Any] = {
+    "features": "demo",
+    "preset": "reference",
+    "settings": None,
+    "modalities": "tav",
+    "workers": 2,
+    "seeds": [1],
+    "overrides": {},
+    "model": "ada2i",
+    "root": None,
+}
+
+
+def commands(command: Any, name: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Yield every leaf command with its options and arguments."""
+    if children := getattr(command, "commands", None):
+        for child, inner in children.items():
+            yield from commands(inner, f"{name} {child}".strip())
+        return
+    parameters: list[str] = []
+    for parameter in command.params:
+        named = parameter.param_type_name == "option"
+        parameters += [*parameter.opts, *parameter.secondary_opts] if named else [parameter.name.upper()]
+    yield name, sorted(parameters)
+
+
+def test_config_fields() -> None:
+    assert sorted(field_names(TrainConfig)) == FIELDS
+
+
+def test_presets_and_settings() -> None:
+    assert sorted(PRESETS) == ["reference"]
+    assert sorted(SETTINGS) == ["default", "demo", "iemocap", "meld", "mosei"]
+
+
+def test_commands() -> None:
+    assert dict(commands(typer.main.get_command(app))) == COMMANDS
+
+
+def test_flow() -> None:
+    parameters = inspect.signature(train_ada2i.fn).parameters
+    assert train_ada2i.name == "train-ada2i"
+    assert {name: parameter.default for name, parameter in parameters.items()} == FLOW

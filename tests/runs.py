@@ -1,0 +1,108 @@
+"""What tests of whole runs share: start one, watch it, kill a part of it, compare its weights."""
+
+import json
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
+from ada2i import storage
+from ada2i.checkpoint import load_weights
+from ada2i.records import RunRequest, SeedResult, seed_uri
+from ada2i.training.events import Event
+from ada2i.training.request import Wish, prepare
+
+# Long enough to be interrupted, with dropout, modulation and noise.
+SLOW = {
+    "training.epochs": 16,
+    "training.early_stopping_epochs": 16,
+    "training.seeds": [1],
+    "model.encoder.feedforward_dim": 1024,
+    "balance.start_epoch": 2,
+}
+
+
+def prepared(root: str, run_id: str, **overrides: Any) -> str:
+    """Prepare a run on the demo corpus; return its URI."""
+    wish = Wish(features="demo", overrides={**SLOW, **overrides})
+    return prepare(wish, root=root, run_id=run_id)
+
+
+def final_weights(run_uri: str, seed: int = 1) -> dict[str, Tensor]:
+    """Return the weights of the last epoch of a finished seed."""
+    checkpoints = storage.join(seed_uri(run_uri, seed), "checkpoints")
+    newest = [name for name in storage.children(checkpoints) if name.isdigit()][-1]
+    return load_weights(storage.join(checkpoints, newest))
+
+
+def seed_result(run_uri: str, seed: int = 1) -> SeedResult:
+    """Return a finished seed's result."""
+    return SeedResult.load(storage.join(seed_uri(run_uri, seed), "result.json"))
+
+
+def registered_weights(version_uri: str) -> dict[str, Tensor]:
+    """Return a version's weights."""
+    return load_tensors(storage.get(storage.join(version_uri, "weights.safetensors")))
+
+
+def dashboard(path: str) -> Any:
+    """Ask the Ray dashboard, with the stack's token."""
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
+    address = os.environ["RAY_API_SERVER_ADDRESS"] + path
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def train_run(run_id: str) -> dict[str, Any]:
+    """Return what the dashboard's Train tab knows of a run."""
+    found = [run for run in dashboard("/api/train/v2/runs/v1")["train_runs"] if run["name"] == run_id]
+    assert found, f"the Train tab does not show {run_id}"
+    newest: dict[str, Any] = max(found, key=lambda run: run["start_time_ns"])
+    return newest
+
+
+def worker_pid(run_id: str, rank: int) -> int:
+    """Return the process id of a live training worker."""
+    attempt = train_run(run_id)["attempts"][-1]
+    return int(next(w["pid"] for w in attempt["workers"] if w["world_rank"] == rank))
+
+
+class KillOnce:
+    """An event listener that kills one process, with SIGKILL, once an epoch is done."""
+
+    def __init__(self, epoch: int, pid: Callable[[], int]) -> None:
+        self.epoch = epoch
+        self.pid = pid
+        self.killed: int | None = None
+        self.epochs: list[int] = []
+
+    def __call__(self, event: Event | str) -> None:
+        """Take one event."""
+        if isinstance(event, str) or event["kind"] != "epoch":
+            return
+        self.epochs.append(event["record"]["epoch"])
+        if self.killed is None and self.epochs[-1] >= self.epoch:
+            self.killed = self.pid()
+            os.kill(self.killed, signal.SIGKILL)
+
+
+def gone(pid: int, seconds: float = 10.0) -> bool:
+    """Tell whether a process ends within some seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1][:3]:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def request_of(run_uri: str) -> RunRequest:
+    """Return a run's request."""
+    return RunRequest.load(storage.join(run_uri, "request.json"))
