@@ -95,7 +95,7 @@ def train(  # noqa: PLR0917
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="FIELD=VALUE; repeatable. `ada2i config` lists fields.")
     ] = None,
-    model: Annotated[str, typer.Option(help="Name under which the result is registered.")] = "ada2i",
+    model: Annotated[str | None, typer.Option(help="Name in the registry. Default: ada2i-DATASET.")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Also write the result there.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -106,7 +106,8 @@ def train(  # noqa: PLR0917
     from ada2i.training.launch import launch
     from ada2i.training.progress import TerminalProgress
 
-    check_model_name(model)
+    if model is not None:
+        check_model_name(model)
     _check_json_target(json_)
     overrides = _overrides(set_, workers=workers, seeds=seeds)
     overrides |= {
@@ -163,14 +164,11 @@ def registry_list(
     if as_json:
         out.print_json(json.dumps([v.model_dump(mode="json") for v in found]))
         return
-    table = Table("version", "created (UTC)", "dataset", "preset", "seeds", "dev weighted F1", "test weighted F1")
+    table = Table("version", "created (UTC)", "preset", "seeds", "dev wF1", "test wF1")
     for v in found:
         test = _mean(v.test_summary["weighted_f1"])
-        dataset = v.features.dataset + " (synthetic)" * v.features.synthetic
         seeds = ", ".join(map(str, v.seeds))
-        table.add_row(
-            f"{v.model}@{v.number}", v.created[:19], dataset, v.preset, seeds, f"{v.dev_weighted_f1:.4f}", test
-        )
+        table.add_row(f"{v.model}@{v.number}", v.created[:16], v.preset, seeds, f"{v.dev_weighted_f1:.4f}", test)
     out.print(table if found else f"No versions in {storage.normalise(root)}.")
 
 

@@ -43,7 +43,7 @@ SETTINGS: Mapping[str, Fields] = {
     # Ours, for datasets without published numbers.
     "default": _numbers(hidden=200, rank=6, alpha=0.4, beta=0.5, rate=2e-4, batch=10, epochs=30),
     # Ours, small enough for two cores and a minute.
-    "demo": _numbers(hidden=48, rank=4, alpha=0.4, beta=0.5, rate=1e-3, batch=8, epochs=8)
+    "demo": _numbers(hidden=48, rank=4, alpha=0.4, beta=0.5, rate=5e-4, batch=8, epochs=12)
     | {"model.encoder.feedforward_dim": 128, "model.encoder.dropout": 0.2, "model.afw.dropout": 0.2},
 }
 

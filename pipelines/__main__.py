@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument(
         "features", nargs="?", default="demo", help="a feature set, a table to import, or `demo` (default)"
     )
-    parser.add_argument("--model", default="ada2i", help="name in the registry")
+    parser.add_argument("--model", help="name in the registry; by default ada2i- and the dataset")
     options = parser.parse_args()
     # Before Prefect is imported, which reads them then.
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -34,7 +34,7 @@ def main() -> int:
     return 0
 
 
-def _run(location: str, model: str) -> None:
+def _run(location: str, model: str | None) -> None:
     from ada2i import storage
     from ada2i.cli import show_result
     from ada2i.data.resolve import resolve_features

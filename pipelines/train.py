@@ -55,7 +55,7 @@ def train_ada2i(  # noqa: PLR0917
     workers: int = 2,
     seeds: list[int] = [1],  # noqa: B006 - Prefect shows the default in its form
     overrides: dict[str, Any] = {},  # noqa: B006
-    model: str = "ada2i",
+    model: str | None = None,
     root: str | None = None,
 ) -> str:
     """Train Ada2I and register the result.
@@ -68,13 +68,14 @@ def train_ada2i(  # noqa: PLR0917
         workers: Training workers.
         seeds: One model is trained for each; the best on dev is registered.
         overrides: Config fields by dotted name.
-        model: Name in the registry.
+        model: Name in the registry; by default ada2i- and the dataset.
         root: Where everything is kept; by default ADA2I_ROOT.
 
     Returns:
         URI of the registered version.
     """
-    check_model_name(model)
+    if model is not None:
+        check_model_name(model)
     root = storage.normalise(root or default_root())
     chosen = overrides | {"resources.workers": workers, "training.seeds": seeds}
     wish = Wish(features=features, preset=preset, settings=settings, modalities=modalities, overrides=chosen)
@@ -111,7 +112,7 @@ def evaluate(run: str) -> None:
 
 
 @task(name="register", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
-def register_version(run: str, root: str, model: str) -> Version:
+def register_version(run: str, root: str, model: str | None) -> Version:
     """Register the run's best seed; a retry finds the version that it already made."""
     version = register(run, root=root, model=model)
     get_run_logger().info("Registered %s@%d", version.model, version.number)

@@ -1,5 +1,6 @@
 """The manifest that makes a feature set exist, and readers that open nothing it does not name."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -114,6 +115,21 @@ def open_features(uri: str) -> FeatureSet:
             "a set whose writing was cut short is completed by the same import, run again.",
             uri=uri,
         ) from problem
+
+
+def require_modalities(location: str, *, held: Collection[str], needs: Iterable[str]) -> None:
+    """Make sure that features hold all modalities that somebody needs.
+
+    Raises:
+        DataError: One is missing.
+    """
+    if missing := [modality for modality in needs if modality not in held]:
+        raise DataError(
+            f"{location} must hold the modalities asked for, but has no {', '.join(missing)}, only {', '.join(held)}. "
+            "Choose others with `--modalities`.",
+            uri=location,
+            field="model.modalities",
+        )
 
 
 def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:

@@ -5,7 +5,7 @@ Shape letters in this file:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ada2i.data import schema, shards
 from ada2i.data.checks import check_keys, check_order, checked_vectors, with_splits
 from ada2i.data.labels import classes
+from ada2i.data.manifest import require_modalities
 from ada2i.data.rows import Column, Rows
 from ada2i.data.source import read_rows
 from ada2i.data.splits import DEV_RULE, cut_dev
@@ -25,7 +26,14 @@ from ada2i.modalities import MODALITIES, Modality
 Vectors = Mapping[Modality, "pa.Array[Any]"]
 
 
-def import_table(source: str, root: str, *, dataset: str | None = None, labels: tuple[str, ...] | None = None) -> str:
+def import_table(
+    source: str,
+    root: str,
+    *,
+    dataset: str | None = None,
+    labels: tuple[str, ...] | None = None,
+    needs: Sequence[Modality] = (),
+) -> str:
     """Import a Parquet file, or all below a folder, as a feature set.
 
     A row is an utterance: ``dialogue_id`` (text or integers), ``utterance_index`` (0-based, contiguous), ``label``
@@ -40,6 +48,7 @@ def import_table(source: str, root: str, *, dataset: str | None = None, labels: 
         dataset: Name of the set; else the Parquet key ``dataset``, else the name of the file or folder.
         labels: Class names by index; else the Parquet key ``label_names``, else the distinct names (sorted) or indices
             in train.
+        needs: Modalities that it must hold.
 
     Returns:
         The URI of the set; of the same content, always the same, and written once.
@@ -48,6 +57,7 @@ def import_table(source: str, root: str, *, dataset: str | None = None, labels: 
         DataError: Something in the source is not what it must be. Nothing was written.
     """
     rows = read_rows(source)
+    require_modalities(source, held=[m for m in MODALITIES if schema.vector_column(m) in rows.names], needs=needs)
     check_keys(rows)
     rows = with_splits(rows)
     check_order(rows)

@@ -139,9 +139,10 @@ def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], test
 def _protocol(seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> str:
     interval = tests[0].weighted_f1_interval
     epochs = statistics.median(seed.best_epoch for seed in seeds)
+    names = ", ".join(str(seed.seed) for seed in seeds)
+    over = f"seeds {names}, mean and sample standard deviation" if len(seeds) > 1 else f"one seed, {names}"
     return (
         f"Test split ({tests[0].scores.utterances} utterances), evaluated once per seed on the epoch with the best dev "
-        f"weighted F1 (median epoch {epochs:g}); {len(seeds)} seed{'s' * (len(seeds) > 1)} "
-        f"({', '.join(str(seed.seed) for seed in seeds)}), mean and sample standard deviation; intervals: "
-        f"{interval.level:.0%} bootstrap over test dialogues, {interval.resamples} resamples."
+        f"weighted F1 (median epoch {epochs:g}); {over}; intervals: {interval.level:.0%} bootstrap over test "
+        f"dialogues, {interval.resamples} resamples."
     )

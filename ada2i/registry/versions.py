@@ -69,15 +69,22 @@ def check_model_name(model: str) -> None:
         )
 
 
-def register(run_uri: str, *, root: str, model: str) -> Version:
+def register(run_uri: str, *, root: str, model: str | None = None) -> Version:
     """Register a run's best seed (on dev) as the next version; the same run always gets the same version.
+
+    Args:
+        run_uri: The run.
+        root: The storage root.
+        model: The model's name; by default that of the dataset, behind ``ada2i-``.
 
     Raises:
         NotFoundError: The run has not been evaluated.
         IntegrityError: The checkpoint's weights differ from their digest.
     """
-    check_model_name(model)
+    if model is not None:
+        check_model_name(model)
     result = RunResult.load(storage.join(run_uri, "result.json"))
+    model = model or f"ada2i-{result.features.dataset}"  # versions of one model are there to be compared
     home = storage.join(storage.normalise(root), "registry", model)
     number = _number(home, result.run_id)
     uri = _version_uri(home, number)

@@ -57,10 +57,9 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
     check_cpus(tried.resources, capacity())
     root = storage.normalise(root)
     storage.check_writable(root)
-    features = resolve_features(wish.features, root)
+    features = resolve_features(wish.features, root, needs=tried.model.modalities)
     settings = wish.settings or presets.settings_for(features.manifest.dataset)
     config = presets.resolve(preset=wish.preset, settings=settings, overrides=overrides)
-    _check_modalities(config.model.modalities, features)
     verify(features)
     uri = run_uri(root, run_id)
     request = RunRequest(run_id=run_id, config=config, features=features.info())
@@ -77,13 +76,3 @@ def verify(features: FeatureSet) -> None:
     """
     for entry in features.manifest.shards:
         read_shard(features, entry)
-
-
-def _check_modalities(wanted: tuple[str, ...], features: FeatureSet) -> None:
-    held = features.manifest.widths
-    if missing := [m for m in wanted if m not in held]:
-        raise ConfigError(
-            f"`model.modalities` names {', '.join(missing)}, but {features.uri} holds {', '.join(held)}. "
-            "Choose others with `--modalities`.",
-            field="model.modalities",
-        )

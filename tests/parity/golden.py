@@ -182,6 +182,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or not (Path(arguments[0]) / "index.json").is_file():
         log.error("FOLDER must hold index.json and one .safetensors per case. Usage: golden.py FOLDER")
         return 2
+    torch.set_num_threads(1)  # the models are small
     folder = Path(arguments[0])
     index = json.loads((folder / "index.json").read_text())
     failures = 0

@@ -79,7 +79,7 @@ FLOW: dict[str, Any] = {
     "workers": 2,
     "seeds": [1],
     "overrides": {},
-    "model": "ada2i",
+    "model": None,
     "root": None,
 }
 

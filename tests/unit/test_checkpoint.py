@@ -72,7 +72,7 @@ def rewrite(folder: Path, name: str, data: bytes) -> None:
 
 def test_continuing_equals_never_having_stopped(tmp_path: Path) -> None:
     whole = trainee(seed=1)
-    train(whole, range(4))  # the scheduler has borne one bad epoch and bears no second
+    train(whole, range(4))  # the scheduler has borne one bad epoch, and would bear no second
     uri = checkpoint.save(tmp_path.as_uri(), whole, progress(4))
     train(whole, range(4, 9))
 

@@ -168,9 +168,11 @@ def test_features_that_do_not_match_their_manifest(run: Run, root: Path, demo: s
 
 
 def test_features_that_lack_a_modality(run: Run, root: Path, tmp_path: Path) -> None:
-    assert run("import", "table", str(write(tmp_path / "t.parquet", corpus())), "--root", str(tmp_path / "o"))[0] == 0
+    table = write(tmp_path / "t.parquet", corpus())
+    assert "has no visual, only text" in refused(run, "train", str(table), "--root", str(root))
+    assert run("import", "table", str(table), "--root", str(tmp_path / "o"))[0] == 0
     (features,) = (tmp_path / "o" / "features" / "t").iterdir()
-    assert "names visual, but" in refused(run, "train", str(features), "--root", str(root))
+    assert "has no visual, only text" in refused(run, "train", str(features), "--root", str(root))
     assert written(root) == []
 
 

@@ -73,7 +73,7 @@ def test_the_demo_is_written_where_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wish", "error", "message"),
     [
-        ({"modalities": "tav"}, ConfigError, "names visual, but .* holds text, audio"),
+        ({"modalities": "tav"}, DataError, "has no visual, only text, audio"),
         ({"modalities": "tx"}, ConfigError, "`--modalities` must be different letters"),
         ({"preset": "best"}, ConfigError, "`preset` must be one of"),
         ({"overrides": {"model.modalities": ["text"]}}, ConfigError, "is set by `--modalities`"),
