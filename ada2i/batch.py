@@ -47,6 +47,11 @@ class Layout:
         return self.dialogue * self.padded_length + position
 
     @cached_property
+    def position(self) -> Tensor:
+        """``(N,)`` int64: the place of each row in its dialogue."""
+        return self.slots - self.dialogue * self.padded_length
+
+    @cached_property
     def occupied(self) -> Tensor:
         """``(B, T)`` bool: true where the padded grid holds an utterance."""
         return torch.arange(self.padded_length, device=self.device) < self.lengths_tensor[:, None]
@@ -86,6 +91,7 @@ class DialogueBatch:
         features: By modality, ``(N, D)`` float32; zeros where an utterance lacks the modality.
         present: By modality, ``(N,)`` bool.
         labels: ``(N,)`` int64 class indices.
+        speakers: ``(N,)`` int64: who speaks, numbered from 0 by first appearance in the dialogue.
         layout: Which rows belong to which dialogue.
         global_utterances: Utterances of the global batch, over all ranks.
         global_dialogues: Dialogues of the global batch, over all ranks.
@@ -96,6 +102,7 @@ class DialogueBatch:
     features: Mapping[Modality, Tensor]
     present: Mapping[Modality, Tensor]
     labels: Tensor
+    speakers: Tensor
     layout: Layout
     global_utterances: int
     global_dialogues: int
@@ -109,7 +116,7 @@ class DialogueBatch:
             )
         tensors = (*self.features.items(), *self.present.items())
         shapes: dict[str, tuple[int, ...]] = {name: tuple(x.shape[:1]) for name, x in tensors}
-        shapes["labels"] = tuple(self.labels.shape)
+        shapes |= {"labels": tuple(self.labels.shape), "speakers": tuple(self.speakers.shape)}
         if wrong := {name: shape for name, shape in shapes.items() if shape != (rows,)}:
             raise ValueError(f"all tensors must have {rows} rows, the sum of lengths, but have {wrong}")
 
@@ -122,5 +129,6 @@ class DialogueBatch:
             features={m: x.to(device, non_blocking=True) for m, x in self.features.items()},
             present={m: x.to(device, non_blocking=True) for m, x in self.present.items()},
             labels=self.labels.to(device, non_blocking=True),
+            speakers=self.speakers.to(device, non_blocking=True),
             layout=replace(self.layout, device=device),
         )

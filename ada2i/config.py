@@ -30,6 +30,9 @@ class EncoderConfig(Config):
     attend_to_padding: bool = Field(
         True, description="Transformers see the zeros that pad a batch, as in the released code; false masks them."
     )
+    positions: bool = Field(False, description="Sinusoidal positions are added to the features.")
+    speakers: bool = Field(False, description="A learned vector says which speaker of the dialogue speaks.")
+    causal: bool = Field(False, description="An utterance sees itself and what came before, in encoder and AFW.")
 
 
 class AfwConfig(Config):
@@ -42,6 +45,35 @@ class AfwConfig(Config):
     average_padding: bool = Field(
         True, description="Means and the mapping loss run over the padded time axis, as in the released code."
     )
+    key_dim: Positive | None = Field(None, description="d_k: Theta is divided by its square root; null: no scale.")
+    normalise: bool = Field(False, description="Layer norm before the maps q and k, and of the contracted tensor.")
+    order: Literal["listed", "cyclic"] = Field(
+        "listed",
+        description="Others are contracted in the modalities' order, or from the next one on, in a circle.",
+    )
+    target: Literal["weighted", "attention"] = Field(
+        "weighted",
+        description="What the mapping network learns: the weighted feature, as released, or the attention.",
+    )
+
+
+class AmwConfig(Config):
+    """Adaptive modality weighting."""
+
+    normalise: Literal["classes", "hidden"] = Field(
+        "classes", description="Class weights are normalised over classes (released code), or over the width: cosines."
+    )
+    scale: float = Field(1.0, gt=0.0, description="Factor of each modality's vote.")
+    learn_scale: bool = Field(False, description="The factor is learned, from `scale` on.")
+    bias: bool = Field(True, description="The votes' sum gets a bias per class.")
+
+
+class LossConfig(Config):
+    """Weights of the loss terms; the feature loss is over slots where AFW averages padding, else over utterances."""
+
+    classification: float = Field(1.0, ge=0.0, description="Cross-entropy of the prediction.")
+    modal: float = Field(0.0, ge=0.0, description="Cross-entropy of the votes' sum, beside a prediction by an MLP.")
+    feature: float = Field(1.0, ge=0.0, description="L1 distance of AFW's mapping network.")
 
 
 class AblationConfig(Config):
@@ -61,6 +93,11 @@ class ModelConfig(Config):
     hidden_dim: Positive
     encoder: EncoderConfig = EncoderConfig()
     afw: AfwConfig
+    amw: AmwConfig = AmwConfig()
+    prediction: Literal["sum", "mlp"] = Field("sum", description="The votes' sum, or an MLP with ReLU on it.")
+    normalise: Literal["none", "train"] = Field("none", description="Features by mean and deviation of train.")
+    mask_missing: bool = Field(False, description="A missing modality is neither attended to nor asked for its vote.")
+    modality_dropout: Fraction = Field(0.0, description="Share of a dialogue's modalities hidden in training.")
 
     @field_validator("modalities")
     @classmethod
@@ -73,6 +110,14 @@ class ModelConfig(Config):
     def _check(self) -> Self:
         if self.encoder.kind == "lstm" and self.hidden_dim % 2:
             raise ValueError(f"`hidden_dim` must be even for LSTM encoders (two directions), but is {self.hidden_dim}")
+        if self.encoder.causal and self.encoder.kind == "lstm":
+            raise ValueError("`encoder.causal` needs `encoder.kind=transformer`: the LSTM reads both directions")
+        if (self.encoder.causal or self.mask_missing) and (self.encoder.attend_to_padding or self.afw.average_padding):
+            raise ValueError(
+                "`encoder.causal` and `mask_missing` need `encoder.attend_to_padding` and `afw.average_padding` false"
+            )
+        if self.modality_dropout and not self.mask_missing:
+            raise ValueError("`modality_dropout` needs `mask_missing` true")
         return self
 
 
@@ -81,6 +126,13 @@ class BalanceConfig(Config):
 
     alpha: float = Field(ge=0.0, description="Strength of the modulation.")
     start_epoch: Positive = Field(4, description="First epoch, counted from 1, with modulation and noise.")
+    ratio: Literal["linear", "votes"] = Field(
+        "linear", description="The ratio's unimodal logits: un-normalised (released code), or AMW's votes."
+    )
+    acts_on: Literal["gradient", "update"] = Field(
+        "gradient",
+        description="Modulation and noise act on the gradient before Adam, as released, or on the update.",
+    )
     noise: bool = Field(
         True, description="Gaussian noise on the encoders' gradients, by each gradient's own deviation."
     )
@@ -125,6 +177,7 @@ class TrainConfig(Config):
     preset: str
     settings: str
     model: ModelConfig
+    loss: LossConfig = LossConfig()
     balance: BalanceConfig
     training: TrainingConfig
     resources: ResourceConfig = ResourceConfig()

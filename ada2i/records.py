@@ -53,6 +53,24 @@ class FeatureInfo(Record):
     widths: dict[Modality, int]
 
 
+class Finding(Record):
+    """One thing that an audit of features has to say."""
+
+    code: str  # stable; `--allow` names it
+    severity: Literal["error", "warning", "info"]
+    message: str
+    count: int  # of what the message counts first: vectors, rows, columns, dialogues...
+    split: str | None = None
+    modality: Modality | None = None
+
+
+class GateRecord(Record):
+    """What the audit before a training found, and the codes that the caller allowed."""
+
+    findings: tuple[Finding, ...]
+    allowed: tuple[str, ...]
+
+
 class RunRequest(Record):
     """What a job is asked to do; the job's only input beside the feature shards."""
 
@@ -60,6 +78,7 @@ class RunRequest(Record):
     run_id: str
     config: TrainConfig
     features: FeatureInfo
+    audit: GateRecord | None = None  # none in requests older than the audit
 
 
 class ClassRow(Record):
@@ -95,11 +114,13 @@ class EpochRecord(Record):
     step: int  # optimizer steps done when the epoch ended
     loss: float
     classification_loss: float
+    modal_loss: float = 0.0
     feature_loss: float
     gradient_norm: float
     encoder_gradient_norm: dict[Modality, float]
     ratio: dict[Modality, float]
     coefficient: dict[Modality, float]
+    gate_share: dict[Modality, float] = {}  # data-dependent share of AFW's gate
     learning_rate: float
     dev_loss: float
     dev_weighted_f1: float

@@ -29,6 +29,9 @@ from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard
 from ada2i.errors import AccessError
 from ada2i.modalities import Modality
 
+_ROWS = 4096
+_LAYOUT = 2  # of the decoded files; another layout has other names
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -39,6 +42,7 @@ class _Chunk:
     features: dict[Modality, Floats]
     present: dict[Modality, npt.NDArray[np.bool_]]
     labels: npt.NDArray[np.int64]
+    speakers: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,25 @@ class SplitData:
             features={m: torch.from_numpy(np.concatenate([c.features[m][at] for c, at in rows])) for m in modalities},
             present={m: torch.from_numpy(np.concatenate([c.present[m][at] for c, at in rows])) for m in modalities},
             labels=torch.from_numpy(np.concatenate([c.labels[at] for c, at in rows])),
+            speakers=torch.from_numpy(np.concatenate([_by_appearance(c.speakers[at]) for c, at in rows])),
             layout=Layout(tuple(int(self.lengths[d]) for d in dialogues), int(self.lengths[list(of)].max())),
             global_utterances=int(self.lengths[list(of)].sum()),
             global_dialogues=len(of),
             counted=bool(own),
         )
+
+    def statistics(self, modality: Modality) -> tuple[Floats, Floats]:
+        """Return mean and deviation of a modality's features, ``(W,)`` each, over the utterances that have it."""
+        width = self.chunks[0].features[modality].shape[1]
+        count, total, square = 0, np.zeros(width), np.zeros(width)
+        for chunk in self.chunks:
+            for start in range(0, len(chunk.labels), _ROWS):  # a few megabytes at a time
+                rows = chunk.features[modality][start : start + _ROWS]
+                rows = rows[chunk.present[modality][start : start + _ROWS]].astype(np.float64)
+                count, total, square = count + len(rows), total + rows.sum(axis=0), square + (rows**2).sum(axis=0)
+        mean = total / max(count, 1)
+        variance = np.maximum(square / max(count, 1) - mean**2, 0)
+        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
     def _rows(self, dialogue: int) -> tuple[_Chunk, slice]:
         chunk, start = self.homes[dialogue]
@@ -106,7 +124,7 @@ def open_split(
     for shard in shards[place::workers]:
         _decode(features, shard, cache)
     wait()
-    tables = [_map(cache / f"{shard.sha256}.arrow") for shard in shards]
+    tables = [_map(_cached(cache, shard)) for shard in shards]
     dialogues = [_dialogues(table) for table in tables]
     return SplitData(
         dialogue_ids=tuple(name for names, _, _ in dialogues for name in names),
@@ -125,12 +143,29 @@ def _cache_folder() -> Path:
     return folder
 
 
+def _cached(cache: Path, shard: ShardEntry) -> Path:
+    return cache / f"{shard.sha256}.{_LAYOUT}.arrow"
+
+
+def _numbered(names: Any) -> npt.NDArray[np.int64]:
+    """Return a number for each name; nulls count as one name."""
+    encoded: Any = pc.dictionary_encode(names.combine_chunks(), null_encoding="encode")
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _by_appearance(speakers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Number the speakers of one dialogue from 0, in the order in which they first speak."""
+    _, first, index = np.unique(speakers, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[index].astype(np.int64)
+
+
 def _decode(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
-    target = cache / f"{shard.sha256}.arrow"
+    target = _cached(cache, shard)
     if target.exists():
         return
     table = read_shard(features, shard)
     columns: dict[str, Any] = {"dialogue_id": table["dialogue_id"], "label": table["label"].cast(pa.int64())}
+    columns["speaker"] = _numbered(table["speaker"])
     for modality in features.manifest.modalities:
         values, present = schema.unpack_vectors(table[schema.vector_column(modality)])
         columns[f"{modality}_present"] = present
@@ -163,6 +198,7 @@ def _chunk(table: pa.Table, modalities: Sequence[Modality]) -> _Chunk:
         features={m: _vectors(column(m)) for m in modalities},
         present={m: column(f"{m}_present").to_numpy(zero_copy_only=False) for m in modalities},
         labels=column("label").to_numpy(),
+        speakers=column("speaker").to_numpy(),
     )
 
 

@@ -1,9 +1,10 @@
 """Ada2I assembled: encoders, adaptive feature weighting, adaptive modality weighting (paper, figure 2).
 
 Shape letters in this file:
-    N utterances     S slots of the padded grid     M modalities     H hidden width     C classes
+    N utterances     S slots of the padded grid     M modalities     H hidden width     C classes     B dialogues
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 
 from ada2i.batch import DialogueBatch, Layout
 from ada2i.modalities import Modality
-from ada2i.model.afw import AdaptiveFeatureWeighting
+from ada2i.model.afw import AdaptiveFeatureWeighting, Weighted
 from ada2i.model.amw import Fusion
 from ada2i.model.encoders import LstmEncoder, TransformerEncoder
+from ada2i.model.standardise import Standardise
 
 
 @dataclass(frozen=True)
@@ -21,14 +23,18 @@ class Prediction:
     """What a forward pass returns.
 
     Attributes:
-        logits: ``(N, C)`` fused logits.
+        logits: ``(N, C)`` of the prediction.
+        fused: ``(N, C)`` sum of the modalities' votes; the same as ``logits`` unless an MLP predicts.
         unimodal_logits: ``(M, N, C)``, no gradient; modalities in the model's order.
         mapping_gap: ``(S,)`` or ``(N,)`` distance of AFW's mapping network; None in eval mode and without AFW.
+        gate_share: ``(M,)`` data-dependent share of AFW's gate; zeros without AFW.
     """
 
     logits: Tensor
+    fused: Tensor
     unimodal_logits: Tensor
     mapping_gap: Tensor | None
+    gate_share: Tensor
 
 
 class Ada2I(nn.Module):
@@ -37,36 +43,69 @@ class Ada2I(nn.Module):
     def __init__(
         self,
         *,
-        encoders: dict[Modality, TransformerEncoder | LstmEncoder],
+        encoders: Mapping[Modality, TransformerEncoder | LstmEncoder],
         afw: AdaptiveFeatureWeighting | None,
         fusion: Fusion,
         average_padding: bool,
+        head: nn.Module | None = None,
+        standardise: Mapping[Modality, Standardise] | None = None,
+        mask_missing: bool = False,
+        modality_dropout: float = 0.0,
+        ratio_from_votes: bool = False,
     ) -> None:
         super().__init__()
         self.modalities = tuple(encoders)
-        self.encoders = nn.ModuleDict(dict(encoders.items()))
+        self.standardise = nn.ModuleDict(standardise or {})  # type: ignore[arg-type]  # mappings are invariant
+        self.encoders = nn.ModuleDict(encoders)  # type: ignore[arg-type]
         self.afw = afw
         self.fusion = fusion
+        self.head = head
         self.average_padding = average_padding
+        self.mask_missing = mask_missing
+        self.modality_dropout = modality_dropout
+        self.ratio_from_votes = ratio_from_votes
 
     def forward(self, batch: DialogueBatch) -> Prediction:
         """Predict the emotion of each utterance of a batch."""
-        features = {m: self._encode(m, batch) for m in self.modalities}
-        gap = None
+        present = self._present(batch) if self.mask_missing else None
+        features = {m: self._encode(m, batch, present) for m in self.modalities}
+        layout = batch.layout.full if self.average_padding else batch.layout
+        weighted = Weighted(features, None, batch.labels.new_zeros(len(features), dtype=torch.float32))
         if self.afw is not None:
-            layout = batch.layout.full if self.average_padding else batch.layout
-            features, gap = self.afw(features, layout)
+            weighted = self.afw(features, layout, present)
+        features = weighted.features
         if self.average_padding:
             features = {m: batch.layout.unpad(x) for m, x in features.items()}
+        votes = self.fusion(features, present)
+        fused = self.fusion.fuse(votes)
         with torch.no_grad():
-            unimodal = self.fusion.unimodal(features)
-        return Prediction(self.fusion(features), unimodal, gap)
+            alone = votes.detach() if self.ratio_from_votes else self.fusion.unimodal(features)
+        logits = fused if self.head is None else self.head(fused)
+        return Prediction(logits, fused, alone, weighted.mapping_gap, weighted.gate_share)
 
-    def _encode(self, modality: Modality, batch: DialogueBatch) -> Tensor:
+    def _encode(self, modality: Modality, batch: DialogueBatch, present: Mapping[Modality, Tensor] | None) -> Tensor:
         """Return ``(S, H)`` where AFW averages over padding, else ``(N, H)``."""
+        features = batch.features[modality]
+        there = batch.present[modality] if present is None else present[modality]
+        if self.standardise:
+            features = self.standardise[modality](features, there)
+        elif present is not None:
+            features = features * there[:, None]
         encoder = self.encoders[modality]
-        encoded: Tensor = encoder(batch.features[modality], batch.layout)
+        encoded: Tensor = encoder(features, batch.layout, batch.speakers, None if present is None else there)
         return _between(encoded, batch.layout, padded=bool(encoder.attend_to_padding), wanted=self.average_padding)
+
+    def _present(self, batch: DialogueBatch) -> dict[Modality, Tensor]:
+        """Return what is there, by modality ``(N,)`` bool; in training some dialogues lose modalities, never all."""
+        present = {m: batch.present[m] for m in self.modalities}
+        if not (self.training and self.modality_dropout):
+            return present
+        shape = (len(batch.layout.lengths), len(self.modalities))
+        keep = torch.rand(shape, device=batch.labels.device) >= self.modality_dropout  # (B, M)
+        spared = torch.randint(shape[1], shape[:1], device=keep.device)
+        keep = keep | nn.functional.one_hot(spared, shape[1]).bool()
+        rows = keep[batch.layout.dialogue]  # (N, M)
+        return {m: present[m] & rows[:, i] for i, m in enumerate(self.modalities)}
 
 
 def _between(rows: Tensor, layout: Layout, *, padded: bool, wanted: bool) -> Tensor:

@@ -6,12 +6,15 @@ Shape letters in this file:
 """
 
 import copy
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ada2i.batch import Layout
+
+_SPEAKERS = 10  # with a vector of their own; MELD's dialogues have up to 9
 
 
 def head_count(width: int) -> int:
@@ -27,30 +30,82 @@ class TransformerEncoder(nn.Module):
     """
 
     def __init__(
-        self, *, width: int, hidden_dim: int, layers: int, feedforward_dim: int, dropout: float, attend_to_padding: bool
+        self,
+        *,
+        width: int,
+        hidden_dim: int,
+        layers: int,
+        feedforward_dim: int,
+        dropout: float,
+        attend_to_padding: bool,
+        positions: bool = False,
+        speakers: bool = False,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.attend_to_padding = attend_to_padding
+        self.positions = positions
+        self.causal = causal
+        self.speakers = nn.Embedding(_SPEAKERS, width) if speakers else None
         first = TransformerLayer(width=width, heads=head_count(width), feedforward_dim=feedforward_dim, dropout=dropout)
         # All layers start from equal weights, as torch's own nn.TransformerEncoder makes them.
         self.layers = nn.ModuleList([first, *(copy.deepcopy(first) for _ in range(layers - 1))])
         self.project = nn.Linear(width, hidden_dim)
 
-    def forward(self, features: Tensor, layout: Layout) -> Tensor:
+    def forward(
+        self, features: Tensor, layout: Layout, speakers: Tensor | None = None, present: Tensor | None = None
+    ) -> Tensor:
         """Encode each dialogue.
 
         Args:
             features: ``(N, D)`` float features.
             layout: Which rows belong to which dialogue.
+            speakers: ``(N,)`` int64, numbered within each dialogue; read where the encoder knows speakers.
+            present: ``(N,)`` bool: only what is there is attended to. None: all is.
 
         Returns:
             ``(N, H)``; with ``attend_to_padding`` the whole grid, ``(S, H)``, since padding was encoded too.
         """
+        if self.positions:
+            features = features + sinusoids(layout.position, features.shape[-1])
+        if self.speakers is not None and speakers is not None:
+            features = features + self.speakers(speakers.clamp_max(_SPEAKERS - 1))
         if self.attend_to_padding:
             features, layout = layout.pad(features), layout.full
+        visible = visibility(layout, present, causal=self.causal)
         for layer in self.layers:
-            features = layer(features, layout)
+            features = layer(features, layout, visible)
         return self.project(features)  # type: ignore[no-any-return]
+
+
+def visibility(layout: Layout, present: Tensor | None, *, causal: bool) -> Tensor | None:
+    """Say which utterances of its dialogue each one attends to.
+
+    Args:
+        layout: Which rows belong to which dialogue.
+        present: ``(N,)`` bool: what is absent is seen by itself alone. None: nothing is absent.
+        causal: Whether the future is hidden.
+
+    Returns:
+        ``(B, 1, T or 1, T)`` bool, true where a query (third axis) sees a key; None where all see all.
+    """
+    if present is None and not causal:
+        return None if layout.is_full else layout.occupied[:, None, None, :]
+    keys = layout.occupied
+    if present is not None:
+        keys = layout.pad(present).view(keys.shape)
+    seen = keys[:, None, None, :].expand(-1, 1, layout.padded_length, -1)  # (B, 1, T, T)
+    if causal:
+        seen = seen & torch.ones(seen.shape[2:], dtype=torch.bool, device=seen.device).tril()
+    # Each sees itself, so that no row is without a key: softmax over nothing is no number.
+    return seen | torch.eye(layout.padded_length, dtype=torch.bool, device=seen.device)
+
+
+def sinusoids(position: Tensor, width: int) -> Tensor:
+    """Return ``(N, D)`` sines and cosines of each position (Vaswani et al. 2017, section 3.5)."""
+    rates = torch.exp(torch.arange(0, width, 2, device=position.device) * (-math.log(10000.0) / width))
+    angles = position[:, None] * rates  # (N, ceil(D / 2))
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 
 class TransformerLayer(nn.Module):
@@ -71,11 +126,11 @@ class TransformerLayer(nn.Module):
         nn.init.zeros_(self.attention_in.bias)
         nn.init.zeros_(self.attention_out.bias)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        """Map ``(R, D)`` to ``(R, D)``."""
+    def forward(self, x: Tensor, layout: Layout, visible: Tensor | None) -> Tensor:
+        """Map ``(R, D)`` to ``(R, D)``; see ``visibility``."""
         queries, keys, values = self.attention_in(x).chunk(3, dim=-1)
         attended = dialogue_attention(
-            queries, keys, values, layout, heads=self.heads, dropout=self.dropout if self.training else 0.0
+            queries, keys, values, layout, visible, heads=self.heads, dropout=self.dropout if self.training else 0.0
         )
         x = self.attention_norm(x + self._drop(self.attention_out(attended)))
         expanded = self._drop(F.relu(self.expand(x)))
@@ -86,7 +141,14 @@ class TransformerLayer(nn.Module):
 
 
 def dialogue_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, layout: Layout, *, heads: int, dropout: float
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    layout: Layout,
+    visible: Tensor | None,
+    *,
+    heads: int,
+    dropout: float,
 ) -> Tensor:
     """Scaled dot-product attention of each utterance to its own dialogue.
 
@@ -95,6 +157,7 @@ def dialogue_attention(
         keys: See ``queries``.
         values: See ``queries``.
         layout: Which rows belong to which dialogue.
+        visible: Which keys a query sees; see ``visibility``.
         heads: ``A``; divides ``D``.
         dropout: Probability with which an attention weight is dropped.
 
@@ -105,8 +168,7 @@ def dialogue_attention(
         layout.pad(x).view(len(layout.lengths), layout.padded_length, heads, -1).transpose(1, 2)  # (B, A, T, D / A)
         for x in (queries, keys, values)
     )
-    mask = None if layout.is_full else layout.occupied[:, None, None, :]  # (B, 1, 1, T)
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=dropout)
     return layout.unpad(mixed.transpose(1, 2).reshape(-1, queries.shape[-1]))
 
 
@@ -126,7 +188,13 @@ class LstmEncoder(nn.Module):
             batch_first=True,
         )
 
-    def forward(self, features: Tensor, layout: Layout) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        layout: Layout,
+        speakers: Tensor | None = None,  # noqa: ARG002 - the transformer's
+        present: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """Encode each dialogue: ``(N, D)`` to ``(N, H)``."""
         dialogues = list(torch.split(features, list(layout.lengths)))
         packed = nn.utils.rnn.pack_sequence(dialogues, enforce_sorted=False)

@@ -57,6 +57,34 @@ def add_noise_(gradients: Sequence[Gradients], *, seed: int, step: int) -> None:
             gradient.addcmul_(noise, gradient.std() + 1e-8)
 
 
+def scale_update_(parameters: Sequence[Gradients], before: Sequence[Gradients], coefficients: Tensor) -> None:
+    """Shorten each encoder's step by its coefficient, in place: exact for any optimizer, Adam included.
+
+    Args:
+        parameters: By modality, the encoder's parameters after the optimizer's step.
+        before: The same before it.
+        coefficients: ``(M,)`` k_m.
+    """
+    for tensors, old, coefficient in zip(parameters, before, coefficients.unbind(), strict=True):
+        moved = torch._foreach_sub(list(tensors.values()), list(old.values()))
+        torch._foreach_mul_(moved, coefficient)
+        torch._foreach_copy_(list(tensors.values()), torch._foreach_add(moved, list(old.values())))
+
+
+def add_update_noise_(
+    parameters: Sequence[Gradients], gradients: Sequence[Gradients], *, rate: float, seed: int, step: int
+) -> None:
+    """Add to each encoder parameter the noise that SGD's gradient noise makes of a step: rate times its deviation."""
+    for tensors, slopes in zip(parameters, gradients, strict=True):
+        noise = {name: torch.zeros_like(tensor) for name, tensor in slopes.items()}
+        for name, gradient in slopes.items():
+            if gradient.numel() < 2:
+                continue
+            generator = torch.Generator(gradient.device).manual_seed(stream_key(seed, step, name))
+            noise[name].normal_(generator=generator).mul_(gradient.std() + 1e-8)
+        torch._foreach_add_(list(tensors.values()), list(noise.values()), alpha=rate)
+
+
 def stream_key(seed: int, step: int, name: str) -> int:
     """Return the 63-bit key of a random stream."""
     text = f"{seed}/{step}/{name}".encode()

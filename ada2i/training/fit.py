@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ada2i import checkpoint, storage
 from ada2i.batch import DialogueBatch
 from ada2i.checkpoint import Progress, Rng, Trainee
-from ada2i.config import TrainConfig
+from ada2i.config import LossConfig, TrainConfig
 from ada2i.data.loader import SplitData
 from ada2i.data.order import cut, epoch_batches, share
 from ada2i.errors import ConfigError, DivergenceError
@@ -22,8 +22,8 @@ from ada2i.evaluation.metrics import scores
 from ada2i.model.ada2i import Ada2I
 from ada2i.model.build import build_model
 from ada2i.records import EpochRecord, FeatureInfo, Scores, SeedResult
-from ada2i.training import distributed, losses
-from ada2i.training.step import StepKey, StepReport, train_step, unwrap
+from ada2i.training import distributed
+from ada2i.training.step import StepKey, StepReport, loss_shares, train_step, unwrap, weigh
 
 
 class Reporter(Protocol):
@@ -63,13 +63,13 @@ def fit(task: Task, reporter: Reporter) -> SeedResult:
     """
     trainee = _build(task)
     progress = _resume(task, trainee)
-    network = replicate(trainee.model, _warm_up_batch(task))
+    network = replicate(trainee.model, _warm_up_batch(task), task.config.loss)
     while not _finished(progress, task.config):
         progress = _run_epoch(task, network, trainee, progress, reporter)
     return _result(task, trainee.model, progress)
 
 
-def replicate(model: nn.Module, warm_up: DialogueBatch) -> nn.Module:
+def replicate(model: nn.Module, warm_up: DialogueBatch, weights: LossConfig) -> nn.Module:
     """Return the model in DDP where there are several ranks.
 
     DDP arranges its buckets anew after the first backward pass, and with the arrangement the order of sums changes. So
@@ -80,10 +80,8 @@ def replicate(model: nn.Module, warm_up: DialogueBatch) -> nn.Module:
         return model
     devices = [warm_up.labels.device] if warm_up.labels.is_cuda else None
     network = DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False)
-    prediction = network(warm_up)
-    over_padding = unwrap(network).average_padding
-    mapping = losses.feature_loss(prediction, warm_up, over_padding=over_padding).share()
-    (losses.classification_loss(prediction, warm_up).share() + mapping).backward()  # type: ignore[no-untyped-call]
+    shares = loss_shares(network(warm_up), warm_up, over_padding=unwrap(network).average_padding)
+    weigh(shares, weights).backward()  # type: ignore[no-untyped-call]
     network.zero_grad(set_to_none=True)
     return network
 
@@ -92,6 +90,8 @@ def _build(task: Task) -> Trainee:
     torch.manual_seed(task.seed)
     settings = task.config.training
     model = build_model(task.config, widths=task.features.widths, classes=len(task.features.labels)).to(task.device)
+    for modality, standardise in model.standardise.items():
+        standardise.set(*(torch.from_numpy(x).to(task.device) for x in task.train.statistics(modality)))  # type: ignore[operator, arg-type]
     optimizer = torch.optim.Adam(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
     )
@@ -180,7 +180,13 @@ def _train_epoch(
         key = StepKey(task.seed, progress.step + index)
         try:
             report = train_step(
-                network, batch, trainee.optimizer, key=key, clip_norm=settings.clip_norm, modulate=modulate
+                network,
+                batch,
+                trainee.optimizer,
+                key=key,
+                clip_norm=settings.clip_norm,
+                modulate=modulate,
+                weights=task.config.loss,
             )
         except DivergenceError as error:
             raise _with_dialogues(error, task.train, dialogues) from error
@@ -231,17 +237,19 @@ def _record(
     def mean(tensors: Sequence[Tensor]) -> list[float]:
         return torch.stack([t.detach().double() for t in tensors]).mean(dim=0).reshape(-1).tolist()
 
-    classification, feature = mean([r.losses for r in reports])
+    classification, modal, feature = mean([r.losses for r in reports])
     return EpochRecord(
         epoch=progress.epoch + 1,
         step=progress.step + len(reports),
-        loss=classification + feature,
+        loss=mean([r.loss for r in reports])[0],
         classification_loss=classification,
+        modal_loss=modal,
         feature_loss=feature,
         gradient_norm=mean([r.gradient_norm for r in reports])[0],
         encoder_gradient_norm=dict(zip(names, mean([r.encoder_norms for r in reports]), strict=True)),
         ratio=dict(zip(names, mean([r.ratio for r in reports]), strict=True)),
         coefficient=dict(zip(names, mean([r.coefficient for r in reports]), strict=True)),
+        gate_share=dict(zip(names, mean([r.gate_share for r in reports]), strict=True)),
         learning_rate=learning_rate,
         dev_loss=dev_loss,
         dev_weighted_f1=dev.weighted_f1,

@@ -35,6 +35,12 @@ def classification_loss(prediction: Prediction, batch: DialogueBatch) -> Term:
     return Term(total, batch.global_utterances)
 
 
+def modal_loss(prediction: Prediction, batch: DialogueBatch) -> Term:
+    """L_modal: the same of the votes' sum, where the prediction is an MLP on it."""
+    total = F.cross_entropy(prediction.fused, batch.labels, reduction="sum")
+    return Term(total, batch.global_utterances)
+
+
 def feature_loss(prediction: Prediction, batch: DialogueBatch, *, over_padding: bool) -> Term:
     """L_feature: the mapping network's L1 distance, over utterances or all slots of the padded grid (released code)."""
     if prediction.mapping_gap is None:

@@ -22,6 +22,7 @@ BY_RUN = ("run", "seed")
 PLAIN = {
     "loss": "Training loss, mean over the epoch (nats and L1)",
     "classification_loss": "Negative log-likelihood, mean over the epoch (nats)",
+    "modal_loss": "Negative log-likelihood of the votes' sum, mean over the epoch (nats)",
     "feature_loss": "L1 distance of AFW's mapping network, mean over the epoch",
     "gradient_norm": "L2 norm of all gradients before clipping, mean over the epoch",
     "learning_rate": "Learning rate",
@@ -34,6 +35,7 @@ PLAIN = {
 BY_MODALITY = {
     "ratio": "Disparity ratio rho_m, mean over the epoch",
     "coefficient": "Modulation coefficient k_m, mean over the epoch",
+    "gate_share": "Data-dependent share of AFW's gate, mean over the epoch",
     "encoder_gradient_norm": "L2 norm of an encoder's gradients before clipping, mean over the epoch",
 }
 

@@ -42,6 +42,7 @@ def batch_of(name: str, dialogues: int, seed: int) -> DialogueBatch:
         features=features,
         present={m: torch.ones(rows, dtype=torch.bool) for m in widths},
         labels=torch.from_numpy(random.randint(0, classes, rows)),
+        speakers=torch.zeros(rows, dtype=torch.int64),
         layout=Layout(lengths, max(lengths)),
         global_utterances=rows,
         global_dialogues=len(lengths),

@@ -103,6 +103,7 @@ def golden_batch(case: Case, golden: Golden, step: int) -> DialogueBatch:
         features=features,
         present={m: torch.ones(len(x), dtype=torch.bool) for m, x in features.items()},
         labels=golden[f"batch{step}/label"],
+        speakers=torch.zeros(dialogues * length, dtype=torch.int64),
         layout=Layout((length,) * dialogues, length),
         global_utterances=dialogues * length,
         global_dialogues=dialogues,

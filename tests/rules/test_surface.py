@@ -15,21 +15,41 @@ FIELDS = [
     "ablations.no_afw",
     "ablations.no_amw",
     "ablations.no_modulation",
+    "balance.acts_on",
     "balance.alpha",
     "balance.noise",
+    "balance.ratio",
     "balance.start_epoch",
+    "loss.classification",
+    "loss.feature",
+    "loss.modal",
     "model.afw.average_padding",
     "model.afw.beta",
     "model.afw.dropout",
+    "model.afw.key_dim",
     "model.afw.layers",
+    "model.afw.normalise",
+    "model.afw.order",
     "model.afw.rank",
+    "model.afw.target",
+    "model.amw.bias",
+    "model.amw.learn_scale",
+    "model.amw.normalise",
+    "model.amw.scale",
     "model.encoder.attend_to_padding",
+    "model.encoder.causal",
     "model.encoder.dropout",
     "model.encoder.feedforward_dim",
     "model.encoder.kind",
     "model.encoder.layers",
+    "model.encoder.positions",
+    "model.encoder.speakers",
     "model.hidden_dim",
+    "model.mask_missing",
     "model.modalities",
+    "model.modality_dropout",
+    "model.normalise",
+    "model.prediction",
     "preset",
     "resources.cpus_per_worker",
     "resources.device",
@@ -49,12 +69,14 @@ FIELDS = [
 ]
 
 COMMANDS = {
+    "audit": ["--allow", "--html", "--json", "FEATURES"],
     "config": ["--preset", "--set", "--settings"],
     "demo-corpus": ["--root"],
     "import table": ["--dataset", "--labels", "--root", "SOURCE"],
     "registry list": ["--json", "--root", "MODEL"],
     "registry show": ["--json", "--root", "VERSION"],
     "train": [
+        "--allow",
         "--json",
         "--modalities",
         "--model",
@@ -81,6 +103,7 @@ FLOW: dict[str, Any] = {
     "overrides": {},
     "model": None,
     "root": None,
+    "allow": [],
 }
 
 
@@ -102,7 +125,7 @@ def test_config_fields() -> None:
 
 
 def test_presets_and_settings() -> None:
-    assert sorted(PRESETS) == ["reference"]
+    assert sorted(PRESETS) == ["corrected", "paper", "reference"]
     assert sorted(SETTINGS) == ["default", "demo", "iemocap", "meld", "mosei"]
 
 

@@ -25,6 +25,7 @@ def batch_of(lengths: tuple[int, ...], padded_length: int, rows: int | None = No
         features={"text": torch.zeros(number, 2)},
         present={"text": torch.ones(number, dtype=torch.bool)},
         labels=torch.zeros(number, dtype=torch.int64),
+        speakers=torch.zeros(number, dtype=torch.int64),
         layout=Layout(lengths, padded_length),
         global_utterances=number,
         global_dialogues=len(lengths),

@@ -167,3 +167,30 @@ def test_override(text: str, parsed: tuple[str, Any]) -> None:
 def test_override_without_a_value(text: str) -> None:
     with pytest.raises(ConfigError, match="takes FIELD=VALUE"):
         parse_override(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("iemocap", {"beta": 0.01, "alpha": 0.037, "rate": 1.7e-4, "key_dim": 11}),
+        ("meld", {"beta": 0.55, "alpha": 0.4, "rate": 1.2e-4, "key_dim": 6}),
+        ("mosei", {"beta": 0.2, "alpha": 0.4, "rate": 1.9e-4, "key_dim": 10}),
+    ],
+)
+def test_the_papers_own_numbers(settings: str, expected: dict[str, float]) -> None:
+    config = resolve(preset="paper", settings=settings, overrides={})
+    found = {"beta": config.model.afw.beta, "alpha": config.balance.alpha, "rate": config.training.learning_rate}
+    assert {**found, "key_dim": config.model.afw.key_dim} == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"model.encoder.causal": True}, "need `encoder.attend_to_padding` and `afw.average_padding` false"),
+        ({"model.mask_missing": True}, "need `encoder.attend_to_padding` and `afw.average_padding` false"),
+        ({"model.modality_dropout": 0.5}, "`modality_dropout` needs `mask_missing` true"),
+    ],
+)
+def test_knobs_that_exclude_each_other(overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve(preset="reference", settings="default", overrides=overrides)

@@ -13,7 +13,8 @@ from tests.unit.model.batches import CLASSES, make_batch, random_rows, reorder
 
 
 def prediction(rows: int, gap: torch.Tensor | None = None) -> Prediction:
-    return Prediction(random_rows(rows, CLASSES, seed=5), torch.zeros(3, rows, CLASSES), gap)
+    logits = random_rows(rows, CLASSES, seed=5)
+    return Prediction(logits, logits, torch.zeros(3, rows, CLASSES), gap, torch.zeros(3))
 
 
 def test_classification_loss_is_the_mean_negative_log_likelihood() -> None:
@@ -58,7 +59,8 @@ def test_shares_of_ranks_add_up(*, over_padding: bool) -> None:
             global_dialogues=3,
         )
         gap = gaps[list(slots if over_padding else rows)]
-        part = Prediction(found.logits[list(rows)], found.unimodal_logits[:, list(rows)], gap)
+        logits = found.logits[list(rows)]
+        part = replace(found, logits=logits, unimodal_logits=found.unimodal_logits[:, list(rows)], mapping_gap=gap)
         total = total + classification_loss(part, own).share()
         total = total + feature_loss(part, own, over_padding=over_padding).share()
     torch.testing.assert_close(total, whole)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ada2i.batch import DialogueBatch
-from ada2i.config import BalanceConfig
+from ada2i.config import BalanceConfig, LossConfig
 from ada2i.errors import DivergenceError
 from ada2i.model.ada2i import Ada2I
 from ada2i.training.step import StepKey, StepReport, encoder_gradients, train_step
@@ -72,7 +72,7 @@ def test_equals_the_step_by_hand(*, padding: bool, clip_norm: float, alpha: floa
         torch.testing.assert_close(parameter.grad, other.grad, atol=1e-8, rtol=1e-4)
         torch.testing.assert_close(parameter.detach(), other.detach(), atol=2e-6, rtol=0)
     assert report.gradient_norm.item() == pytest.approx(norm, rel=1e-5)
-    assert report.losses.tolist() == pytest.approx([-likelihood.item(), gap.item()], rel=1e-5)
+    assert report.losses.tolist() == pytest.approx([-likelihood.item(), -likelihood.item(), gap.item()], rel=1e-5)
     assert report.coefficient.tolist() == pytest.approx(k, rel=1e-5)
     assert sum(x**2 for x in report.encoder_norms.tolist()) < report.gradient_norm.item() ** 2
 
@@ -128,3 +128,48 @@ def test_a_gradient_alone_may_break() -> None:
         step(model)
     assert caught.value.context == {"seed": 3, "step": 5, "ranks": []}
     assert all(torch.equal(x, weights(model)[name]) for name, x in before.items())
+
+
+def test_modulated_updates_are_shorter_by_exactly_k() -> None:
+    """Scaling Adam's gradient does next to nothing; scaling its step does what the equation says."""
+    batch = make_batch((3, 4))
+    config = BalanceConfig(alpha=0.4, noise=False, acts_on="update")
+    free, modulated = build(), build()
+    start = {name: p.detach().clone() for name, p in free.named_parameters()}
+    train_step(free, batch, adam(free), key=KEY, clip_norm=2.0, modulate=None)
+    report = train_step(modulated, batch, adam(modulated), key=KEY, clip_norm=2.0, modulate=config)
+    assert report.coefficient.min() < 1
+    after = dict(modulated.named_parameters())
+    k = dict(zip(modulated.modalities, report.coefficient.tolist(), strict=True))
+    for name, parameter in free.named_parameters():
+        part, modality, *_ = name.split(".")
+        moved = (parameter.detach() - start[name]) * (k[modality] if part == "encoders" else 1.0)
+        torch.testing.assert_close(after[name].detach() - start[name], moved, rtol=1e-3, atol=1e-7)
+
+
+def test_noise_after_the_update_has_the_deviation_of_a_noisy_step() -> None:
+    batch, rate = make_batch((3, 4)), 0.01
+    quiet, noisy = build(), build()
+    for network, noise in ((quiet, False), (noisy, True)):
+        config = BalanceConfig(alpha=0.4, noise=noise, acts_on="update")
+        train_step(network, batch, adam(network), key=KEY, clip_norm=2.0, modulate=config)
+    gradients = {name: p.grad for name, p in noisy.named_parameters()}
+    for name, parameter in quiet.named_parameters():
+        difference = dict(noisy.named_parameters())[name].detach() - parameter.detach()
+        if not name.startswith("encoders"):
+            assert torch.equal(difference, torch.zeros_like(difference))
+        elif parameter.numel() > 200:
+            gradient = gradients[name]
+            assert gradient is not None
+            assert difference.std().item() == pytest.approx(rate * gradient.std().item(), rel=0.25)
+
+
+def test_the_modal_loss_is_the_votes_cross_entropy() -> None:
+    network, batch = build({"model.prediction": "mlp"}), make_batch((3, 4))
+    terms = LossConfig(classification=0.5, modal=2.0, feature=0.25)
+    fused = network.eval()(batch).fused.detach()
+    report = train_step(network, batch, adam(network), key=KEY, clip_norm=2.0, modulate=None, weights=terms)
+    expected = -fused.log_softmax(-1)[range(7), batch.labels].mean().item()
+    assert report.losses[1].item() == pytest.approx(expected, rel=1e-5)
+    total = 0.5 * report.losses[0] + 2.0 * report.losses[1] + 0.25 * report.losses[2]
+    assert report.loss.item() == pytest.approx(total.item(), rel=1e-5)
