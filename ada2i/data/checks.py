@@ -4,6 +4,7 @@ Shape letters in this file:
     N utterances of all files, laid end to end     D width of a modality's vectors
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -20,9 +21,9 @@ from ada2i.errors import DataError
 from ada2i.modalities import Modality
 
 
-def check_keys(rows: Rows) -> None:
+def check_keys(rows: Rows, names: Iterable[str] = REQUIRED) -> None:
     """Refuse nulls where every row needs a value."""
-    for name in REQUIRED:
+    for name in names:
         rows.require(
             rows.columns[name].is_valid().to_numpy(),
             name,
@@ -34,6 +35,21 @@ def check_keys(rows: Rows) -> None:
 
 def with_splits(rows: Rows) -> Rows:
     """Return the rows with splits under our names; train and test must be there."""
+    rows = renamed_splits(rows)
+    held = pc.unique(rows.columns["split"]).to_pylist()
+    for split in ("train", "test"):
+        if split not in held:
+            raise DataError(
+                f"{rows.source} must hold rows of `split` train and of test, but no row has {split}. Add the rows; "
+                "only dev may be absent, and is then cut from train.",
+                uri=rows.source,
+                field="split",
+            )
+    return rows
+
+
+def renamed_splits(rows: Rows) -> Rows:
+    """Return the rows with splits under our names; none is null."""
     written = rows.columns["split"].combine_chunks().dictionary_encode()
     names = [normalise_split(str(name)) for name in written.dictionary.to_pylist()]
     rows.require(
@@ -43,14 +59,6 @@ def with_splits(rows: Rows) -> Rows:
         found=lambda row: f"holds {rows.columns['split'][row].as_py()!r}",
         remedy="Rename it, or leave the row out.",
     )
-    for split in ("train", "test"):
-        if split not in names:
-            raise DataError(
-                f"{rows.source} must hold rows of `split` train and of test, but no row has {split}. Add the rows; "
-                "only dev may be absent, and is then cut from train.",
-                uri=rows.source,
-                field="split",
-            )
     place = rows.columns.schema.get_field_index("split")
     splits = pa.array(names, pa.string()).take(written.indices)
     return replace(rows, columns=rows.columns.set_column(place, "split", splits))

@@ -29,6 +29,13 @@ def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
     names = _check_given(given) or _recorded(rows.files)
     label = rows.columns["label"]
     seen = pc.unique(label.filter(pc.equal(rows.columns["split"], pa.scalar("train"))))
+    if len(seen) < 2:
+        raise DataError(
+            f"Column `label` of {rows.source} must hold two classes or more in train, but holds only "
+            f"{', '.join(map(str, seen.to_pylist()))}. Check the labels.",
+            uri=rows.source,
+            field="label",
+        )
     if pa.types.is_string(label.type):
         names = names or tuple(sorted(str(name) for name in seen.to_pylist()))
         return names, _of_names(rows, names)

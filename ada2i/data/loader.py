@@ -161,7 +161,7 @@ def _by_appearance(speakers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def _decode(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
     target = _cached(cache, shard)
-    if target.exists():
+    if _is_whole(target):
         return
     table = read_shard(features, shard)
     columns: dict[str, Any] = {"dialogue_id": table["dialogue_id"], "label": table["label"].cast(pa.int64())}
@@ -175,7 +175,18 @@ def _decode(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
     flat = pa.table(columns).combine_chunks()
     with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, flat.schema) as writer:
         writer.write_table(flat, max_chunksize=max(flat.num_rows, 1))
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
     partial.replace(target)
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a decoded file is there and complete; one that a power cut truncated is decoded again."""
+    try:
+        _map(path)
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return True
 
 
 def _map(path: Path) -> pa.Table:

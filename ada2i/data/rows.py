@@ -53,6 +53,14 @@ class Rows:
         """By our name of a column, what the first file calls it."""
         return self.files[0].names
 
+    def recorded(self, key: str) -> str | None:
+        """Return what the files record under a key: each different value once."""
+        return "; ".join(dict.fromkeys(file.metadata[key] for file in self.files if file.metadata.get(key))) or None
+
+    def encoder(self, modality: str) -> str:
+        """Return what made a modality's vectors, as the files record it."""
+        return self.recorded(f"{modality}_encoder") or self.recorded("encoder") or "imported"
+
     def require(self, good: Bools, field: str, *, must: str, found: Callable[[int], str], remedy: str) -> None:
         """Refuse the first row that is not good.
 

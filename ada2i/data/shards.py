@@ -103,7 +103,8 @@ def cut_shards(rows: pa.Table, limit: int) -> list[tuple[int, int]]:
     Returns:
         Start and end (exclusive) of each shard; none spans two splits, and no dialogue spans two shards.
     """
-    fit = max(1, limit // (4 * sum(schema.widths_of(rows.schema).values())))  # rows of one shard
+    width = sum(schema.widths_of(rows.schema).values())  # none where a set holds transcripts only
+    fit = max(1, limit // (4 * max(1, width)))  # rows of one shard
     cuts, splits = _starts(rows, "split", "dialogue_id"), set(_starts(rows, "split"))
     bounds = []
     begin = 0

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema
+from ada2i.data.kinds import Kinds, cast, decoded, is_name, is_text, is_vector, listed, metadata
 from ada2i.data.rows import Column, File, Rows
 from ada2i.errors import DataError, NotFoundError
 from ada2i.modalities import MODALITIES
@@ -16,26 +16,22 @@ REQUIRED = ("dialogue_id", "utterance_index", "label", "split")
 _OPTIONAL = ("utterance_id", "speaker", "text")
 _VECTORS = {schema.vector_column(modality): modality for modality in MODALITIES}
 
-Kinds = Mapping[str, pa.DataType]  # by column of a file
 
-
-def read_rows(source: str) -> Rows:
+def read_rows(source: str, *, vectors: bool = True) -> Rows:
     """Read a Parquet file, or all below a folder.
 
     Args:
         source: A path, or any URI that fsspec opens.
+        vectors: Whether there must be a vector column.
 
     Raises:
         DataError: There is no such file, one is damaged or lacks a column, a type is wrong, or there is no row.
     """
-    try:
-        uris = storage.source_files(source, ".parquet")
-    except NotFoundError as problem:
-        raise DataError(problem.message, **problem.context) from problem
-    files = tuple(_read_file(uri) for uri in uris)
+    files = tuple(_read_file(uri, vectors=vectors) for uri in parquet_files(source))
     for file in files:
         _check_vector_columns(file, files[0])
         _check_label_kind(file, files[0])
+    source = storage.public(source)
     rows = Rows(source, files, pa.concat_tables([file.columns for file in files]))
     if not rows.columns.num_rows:
         raise DataError(
@@ -45,35 +41,48 @@ def read_rows(source: str) -> Rows:
     return rows
 
 
-def _read_file(uri: str) -> File:
-    file = schema.open_parquet(storage.read_source(uri), uri)
+def parquet_files(source: str) -> list[str]:
+    """Return the URIs of the Parquet files at a location.
+
+    Raises:
+        DataError: There is none.
+    """
+    try:
+        return storage.source_files(source, ".parquet")
+    except NotFoundError as problem:
+        raise DataError(problem.message, **problem.context) from problem
+
+
+def _read_file(uri: str, *, vectors: bool) -> File:
+    data, uri = storage.read_source(uri), storage.public(uri)
+    file = schema.open_parquet(data, uri)
     kinds = {field.name: field.type for field in file.schema_arrow}
     _check_required(uri, kinds)
-    names = _names(kinds)
+    names = our_names(kinds)
     _check_unique(uri, file.schema_arrow.names, names)
     _check_types(uri, kinds)
-    if not names.keys() & _VECTORS.keys():
+    if vectors and not names.keys() & _VECTORS.keys():
         raise DataError(
             f"{uri} must hold a vector column, lists of numbers in `text_feat`, `audio_feat` or `visual_feat`, but has "
-            f"only {_listed(kinds)}. Add the vectors, or extract features first.",
+            f"only {listed(kinds)}. Add the vectors, or extract features first.",
             uri=uri,
         )
     table = schema.read_columns(file, list(names.values()), uri)
-    return File(uri, _conform(table, names), names, _metadata(file))
+    return File(uri, _conform(table, names), names, metadata(file))
 
 
-def _names(kinds: Kinds) -> dict[str, str]:
+def our_names(kinds: Kinds) -> dict[str, str]:
     """Return, by our name of a column that a file has, the file's own.
 
     A bare ``text``, ``audio`` or ``visual`` serves as vectors where it holds lists and there is no ``..._feat``; a bare
     ``text`` without lists is the transcript.
     """
     plain = [name for name in (*REQUIRED, *_OPTIONAL) if name in kinds]
-    names = {name: name for name in plain if name != "text" or not _is_vector(kinds[name])}
+    names = {name: name for name in plain if name != "text" or not is_vector(kinds[name])}
     for column, bare in _VECTORS.items():
         if column in kinds:
             names[column] = column
-        elif bare in kinds and _is_vector(kinds[bare]):
+        elif bare in kinds and is_vector(kinds[bare]):
             names[column] = bare
     return names
 
@@ -84,7 +93,7 @@ def _names(kinds: Kinds) -> dict[str, str]:
 def _check_required(uri: str, kinds: Kinds) -> None:
     if missing := [name for name in REQUIRED if name not in kinds]:
         raise DataError(
-            f"{uri} must have the column `{missing[0]}`, but has only {_listed(kinds)}. Add it, or rename the column "
+            f"{uri} must have the column `{missing[0]}`, but has only {listed(kinds)}. Add it, or rename the column "
             "that holds it.",
             uri=uri,
             field=missing[0],
@@ -103,7 +112,7 @@ def _check_unique(uri: str, columns: list[str], names: Mapping[str, str]) -> Non
 
 def _check_types(uri: str, kinds: Kinds) -> None:
     for name, (fits, must) in _TYPES.items():
-        if name in kinds and not fits(_decoded(kinds[name])):
+        if name in kinds and not fits(decoded(kinds[name])):
             raise DataError(
                 f"Column `{name}` of {uri} must hold {must}, but from row 0 on holds {kinds[name]}. Convert it.",
                 uri=uri,
@@ -140,42 +149,28 @@ def _check_label_kind(file: File, first: File) -> None:
 # --- types: theirs and ours ---
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _is_name(kind: pa.DataType) -> bool:
-    return _is_text(kind) or pa.types.is_integer(kind)
-
-
 def _is_optional_name(kind: pa.DataType) -> bool:
-    return _is_name(kind) or pa.types.is_null(kind)
+    return is_name(kind) or pa.types.is_null(kind)
 
 
 def _is_label(kind: pa.DataType) -> bool:
-    return _is_name(kind) or pa.types.is_floating(kind)
-
-
-def _is_vector(kind: pa.DataType) -> bool:
-    if not isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
-        return False
-    return pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+    return is_name(kind) or pa.types.is_floating(kind)
 
 
 def _is_transcript(kind: pa.DataType) -> bool:
-    return _is_text(kind) or pa.types.is_null(kind) or _is_vector(kind)  # lists: the vectors of a bare `text`
+    return is_text(kind) or pa.types.is_null(kind) or is_vector(kind)  # lists: the vectors of a bare `text`
 
 
 # By column: what its type must satisfy, and that in words.
 _TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
-    "dialogue_id": (_is_name, "text or integers"),
+    "dialogue_id": (is_name, "text or integers"),
     "utterance_index": (pa.types.is_integer, "integers"),
     "label": (_is_label, "class indices (integers) or class names (text)"),
-    "split": (_is_text, "text"),
+    "split": (is_text, "text"),
     "utterance_id": (_is_optional_name, "text or integers"),
     "speaker": (_is_optional_name, "text or integers"),
     "text": (_is_transcript, "text or lists of numbers"),
-    **dict.fromkeys(_VECTORS, (_is_vector, "lists of numbers")),
+    **dict.fromkeys(_VECTORS, (is_vector, "lists of numbers")),
 }
 
 
@@ -183,27 +178,10 @@ def _conform(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
     """Return the columns under our names and in our types; an optional one that the file lacks is null."""
     ours: dict[str, pa.DataType] = dict.fromkeys((*REQUIRED, *_OPTIONAL), pa.string())
     ours["utterance_index"] = pa.int64()
-    ours["label"] = pa.string() if _is_text(_decoded(table["label"].type)) else pa.float64()
+    ours["label"] = pa.string() if is_text(decoded(table["label"].type)) else pa.float64()
     ours |= {column: pa.large_list(pa.float32()) for column in _VECTORS if column in names}
     absent: Column = pa.chunked_array([pa.nulls(table.num_rows)])
     data: dict[str, Any] = {
-        name: _cast(table[names[name]] if name in names else absent, kind) for name, kind in ours.items()
+        name: cast(table[names[name]] if name in names else absent, kind) for name, kind in ours.items()
     }
     return pa.table(data)
-
-
-def _cast(column: Column, kind: pa.DataType) -> Column:
-    return column.cast(_decoded(column.type)).cast(kind, safe=False)
-
-
-def _decoded(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if isinstance(kind, pa.DictionaryType) else kind
-
-
-def _listed(kinds: Kinds) -> str:
-    return ", ".join(f"`{name}` ({kind})" for name, kind in kinds.items()) or "no column"
-
-
-def _metadata(file: pq.ParquetFile) -> dict[str, str]:
-    recorded = file.schema_arrow.metadata or {}
-    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in recorded.items()}

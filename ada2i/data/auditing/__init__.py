@@ -1,0 +1,1 @@
+"""Parts of the audit: what is read, counted, probed and judged."""

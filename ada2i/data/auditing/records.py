@@ -1,0 +1,117 @@
+"""What an audit measures, as records: the same for a feature set and for a table that cannot be imported."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ada2i.config import Config
+from ada2i.modalities import Modality
+from ada2i.records import Finding, Record
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class AuditThresholds(Config):
+    """From where on a measure is a warning or an error; of shares, what is above."""
+
+    missing_warning: Share = Field(0.10, description="Missing vectors of a modality in a split.")
+    missing_error: Share = 0.50
+    zero_warning: Share = Field(0.01, description="All-zero vectors among the vectors of a modality in a split.")
+    duplicates_warning: Share = Field(0.01, description="Vectors that repeat another of their split.")
+    copies_error: Share = Field(0.05, description="Vectors of a split that copy one of an earlier split.")
+    texts_warning: Share = Field(0.20, description="Transcripts of a split that an earlier split has too.")
+    split_dialogues: int = Field(10, ge=0, description="A split of fewer dialogues is tiny.")
+    probe_gap: Share = Field(0.10, description="Probe's weighted F1 on held-out train dialogues less that on test.")
+    probe_width: int = Field(1024, ge=0, description="Wider vectors are not probed.")
+    probe_rows: int = Field(100_000, ge=0, description="Larger sources are not probed.")
+
+
+class Lengths(Record):
+    """Utterances per dialogue in one split."""
+
+    shortest: int
+    mean: float
+    longest: int
+    histogram: dict[int, int]  # by length: dialogues
+
+
+class SplitAudit(Record):
+    """Rows of one split; what the source lacks a column for is None."""
+
+    utterances: int
+    dialogues: int | None
+    classes: dict[str, int] | None  # utterances by class
+    lengths: Lengths | None
+    speakers: int  # different names
+    unnamed: int  # utterances without speaker
+    transcripts: int  # utterances with one
+
+
+class VectorAudit(Record):
+    """One modality's vectors in one split; value statistics are over all finite numbers."""
+
+    vectors: int  # present, all-zero ones included
+    missing: int
+    zero: int
+    non_finite: int
+    duplicates: int  # repeat another vector of the split; none for text vectors of one and the same transcript
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+
+
+class ProbeAudit(Record):
+    """Weighted F1 of a linear probe fitted on train; ``held_out`` is over train dialogues that a fit did not see."""
+
+    train: float
+    held_out: float
+    test: float
+    train_utterances: int
+    test_utterances: int
+
+
+class ModalityAudit(Record):
+    """One modality's vectors in all splits."""
+
+    width: int
+    other_widths: int  # vectors of another width than that
+    splits: dict[str, VectorAudit]
+    constant_columns: dict[int, float]  # by column: its one value in train (in all rows where there is no train)
+    non_finite_columns: dict[int, int]  # by column: rows
+    non_finite_kinds: tuple[str, ...]  # of nan, inf and -inf
+    non_finite_rows: tuple[int, ...]  # the first ones, counted over the whole source from 0
+    probe: ProbeAudit | None = None
+
+
+class OverlapAudit(Record):
+    """What a split shares with an earlier one."""
+
+    earlier: str
+    later: str
+    dialogue_ids: int
+    dialogues: int  # of the same id and the same content
+    speakers: int
+    transcripts: int  # utterances of the later split whose transcript the earlier one has
+    copies: dict[Modality, int]  # vectors of the later split; none for text vectors of one and the same transcript
+
+
+class AuditReport(Record):
+    """All that an audit measured and found; findings are sorted, the worst first."""
+
+    schema_version: Literal[1] = 1
+    location: str
+    kind: Literal["feature set", "table"]
+    dataset: str | None
+    synthetic: bool
+    fingerprint: str | None
+    dev_rule: str | None
+    classes: tuple[str, ...]
+    absent_columns: tuple[str, ...]  # required ones
+    null_keys: dict[str, int]  # by required column: rows without a value
+    splits: dict[str, SplitAudit]
+    modalities: dict[Modality, ModalityAudit]
+    overlaps: tuple[OverlapAudit, ...]
+    probed: bool
+    thresholds: AuditThresholds
+    findings: tuple[Finding, ...] = ()
