@@ -78,8 +78,14 @@ def checkpoint_uri(base: str, step: int) -> str:
 
 
 def save(base: str, trainee: Trainee, progress: Progress) -> str:
-    """Write the checkpoint of the current step and return its URI; then delete all but it and the best."""
+    """Write the checkpoint of the current step and return its URI; then delete those before it, but for the best.
+
+    A checkpoint that is complete stays as it is: whoever comes to the same step again, a late writer of an attempt that
+    was given up included, would write the same weights.
+    """
     uri = checkpoint_uri(base, progress.step)
+    if storage.exists(storage.join(uri, MANIFEST)):
+        return uri
     optimizer = trainee.optimizer.state_dict()
     state = _State(
         progress=progress,
@@ -99,10 +105,13 @@ def save(base: str, trainee: Trainee, progress: Progress) -> str:
 
 
 def sweep(base: str, keep: set[int]) -> None:
-    """Delete all checkpoints and remains of killed writes but those of the steps named."""
-    kept = {f"{step:09d}" for step in keep}
+    """Delete the checkpoints, and remains of killed writes, before the newest step named; keep those named.
+
+    Later steps stay: they belong to an attempt that is further on.
+    """
+    newest = max(keep)
     for name in storage.children(base):
-        if name not in kept:
+        if name.isdigit() and int(name) < newest and int(name) not in keep:
             # Manifest first: a crash in between leaves an invisible folder, which the next sweep deletes.
             storage.delete(storage.join(base, name, MANIFEST))
             storage.delete_folder(storage.join(base, name))

@@ -12,11 +12,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ada2i import presets, storage
+from ada2i.data.datasets import DATASETS
 from ada2i.errors import Ada2iError, ConfigError
 from ada2i.records import RunResult, Summary
-from ada2i.training.request import DEFAULT_ROOT, Wish, new_run_id, prepare
+from ada2i.training.request import DEFAULT_ROOT, Wish, new_run_id, prepare, with_named
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Balanced emotion recognition in conversations."
@@ -55,6 +57,63 @@ def import_table(
     out.print(run(source, root, dataset=dataset, labels=names), soft_wrap=True)
 
 
+@imports.command("pickle")
+def import_pickle(
+    source: Annotated[str, typer.Argument(help="A pickle as Ada2I, DialogueRNN, MMGCN or COSMIC publish them.")],
+    dataset: Annotated[str, typer.Option(help=f"Which dataset: {', '.join(DATASETS)}.")],
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Import a published pickle, of which nothing is run, as a feature set; print its URI."""
+    from ada2i.data.published import import_pickle as run
+
+    _show_import(run(source, _writable(root), dataset=dataset))
+
+
+@imports.command("meld")
+def import_meld(
+    folder: Annotated[str, typer.Argument(help="Where MELD's three CSVs lie.")],
+    features: Annotated[
+        list[str] | None, typer.Option(help="A Parquet file or folder of vectors; repeatable. Default: none.")
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Import MELD's CSVs, joined with tables of vectors, as a feature set; print its URI."""
+    from ada2i.data.meld import import_meld as run
+
+    _show_import(run(folder, _writable(root), features=features or ()))
+
+
+@imports.command("join")
+def import_join(
+    base: Annotated[str, typer.Argument(help="A table of utterances, whose own vectors give way.")],
+    text: Annotated[str | None, typer.Option(help="A table with `text_feat`.")] = None,
+    audio: Annotated[str | None, typer.Option(help="A table with `audio_feat`.")] = None,
+    visual: Annotated[str | None, typer.Option(help="A table with `visual_feat`.")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Import a table of utterances joined with one table per modality as a feature set; print its URI."""
+    from ada2i.data.join import import_joined as run
+
+    _show_import(run(base, _writable(root), text=text, audio=audio, visual=visual))
+
+
+def _writable(root: str) -> str:
+    root = storage.normalise(root)
+    storage.check_writable(root)
+    return root
+
+
+def _show_import(uri: str) -> None:
+    """Print where a set lies, and on standard error what it holds."""
+    from ada2i.data.manifest import open_features
+
+    manifest = open_features(uri).manifest
+    held = [(split, manifest.splits[split]) for split in ("train", "dev", "test")]
+    counts = "; ".join(f"{split} {info.dialogues} dialogues, {info.utterances} utterances" for split, info in held)
+    out.print(uri, soft_wrap=True)
+    Console(stderr=True).print(f"{counts}; {manifest.source}", soft_wrap=True, markup=False, highlight=False)
+
+
 @app.command("demo-corpus")
 def demo_corpus(root: Root = DEFAULT_ROOT) -> None:
     """Write the SYNTHETIC demo feature set; print its URI."""
@@ -63,6 +122,34 @@ def demo_corpus(root: Root = DEFAULT_ROOT) -> None:
     root = storage.normalise(root)
     storage.check_writable(root)
     out.print(write_demo_corpus(root), soft_wrap=True)
+
+
+@app.command()
+def audit(
+    features: Annotated[str, typer.Argument(help="A feature set, or a table, even one that cannot be imported.")],
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Code of a finding that must not keep it from training; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page there.")] = None,
+) -> None:
+    """Say what is odd about features; exit with 2 where training would refuse them. Writes no features."""
+    from ada2i.data.audit import audit as run
+    from ada2i.data.audit import blocking, check_codes
+    from ada2i.evaluation.audit_report import render_audit, terminal_report
+
+    check_codes(allow or ())
+    _check_target("--html", html)
+    report = run(features)
+    if html is not None:
+        html.write_text(render_audit(report, allow=allow or ()), encoding="utf-8")
+    if as_json:
+        out.print_json(report.model_dump_json())
+    else:
+        for part in terminal_report(report, allow=allow or ()):
+            out.print(part)
+    if blocking(report.findings, allow=allow or ()):
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -97,6 +184,10 @@ def train(  # noqa: PLR0917
     ] = None,
     model: Annotated[str | None, typer.Option(help="Name in the registry. Default: ada2i-DATASET.")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Also write the result there.")] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Code of an audit's finding to train in spite of; repeatable.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Id of a run that was cut short, to resume it.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Train on Ray, select on dev, evaluate once on test, register the result."""
@@ -108,22 +199,38 @@ def train(  # noqa: PLR0917
 
     if model is not None:
         check_model_name(model)
-    _check_json_target(json_)
-    overrides = _overrides(set_, workers=workers, seeds=seeds)
-    overrides |= {
-        f"ablations.{k}": True
-        for k, v in (("no_afw", no_afw), ("no_amw", no_amw), ("no_modulation", no_modulation))
-        if v
+    _check_target("--json", json_)
+    named = {
+        "resources.workers": workers,
+        "training.seeds": _seeds(seeds),
+        "ablations.no_afw": no_afw or None,
+        "ablations.no_amw": no_amw or None,
+        "ablations.no_modulation": no_modulation or None,
     }
-    wish = Wish(features=features, preset=preset, settings=settings, modalities=modalities, overrides=overrides)
-    run_uri = prepare(wish, root=root, run_id=new_run_id())
-    with cluster() as ray, TerminalProgress(run_uri) as progress:
-        launch(run_uri, address=ray.address, on_event=progress)
+    overrides = with_named(dict(presets.parse_override(text) for text in set_ or []), named)
+    wish = Wish(
+        features=features,
+        preset=preset,
+        settings=settings,
+        modalities=modalities,
+        overrides=overrides,
+        allow=tuple(allow or ()),
+    )
+    run_id = run or new_run_id()
+    run_uri = prepare(wish, root=root, run_id=run_id)
+    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    notes.print(f"Run {run_id}; if it is cut short, the same command with `--run {run_id}` resumes it.", markup=False)
+    try:
+        with cluster() as ray, TerminalProgress(run_uri) as progress:
+            launch(run_uri, address=ray.address, on_event=progress)
+    except KeyboardInterrupt:
+        notes.print("Interrupted; what was started has been stopped.")
+        raise
     result = evaluate_run(run_uri)
     version = register(run_uri, root=root, model=model)
+    show_result(result, f"{version.model}@{version.number}")
     if json_ is not None:
         json_.write_bytes(result.to_json())
-    show_result(result, f"{version.model}@{version.number}")
 
 
 def show_result(result: RunResult, version: str) -> None:
@@ -148,7 +255,7 @@ def show_result(result: RunResult, version: str) -> None:
     out.print(result.protocol, style="dim")
     report = storage.join(result.run_uri, "report.html")
     out.print(f"Registered version: [bold]{version}[/bold]")
-    out.print(f"Report: {storage.local_path(report) or report}", soft_wrap=True)
+    out.print(f"Report: {storage.local_path(report) or report}", soft_wrap=True, markup=False, highlight=False)
 
 
 @registry.command("list")
@@ -165,6 +272,8 @@ def registry_list(
         out.print_json(json.dumps([v.model_dump(mode="json") for v in found]))
         return
     table = Table("version", "created (UTC)", "preset", "seeds", "dev wF1", "test wF1")
+    table.columns[0].overflow = "fold"
+    table.columns[0].min_width = 24
     for v in found:
         test = _mean(v.test_summary["weighted_f1"])
         seeds = ", ".join(map(str, v.seeds))
@@ -212,29 +321,25 @@ def _mean(summary: Summary) -> str:
 def _facts(facts: dict[str, Any]) -> Table:
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
-        table.add_row(f"[bold]{name}[/bold]", str(value))
+        table.add_row(Text(name, "bold"), Text(str(value), overflow="fold"))
     return table
 
 
-def _overrides(texts: list[str] | None, *, workers: int | None, seeds: str | None) -> dict[str, Any]:
-    overrides = dict(presets.parse_override(text) for text in texts or [])
-    if workers is not None:
-        overrides["resources.workers"] = workers
-    if seeds is not None:
-        if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
-            raise ConfigError(
-                f"`--seeds` must be whole numbers separated by commas, but is {seeds!r}. Write for example "
-                "`--seeds 1,2`."
-            )
-        overrides["training.seeds"] = [int(seed) for seed in seeds.split(",")]
-    return overrides
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    if not all(seed.strip().isdecimal() for seed in text.split(",")):
+        raise ConfigError(
+            f"`--seeds` must be whole numbers separated by commas, but is {text!r}. Write for example `--seeds 1,2`."
+        )
+    return [int(seed) for seed in text.split(",")]
 
 
-def _check_json_target(target: Path | None) -> None:
+def _check_target(option: str, target: Path | None) -> None:
     if target is not None and (target.is_dir() or not target.resolve().parent.is_dir()):
         raise ConfigError(
-            f"`--json` must name a file in a folder that exists, but is {target}. Create the folder, or name a file in "
-            "it."
+            f"`{option}` must name a file in a folder that exists, but is {target}. Create the folder, or name a file "
+            "in it."
         )
 
 
@@ -247,9 +352,6 @@ def main() -> None:
             f"[bold red]error:[/bold red] {_plain(error.message)}", soft_wrap=True, highlight=False
         )
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted; what was started has been stopped.")
-        sys.exit(130)
 
 
 def _plain(text: str) -> str:

@@ -1,7 +1,8 @@
 """Small frozen records that flows, jobs and files exchange, and where a run keeps them.
 
 A run is a folder: ``request.json`` (written first), one folder per seed with checkpoints and ``result.json``, then
-``test.json`` per seed, ``report.html`` and ``version.json``. Each is written once.
+``test.json`` per seed, ``result.json``, ``report.html`` and ``README.md``. Requests, seeds' results and test scores are
+written once.
 """
 
 from typing import Literal, Self

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ada2i.errors import AccessError, Ada2iError, DataError, InputError, IntegrityError, NotFoundError, UnreachableError
 
@@ -37,7 +37,10 @@ def normalise(location: str) -> str:
     scheme = location.partition("://")[0] if "://" in location else ""
     if not scheme:
         return Path(location).expanduser().resolve().as_uri()
-    if scheme == "file" and urlsplit(location).netloc in ("", "localhost"):  # file://data/x would name a host
+    parts = urlsplit(location)
+    if scheme == "file" and parts.query + parts.fragment:
+        raise InputError(f"{location} must be a folder, but has a `?` or `#`. Write them as %3F and %23.", uri=location)
+    if scheme == "file" and parts.netloc in ("", "localhost"):  # file://data/x would name a host
         return Path(unquote(urlsplit(location).path)).resolve().as_uri()
     if scheme == "s3" and urlsplit(location).netloc:
         return location.rstrip("/")
@@ -208,32 +211,53 @@ def source_files(location: str, suffix: str) -> list[str]:
     Raises:
         NotFoundError: Nothing is there.
     """
-    with _translated(location):
+    with _translated(public(location)):
         fs, path = _fsspec(location)
         if fs.isfile(path):
-            return [str(fs.unstrip_protocol(path))]
+            return [location if _is_remote(location) else Path(path).as_uri()]
         found = sorted(name for name in fs.find(path) if str(name).endswith(suffix)) if fs.exists(path) else []
     if not found:
         raise NotFoundError(
-            f"{location} must be a {suffix} file or a folder with some, but holds none. Check the path.", uri=location
+            f"{public(location)} must be a {suffix} file or a folder with some, but holds none. Check the path.",
+            uri=public(location),
         )
-    return [str(fs.unstrip_protocol(name)) for name in found]
+    return [str(fs.unstrip_protocol(name)) if _is_remote(location) else Path(name).as_uri() for name in found]
 
 
 def read_source(location: str) -> bytes:
     """Return the bytes of a file outside our own layout, at a path or any URI that fsspec opens."""
-    with _translated(location):
+    with _translated(public(location)):
         fs, path = _fsspec(location)
         data = fs.cat_file(path)
     if not isinstance(data, bytes):
-        raise DataError(f"{location} must be a file, but is {type(data).__name__}. Name a file.", uri=location)
+        raise DataError(f"{public(location)} must be a file, but is {type(data).__name__}. Name a file.")
     return data
+
+
+def public(location: str) -> str:
+    """Return a location as it may be shown and stored: without user, password and signature, which URLs may carry."""
+    if not _is_remote(location):
+        return location
+    parts = urlsplit(location)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _is_remote(location: str) -> bool:
+    return "://" in location and not location.startswith("file://")
 
 
 def _fsspec(location: str) -> tuple[Any, str]:
     import fsspec
 
-    fs, path = fsspec.core.url_to_fs(location)
+    if location.startswith("file://"):
+        location = unquote(urlsplit(location).path)
+    try:
+        fs, path = fsspec.core.url_to_fs(location)
+    except (ImportError, ValueError) as problem:  # a scheme that fsspec does not know, or whose package is missing
+        raise InputError(
+            f"{public(location)} must be at a place that fsspec opens, but: {problem}. Mend the location, or install "
+            "what is missing."
+        ) from problem
     return fs, str(path)
 
 
@@ -251,7 +275,7 @@ def _put_if_absent_s3(uri: str, data: bytes) -> bool:
                 raise
         else:
             return True
-    return False
+    raise AssertionError  # the last try returned or raised
 
 
 @contextmanager

@@ -46,11 +46,28 @@ def _run(location: str, model: str | None) -> None:
     storage.check_writable(root)
     features = resolve_features(location, root)  # mistakes in the input show here, before any server starts
 
+    _check_server()
     from pipelines.train import train_ada2i
 
     uri = train_ada2i(features=features.uri, model=model)
     version = Version.load(storage.join(uri, "manifest.json"))
     show_result(RunResult.load(storage.join(uri, "result.json")), f"{version.model}@{version.number}")
+
+
+def _check_server() -> None:
+    """Make sure that a configured Prefect server answers; a stack that ended without `make down` leaves its address."""
+    from prefect.settings import get_current_settings
+
+    from ada2i.errors import UnreachableError
+    from ada2i.training.cluster import request
+
+    address = get_current_settings().api.url
+    if address and request(f"{address}/health", {})[0] == 0:
+        raise UnreachableError(
+            f"The Prefect server that is configured must answer at {address}, but does not. Start it (`make up`), or "
+            "forget it: `make down`, or unset PREFECT_API_URL.",
+            address=address,
+        )
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ from ada2i import storage
 from ada2i.errors import Ada2iError
 from ada2i.evaluation.evaluate import evaluate_run
 from ada2i.evaluation.report import markdown_summary, scores_table
-from ada2i.records import EpochRecord, RunRequest, RunResult, run_uri
+from ada2i.records import EpochRecord, RunRequest, RunResult
 from ada2i.registry.versions import Version, check_model_name, register, version_uri
 from ada2i.training import launch, progress
 from ada2i.training.cluster import cluster
 from ada2i.training.events import Event
-from ada2i.training.request import Wish, default_root, prepare
+from ada2i.training.request import Wish, default_root, prepare, with_named
 
 # Longer than a storage blip, and than a dead driver's workers need to be gone.
 RETRY_SECONDS = [10.0, 60.0]
@@ -41,9 +41,8 @@ def retry_if_transient(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
 def stop_job(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Stop the run's Ray job when its flow is cancelled or crashes; Prefect calls it with these names."""
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
-    if address:  # a private cluster has died with its flow
-        root = flow_run.parameters.get("root") or default_root()
-        launch.stop(address, run_uri(storage.normalise(root), str(flow_run.id)))
+    if address:  # a private cluster ends with its flow
+        launch.stop(address, str(flow_run.id))
 
 
 @flow(name="train-ada2i", on_cancellation=[stop_job], on_crashed=[stop_job])
@@ -52,11 +51,12 @@ def train_ada2i(  # noqa: PLR0917
     preset: str = "reference",
     settings: str | None = None,
     modalities: str = "tav",
-    workers: int = 2,
-    seeds: list[int] = [1],  # noqa: B006 - Prefect shows the default in its form
-    overrides: dict[str, Any] = {},  # noqa: B006
+    workers: int | None = None,
+    seeds: list[int] | None = None,
+    overrides: dict[str, Any] = {},  # noqa: B006 - Prefect shows the default in its form
     model: str | None = None,
     root: str | None = None,
+    allow: list[str] = [],  # noqa: B006
 ) -> str:
     """Train Ada2I and register the result.
 
@@ -65,11 +65,12 @@ def train_ada2i(  # noqa: PLR0917
         preset: Which Ada2I.
         settings: Published settings by dataset; by default the dataset's own.
         modalities: Letters of t(ext), a(udio), v(isual), in order.
-        workers: Training workers.
-        seeds: One model is trained for each; the best on dev is registered.
+        workers: Training workers; by default the config's.
+        seeds: One model is trained for each, and the best on dev is registered; by default the config's.
         overrides: Config fields by dotted name.
         model: Name in the registry; by default ada2i- and the dataset.
         root: Where everything is kept; by default ADA2I_ROOT.
+        allow: Codes of an audit's findings to train in spite of.
 
     Returns:
         URI of the registered version.
@@ -77,8 +78,15 @@ def train_ada2i(  # noqa: PLR0917
     if model is not None:
         check_model_name(model)
     root = storage.normalise(root or default_root())
-    chosen = overrides | {"resources.workers": workers, "training.seeds": seeds}
-    wish = Wish(features=features, preset=preset, settings=settings, modalities=modalities, overrides=chosen)
+    chosen = with_named(overrides, {"resources.workers": workers, "training.seeds": seeds})
+    wish = Wish(
+        features=features,
+        preset=preset,
+        settings=settings,
+        modalities=modalities,
+        overrides=chosen,
+        allow=tuple(allow),
+    )
     run = prepare_run(wish, root, str(runtime.flow_run.id))
     train(run)
     evaluate(run)
@@ -99,8 +107,10 @@ def prepare_run(wish: Wish, root: str, run_id: str) -> str:
 @task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
 def train(run: str) -> None:
     """Train as a Ray job; a retry attaches to the live job, or resumes from the newest checkpoint."""
+    follower = Follower(run)
     with cluster() as ray:
-        launch.launch(run, address=ray.address, on_event=Follower(run))
+        launch.launch(run, address=ray.address, on_event=follower)
+    follower.done()
 
 
 @task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
@@ -148,6 +158,10 @@ class Follower:
             self._epoch(event["seed"], EpochRecord.model_validate(event["record"]))
         elif event["kind"] == "first_step":
             self.log.info("First optimizer step %.1f s after the driver's start", event["seconds"])
+
+    def done(self) -> None:
+        """Take the end: an early stop leaves epochs undone."""
+        update_progress_artifact(self.artifact, progress=100.0)  # type: ignore[arg-type]
 
     def _epoch(self, seed: int, record: EpochRecord) -> None:
         self.log.info(progress.epoch_line(seed, record, self.training.epochs))

@@ -3,7 +3,7 @@
 `<root>/registry/<model>/versions/<number>/` holds the files; ``manifest.json``, written last and only if absent, makes
 the version exist. ``claim.json``, also written only if absent, gives a number to one run, so that two registrations
 never write into one folder; a claim without manifest is what a killed registration leaves, and the same run, registered
-again, completes it.
+again, completes it (or takes the next number, where the claim was all that it left).
 """
 
 import re

@@ -27,7 +27,7 @@ def true_class_scores(unimodal_logits: Tensor, labels: Tensor) -> Tensor:
 
 def disparity_ratio(scores: Tensor) -> Tensor:
     """Return rho_m, ``(M,)``: each modality's summed score over that of the weakest."""
-    scores = scores.clamp_min(torch.finfo(scores.dtype).tiny)  # a probability may underflow to zero
+    scores = scores.clamp_min(1e-12)  # a probability may underflow to zero, and a ratio must stay finite
     return scores / scores.min()
 
 

@@ -18,7 +18,7 @@ def capacity() -> dict[str, float]:
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
     if not address:
         return {"CPU": float(HEAD_CPUS)}
-    status, body = request(f"{address}/api/v0/nodes?detail=1", auth_headers())
+    status, body = request(f"{address}/api/v0/nodes?detail=1&limit=10000", auth_headers())
     if status != 200:
         raise UnreachableError(
             f"A Ray cluster must answer at {address}, but {f'said {status}' if status else 'nothing does'}. Start it, "
@@ -26,8 +26,15 @@ def capacity() -> dict[str, float]:
             "cluster.",
             address=address,
         )
+    try:
+        nodes = json.loads(body)["data"]["result"]["result"]
+    except (ValueError, KeyError, TypeError) as problem:
+        raise UnreachableError(
+            f"A Ray dashboard must answer at {address}, but something else does. Mend RAY_API_SERVER_ADDRESS.",
+            address=address,
+        ) from problem
     total: dict[str, float] = {}
-    for node in json.loads(body)["data"]["result"]["result"]:
+    for node in nodes:
         if node["state"] == "ALIVE":
             for name, amount in node["resources_total"].items():
                 total[name] = total.get(name, 0.0) + float(amount)

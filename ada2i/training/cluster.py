@@ -70,14 +70,39 @@ def cluster() -> Iterator[Cluster]:
     token, log, port = folder / "token", folder / "head.log", free_port()
     write_secret(token, secrets.token_hex(32))
     try:
-        with _stopped_by_sigterm(), _environment(token_environment(token)):
+        with _stopped_by_sigterm(), _environment(_private(token)):
             head = start_head(folder=folder, token=token, dashboard_port=port, env=os.environ, log=log)
-            try:
-                wait_ready(f"http://127.0.0.1:{port}", token=token, head=head, log=log)
-                yield Cluster(f"http://127.0.0.1:{port}")
-            finally:
-                stop_head(head, folder)
+            with _guarded(head, folder):
+                try:
+                    wait_ready(f"http://127.0.0.1:{port}", token=token, head=head, log=log)
+                    yield Cluster(f"http://127.0.0.1:{port}")
+                finally:
+                    stop_head(head, folder)
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _private(token: Path) -> dict[str, str | None]:
+    """Return the environment of clients of a private head: its token, no other cluster, no proxy in between."""
+    return {**token_environment(token), **dict.fromkeys(_FOREIGN), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+
+
+@contextmanager
+def _guarded(head: subprocess.Popen[bytes], folder: Path) -> Iterator[None]:
+    """Have a small process end the head if this one is killed: it waits for the end of a pipe that we hold."""
+    family = processes.identify(head, str(folder))
+    command = [sys.executable, "-m", "ada2i.training.cluster", str(family.pid), str(family.started), str(folder)]
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        guard.communicate()
+
+
+def _guard(pid: int, started: int, folder: Path) -> None:
+    sys.stdin.read()  # returns when the process that holds the other end has closed it, or is gone
+    if folder.exists():
+        processes.stop(processes.Process(pid, started, str(folder)), grace=_GRACE_SECONDS)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -118,7 +143,7 @@ def start_head(
     }
     flags = ["--head", "--block", "--disable-usage-stats", *(f"--{name}={value}" for name, value in options.items())]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *flags]
-    own = {name: value for name, value in env.items() if name not in _FOREIGN}
+    own = {name: value for name, value in env.items() if name not in _FOREIGN} | {"TMPDIR": str(folder)}
     whole = {**own, **_FIXED, **token_environment(token)}
     return processes.spawn(command, owner=str(folder), env=whole, log=log)
 
@@ -250,17 +275,21 @@ def _is_free(port: int) -> bool:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    _set_environment(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextmanager
@@ -278,3 +307,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    _guard(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 Address = tuple[str, int]  # host, port
 
-_TIMEOUT = timedelta(seconds=120)
+_TIMEOUT = timedelta(minutes=30)  # a lost rank is seen at once; this is for slow storage
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 def environment() -> bytes:
     """Return Python, platform, processors, GPUs and all installed packages, as JSON."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    packages = {found.metadata["Name"]: found.version for found in distributions()}
+    packages = {found.name: found.version for found in distributions() if found.name}
     facts = {
         "python": platform.python_version(),
         "platform": platform.platform(),

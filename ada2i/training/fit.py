@@ -1,7 +1,7 @@
 """Epochs, selection on dev, early stop and resume for one seed; knows ranks, but nothing of Ray."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,7 +30,7 @@ class Reporter(Protocol):
     """Whoever wants to know how training goes."""
 
     def first_step(self) -> None:
-        """The first optimizer step of this attempt is done."""
+        """The first optimizer step of this call is done, resumed or not."""
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
         """An epoch is done and its checkpoint complete."""
@@ -64,8 +64,11 @@ def fit(task: Task, reporter: Reporter) -> SeedResult:
     trainee = _build(task)
     progress = _resume(task, trainee)
     network = replicate(trainee.model, _warm_up_batch(task), task.config.loss)
+    begun = progress.epoch
     while not _finished(progress, task.config):
-        progress = _run_epoch(task, network, trainee, progress, reporter)
+        first_step = reporter.first_step if progress.epoch == begun else None
+        progress, record = _run_epoch(task, network, trainee, progress, first_step)
+        reporter.epoch(task.seed, record)
     return _result(task, trainee.model, progress)
 
 
@@ -148,10 +151,12 @@ def _finished(progress: Progress, config: TrainConfig) -> bool:
     return progress.epoch >= settings.epochs or progress.stale_epochs >= settings.early_stopping_epochs
 
 
-def _run_epoch(task: Task, network: nn.Module, trainee: Trainee, progress: Progress, reporter: Reporter) -> Progress:
+def _run_epoch(
+    task: Task, network: nn.Module, trainee: Trainee, progress: Progress, first_step: Callable[[], None] | None
+) -> tuple[Progress, EpochRecord]:
     started = time.perf_counter()
     learning_rate = float(trainee.optimizer.param_groups[0]["lr"])
-    reports = _train_epoch(task, network, trainee, progress, reporter)
+    reports = _train_epoch(task, network, trainee, progress, first_step)
     seconds = time.perf_counter() - started
     dev_loss, dev = _evaluate(task, unwrap(network))
     trainee.scheduler.step(dev_loss)
@@ -161,12 +166,11 @@ def _run_epoch(task: Task, network: nn.Module, trainee: Trainee, progress: Progr
     progress = _advance(progress, record, dev)
     if distributed.rank() == 0:
         checkpoint.save(task.checkpoints, trainee, progress)
-    reporter.epoch(task.seed, record)
-    return progress
+    return progress, record
 
 
 def _train_epoch(
-    task: Task, network: nn.Module, trainee: Trainee, progress: Progress, reporter: Reporter
+    task: Task, network: nn.Module, trainee: Trainee, progress: Progress, first_step: Callable[[], None] | None
 ) -> list[StepReport]:
     settings, balance = task.config.training, task.config.balance
     epoch = progress.epoch + 1
@@ -191,8 +195,8 @@ def _train_epoch(
         except DivergenceError as error:
             raise _with_dialogues(error, task.train, dialogues) from error
         reports.append(report)
-        if index == 0 and not progress.history:
-            reporter.first_step()
+        if index == 0 and first_step is not None:
+            first_step()
     return reports
 
 
@@ -218,6 +222,12 @@ def _evaluate(task: Task, model: Ada2I) -> tuple[float, Scores]:
         cells = batch.labels * classes + logits.argmax(dim=-1)
         confusion += torch.bincount(cells, minlength=classes * classes)
     together = distributed.sum_over_ranks(torch.cat([loss, confusion])).cpu()
+    if not torch.isfinite(together[0]):
+        raise DivergenceError(
+            f"The dev loss of seed {task.seed} must be finite, but is {float(together[0])}: the weights have left all "
+            "bounds. Lower `training.learning_rate`.",
+            seed=task.seed,
+        )
     counts = together[1:].round().to(torch.int64).view(classes, classes).numpy()
     return float(together[0]), scores(counts, task.features.labels, "dev")
 

@@ -6,6 +6,7 @@ resumes from the newest complete checkpoint.
 """
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -15,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ada2i import errors, storage
-from ada2i.records import RunRequest
+from ada2i.records import RunRequest, seed_uri
 from ada2i.training import events
 from ada2i.training.capacity import check_resources
 from ada2i.training.cluster import auth_headers
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
 _POLL_SECONDS = 1.0
+_ERROR = re.compile(r"\b[A-Z]\w*(Error|Exception|Failure)\b|\bKilled\b")
 _GONE_SECONDS = 60.0  # how long the cluster may be out of reach before a follower gives up
 
 # Read by Ray in the driver, from where it reaches controller and workers.
@@ -52,16 +54,25 @@ def launch(run_uri: str, *, address: str, on_event: Callable[[events.Event | str
         InputError: The job says that the request cannot work, for example more workers than processors.
         DivergenceError: A loss or gradient was not finite.
     """
+    if is_trained(run_uri):
+        return
     client = connect(address)
-    with _answering(address):
-        submission = _attach_or_submit(client, run_uri)
     try:
-        _follow(client, submission, on_event)
+        with _answering(address):
+            submission = _attach_or_submit(client, run_uri)
+        _follow(client, submission, run_uri, on_event)
     except errors.Ada2iError:
         raise
     except BaseException:  # the caller gives up, by Ctrl-C or a signal
-        stop(address, run_uri)
+        stop(address, run_uri.rsplit("/", 1)[1])
         raise
+
+
+def is_trained(run_uri: str) -> bool:
+    """Tell whether a run has nothing left to train."""
+    request = RunRequest.load(storage.join(run_uri, "request.json"))
+    results = [storage.join(seed_uri(run_uri, seed), "result.json") for seed in request.config.training.seeds]
+    return all(storage.exists(result) for result in results)
 
 
 def connect(address: str) -> "JobSubmissionClient":
@@ -82,7 +93,7 @@ def _answering(address: str) -> Iterator[None]:
 
     try:
         yield
-    except (ConnectionError, RuntimeError, RayError) as problem:
+    except (OSError, RuntimeError, RayError) as problem:  # requests' errors are OSErrors
         raise errors.UnreachableError(
             f"A Ray cluster must answer at {address}, but: {str(problem).splitlines()[0]}. Start it, mend "
             "RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private cluster.",
@@ -90,31 +101,43 @@ def _answering(address: str) -> Iterator[None]:
         ) from problem
 
 
-def stop(address: str, run_uri: str) -> None:
+def stop(address: str, run_id: str) -> None:
     """Stop the live job of a run, if there is one, and wait until it is gone."""
     client = connect(address)
-    for job in client.list_jobs():
-        if (job.metadata or {}).get("run_uri") == run_uri and not job.status.is_terminal() and job.submission_id:
+    for job in _attempts(client, run_id):
+        if not job.status.is_terminal() and job.submission_id:
             client.stop_job(job.submission_id)
             _wait_until_gone(client, job.submission_id)
 
 
+def _attempts(client: "JobSubmissionClient", run_id: str) -> "list[JobDetails]":
+    return [job for job in client.list_jobs() if (job.metadata or {}).get("run_id") == run_id]
+
+
 def _attach_or_submit(client: "JobSubmissionClient", run_uri: str) -> str:
-    attempts = [job for job in client.list_jobs() if (job.metadata or {}).get("run_uri") == run_uri]
+    run_id = run_uri.rsplit("/", 1)[1]
+    attempts = _attempts(client, run_id)
     for job in attempts:
         if not job.status.is_terminal() and job.submission_id:
             return job.submission_id
-    run_id = run_uri.rsplit("/", 1)[1]
     # The interpreter of this process where the cluster is on this machine, else whatever the cluster's image has.
     python = sys.executable if urlsplit(client.get_address()).hostname in ("127.0.0.1", "localhost") else "python"
-    return client.submit_job(
-        entrypoint=shlex.join([python, "-m", "ada2i.training.launch", run_uri]),
-        submission_id=f"{run_id}-{len(attempts)}",
-        metadata={"run_uri": run_uri},
-    )
+    submission = f"{run_id}-{len(attempts)}"
+    try:
+        return client.submit_job(
+            entrypoint=shlex.join([python, "-m", "ada2i.training.launch", run_uri]),
+            submission_id=submission,
+            metadata={"run_id": run_id, "run_uri": run_uri},
+        )
+    except RuntimeError as problem:
+        if "already exists" in str(problem):  # somebody else submitted this attempt meanwhile
+            return submission
+        raise
 
 
-def _follow(client: "JobSubmissionClient", submission: str, on_event: Callable[[events.Event | str], None]) -> None:
+def _follow(
+    client: "JobSubmissionClient", submission: str, run_uri: str, on_event: Callable[[events.Event | str], None]
+) -> None:
     seen, failure = 0, None
     last_answer = time.monotonic()
     while True:
@@ -122,7 +145,7 @@ def _follow(client: "JobSubmissionClient", submission: str, on_event: Callable[[
             status = client.get_job_status(submission)
             text = client.get_job_logs(submission)
             last_answer = time.monotonic()
-        except (ConnectionError, RuntimeError) as problem:
+        except (OSError, RuntimeError) as problem:
             if time.monotonic() - last_answer > _GONE_SECONDS:
                 raise errors.JobError(
                     f"Job {submission} is out of reach: {problem}. Check the cluster; run again."
@@ -141,17 +164,21 @@ def _follow(client: "JobSubmissionClient", submission: str, on_event: Callable[[
     if failure is not None:
         raise getattr(errors, failure["error"])(failure["message"])
     if status != "SUCCEEDED":
-        info = client.get_job_info(submission)
+        words = _last_words(f"{text}\n{client.get_job_info(submission).message or ''}")
+        place = storage.join(run_uri, "jobs", f"{submission}.log")
+        storage.put(place, text.encode())  # the cluster that has it may end with this call
         raise errors.JobError(
-            f"Job {submission} must succeed, but ended {status}: {_last_words(info.message)}. A new attempt resumes "
-            "from the newest checkpoint; the log is in the Ray dashboard.",
+            f"Job {submission} must succeed, but ended {status}: {words} Its log is {place}. Another "
+            "attempt at the same run resumes from the newest checkpoint.",
             submission=submission,
         )
 
 
-def _last_words(message: str | None) -> str:
-    lines = [line for line in (message or "no message").splitlines() if line.strip()]
-    return lines[-1][:300]
+def _last_words(text: str) -> str:
+    """Return the last line of a job's log that names an error, or its last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if _ERROR.search(line)]
+    return (named or lines or ["its log is empty."])[-1][:300]
 
 
 def _wait_until_gone(client: "JobSubmissionClient", submission: str) -> None:
@@ -172,12 +199,12 @@ def drive(run_uri: str, *, started: float) -> None:
     ray.init()
     resources = request.config.resources
     use_gpu = check_resources(resources, {k: float(v) for k, v in ray.cluster_resources().items()})  # type: ignore[no-untyped-call]
+    storage.put(storage.join(run_uri, "environment.json"), environment())
     events.emit("started", run_id=request.run_id, workers=resources.workers, device="cuda" if use_gpu else "cpu")
     failure = _train(request, run_uri, use_gpu=use_gpu, started=started)
     storage.delete_folder(_ray_folder(run_uri))  # Ray Train's own markers
     if failure:
         raise getattr(errors, failure["kind"])(failure["message"])
-    storage.put(storage.join(run_uri, "environment.json"), environment())
 
 
 def _train(request: RunRequest, run_uri: str, *, use_gpu: bool, started: float) -> dict[str, str] | None:

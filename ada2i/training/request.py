@@ -2,13 +2,14 @@
 
 import os
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import Field
 
 from ada2i import presets, storage
-from ada2i.data.manifest import FeatureSet, read_shard
+from ada2i.data.audit import check_codes, gate
 from ada2i.data.resolve import resolve_features
 from ada2i.errors import ConfigError
 from ada2i.records import Record, RunRequest, run_uri
@@ -25,6 +26,7 @@ class Wish(Record):
     settings: str | None = None  # None: those published for the dataset
     modalities: str = "tav"
     overrides: dict[str, Any] = Field(default_factory=dict)
+    allow: tuple[str, ...] = ()  # codes of findings that must not keep it from training
 
 
 def default_root() -> str:
@@ -40,17 +42,18 @@ def new_run_id() -> str:
 def prepare(wish: Wish, *, root: str, run_id: str) -> str:
     """Check everything, make sure that the features exist, write the run's request, and return the run's URI.
 
-    Calling again with the same run id is harmless: the first request stands.
+    Calling again with the same run id and wish is harmless: it resumes the run.
 
     Raises:
-        ConfigError: A preset, settings name or field is wrong.
-        DataError: The features are not what they must be.
+        ConfigError: A preset, settings name or field is wrong, or the run was started with others.
+        DataError: The features are not what they must be, or their audit found what is not allowed.
         AccessError: The storage may not be written, or S3 credentials are missing or refused.
         ResourceError: The cluster has fewer processors than the workers need.
         UnreachableError: The S3 endpoint or the cluster does not answer.
     """
     if "model.modalities" in wish.overrides:
         raise ConfigError("`model.modalities` is set by `--modalities`. Write for example `--modalities ta`.")
+    check_codes(wish.allow)
     overrides = wish.overrides | {"model.modalities": presets.parse_modalities(wish.modalities)}
     # Mistakes in the config show before features are read or written; which settings apply depends on the dataset.
     tried = presets.resolve(preset=wish.preset, settings=wish.settings or "default", overrides=overrides)
@@ -60,19 +63,34 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
     features = resolve_features(wish.features, root, needs=tried.model.modalities)
     settings = wish.settings or presets.settings_for(features.manifest.dataset)
     config = presets.resolve(preset=wish.preset, settings=settings, overrides=overrides)
-    verify(features)
+    audit = gate(features, modalities=config.model.modalities, allow=wish.allow)
     uri = run_uri(root, run_id)
-    request = RunRequest(run_id=run_id, config=config, features=features.info())
-    storage.put_if_absent(storage.join(uri, "request.json"), request.to_json())
+    request = RunRequest(run_id=run_id, config=config, features=features.info(), audit=audit)
+    place = storage.join(uri, "request.json")
+    if not storage.put_if_absent(place, request.to_json()):
+        _check_same(RunRequest.load(place), request)
     return uri
 
 
-def verify(features: FeatureSet) -> None:
-    """Read every shard once against its digest and schema.
+def with_named(overrides: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides with the fields that have an option of their own; None: not given.
 
     Raises:
-        IntegrityError: A shard differs from the manifest.
-        DataError: A shard is missing or of another layout.
+        ConfigError: A field is given both ways.
     """
-    for entry in features.manifest.shards:
-        read_shard(features, entry)
+    given = {field: value for field, value in named.items() if value is not None}
+    if twice := [field for field in given if field in overrides]:
+        raise ConfigError(
+            f"`{twice[0]}` must be given once, but is given by its own option and as an override. Leave one out.",
+            field=twice[0],
+        )
+    return {**overrides, **given}
+
+
+def _check_same(first: RunRequest, now: RunRequest) -> None:
+    resources = {"resources": now.config.resources}  # a run may continue with other workers
+    if first.config.model_copy(update=resources) != now.config or first.features != now.features:
+        raise ConfigError(
+            f"Run {now.run_id} must be resumed with the config and features that it was started with, but these "
+            "differ. Repeat the first command, or start a new run."
+        )

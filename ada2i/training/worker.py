@@ -100,11 +100,13 @@ class RayReporter:
 
     run_id: str
     started: float
+    stepped: bool = False
     gauges: dict[str, Gauge] = field(default_factory=dict)
 
     def first_step(self) -> None:
-        """Report the time from the driver's start to the first optimizer step."""
-        if distributed.rank() == 0:
+        """Report the time from the driver's start to this attempt's first optimizer step, once."""
+        if distributed.rank() == 0 and not self.stepped:
+            self.stepped = True
             events.emit("first_step", seconds=round(time.time() - self.started, 2))
 
     def epoch(self, seed: int, record: EpochRecord) -> None:

@@ -66,7 +66,7 @@ def test_killed_driver_through_the_flows_retry(
     assert version == storage.join(root, "registry", "killed-driver", "versions", "1")
     weights = final_weights(found[0].run_uri)
     assert all(torch.equal(weights[name], undisturbed[name]) for name in weights)
-    attempts = [job for job in client.list_jobs() if (job.metadata or {}).get("run_uri") == found[0].run_uri]
+    attempts = [job for job in client.list_jobs() if (job.metadata or {}).get("run_id") == found[0].run_id]
     assert sorted(str(job.status) for job in attempts) == ["FAILED", "SUCCEEDED"]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -166,9 +167,8 @@ def _see_final(name: str, ours: Tensor, golden: Tensor, seen: Differences) -> No
         seen.see(kind, part, wanted)
 
 
-def check_case(folder: Path, name: str, case: Case) -> Differences:
+def check_case(case: Case, golden: Golden) -> Differences:
     """Run one case and return its differences."""
-    golden = load_file(folder / f"{name}.safetensors")
     config, seen = case_config(case), Differences()
     check_eval(golden_model(config, case, golden), case, golden, seen)
     check_gradients(golden_model(config, case, golden), case, golden, seen)
@@ -180,15 +180,21 @@ def main(arguments: list[str]) -> int:
     """Check every case of a folder; return the exit code."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stdout)
     log = logging.getLogger("golden")
-    if len(arguments) != 1 or not (Path(arguments[0]) / "index.json").is_file():
-        log.error("FOLDER must hold index.json and one .safetensors per case. Usage: golden.py FOLDER")
-        return 2
     torch.set_num_threads(1)  # the models are small
-    folder = Path(arguments[0])
-    index = json.loads((folder / "index.json").read_text())
+    try:
+        folder = Path(arguments[0])
+        index = json.loads((folder / "index.json").read_text())
+        files = {name: load_file(folder / f"{name}.safetensors") for name in index}
+    except (IndexError, OSError, ValueError, SafetensorError) as problem:
+        usage = "FOLDER must hold index.json and one .safetensors per case. Usage: golden.py FOLDER"
+        log.error("%s (%s: %s)", usage, type(problem).__name__, problem)  # noqa: TRY400 - the message is enough
+        return 2
+    if not files:
+        log.error("index.json must name one case or more, but names none. Usage: golden.py FOLDER")
+        return 2
     failures = 0
     for name, case in index.items():
-        seen = check_case(folder, name, case)
+        seen = check_case(case, files[name])
         failed = seen.failed()
         failures += bool(failed)
         figures = "  ".join(f"{kind} {gap:.1e}" for kind, gap in seen.largest.items())

@@ -89,6 +89,7 @@ def refused(run: Run, *arguments: str) -> str:
         (["--set", "training.epoch=5"], "did you mean `training.epochs`?"),
         (["--set", "training.epochs"], "`--set` takes FIELD=VALUE"),
         (["--set", "training.epochs=0", "--set", "model.encoder.dropout=1"], "`model.encoder.dropout`"),
+        (["--allow", "copies"], "`--allow` must name codes of findings, but 'copies' is none. Known are"),
         (["--model", "My Model"], "A model's name must be of small letters"),
         (["--json", "none/result.json"], "must name a file in a folder that exists"),
         (["--json", "."], "must name a file"),
@@ -224,3 +225,56 @@ def test_importing_prints_the_location(run: Run, root: Path, tmp_path: Path) -> 
     uri = ok(run, "import", "table", str(table), "--root", str(root)).strip()
     assert storage.exists(storage.join(uri, "manifest.json"))
     assert ok(run, "import", "table", str(table), "--root", str(root)).strip() == uri
+
+
+def test_an_audit_of_what_training_accepts(run: Run, demo: str, tmp_path: Path) -> None:
+    assert "training accepts it" in ok(run, "audit", demo, "--html", str(tmp_path / "x.html"))
+    assert (tmp_path / "x.html").read_text().startswith("<!DOCTYPE html>")
+    assert json.loads(ok(run, "audit", demo, "--json"))["synthetic"] is True
+
+
+def test_an_audit_of_what_training_refuses(run: Run, tmp_path: Path) -> None:
+    table = write(tmp_path / "table.parquet", corpus() | {"label": [0, 0, 0, 0, 0, 0, 0, 1]})
+    code, out, err = run("audit", str(table))
+    assert (code, err) == (2, "")
+    assert "training would refuse it (absent-class)" in out
+    assert "training accepts it, allowing absent-class" in ok(run, "audit", str(table), "--allow", "absent-class")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere must be a .parquet file or a folder with some, but holds none"),
+        (["nowhere", "--allow", "all"], "`--allow` must name codes of findings, but 'all' is none. Known are"),
+        (["nowhere", "--html", "none/x.html"], "`--html` must name a file in a folder that exists"),
+    ],
+)
+def test_audit_refuses(run: Run, arguments: list[str], message: str) -> None:
+    assert message in refused(run, "audit", *arguments)
+
+
+def test_importing_says_where_and_what(run: Run, root: Path, tmp_path: Path) -> None:
+    table = str(write(tmp_path / "table.parquet", corpus(), dataset="tiny"))
+    code, out, err = run("import", "join", table, "--text", table, "--root", str(root))
+    assert code == 0
+    assert storage.exists(storage.join(out.strip(), "manifest.json"))
+    counts = "train 2 dialogues, 5 utterances; dev 1 dialogues, 1 utterances; test 1 dialogues, 2 utterances; table"
+    assert err.startswith(counts)
+    assert err.endswith("; missing vectors: audio 1; zero vectors: none\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pickle", "bad.pkl", "--dataset", "melt"], "`dataset` must be one of iemocap"),
+        (["pickle", "bad.pkl", "--dataset", "meld"], "names `builtins.eval`, which no published feature file needs"),
+        (["pickle", "none.pkl", "--dataset", "meld"], "none.pkl does not exist"),
+        (["meld", "nowhere"], "must be one of MELD's three CSVs"),
+        (["join", "nowhere", "--text", "x"], "nowhere must be a .parquet file or a folder"),
+    ],
+)
+def test_imports_refuse(run: Run, root: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "bad.pkl").write_bytes(b"cbuiltins\neval\n(S'1'\ntR.")
+    assert message in refused(run, "import", *arguments, "--root", str(root))
+    assert written(root) == []

@@ -52,7 +52,7 @@ def test_a_modality_that_is_surely_wrong_breaks_nothing() -> None:
     assert scores[0] == 0.0
     ratio = balance.disparity_ratio(scores)
     assert ratio[0] == 1.0
-    assert 1e30 < ratio[1] < float("inf")
+    assert 1e10 < ratio[1] < 1e14
     assert balance.modulation(ratio, 0.4).tolist() == [1.0, 0.0]
 
 

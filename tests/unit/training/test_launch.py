@@ -1,5 +1,7 @@
 """Following a job to its end, against a made-up Jobs API."""
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,13 +46,17 @@ class Client:
 
 
 @pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(launch, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules[__name__], "RUN", tmp_path.as_uri())
+
+
+RUN = ""  # the folder of the run whose job is followed
 
 
 def follow(client: Any) -> list[Any]:
     seen: list[Any] = []
-    launch._follow(client, "job-0", seen.append)
+    launch._follow(client, "job-0", RUN, seen.append)
     return seen
 
 
@@ -74,7 +80,9 @@ def test_the_jobs_own_error_is_raised(kind: type[Exception]) -> None:
 
 
 def test_a_job_that_dies_says_its_last_words() -> None:
-    with pytest.raises(JobError, match=r"must succeed, but ended FAILED: OOM\. A new attempt resumes") as caught:
+    with pytest.raises(
+        JobError, match=r"must succeed, but ended FAILED: OOM Its log is .*job-0\.log\. Another attempt"
+    ) as caught:
         follow(Client(("RUNNING", ""), ("FAILED", ""), message="Traceback\n\nOOM\n"))
     assert caught.value.retryable
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ada2i import storage
@@ -61,7 +62,9 @@ def test_settings_may_be_named(tmp_path: Path, features: str) -> None:
 
 def test_the_first_request_of_a_run_stands(tmp_path: Path, features: str) -> None:
     first = prepared(tmp_path / "root", features, modalities="ta")
-    assert prepared(tmp_path / "root", features, modalities="t") == first
+    assert prepared(tmp_path / "root", features, modalities="ta") == first
+    with pytest.raises(ConfigError, match="must be resumed with the config and features that it was started with"):
+        prepared(tmp_path / "root", features, modalities="t")
 
 
 def test_the_demo_is_written_where_asked(tmp_path: Path) -> None:
@@ -77,6 +80,11 @@ def test_the_demo_is_written_where_asked(tmp_path: Path) -> None:
         ({"modalities": "tx"}, ConfigError, "`--modalities` must be different letters"),
         ({"preset": "best"}, ConfigError, "`preset` must be one of"),
         ({"overrides": {"model.modalities": ["text"]}}, ConfigError, "is set by `--modalities`"),
+        (
+            {"allow": ["copies"]},
+            ConfigError,
+            r"`--allow` must name codes of findings, but 'copies' is none\. Known are",
+        ),
         ({"settings": "meldd"}, ConfigError, "`settings` must be one of"),
         ({"overrides": {"training.epoch": 1, "model.hidden_dim": 0}}, ConfigError, "training.epoch(.|\n)*hidden_dim"),
         ({"overrides": {"resources.workers": 10_000}}, ResourceError, "needs 10000 CPUs"),
@@ -108,6 +116,41 @@ def test_nothing_is_written_on_damaged_features(
     with pytest.raises(error, match=message):
         prepared(tmp_path / "root", features, modalities="ta")
     assert written(tmp_path / "root") == []
+
+
+def copied(root: Path) -> str:
+    """A feature set whose test vectors are copies of train vectors."""
+    rows = shard_table([("train", "t0", 4), ("dev", "v0", 2), ("test", "x0", 4)])
+    for name in ("text_feat", "audio_feat"):
+        train, dev = rows[name].to_pylist()[:4], rows[name].to_pylist()[4:6]
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, rows.schema.field(place), pa.array(train + dev + train, rows[name].type))
+    encoders = dict.fromkeys(WIDTHS, "random")
+    more: dict[str, Any] = {"dataset": "toy", "synthetic": True, "dev_rule": None, "source": "test"}
+    return write_features(root.as_uri(), rows, labels=("a", "b"), encoders=encoders, **more)
+
+
+def test_what_the_audit_finds_forbids_a_run(tmp_path: Path) -> None:
+    features = copied(tmp_path / "elsewhere")
+    with pytest.raises(
+        DataError, match=r"must pass the audit(.|\n)*cross-split-copies: (.|\n)*--allow cross-split-copies`"
+    ):
+        prepared(tmp_path / "root", features, modalities="ta")
+    assert written(tmp_path / "root") == []
+
+
+def test_what_is_allowed_is_recorded(tmp_path: Path) -> None:
+    allowed = ("cross-split-copies", "absent-class", "missing-vectors")
+    request = prepared(tmp_path / "root", copied(tmp_path / "elsewhere"), modalities="ta", allow=allowed)
+    assert request.audit is not None
+    assert request.audit.allowed == allowed
+    assert ("cross-split-copies", "error") in {(found.code, found.severity) for found in request.audit.findings}
+
+
+def test_a_request_older_than_the_audit_loads(tmp_path: Path, features: str) -> None:
+    request = prepared(tmp_path / "root", features, modalities="ta")
+    old = request.model_dump(mode="json", exclude={"audit"})
+    assert RunRequest.model_validate(old) == request.model_copy(update={"audit": None})
 
 
 def test_missing_features(tmp_path: Path) -> None:
