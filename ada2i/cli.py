@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,8 +17,12 @@ from rich.text import Text
 from ada2i import presets, storage
 from ada2i.data.datasets import DATASETS
 from ada2i.errors import Ada2iError, ConfigError
-from ada2i.records import RunResult, Summary
+from ada2i.records import RunResult, Summary, get_folder_file
 from ada2i.training.request import DEFAULT_ROOT, Wish, new_run_id, prepare, with_named
+
+if TYPE_CHECKING:
+    from ada2i.evaluation.compare import Comparison
+    from ada2i.registry.versions import Version
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Balanced emotion recognition in conversations."
@@ -258,6 +262,54 @@ def show_result(result: RunResult, version: str) -> None:
     out.print(f"Report: {storage.local_path(report) or report}", soft_wrap=True, markup=False, highlight=False)
 
 
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="MODEL@NUMBER, or MODEL for its newest.")],
+    second: Annotated[str, typer.Argument(help="The same of another, tested on the same dialogues.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Say whether one of two registered versions is better on test, or only seems so."""
+    from ada2i.evaluation.compare import compare as run
+    from ada2i.registry.versions import version_uri
+
+    found = [_version(text, root) for text in (first, second)]
+    name = "predictions.parquet"
+    predictions = [get_folder_file(version_uri(root, v), name, v.files[name]) for v in found]
+    a, b = (f"{v.model}@{v.number}" for v in found)
+    comparison = run(*predictions, names=(a, b), synthetic=any(v.features.synthetic for v in found))
+    if as_json:
+        out.print_json(comparison.model_dump_json())
+    else:
+        show_comparison(comparison)
+
+
+def show_comparison(comparison: "Comparison") -> None:
+    """Print the table of differences, what it means, and what it cannot say."""
+    from ada2i.evaluation.compare import verdict
+    from ada2i.evaluation.report import SYNTHETIC_NOTE
+
+    table = Table("test", "A", "B", "B - A", "95 % interval", "p boot", "p swap")
+    for name, found in comparison.differences.items():
+        scores, ps = (found.first, found.second), (found.p_bootstrap, found.p_randomisation)
+        interval = f"{found.interval.low:.4f} to {found.interval.high:.4f}"
+        cells = [f"{score:.4f}" for score in scores], [f"{p:.4f}" for p in ps]
+        label = {"weighted_f1": "wF1", "macro_f1": "macro F1"}.get(name, name)
+        table.add_row(label, *cells[0], f"{found.difference:+.4f}", interval, *cells[1])
+    title = f"A: {comparison.first}, B: {comparison.second}" + " (SYNTHETIC)" * comparison.synthetic
+    out.print(title, style="bold", soft_wrap=True, markup=False, highlight=False)
+    out.print(table)
+    out.print(verdict(comparison), soft_wrap=True, markup=False, highlight=False)
+    note = (
+        f"{comparison.dialogues} test dialogues, {comparison.utterances} utterances; the two say different classes of "
+        f"{comparison.changed}. boot: {comparison.rounds} resamples of dialogues; swap: as many rounds of swapping the "
+        "two in random dialogues. This is about two trained models; other seeds may differ by more."
+    )
+    out.print(note, style="dim", soft_wrap=True, highlight=False)
+    if comparison.synthetic:
+        out.print(SYNTHETIC_NOTE, style="bold red", soft_wrap=True)
+
+
 @registry.command("list")
 def registry_list(
     model: Annotated[str | None, typer.Argument(help="A model's name. Default: all.")] = None,
@@ -288,12 +340,9 @@ def registry_show(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Show one version: what it is, its scores and its files."""
-    from ada2i.registry.versions import find, version_uri
+    from ada2i.registry.versions import version_uri
 
-    model, _, number = version.partition("@")
-    if number and not number.isdigit():
-        raise ConfigError(f"A version must be MODEL@NUMBER, but is {version!r}. Write for example `ada2i@3`.")
-    found = find(root, model, int(number) if number else None)
+    found = _version(version, root)
     if as_json:
         out.print_json(found.model_dump_json())
         return
@@ -312,6 +361,16 @@ def registry_show(
     out.print(
         _facts({name: f"{entry.size:>12,} bytes  sha256 {entry.sha256[:16]}…" for name, entry in found.files.items()})
     )
+
+
+def _version(text: str, root: str) -> "Version":
+    """Return the version that MODEL@NUMBER, or MODEL for its newest, names."""
+    from ada2i.registry.versions import find
+
+    model, _, number = text.partition("@")
+    if number and not number.isdigit():
+        raise ConfigError(f"A version must be MODEL@NUMBER, but is {text!r}. Write for example `ada2i@3`.")
+    return find(root, model, int(number) if number else None)
 
 
 def _mean(summary: Summary) -> str:

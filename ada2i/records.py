@@ -164,6 +164,7 @@ class TestResult(Record):
     checkpoint_uri: str
     scores: Scores
     weighted_f1_interval: Interval
+    calibration_error: float | None = None  # expected calibration error; none in tests older than it
 
 
 class Summary(Record):

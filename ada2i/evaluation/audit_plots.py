@@ -67,7 +67,7 @@ def length_plot(report: AuditReport) -> str | None:
         axes.set(xlabel="utterances of a dialogue", ylabel="share of dialogues up to that", ylim=(0, 1.02))
         _legend(axes, len(found))
 
-    return plots._draw("audit-lengths", "Dialogue lengths, cumulated, by split", (plots._HALF, 2.9), paint)
+    return plots.draw("audit-lengths", "Dialogue lengths, cumulated, by split", (plots.HALF, 2.9), paint)
 
 
 def _grouped(
@@ -81,15 +81,15 @@ def _grouped(
         for place, (split, values) in enumerate(shares.items()):
             at = [row - _BARS / 2 + thick * (place + 0.5) for row in range(len(labels))]
             axes.barh(at, values, height=thick * 0.9, color=_colour(split), label=split)
-        axes.set_yticks(range(len(labels)), [plots._short(label) for label in labels])
+        axes.set_yticks(range(len(labels)), [plots.short(label) for label in labels])
         axes.set(xlabel=unit, ylim=(len(labels) - 0.5, -0.5))
         axes.set_xlim(0, max(0.05, 1.05 * max(map(max, shares.values()))))
         axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0, pad=7, labelcolor=plots._INK)
+        axes.tick_params(axis="y", length=0, pad=7, labelcolor=plots.INK)
         _legend(axes, len(shares))
 
     height = 1.2 + (0.16 * len(shares) + 0.14) * len(labels)
-    return plots._draw(name, description, (plots._HALF, height), paint)
+    return plots.draw(name, description, (plots.HALF, height), paint)
 
 
 def _legend(axes: "Axes", columns: int) -> None:

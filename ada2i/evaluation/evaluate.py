@@ -18,6 +18,7 @@ from ada2i import checkpoint, storage
 from ada2i.data.loader import SplitData, open_split
 from ada2i.data.manifest import open_features
 from ada2i.errors import NotFoundError
+from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.inference import predict_split
 from ada2i.evaluation.metrics import confusion_matrix, dialogue_bootstrap, over_seeds, scores
 from ada2i.evaluation.report import markdown_summary, render_report
@@ -26,6 +27,7 @@ from ada2i.model.build import build_model
 from ada2i.records import RunRequest, RunResult, SeedResult, TestResult, seed_uri
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 
 
 def evaluate_run(run_uri: str) -> RunResult:
@@ -70,14 +72,14 @@ def _test_once(request: RunRequest, uri: str, result: SeedResult) -> TestResult:
     config = request.config
     split = open_split(open_features(request.features.uri), "test", config.model.modalities)
     labels, probabilities = _predict(load_model(result.checkpoint_uri), split, config.training.batch_dialogues)
-    test = _score(request, result, split, labels, probabilities.argmax(axis=1))
+    test = _score(request, result, split, labels, probabilities)
     storage.put(storage.join(uri, "predictions.parquet"), _predictions_file(split, labels, probabilities))
     # Predictions first: a crash in between leaves them without a result, and the next call writes the same ones again.
     storage.put_if_absent(place, test.to_json())
     return TestResult.load(place)
 
 
-def _predict(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, npt.NDArray[np.float32]]:
+def _predict(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Floats]:
     """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a whole split."""
     labels, probabilities = [], []
     for _, batch, logits in predict_split(model, split, batch_dialogues=batch_dialogues, device=torch.device("cpu")):
@@ -86,8 +88,10 @@ def _predict(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints
     return np.concatenate(labels), np.concatenate(probabilities)
 
 
-def _score(request: RunRequest, result: SeedResult, split: SplitData, labels: Ints, predictions: Ints) -> TestResult:
-    names = request.features.labels
+def _score(
+    request: RunRequest, result: SeedResult, split: SplitData, labels: Ints, probabilities: Floats
+) -> TestResult:
+    names, predictions = request.features.labels, probabilities.argmax(axis=1)
     edges = np.cumsum(split.lengths)[:-1]
     by_dialogue = np.stack(
         [
@@ -100,10 +104,11 @@ def _score(request: RunRequest, result: SeedResult, split: SplitData, labels: In
         checkpoint_uri=result.checkpoint_uri,
         scores=scores(by_dialogue.sum(axis=0), names, "test"),
         weighted_f1_interval=dialogue_bootstrap(by_dialogue),
+        calibration_error=expected_calibration_error(probabilities, labels),
     )
 
 
-def _predictions_file(split: SplitData, labels: Ints, probabilities: npt.NDArray[np.float32]) -> bytes:
+def _predictions_file(split: SplitData, labels: Ints, probabilities: Floats) -> bytes:
     ids = np.repeat(np.array(split.dialogue_ids), split.lengths)
     index = np.concatenate([np.arange(length, dtype=np.int32) for length in split.lengths])
     table = pa.table(

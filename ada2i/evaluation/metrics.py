@@ -41,7 +41,7 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
             f"{true.shape} and {predicted.shape}. Pass one prediction per label."
         )
     for name, values in (("Labels", true), ("Predictions", predicted)):
-        _check_classes(name, values, classes)
+        check_classes(name, values, classes)
     cells = true.astype(np.int64) * classes + predicted.astype(np.int64)
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
@@ -72,11 +72,11 @@ def scores(confusion: Counts, labels: Sequence[str], split: str) -> Scores:
         raise DataError(
             f"Split `{split}` must hold utterances to be scored, but holds none. Check the splits.", split=split
         )
-    f1 = _f1(confusion)
+    f1 = f1_by_class(confusion)
     return Scores(
         split=split,
         utterances=utterances,
-        weighted_f1=float(_weighted_f1(confusion)),
+        weighted_f1=float(weighted_f1(confusion)),
         macro_f1=float(f1.mean()),
         accuracy=float(np.trace(confusion) / utterances),
         classes=_class_rows(confusion, f1, labels),
@@ -112,7 +112,7 @@ def dialogue_bootstrap(
     flat = confusion_by_dialogue.reshape(dialogues, classes * classes)
     # Floats for the fast product; counts below 2**53 stay exact.
     totals = draws.astype(np.float64) @ flat.astype(np.float64)  # (R, D) @ (D, C*C) -> (R, C*C)
-    drawn = _weighted_f1(totals.reshape(resamples, classes, classes))  # (R, C, C) -> (R,)
+    drawn = weighted_f1(totals.reshape(resamples, classes, classes))  # (R, C, C) -> (R,)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(low=float(low), high=float(high), level=level, resamples=resamples)
 
@@ -134,7 +134,12 @@ def over_seeds(tests: Sequence[TestResult]) -> dict[str, Summary]:
     return {name: summary([getattr(test.scores, name) for test in tests]) for name in HEADLINES}
 
 
-def _check_classes(name: str, values: NDArray[np.generic], classes: int) -> None:
+def check_classes(name: str, values: NDArray[np.generic], classes: int) -> None:
+    """Refuse values that are no class indices.
+
+    Raises:
+        DataError: One is no integer from 0 to ``classes - 1``.
+    """
     wanted = f"{name} must be integers from 0 to {classes - 1}"
     if values.size and not np.issubdtype(values.dtype, np.integer):
         raise DataError(f"{wanted}, but are {values.dtype}. Pass class indices.")
@@ -144,7 +149,7 @@ def _check_classes(name: str, values: NDArray[np.generic], classes: int) -> None
 
 def _class_rows(confusion: Counts, f1: Numbers, labels: Sequence[str]) -> tuple[ClassRow, ...]:
     hits, support, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    precision, recall = _divide(hits, predicted), _divide(hits, support)
+    precision, recall = divide(hits, predicted), divide(hits, support)
     return tuple(
         ClassRow(
             label=label,
@@ -157,19 +162,19 @@ def _class_rows(confusion: Counts, f1: Numbers, labels: Sequence[str]) -> tuple[
     )
 
 
-def _f1(confusion: Counts | Numbers) -> Numbers:
+def f1_by_class(confusion: Counts | Numbers) -> Numbers:
     """Return F1 by class, ``(..., C, C)`` counts -> ``(..., C)``."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return _divide(2 * hits, confusion.sum(axis=-1) + confusion.sum(axis=-2))
+    return divide(2 * hits, confusion.sum(axis=-1) + confusion.sum(axis=-2))
 
 
-def _weighted_f1(confusion: Counts | Numbers) -> Numbers:
+def weighted_f1(confusion: Counts | Numbers) -> Numbers:
     """Return F1 averaged by support, ``(..., C, C)`` counts -> ``(...)``."""
     support = confusion.sum(axis=-1)
-    return _divide((_f1(confusion) * support).sum(axis=-1), support.sum(axis=-1))
+    return divide((f1_by_class(confusion) * support).sum(axis=-1), support.sum(axis=-1))
 
 
-def _divide(above: NDArray[np.generic], below: NDArray[np.generic]) -> Numbers:
+def divide(above: NDArray[np.generic], below: NDArray[np.generic]) -> Numbers:
     """Divide elementwise; 0 where the divisor is 0."""
     above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     quotient = np.zeros_like(above)

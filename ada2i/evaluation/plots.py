@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 MODALITY_COLOURS: Mapping[Modality, str] = {"text": "#0072b2", "audio": "#d55e00", "visual": "#009e73"}
 
-_INK, _MUTED, _GRID = "#1f2430", "#5d6472", "#e3e6eb"
+INK, _MUTED, _GRID = "#1f2430", "#5d6472", "#e3e6eb"
 _MACRO = "#b0578d"  # told from the ink of weighted F1 by hue and by dashes
 _BAR, _DARKEST = "#b9c3d4", "#33415c"
-_WIDTH, _HALF = 10.0, 4.9  # inches: 960 and 470 pixels on a page
+_WIDTH, HALF = 10.0, 4.9  # inches: 960 and 470 pixels on a page
 _RHO = "\N{GREEK SMALL LETTER RHO}"
 _LONGEST = 18  # characters of a class name; what is longer is cut
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
@@ -48,7 +48,7 @@ _STYLE: Mapping[str, Any] = {
     "axes.axisbelow": True,
     "grid.color": _GRID,
     "grid.linewidth": 0.7,
-    "text.color": _INK,
+    "text.color": INK,
     "text.parse_math": False,  # a class name may hold dollars
     "xtick.color": _MUTED,
     "ytick.color": _MUTED,
@@ -78,16 +78,16 @@ def learning_curves(seeds: Sequence[SeedResult], best_seed: int) -> str:
 
     def paint(figure: "Figure") -> None:
         classification, feature, dev = figure.subplots(1, 3)
-        _curves(classification, seeds, best_seed, lambda epoch: epoch.classification_loss, _INK)
+        _curves(classification, seeds, best_seed, lambda epoch: epoch.classification_loss, INK)
         _label(classification, "Classification loss (train)", "nats per utterance")
-        _curves(feature, seeds, best_seed, lambda epoch: epoch.feature_loss, _INK)
+        _curves(feature, seeds, best_seed, lambda epoch: epoch.feature_loss, INK)
         _label(feature, "Feature loss (train)", "mean L1 distance")
-        _curves(dev, seeds, best_seed, lambda epoch: epoch.dev_weighted_f1, _INK, name="weighted")
+        _curves(dev, seeds, best_seed, lambda epoch: epoch.dev_weighted_f1, INK, name="weighted")
         _curves(dev, seeds, best_seed, lambda epoch: epoch.dev_macro_f1, _MACRO, name="macro", dashes=(4, 1.5))
         _label(dev, "F1 (dev)", "F1, 0 to 1")
         _legend(dev, columns=2)
 
-    return _draw("learning", "Loss terms and dev F1 per epoch, one line per seed", (_WIDTH, 3.0), paint)
+    return draw("learning", "Loss terms and dev F1 per epoch, one line per seed", (_WIDTH, 3.0), paint)
 
 
 def balance_curves(seeds: Sequence[SeedResult], best_seed: int, start_epoch: int | None) -> str:
@@ -116,7 +116,7 @@ def balance_curves(seeds: Sequence[SeedResult], best_seed: int, start_epoch: int
         _legend(ratio, columns=3)
 
     description = "Disparity ratio and modulation coefficient per epoch, by modality"
-    return _draw("balance", description, (_WIDTH, 3.1), paint)
+    return draw("balance", description, (_WIDTH, 3.1), paint)
 
 
 def confusion_plot(scores: Scores) -> str:
@@ -130,20 +130,20 @@ def confusion_plot(scores: Scores) -> str:
     """
     counts = np.array(scores.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # a class without utterances stays blank
-    names = [_short(row.label) for row in scores.classes]
+    names = [short(row.label) for row in scores.classes]
 
     def paint(figure: "Figure") -> None:
         axes = figure.subplots()
         _cells(axes, shares)
         for (row, column), count in np.ndenumerate(counts):
-            ink = "white" if shares[row, column] > 0.55 else _INK
+            ink = "white" if shares[row, column] > 0.55 else INK
             axes.text(column, row, str(count), ha="center", va="center", color=ink, fontsize=8.5)
         axes.set_xticks(range(len(names)), names, **_slanted(names))
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="predicted class", ylabel="true class")
 
     description = "Confusion counts, true class by predicted class"
-    return _draw("confusion", description, (_HALF, _half_height(len(names))), paint)
+    return draw("confusion", description, (HALF, _half_height(len(names))), paint)
 
 
 def class_scores(tests: Sequence[Scores]) -> str:
@@ -166,13 +166,13 @@ def class_scores(tests: Sequence[Scores]) -> str:
             axes.plot(seed, places, linestyle="", marker="o", markersize=4, color=_DARKEST, alpha=0.75, clip_on=False)
         for place, mean in enumerate(values.mean(axis=0).tolist()):
             axes.text(1.04, place, f"{mean:.4f}", va="center", fontsize=8.5)
-        axes.set_yticks(places, [f"{_short(row.label)} ({row.support})" for row in classes])
+        axes.set_yticks(places, [f"{short(row.label)} ({row.support})" for row in classes])
         axes.set(xlim=(0, 1), xlabel="F1, 0 to 1", ylim=(len(classes) - 0.5, -0.5))
         axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0, pad=7, labelcolor=_INK)
+        axes.tick_params(axis="y", length=0, pad=7, labelcolor=INK)
 
     description = "F1 by class: mean over seeds, and each seed"
-    return _draw("classes", description, (_HALF, _half_height(len(classes))), paint)
+    return draw("classes", description, (HALF, _half_height(len(classes))), paint)
 
 
 def _half_height(classes: int) -> float:
@@ -188,7 +188,7 @@ def _coefficient(modality: Modality) -> _Values:
     return lambda epoch: epoch.coefficient[modality]
 
 
-def _draw(name: str, description: str, inches: tuple[float, float], paint: Callable[["Figure"], None]) -> str:
+def draw(name: str, description: str, inches: tuple[float, float], paint: Callable[["Figure"], None]) -> str:
     """Return the SVG of what ``paint`` puts on an empty figure."""
     import matplotlib.style
     from matplotlib.figure import Figure
@@ -295,7 +295,7 @@ def _cells(axes: "Axes", shares: "NDArray[np.float64]") -> None:
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelcolor=_INK)
+    axes.tick_params(length=0, labelcolor=INK)
 
 
 def _slanted(names: Sequence[str]) -> dict[str, Any]:
@@ -305,5 +305,6 @@ def _slanted(names: Sequence[str]) -> dict[str, Any]:
     return {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name, cut where it is too long for a plot."""
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"

@@ -84,7 +84,8 @@ def scores_table(result: RunResult) -> list[Row]:
     """Return a row per seed and, of two seeds or more, one of means and sample deviations.
 
     Keys are the column heads. Scores of a seed are floats rounded to 4 decimals; those of the last row are texts such
-    as ``0.5966 ± 0.0029``, empty where a mean says nothing. Speed is the median over epochs.
+    as ``0.5966 ± 0.0029``, empty where a mean says nothing. Speed is the median over epochs; ECE, the expected
+    calibration error on test, is empty in tests older than it.
 
     Raises:
         DataError: The result lacks the test of a seed, its best seed, or a summary.
@@ -141,6 +142,7 @@ def _seed_row(seed: SeedResult, test: TestResult) -> Row:
         f"{interval.level:.0%} low": round(interval.low, 4),
         f"{interval.level:.0%} high": round(interval.high, 4),
         "utterances/s": round(statistics.median(epoch.utterances_per_second for epoch in seed.history)),
+        "ECE": "" if test.calibration_error is None else round(test.calibration_error, 4),
     }
 
 

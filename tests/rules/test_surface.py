@@ -70,6 +70,7 @@ FIELDS = [
 
 COMMANDS = {
     "audit": ["--allow", "--html", "--json", "FEATURES"],
+    "compare": ["--json", "--root", "FIRST", "SECOND"],
     "config": ["--preset", "--set", "--settings"],
     "demo-corpus": ["--root"],
     "import join": ["--audio", "--root", "--text", "--visual", "BASE"],
