@@ -323,13 +323,12 @@ def registry_list(
     if as_json:
         out.print_json(json.dumps([v.model_dump(mode="json") for v in found]))
         return
-    table = Table("version", "created (UTC)", "preset", "seeds", "dev wF1", "test wF1")
+    table = Table("version", "created", "preset", "dev wF1", "test wF1")
     table.columns[0].overflow = "fold"
     table.columns[0].min_width = 24
     for v in found:
         test = _mean(v.test_summary["weighted_f1"])
-        seeds = ", ".join(map(str, v.seeds))
-        table.add_row(f"{v.model}@{v.number}", v.created[:16], v.preset, seeds, f"{v.dev_weighted_f1:.4f}", test)
+        table.add_row(f"{v.model}@{v.number}", v.created[:10], v.preset, f"{v.dev_weighted_f1:.4f}", test)
     out.print(table if found else f"No versions in {storage.normalise(root)}.")
 
 

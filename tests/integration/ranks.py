@@ -38,7 +38,7 @@ def main(job: dict[str, str | int | dict[str, object]], rank: int) -> None:
         dist.init_process_group("gloo", store, rank=rank, world_size=world, timeout=timedelta(seconds=120))
     overrides = job["overrides"]
     assert isinstance(overrides, dict)
-    config = resolve(preset="reference", settings="demo", overrides=overrides)
+    config = resolve(preset=str(job.get("preset", "reference")), settings="demo", overrides=overrides)
     features = open_features(str(job["features"]))
     modalities = config.model.modalities
     train = open_split(features, "train", modalities, part=(rank, world), wait=distributed.barrier)

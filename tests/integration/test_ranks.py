@@ -24,12 +24,14 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_demo_corpus(tmp_path_factory.mktemp("root").as_uri())
 
 
-def train(out: Path, features: str, world: int, overrides: Mapping[str, object]) -> dict[str, torch.Tensor]:
+def train(
+    out: Path, features: str, world: int, overrides: Mapping[str, object], preset: str = "reference"
+) -> dict[str, torch.Tensor]:
     """Train on ``world`` ranks in fresh processes; return the weights after the last step."""
     out.mkdir(exist_ok=True)
     (out / "store").unlink(missing_ok=True)
     (out / "job.json").write_text(
-        json.dumps({"out": str(out), "features": features, "world": world, "overrides": overrides})
+        json.dumps({"out": str(out), "features": features, "world": world, "overrides": overrides, "preset": preset})
     )
     command = [sys.executable, "-m", "tests.integration.ranks", str(out)]
     ranks = [subprocess.Popen([*command, str(rank)]) for rank in range(world)]
@@ -56,6 +58,24 @@ def test_workers_change_nothing_but_rounding(tmp_path: Path, features: str, *, p
     one, two, four = (train(tmp_path / str(n), features, n, overrides) for n in (1, 2, 4))
     assert largest_gap(one, two) < 1e-5
     assert largest_gap(one, four) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("preset", "variant"),
+    [
+        ("paper", {}),
+        ("corrected", {"model.modality_dropout": 0.3, "model.amw.learn_scale": True, "model.normalise": "train"}),
+        ("reference", {"ablations.no_afw": True, "ablations.no_amw": True, "model.encoder.kind": "lstm"}),
+    ],
+)
+def test_every_variant_trains_alike_on_two_ranks(
+    tmp_path: Path, features: str, preset: str, variant: dict[str, object]
+) -> None:
+    """All parameters take part on every rank, and replicas stay equal."""
+    weights = train(tmp_path, features, 2, {**TWENTY_STEPS, **variant}, preset)
+    first, second = (json.loads((tmp_path / f"replica-{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
 def test_replicas_are_equal_after_every_step_with_dropout(tmp_path: Path, features: str) -> None:
