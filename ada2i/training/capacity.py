@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from ada2i.config import ResourceConfig
 from ada2i.errors import ResourceError, UnreachableError
@@ -17,7 +18,7 @@ def capacity() -> dict[str, float]:
     """
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
     if not address:
-        return {"CPU": float(HEAD_CPUS)}
+        return {"CPU": float(HEAD_CPUS), "GPU": float(len(list(Path("/dev").glob("nvidia[0-9]*"))))}
     status, body = request(f"{address}/api/v0/nodes?detail=1&limit=10000", auth_headers())
     if status != 200:
         raise UnreachableError(
@@ -47,7 +48,13 @@ def check_resources(resources: ResourceConfig, available: Mapping[str, float]) -
     Raises:
         ResourceError: The cluster has fewer processors or GPUs than asked for.
     """
-    check_cpus(resources, available)
+    cpus, needed = available.get("CPU", 0.0), resources.workers * resources.cpus_per_worker
+    if needed > cpus:
+        raise ResourceError(
+            f"`resources.workers` = {resources.workers} with {resources.cpus_per_worker:g} CPU each needs {needed:g} "
+            f"CPUs, but the cluster has {cpus:g}. Ask for fewer with `--workers`, or add nodes.",
+            field="resources.workers",
+        )
     gpus = int(available.get("GPU", 0))
     if resources.device == "cuda" and gpus < resources.workers:
         raise ResourceError(
@@ -56,18 +63,3 @@ def check_resources(resources: ResourceConfig, available: Mapping[str, float]) -
             field="resources.device",
         )
     return resources.device == "cuda" or (resources.device == "auto" and gpus >= resources.workers)
-
-
-def check_cpus(resources: ResourceConfig, available: Mapping[str, float]) -> None:
-    """Make sure that all workers find processors.
-
-    Raises:
-        ResourceError: There are fewer than asked for.
-    """
-    cpus, needed = available.get("CPU", 0.0), resources.workers * resources.cpus_per_worker
-    if needed > cpus:
-        raise ResourceError(
-            f"`resources.workers` = {resources.workers} with {resources.cpus_per_worker:g} CPU each needs {needed:g} "
-            f"CPUs, but the cluster has {cpus:g}. Ask for fewer with `--workers`, or add nodes.",
-            field="resources.workers",
-        )

@@ -10,12 +10,13 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ada2i import errors, storage
+from ada2i.config import ResourceConfig
 from ada2i.records import RunRequest, seed_uri
 from ada2i.training import events
 from ada2i.training.capacity import check_resources
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 1.0
 _ERROR = re.compile(r"\b[A-Z]\w*(Error|Exception|Failure)\b|\bKilled\b")
+_REPLACEMENT_SECONDS = 30.0
 _GONE_SECONDS = 60.0  # how long the cluster may be out of reach before a follower gives up
 
 # Read by Ray in the driver, from where it reaches controller and workers.
@@ -198,13 +200,25 @@ def drive(run_uri: str, *, started: float) -> None:
     request = RunRequest.load(storage.join(run_uri, "request.json"))
     ray.init()
     resources = request.config.resources
-    use_gpu = check_resources(resources, {k: float(v) for k, v in ray.cluster_resources().items()})  # type: ignore[no-untyped-call]
+    use_gpu = _wait_for_resources(resources, ray.cluster_resources)
     storage.put(storage.join(run_uri, "environment.json"), environment())
     events.emit("started", run_id=request.run_id, workers=resources.workers, device="cuda" if use_gpu else "cpu")
     failure = _train(request, run_uri, use_gpu=use_gpu, started=started)
     storage.delete_folder(_ray_folder(run_uri))  # Ray Train's own markers
     if failure:
         raise getattr(errors, failure["kind"])(failure["message"])
+
+
+def _wait_for_resources(resources: ResourceConfig, available: Callable[[], Mapping[str, float]]) -> bool:
+    """Tell whether to train on GPUs; a node that is being replaced has some time to come back."""
+    deadline = time.monotonic() + _REPLACEMENT_SECONDS
+    while True:
+        try:
+            return check_resources(resources, available())
+        except errors.ResourceError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_SECONDS)
 
 
 def _train(request: RunRequest, run_uri: str, *, use_gpu: bool, started: float) -> dict[str, str] | None:

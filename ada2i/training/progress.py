@@ -55,7 +55,7 @@ class TerminalProgress:
     def _epoch(self, seed: int, record: EpochRecord) -> None:
         line = epoch_line(seed, record, self.training.epochs)
         if self.bars.disable:
-            self.console.print(line, highlight=False)
+            self.console.print(line, highlight=False, soft_wrap=True)
             return
         if seed not in self.tasks:
             self.tasks[seed] = self.bars.add_task(f"seed {seed}", total=self.training.epochs, newest="")

@@ -13,7 +13,7 @@ from ada2i.data.audit import check_codes, gate
 from ada2i.data.resolve import resolve_features
 from ada2i.errors import ConfigError
 from ada2i.records import Record, RunRequest, run_uri
-from ada2i.training.capacity import capacity, check_cpus
+from ada2i.training.capacity import capacity, check_resources
 
 DEFAULT_ROOT = "ada2i-store"
 
@@ -48,7 +48,7 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
         ConfigError: A preset, settings name or field is wrong, or the run was started with others.
         DataError: The features are not what they must be, or their audit found what is not allowed.
         AccessError: The storage may not be written, or S3 credentials are missing or refused.
-        ResourceError: The cluster has fewer processors than the workers need.
+        ResourceError: The cluster has fewer processors or GPUs than the workers need.
         UnreachableError: The S3 endpoint or the cluster does not answer.
     """
     if "model.modalities" in wish.overrides:
@@ -57,7 +57,7 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
     overrides = wish.overrides | {"model.modalities": presets.parse_modalities(wish.modalities)}
     # Mistakes in the config show before features are read or written; which settings apply depends on the dataset.
     tried = presets.resolve(preset=wish.preset, settings=wish.settings or "default", overrides=overrides)
-    check_cpus(tried.resources, capacity())
+    check_resources(tried.resources, capacity())
     root = storage.normalise(root)
     storage.check_writable(root)
     features = resolve_features(wish.features, root, needs=tried.model.modalities)

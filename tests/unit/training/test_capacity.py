@@ -11,7 +11,7 @@ import pytest
 
 from ada2i.config import ResourceConfig
 from ada2i.errors import ResourceError, UnreachableError
-from ada2i.training.capacity import capacity, check_cpus, check_resources
+from ada2i.training.capacity import capacity, check_resources
 from ada2i.training.cluster import HEAD_CPUS
 
 
@@ -51,9 +51,9 @@ def test_too_little(wanted: ResourceConfig, available: dict[str, float], message
 
 def test_a_private_head_has_this_machines_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
-    assert capacity() == {"CPU": float(HEAD_CPUS)}
+    assert capacity()["CPU"] == HEAD_CPUS
     with pytest.raises(ResourceError, match="Ask for fewer with `--workers`"):
-        check_cpus(resources(workers=HEAD_CPUS + 1), capacity())
+        check_resources(resources(workers=HEAD_CPUS + 1), capacity())
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ada2i.config import ResourceConfig
 from ada2i.errors import DataError, DivergenceError, JobError, ResourceError, UnreachableError
 from ada2i.training import launch
 
@@ -108,3 +109,15 @@ def test_our_own_error_is_found_in_what_ray_raised() -> None:
     assert [launch._cause(problem) for problem in (ours, wrapped, by_worker)] == [ours] * 3
     assert launch._cause(RuntimeError("theirs")) is None
     assert launch._cause(UnreachableError("down")) is not None
+
+
+def test_a_node_that_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_REPLACEMENT_SECONDS", 30.0)
+    states = iter([{"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 2.0}])
+    assert launch._wait_for_resources(ResourceConfig(workers=2), lambda: next(states)) is False
+
+
+def test_a_node_that_does_not_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_REPLACEMENT_SECONDS", 0.0)
+    with pytest.raises(ResourceError, match="needs 2 CPUs, but the cluster has 1"):
+        launch._wait_for_resources(ResourceConfig(workers=2), lambda: {"CPU": 1.0})

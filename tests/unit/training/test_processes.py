@@ -58,8 +58,11 @@ def test_stop_kills_what_does_not_end(tmp_path: Path) -> None:
 
 def test_children_may_be_asked_first(tmp_path: Path) -> None:
     # The parent reports how its child ended, which it can do only if it outlives it.
-    child_code = f"subprocess.Popen([sys.executable, '-c', {SLEEPER!r}])"
-    code = f"import subprocess, sys; print({child_code}.wait(), flush=True); {SLEEPER}"
+    # It holds its own SIGTERM back until it has said so, as whoever asks may be quicker than it can speak.
+    hold, let_in = (f"signal.pthread_sigmask(signal.SIG_{how}, [signal.SIGTERM])" for how in ("BLOCK", "UNBLOCK"))
+    sleeper = f"import signal; {let_in}; {SLEEPER}"
+    child_code = f"subprocess.Popen([sys.executable, '-c', {sleeper!r}])"
+    code = f"import signal, subprocess, sys; {hold}; print({child_code}.wait(), flush=True); {let_in}; {SLEEPER}"
     process, child = spawn(code, tmp_path)
     while len(processes._family(process)) < 2:
         time.sleep(0.05)
