@@ -31,7 +31,8 @@ from ada2i.records import (
     put_folder_file,
 )
 
-WEIGHTS, OPTIMIZER, STATE, MANIFEST = "weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+WEIGHTS, STATE, MANIFEST = "weights.safetensors", "state.json", "manifest.json"
+OPTIMIZER = "optimizer.{slot}.safetensors"  # one for each of its tensors per parameter, such as Adam's `exp_avg`
 
 
 class Rng(Record):
@@ -92,12 +93,12 @@ def save(base: str, trainee: Trainee, progress: Progress) -> str:
         param_groups=[_plain(group) for group in optimizer["param_groups"]],
         scheduler=_scheduler_state(trainee.scheduler),
     )
-    files = {
-        WEIGHTS: save_tensors(_contiguous(trainee.model.state_dict())),
-        OPTIMIZER: save_tensors(_contiguous(_flatten(optimizer["state"]))),
-        STATE: state.to_json(),
-    }
-    entries = {name: put_folder_file(uri, name, data) for name, data in files.items()}
+    # One file at a time: only one of them is in memory, as bytes, beside the tensors themselves.
+    entries = {WEIGHTS: put_folder_file(uri, WEIGHTS, save_tensors(_contiguous(trainee.model.state_dict())))}
+    for slot, tensors in _by_slot(optimizer["state"]).items():
+        name = OPTIMIZER.format(slot=slot)
+        entries[name] = put_folder_file(uri, name, save_tensors(_contiguous(tensors)))
+    entries[STATE] = put_folder_file(uri, STATE, state.to_json())
     # A crash up to here leaves a folder without manifest: never loaded, overwritten when the step comes again.
     storage.put(storage.join(uri, MANIFEST), FolderManifest(files=entries).to_json())
     sweep(base, keep={progress.step, progress.best_step})
@@ -134,8 +135,7 @@ def restore(uri: str, trainee: Trainee) -> Progress:
     """
     state = _load_state(uri)
     trainee.model.load_state_dict(load_weights(uri))
-    tensors = _read_tensors(uri, OPTIMIZER)
-    trainee.optimizer.load_state_dict({"state": _unflatten(tensors), "param_groups": state.param_groups})
+    trainee.optimizer.load_state_dict({"state": _read_slots(uri), "param_groups": state.param_groups})
     trainee.scheduler.load_state_dict(state.scheduler)
     return state.progress
 
@@ -185,15 +185,24 @@ def _plain(values: Mapping[str, Any]) -> dict[str, JsonValue]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def _flatten(state: Mapping[int, Mapping[str, Any]]) -> dict[str, Tensor]:
-    return {f"{index}.{key}": torch.as_tensor(value) for index, slots in state.items() for key, value in slots.items()}
+def _by_slot(state: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, Tensor]]:
+    """Return an optimizer's tensors by slot, then by the parameter's index."""
+    slots: dict[str, dict[str, Tensor]] = {}
+    for index, tensors in state.items():
+        for slot, value in tensors.items():
+            slots.setdefault(slot, {})[str(index)] = torch.as_tensor(value)
+    return slots
 
 
-def _unflatten(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+def _read_slots(uri: str) -> dict[int, dict[str, Tensor]]:
+    """Return an optimizer's tensors by the parameter's index, then by slot: the inverse of ``_by_slot``."""
+    before, _, behind = OPTIMIZER.partition("{slot}")
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = tensor
+    for name in FolderManifest.load(storage.join(uri, MANIFEST)).files:
+        if name.startswith(before) and name.endswith(behind):
+            slot = name.removeprefix(before).removesuffix(behind)
+            for index, tensor in _read_tensors(uri, name).items():
+                state.setdefault(int(index), {})[slot] = tensor
     return state
 
 

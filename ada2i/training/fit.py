@@ -82,7 +82,9 @@ def replicate(model: nn.Module, warm_up: DialogueBatch, weights: LossConfig) -> 
     if distributed.world_size() == 1:
         return model
     devices = [warm_up.labels.device] if warm_up.labels.is_cuda else None
-    network = DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False)
+    network = DistributedDataParallel(
+        model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
+    )
     shares = loss_shares(network(warm_up), warm_up, over_padding=unwrap(network).average_padding)
     weigh(shares, weights).backward()  # type: ignore[no-untyped-call]
     network.zero_grad(set_to_none=True)
