@@ -82,41 +82,45 @@ def _table(random: np.random.RandomState, dialogues: int) -> pa.Table:
     first = np.cumsum(lengths) - lengths
     dialogue = np.repeat(np.arange(dialogues), lengths)
     index = np.arange(len(dialogue)) - first[dialogue]
-    labels = np.concatenate([_emotions(random, length) for length in lengths])
+    labels = np.concatenate([emotions(random, length) for length in lengths])
     names = [f"demo-{number:04d}" for number in dialogue]
     data: dict[str, Any] = {
         "dialogue_id": names,
         "utterance_index": index.astype(np.int32),
         "utterance_id": [f"{name}_{turn}" for name, turn in zip(names, index, strict=True)],
         "speaker": np.array(["A", "B"])[index % 2],
-        "text": _sentences(random, len(dialogue)),
+        "text": sentences(random, len(dialogue)),
         "label": labels.astype(np.int32),
-        "split": _splits(dialogues)[dialogue],
+        "split": splits(dialogues)[dialogue],
     }
     for modality, sense in _SENSES.items():
         data[schema.vector_column(modality)] = _vectors(random, sense, labels)
     return pa.table(data, schema=schema.shard_schema({m: sense.width for m, sense in _SENSES.items()}))
 
 
-def _splits(dialogues: int) -> NDArray[np.str_]:
+def splits(dialogues: int) -> NDArray[np.str_]:
+    """Return the split of each dialogue: about 70 % train, 10 % dev and 20 % test, in this order."""
     test, dev = max(1, round(0.2 * dialogues)), max(1, round(0.1 * dialogues))
     return np.repeat(["train", "dev", "test"], [dialogues - dev - test, dev, test])
 
 
-def _emotions(random: np.random.RandomState, length: int) -> NDArray[np.int64]:
-    """Return the emotion of each turn; two people take turns, so one's last emotion is two turns back."""
+def emotions(random: np.random.RandomState, length: int) -> NDArray[np.int64]:
+    """Return the emotion of each turn of a dialogue, as an index of ``LABELS``.
+
+    Two people take turns, so one's last emotion is two turns back.
+    """
     fresh = random.choice(len(LABELS), size=length, p=_PRIOR)
     fate = random.random_sample(length)
-    emotions = fresh.astype(np.int64)
+    felt = fresh.astype(np.int64)
     for turn in range(1, length):
         if turn > 1 and fate[turn] < _INERTIA:
-            emotions[turn] = emotions[turn - 2]
+            felt[turn] = felt[turn - 2]
         elif _INERTIA <= fate[turn] < _INERTIA + _CONTAGION:
-            emotions[turn] = emotions[turn - 1]
-    return emotions
+            felt[turn] = felt[turn - 1]
+    return felt
 
 
-def _sentences(random: np.random.RandomState, number: int) -> list[str]:
+def sentences(random: np.random.RandomState, number: int) -> list[str]:
     """Return sentences that tell nothing of the emotion."""
     parts = [np.array(words)[random.randint(0, len(words), size=number)] for words in (_WHO, _DOES, _WHAT)]
     return [f"{who} {does} {what}." for who, does, what in zip(*parts, strict=True)]

@@ -34,9 +34,16 @@ _COLUMNS: Mapping[str, str] = {  # by our name, MELD's
 
 
 @dataclass(frozen=True)
-class _Table:
-    file: File
-    repaired: int  # texts
+class Annotations:
+    """What MELD's CSVs say.
+
+    Attributes:
+        rows: One per utterance; ``utterance_id`` is MELD's number in its dialogue, ``utterance_index`` the place.
+        repaired: How many texts were.
+    """
+
+    rows: Rows
+    repaired: int
 
 
 def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
@@ -58,9 +65,8 @@ def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
     Raises:
         DataError: Something is not what it must be. Nothing was written.
     """
-    tables = [_read(storage.join(folder, name), split) for split, name in FILES.items()]
-    files = tuple(table.file for table in tables)
-    rows = with_splits(Rows(folder, files, pa.concat_tables([file.columns for file in files])))
+    annotations = read_annotations(folder, {split: storage.join(folder, name) for split, name in FILES.items()})
+    rows = annotations.rows
     encoders: dict[Modality, str] = {}
     for keyed in read_keyed(features, keys=("utterance_id",), splits_of_files=True):
         rows = attach(rows, keyed, complete=False)
@@ -72,12 +78,29 @@ def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
         root,
         dataset=meld.name,
         labels=meld.labels,
-        source=f"MELD {folder}{joined}; texts repaired: {sum(table.repaired for table in tables)}",
+        source=f"MELD {folder}{joined}; texts repaired: {annotations.repaired}",
         encoders=encoders,
     )
 
 
-def _read(uri: str, split: str) -> _Table:
+def read_annotations(source: str, uris: Mapping[str, str]) -> Annotations:
+    """Read MELD's CSVs.
+
+    Args:
+        source: Where all of them lie, for messages.
+        uris: By split, its CSV.
+
+    Raises:
+        DataError: A CSV is absent, damaged or not MELD's.
+    """
+    tables = [_read(uri, split) for split, uri in uris.items()]
+    files = tuple(file for file, _ in tables)
+    rows = with_splits(Rows(source, files, pa.concat_tables([file.columns for file in files])))
+    return Annotations(rows, sum(number for _, number in tables))
+
+
+def _read(uri: str, split: str) -> tuple[File, int]:
+    """Return a CSV's rows, and how many of its texts were repaired."""
     lines = list(_lines(uri))
     ids = [(line["Dialogue_ID"].strip(), _number(uri, row, line["Utterance_ID"])) for row, line in enumerate(lines)]
     texts = [repaired(line["Utterance"]) for line in lines]
@@ -93,7 +116,7 @@ def _read(uri: str, split: str) -> _Table:
     kinds = {name: pa.int64() if name == "utterance_index" else pa.string() for name in data}
     columns = pa.table({name: pa.array(values, kinds[name]) for name, values in data.items()})
     changed = sum(text != line["Utterance"] for text, line in zip(texts, lines, strict=True))
-    return _Table(File(uri, columns, _COLUMNS, {}), changed)
+    return File(uri, columns, _COLUMNS, {}), changed
 
 
 def _lines(uri: str) -> Iterator[dict[str, str]]:

@@ -1,0 +1,1 @@
+"""Feature extraction: corpora of raw media, encoders, and what runs them."""

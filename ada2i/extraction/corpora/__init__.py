@@ -1,0 +1,1 @@
+"""Corpora as they lie on disk or in object storage, read into utterances."""

@@ -1,0 +1,45 @@
+"""The files of a corpus: listed once, wherever they lie."""
+
+from ada2i import storage
+from ada2i.data.transcripts import repaired
+from ada2i.errors import DataError, NotFoundError
+
+
+def files_below(location: str) -> tuple[str, ...]:
+    """Return the URIs of all files below a folder, sorted; the store is asked once.
+
+    Args:
+        location: A path, or any URI that fsspec opens.
+
+    Raises:
+        DataError: The location is empty, or there is no such folder, or no file in it.
+    """
+    if not location.strip():
+        raise DataError("The location of a corpus must be a path or a URI, but is empty. Name its folder.")
+    try:
+        return tuple(storage.source_files(location, ""))
+    except NotFoundError as problem:
+        public = storage.public(location)
+        raise DataError(
+            f"{public} must be a folder that holds a corpus, but does not exist or is empty. Check the location.",
+            uri=public,
+        ) from problem
+
+
+def path_of(uri: str) -> str:
+    """Return a URI's path as people write it: without the ``%20`` of ``file://`` URIs."""
+    return str(storage.local_path(uri) or uri)
+
+
+def parts_of(uri: str) -> list[str]:
+    """Return the folders and the name of a file."""
+    return path_of(uri).split("/")
+
+
+def read_text(uri: str) -> str:
+    """Return the text of a file: UTF-8, or else Windows-1252, which old releases are written in."""
+    data = storage.read_source(uri)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return repaired(data.decode("latin-1"))

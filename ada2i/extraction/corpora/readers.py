@@ -1,0 +1,41 @@
+"""Which corpora can be read, by name."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeAlias
+
+from ada2i.errors import DataError
+from ada2i.extraction.corpora.folder import read_folder
+from ada2i.extraction.corpora.iemocap import read_iemocap
+from ada2i.extraction.corpora.meld import read_meld
+from ada2i.extraction.corpora.mosei import read_mosei
+from ada2i.extraction.utterance import Corpus
+
+Reader: TypeAlias = Callable[[str], Corpus]
+
+CORPORA: Mapping[str, Reader] = {
+    "folder": read_folder,
+    "meld": read_meld,
+    **{name: partial(read_iemocap, dataset=name) for name in ("iemocap", "iemocap-4")},
+    **{name: partial(read_mosei, dataset=name) for name in ("cmu-mosei-2", "cmu-mosei-7", "cmu-mosi-2", "cmu-mosi-7")},
+}
+
+
+def read_corpus(kind: str, location: str) -> Corpus:
+    """Read a corpus; no sound and no picture is opened.
+
+    Args:
+        kind: A name of ``CORPORA``: a published dataset, or ``folder`` for a table of one's own.
+        location: A path, or any URI that fsspec opens.
+
+    Raises:
+        DataError: There is no such kind, or the location does not hold one.
+    """
+    reader = CORPORA.get(kind)
+    if reader is None:
+        raise DataError(
+            f"`corpus` must be one of {', '.join(CORPORA)}, but is {kind!r}. Choose one of these; `folder` reads a "
+            "table of your own.",
+            field="corpus",
+        )
+    return reader(location)

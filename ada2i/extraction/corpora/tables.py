@@ -1,0 +1,230 @@
+"""Reads tables that people write: CSV, Parquet or JSON lines, into rows under our names."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from ada2i import storage
+from ada2i.data import schema
+from ada2i.data.rows import File, Rows
+from ada2i.errors import DataError
+
+Lines: TypeAlias = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a column holds.
+
+    Attributes:
+        must: In words, after "must hold".
+        read: Turns a cell that is not empty into a value; raises ``ValueError`` where it cannot.
+        type: Of the column that comes out.
+    """
+
+    must: str
+    read: Callable[[Any], Any]
+    type: pa.DataType
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column to look for.
+
+    Attributes:
+        kind: What it holds.
+        required: Whether a table must have it.
+        spellings: What else it may be called, the one to prefer first.
+    """
+
+    kind: Kind
+    required: bool = False
+    spellings: tuple[str, ...] = ()
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, str):
+        return cell.strip()
+    return str(_whole(cell))  # 3.0 too: what exports make of integers in a column with gaps
+
+
+def _whole(cell: Any) -> int:
+    value = _number(cell)
+    if value.is_integer():
+        return int(value)
+    raise ValueError
+
+
+def _number(cell: Any) -> float:
+    if type(cell) in (str, int, float) and math.isfinite(value := float(cell)):
+        return value
+    raise ValueError
+
+
+TEXT = Kind("text or integers", _text, pa.string())
+WHOLE = Kind("whole numbers", _whole, pa.int64())
+NUMBER = Kind("finite numbers", _number, pa.float64())
+
+
+def read_table(uri: str, fields: Mapping[str, Field]) -> Rows:
+    """Read a table; other columns are ignored, and empty cells and NaN are null.
+
+    Args:
+        uri: A file whose name ends with one of ``SUFFIXES``; any URI that fsspec opens.
+        fields: By our name, the columns to look for.
+
+    Returns:
+        All fields, null where the table lacks one; ``names`` has those that it has.
+
+    Raises:
+        DataError: The file is damaged, lacks a required column, holds a wrong value, or has no row.
+    """
+    public = storage.public(uri)
+    held, lines = _READERS[f".{uri.lower().rpartition('.')[2]}"](storage.read_source(uri), public)
+    names = _names(public, held, fields)
+    if not lines:
+        raise DataError(f"{public} must hold at least one row, but holds none. Check what wrote it.", uri=public)
+    data = {
+        ours: pa.array(_column(public, names[ours], field.kind, lines), field.kind.type)
+        if ours in names
+        else pa.array([None] * len(lines), field.kind.type)
+        for ours, field in fields.items()
+    }
+    columns = pa.table(data)
+    return Rows(public, (File(public, columns, names, {}),), columns)
+
+
+def require_different(rows: Rows, keys: Sequence[Hashable], field: str, *, must: str, remedy: str) -> None:
+    """Refuse the first row whose key an earlier one has; None is no key.
+
+    Raises:
+        DataError: There is such a row.
+    """
+    first: dict[Hashable, int] = {}
+    before = [row if key is None else first.setdefault(key, row) for row, key in enumerate(keys)]
+    rows.require(
+        np.array(before) == np.arange(len(before)),
+        field,
+        must=must,
+        found=lambda row: f"repeats that of {rows.place(before[row])}",
+        remedy=remedy,
+    )
+
+
+def suffix_of(uri: str) -> str | None:
+    """Return which of ``SUFFIXES`` a name ends with."""
+    return next((suffix for suffix in SUFFIXES if uri.lower().endswith(suffix)), None)
+
+
+def _names(uri: str, held: Sequence[str], fields: Mapping[str, Field]) -> dict[str, str]:
+    """Return, by our name of a column that the table has, the table's own."""
+    names = {}
+    for ours, field in fields.items():
+        theirs = next((name for name in (ours, *field.spellings) if name in held), None)
+        if theirs is None and field.required:
+            raise DataError(
+                f"{uri} must have the column `{ours}`, but has only {', '.join(map(repr, held)) or 'none'}. Add it, or "
+                "rename the column that holds it.",
+                uri=uri,
+                field=ours,
+            )
+        if theirs is not None and held.count(theirs) > 1:
+            raise DataError(
+                f"{uri} must have one column `{theirs}`, but has {held.count(theirs)}. Rename or drop the others.",
+                uri=uri,
+                field=theirs,
+            )
+        if theirs is not None:
+            names[ours] = theirs
+    return names
+
+
+def _column(uri: str, name: str, kind: Kind, lines: Lines) -> list[Any]:
+    values = []
+    for row, line in enumerate(lines):
+        cell = line.get(name)
+        try:
+            empty = cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())  # noqa: PLR0124  # NaN
+            values.append(None if empty else kind.read(cell))
+        except (ValueError, OverflowError) as problem:
+            raise DataError(
+                f"Column `{name}` of {uri} must hold {kind.must}, but row {row} holds {str(cell)[:80]!r}. Mend the "
+                "value, or leave it empty where there is none.",
+                uri=uri,
+                row=row,
+                field=name,
+            ) from problem
+    return values
+
+
+# --- formats: each returns the names of the columns, and the rows ---
+
+
+def _read_csv(data: bytes, uri: str) -> tuple[list[str], Lines]:
+    try:
+        lines = list(csv.reader(io.StringIO(_decoded(data, uri), newline=""), strict=True))
+    except csv.Error as problem:
+        raise DataError(f"{uri} must be sound CSV, but is not: {problem}. Mend the quotes.", uri=uri) from problem
+    filled = [line for line in lines if line]  # no row is an empty line
+    if not filled:
+        return [], []
+    held = [name.strip() for name in filled[0]]
+    for row, line in enumerate(filled[1:]):
+        if len(line) != len(held):
+            raise DataError(
+                f"{uri} must have {len(held)} values in each row, as its first line has, but row {row} has "
+                f"{len(line)}. Quote texts that hold commas, and leave no value out.",
+                uri=uri,
+                row=row,
+            )
+    return held, [dict(zip(held, line, strict=True)) for line in filled[1:]]
+
+
+def _read_parquet(data: bytes, uri: str) -> tuple[list[str], Lines]:
+    file = schema.open_parquet(data, uri)
+    held = file.schema_arrow.names
+    flat = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
+    once = [name for name in flat if held.count(name) == 1]
+    return held, schema.read_columns(file, once, uri).to_pylist()
+
+
+def _read_json_lines(data: bytes, uri: str) -> tuple[list[str], Lines]:
+    lines = list(_objects(_decoded(data, uri), uri))
+    return list(dict.fromkeys(name for line in lines for name in line)), lines
+
+
+def _objects(text: str, uri: str) -> Iterator[dict[str, Any]]:
+    for row, line in enumerate(line for line in text.split("\n") if line.strip()):
+        try:
+            value = json.loads(line)
+        except ValueError as problem:
+            raise _bad_line(uri, row, str(problem)) from problem
+        if not isinstance(value, dict):
+            raise _bad_line(uri, row, f"it is a {type(value).__name__}")
+        yield value
+
+
+def _bad_line(uri: str, row: int, found: str) -> DataError:
+    return DataError(
+        f"{uri} must hold a JSON object in each line, but row {row} does not: {found}. Mend the line.", uri=uri, row=row
+    )
+
+
+def _decoded(data: bytes, uri: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise DataError(
+            f"{uri} must be UTF-8, but is not at byte {problem.start}. Save it as UTF-8.", uri=uri
+        ) from problem
+
+
+_READERS = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_json_lines}
+SUFFIXES = tuple(_READERS)

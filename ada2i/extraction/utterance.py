@@ -1,0 +1,82 @@
+"""What feature extraction reads: utterances of a corpus, each with its text and the places of its sound and pictures.
+
+Nothing here holds a sound or a picture; a corpus of 20,000 utterances is a few megabytes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Half: TypeAlias = Literal["left", "right"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A piece of a media file.
+
+    Attributes:
+        uri: The file, as ``storage.read_source`` takes it: any URI that fsspec opens.
+        start: Seconds from the file's start; None for its start.
+        end: Seconds from the file's start; None for its end.
+        crop: The half of each picture to look at; None for all of it.
+    """
+
+    uri: str
+    start: float | None = None
+    end: float | None = None
+    crop: Half | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What one speaker says in one turn.
+
+    Attributes:
+        dialogue_id: Of one dialogue in its split.
+        utterance_index: Place in the dialogue, from 0 and without a gap.
+        utterance_id: What the corpus calls it.
+        split: ``train``, ``dev`` or ``test``; empty where the corpus has none.
+        speaker: Who speaks; None where that is not known.
+        label: The class's name; None where there is no label, so that it can only be predicted.
+        text: What is said; None where there is no transcript.
+        audio: None where there is no sound.
+        video: None where there is no picture.
+        notes: What is known to be wrong with it, such as ``BROKEN_CLIP``.
+    """
+
+    dialogue_id: str
+    utterance_index: int
+    utterance_id: str
+    split: str
+    speaker: str | None
+    label: str | None
+    text: str | None
+    audio: Clip | None
+    video: Clip | None
+    notes: tuple[str, ...] = ()
+
+
+BROKEN_CLIP = "known-broken-clip"  # the corpus's clip is damaged for all who have it, and is left out
+MISSING_CLIP = "missing-clip"  # the corpus should have a clip, but there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """All utterances of a corpus.
+
+    Attributes:
+        name: The dataset's name.
+        labels: Class names, by class index.
+        source: Where it was read from, without credentials.
+        licence: Under what terms it may be used, for people.
+        utterances: Sorted by split, dialogue and index.
+        problems: What was left out or is known to be wrong, as sentences for people.
+        synthetic: Whether it is made up, so that scores on it prove nothing.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    source: str
+    licence: str
+    utterances: tuple[Utterance, ...]
+    problems: tuple[str, ...] = ()
+    synthetic: bool = False
