@@ -1,0 +1,1 @@
+"""Encoders: from one utterance's text, sound or pictures to one vector."""

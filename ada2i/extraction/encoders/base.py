@@ -1,0 +1,92 @@
+"""What an encoder is, and what it returns.
+
+An encoder of your own is a class with ``info`` and ``encode`` in a file that Python can import; it is named
+``package.module:Class`` wherever a built-in encoder is. Its constructor's keyword arguments are its settings.
+
+Shape letters in this file:
+    D width of the vector
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from ada2i import storage
+from ada2i.modalities import Modality
+from ada2i.records import Record
+
+Item = TypeVar("Item")  # str, Waveform or Frames
+ItemIn_contra = TypeVar("ItemIn_contra", contravariant=True)
+
+NOT_FINITE = "not-finite"  # a flag: the encoder gave numbers that are none, so the modality is missing
+
+
+class EncoderInfo(Record):
+    """Everything that decides an encoder's vectors, and under what terms they may be used."""
+
+    name: str
+    modality: Modality
+    width: int
+    licence: str
+    source: str  # where it comes from, for people
+    weights_digest: str  # SHA-256 of its weights and their configuration, or of what stands for them
+    revision: int = 1  # of this package's own arithmetic around them
+    settings: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Return a SHA-256 that changes with every field that can change a vector."""
+        decisive = self.model_dump(mode="json", exclude={"licence", "source"})
+        return storage.digest(json.dumps(decisive, sort_keys=True).encode())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """One utterance in one modality.
+
+    Attributes:
+        vector: ``(D,)`` float32, finite; None where the modality is missing.
+        flags: What to know of the vector, or why there is none, in words that can be counted.
+        measures: Numbers to average over a corpus, such as the share of frames with a face.
+    """
+
+    vector: npt.NDArray[np.float32] | None
+    flags: tuple[str, ...] = ()
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Encoder(Protocol[ItemIn_contra]):
+    """Maps utterances to vectors, one modality at a time."""
+
+    @property
+    def info(self) -> EncoderInfo:
+        """What it is."""
+
+    def encode(self, items: Sequence[ItemIn_contra | None]) -> list[Encoded]:
+        """Encode utterances, each as if it were alone.
+
+        Args:
+            items: Texts (``str``), ``Waveform`` or ``Frames``, by the encoder's modality; None where it is missing.
+
+        Returns:
+            One result for each item, in their order.
+        """
+
+
+def encode_each(items: Sequence[Item | None], encode: Callable[[Item], Encoded]) -> list[Encoded]:
+    """Encode what is there one by one; what is missing stays so."""
+    return [Encoded(None) if item is None else encode(item) for item in items]
+
+
+def finite(
+    vector: npt.NDArray[np.floating], flags: tuple[str, ...] = (), measures: Mapping[str, float] | None = None
+) -> Encoded:
+    """Return a vector as float32, or no vector where it holds numbers that are none."""
+    if not np.isfinite(vector).all():
+        return Encoded(None, (*flags, NOT_FINITE), measures or {})
+    return Encoded(vector.astype(np.float32), flags, measures or {})

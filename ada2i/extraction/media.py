@@ -1,0 +1,372 @@
+"""Sound and pictures out of media files, bounded in time and in memory.
+
+FFmpeg (PyAV) decodes what this process has opened itself; it opens nothing on its own, so that a playlist cannot lead
+it elsewhere. It decodes with one thread: the same file gives the same numbers, and the processors stay the caller's.
+
+Shape letters in this file:
+    S samples     F frames     Y height     X width, pixels
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ada2i.errors import DataError
+from ada2i.extraction.utterance import Half
+from ada2i.records import Record
+
+if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
+    from av.container import InputContainer
+    from av.filter import Graph
+    from av.video.frame import VideoFrame
+
+RATE = 16_000  # samples per second of all sound here: what every speech model expects
+OVER_LONG = "over-long"  # a flag: only the first seconds were read
+TRUNCATED = "truncated"  # a flag: damaged, or shorter than the file or the corpus says
+MIN_SECONDS = 0.1  # openSMILE's functionals are no numbers below it
+_SILENCE = 1e-4  # peak of sound that counts as none: three steps of 16 bits
+_PREROLL = 0.5  # seconds decoded before a start, since a codec's first frame after a jump is not complete
+_SLACK = 0.5  # seconds by which a stream may end early: clocks of sound and picture differ
+
+Source: TypeAlias = bytes | Path
+Code = Literal[
+    "missing", "unreadable", "no-audio-stream", "no-video-stream", "zero-length", "too-short", "silent"
+]  # fmt: skip
+
+
+class MediaProblem(DataError):  # noqa: N818 - not an error of the program: the modality is missing
+    """A file gives no sound, or no pictures, for an utterance.
+
+    Attributes:
+        code: What is wrong, in a word that can be counted.
+    """
+
+    def __init__(self, message: str, *, code: Code) -> None:
+        super().__init__(message, code=code)
+        self.code: Code = code
+
+
+class MediaSettings(Record):
+    """What decides the samples and the pixels, beside the file."""
+
+    revision: Literal[1] = 1  # of this file's arithmetic
+    limit_s: float = 60.0  # of an utterance; MELD has two that last 235 and 305 s by mistake
+    frames_per_second: float = 4.0
+    max_frames: int = 32
+    max_side: int = 1280  # pixels; larger pictures are made smaller
+
+
+_DEFAULTS = MediaSettings()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waveform:
+    """Sound of one utterance.
+
+    Attributes:
+        samples: ``(S,)`` float32 in [-1, 1], mono, at ``RATE``; never silent, never shorter than ``MIN_SECONDS``.
+        flags: Any of ``OVER_LONG``, ``TRUNCATED``.
+    """
+
+    samples: npt.NDArray[np.float32]
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """Pictures of one utterance.
+
+    Attributes:
+        pixels: ``(F, Y, X, 3)`` uint8, red, green, blue; at least one frame.
+        flags: Any of ``OVER_LONG``, ``TRUNCATED``.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    flags: tuple[str, ...] = ()
+
+
+def read_audio(
+    source: Source, *, start: float | None = None, end: float | None = None, settings: MediaSettings = _DEFAULTS
+) -> Waveform:
+    """Decode sound, mixed down to mono and resampled.
+
+    Args:
+        source: The file's bytes, or where it lies.
+        start: Seconds from the file's start; None for its start.
+        end: Seconds from the file's start; None for its end.
+        settings: How much is read.
+
+    Raises:
+        MediaProblem: There is no sound to be had.
+    """
+    begin = start or 0.0
+    wanted = round(_seconds(begin, end, settings) * RATE)
+    with _opened(source, "audio") as media:
+        samples = _samples(media, begin, wanted)
+        expected = media.declared if end is None else end
+    over_long = samples.size > wanted and (end is None or end - begin > settings.limit_s)
+    short = not over_long and expected is not None and begin + samples.size / RATE < expected - _SLACK
+    samples = samples[:wanted]
+    _check_sound(samples, begin)
+    return Waveform(samples, _flags(over_long=over_long, truncated=short or media.damaged))
+
+
+def sample_frames(
+    source: Source,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    crop: Half | None = None,
+    settings: MediaSettings = _DEFAULTS,
+) -> Frames:
+    """Decode pictures, evenly spaced in time.
+
+    Args:
+        source: The file's bytes, or where it lies.
+        start: Seconds from the file's start; None for its start.
+        end: Seconds from the file's start; None for its end.
+        crop: The half of each picture to keep; None for all of it.
+        settings: How many, how large.
+
+    Raises:
+        MediaProblem: There are no pictures to be had.
+    """
+    begin = start or 0.0
+    longest = _seconds(begin, end, settings)
+    with _opened(source, "video") as media:
+        length = media.length() if media.declared is None else media.declared
+        seconds = min(longest, length - begin)
+        if seconds <= 0:
+            raise MediaProblem(
+                f"The pictures must begin before their end, {length:.3f} s, but were asked for from {begin:.3f} s on. "
+                "Check the times that the corpus gives.",
+                code="zero-length",
+            )
+        count = max(1, min(settings.max_frames, round(seconds * settings.frames_per_second)))
+        times = [begin + (i + 0.5) * seconds / count for i in range(count)]
+        pixels = [_pixels(frame, crop, settings.max_side) for frame in _shown(media, times)]
+    if not pixels:
+        raise MediaProblem(_unreadable("pictures", "no frame could be decoded"), code="unreadable")
+    over_long = (length if end is None else min(end, length)) - begin > settings.limit_s
+    short = len(pixels) < count or (end is not None and length < end - _SLACK)
+    pixels = [picture for picture in pixels if picture.shape == pixels[0].shape]
+    return Frames(np.stack(pixels), _flags(over_long=over_long, truncated=short or media.damaged))
+
+
+def _seconds(begin: float, end: float | None, settings: MediaSettings) -> float:
+    """Return how long a piece may be at most."""
+    longest = settings.limit_s if end is None else min(end - begin, settings.limit_s)
+    if longest <= 0 or begin < 0:
+        raise MediaProblem(
+            f"A piece must begin at 0 s or later and end after that, but is asked for from {begin} to {end} s. Check "
+            "the times that the corpus gives.",
+            code="zero-length",
+        )
+    return longest
+
+
+def _check_sound(samples: npt.NDArray[np.float32], begin: float) -> None:
+    if samples.size == 0:
+        raise MediaProblem(
+            f"There must be sound from {begin:.3f} s on, but none could be decoded. Check the times that the corpus "
+            "gives, and the file with a player.",
+            code="zero-length",
+        )
+    if samples.size < MIN_SECONDS * RATE:
+        raise MediaProblem(
+            f"Sound must last {MIN_SECONDS} s, but lasts {samples.size / RATE:.3f} s. Check the times that the corpus "
+            "gives.",
+            code="too-short",
+        )
+    peak = float(np.abs(samples).max())
+    if peak < _SILENCE:
+        raise MediaProblem(f"Sound must reach {_SILENCE} of full scale, but its peak is {peak:.1g}.", code="silent")
+
+
+def _flags(*, over_long: bool, truncated: bool) -> tuple[str, ...]:
+    return (OVER_LONG,) * over_long + (TRUNCATED,) * truncated
+
+
+def _unreadable(what: str, found: str) -> str:
+    return f"A media file must hold {what} that FFmpeg decodes, but: {found}. Check it with a player, or leave it out."
+
+
+class _Media:
+    """One stream of an open file; times are seconds from the file's start.
+
+    Attributes:
+        declared: How long the stream says it is; None where it does not.
+        damaged: Whether something has failed to decode so far.
+    """
+
+    def __init__(self, container: "InputContainer", stream: Any) -> None:
+        self._container = container
+        self._stream = stream
+        self._origin = (container.start_time or 0) / 1_000_000
+        self._step = float(stream.time_base)
+        self.declared = stream.duration * self._step if stream.duration else None
+        self.damaged = False
+
+    def length(self) -> float:
+        """Return when the last packet ends, by reading all of them; then start over."""
+        ends = [(p.pts + (p.duration or 0)) * self._step for p in self._packets() if p.pts is not None]
+        self._seek(0.0)
+        return max(ends, default=0.0) - self._origin
+
+    def frames(self, begin: float) -> Iterator[tuple[float, Any]]:
+        """Yield each frame with its time, from at or before ``begin`` on; what cannot be decoded is left out."""
+        from av import FFmpegError
+
+        if begin > _PREROLL:
+            self._seek(begin - _PREROLL)
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except FFmpegError:
+                self.damaged = True
+                continue
+            for frame in frames:
+                if (stamp := frame.dts if frame.pts is None else frame.pts) is not None:
+                    yield stamp * self._step - self._origin, frame
+
+    def _seek(self, time: float) -> None:
+        self._container.seek(int((time + self._origin) / self._step), stream=self._stream)
+
+    def _packets(self) -> Iterator[Any]:
+        from av import FFmpegError
+
+        try:
+            yield from self._container.demux(self._stream)
+        except FFmpegError:
+            self.damaged = True
+
+
+@contextmanager
+def _opened(source: Source, kind: Literal["audio", "video"]) -> Iterator[_Media]:
+    import av
+
+    what = {"audio": "sound", "video": "pictures"}[kind]
+    try:
+        with (
+            _file(source) as file,
+            av.open(
+                _Nameless(file), "r", metadata_errors="replace", options={"protocol_whitelist": "none"}
+            ) as container,
+        ):
+            yield _Media(container, _stream(container, kind))
+    except av.FFmpegError as problem:
+        raise MediaProblem(_unreadable(what, str(problem.strerror)), code="unreadable") from problem
+
+
+class _Nameless:
+    """A file by its content alone: FFmpeg takes anything called .txt for pictures made of letters."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+def _file(source: Source) -> BinaryIO:
+    try:
+        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    except FileNotFoundError as problem:
+        raise MediaProblem(f"{source!s} must be a media file, but does not exist.", code="missing") from problem
+    if not file.read(1):
+        file.close()
+        raise MediaProblem("A media file must hold something, but is empty. Fetch it again.", code="zero-length")
+    file.seek(0)
+    return file
+
+
+def _stream(container: "InputContainer", kind: Literal["audio", "video"]) -> Any:
+    from av.stream import Disposition
+
+    streams: Sequence[Any] = container.streams.audio if kind == "audio" else container.streams.video
+    for stream in streams:
+        # A song's cover is a stream of pictures too, for FFmpeg.
+        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
+            stream.codec_context.thread_count = 1
+            return stream
+    kinds = ", ".join(s.type for s in container.streams) or "nothing"
+    code: Code = "no-audio-stream" if kind == "audio" else "no-video-stream"
+    raise MediaProblem(f"A media file must hold a stream of type {kind}, but holds: {kinds}.", code=code)
+
+
+def _samples(media: _Media, begin: float, wanted: int) -> npt.NDArray[np.float32]:
+    """Return sound from ``begin`` on, a little more than wanted where there is more."""
+    pieces: list[npt.NDArray[np.float32]] = []
+    graph: Graph | None = None
+    first = need = size = 0
+    for time, frame in media.frames(begin):
+        if graph is None:
+            graph = _resampler(frame)
+            first = max(0, round((begin - time) * RATE))
+            need = first + wanted + 1
+        graph.push(frame)
+        pulled = _pulled(graph)
+        pieces += pulled
+        size += sum(piece.size for piece in pulled)
+        if size >= need:
+            break
+    else:
+        if graph is not None:
+            graph.push(None)
+            pieces += _pulled(graph)
+    return np.concatenate([np.zeros(0, np.float32), *pieces])[first:]
+
+
+def _resampler(frame: "AudioFrame") -> "Graph":
+    from av.filter import Graph
+
+    graph = Graph()
+    source = graph.add_abuffer(
+        sample_rate=frame.sample_rate, format=frame.format, layout=frame.layout, time_base=frame.time_base
+    )
+    # Without a maximum the sum of the channels is not brought back to full scale where samples are floats.
+    mono = graph.add("aresample", f"osr={RATE}:osf=flt:ochl=mono:rematrix_maxval=1")
+    graph.link_nodes(source, mono, graph.add("abuffersink")).configure()
+    return graph
+
+
+def _pulled(graph: "Graph") -> list[npt.NDArray[np.float32]]:
+    pieces: list[npt.NDArray[np.float32]] = []
+    while True:
+        try:
+            frame: Any = graph.pull()
+        except (BlockingIOError, EOFError):  # FFmpeg's words for: push more, and: that was all
+            return pieces
+        pieces.append(frame.to_ndarray()[0])
+
+
+def _shown(media: _Media, times: list[float]) -> Iterator["VideoFrame"]:
+    """Yield the frame that is to be seen at each time: the last one that began before it."""
+    waiting = iter(times)
+    time, shown, since = next(waiting, None), None, 0.0
+    for began, frame in media.frames(times[0]):
+        while time is not None and began > time:
+            yield frame if shown is None else shown
+            time = next(waiting, None)
+        if time is None:
+            return
+        shown, since = frame, began
+    while shown is not None and time is not None and time <= since + _SLACK:
+        yield shown
+        time = next(waiting, None)
+
+
+def _pixels(frame: "VideoFrame", crop: Half | None, max_side: int) -> npt.NDArray[np.uint8]:
+    from av.video.reformatter import Interpolation
+
+    scale = min(1.0, max_side / max(frame.width, frame.height))
+    width, height = (max(1, round(side * scale)) for side in (frame.width, frame.height))
+    small = frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.AREA)
+    upright: npt.NDArray[np.uint8] = np.rot90(small.to_ndarray(), round(frame.rotation / 90))
+    middle = upright.shape[1] // 2
+    kept = {None: upright, "left": upright[:, :middle], "right": upright[:, middle:]}[crop]
+    return np.ascontiguousarray(kept)
