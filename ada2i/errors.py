@@ -63,6 +63,10 @@ class NotFoundError(InputError):
     """A named object does not exist."""
 
 
+class ConflictError(InputError):
+    """Somebody else was first; look at what is there now, then ask again."""
+
+
 class UnreachableError(Ada2iError):
     """A service does not answer: its address is wrong, or it is down for now."""
 

@@ -7,10 +7,12 @@ endpoint and credentials from the usual places of the AWS SDK (environment, prof
 
 import errno
 import hashlib
+import math
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -112,7 +114,9 @@ def put_if_absent(uri: str, data: bytes) -> bool:
     """Write an object only where there is none.
 
     Returns:
-        Whether this call created it; false leaves what is there untouched. Of many callers at once, one gets true.
+        Whether this call created it; false leaves what is there untouched. Of many callers at once, one at most gets
+        true: where S3's answer is lost on the way, the client's own second try finds the object there, and this is
+        false. Who must know whether an object is its own looks at its bytes.
     """
     with _translated(uri):
         if path := local_path(uri):
@@ -180,6 +184,37 @@ def delete_folder(uri: str) -> None:
                 _client().delete_object(Bucket=bucket, Key=entry["Key"])
 
 
+def age(uri: str) -> float:
+    """Return the seconds since the newest object under a URI was written; infinite where there is none."""
+    with _translated(uri):
+        if path := local_path(uri):
+            newest = max(map(_written, path.rglob("*")), default=0.0)
+        else:
+            bucket, key = _split(uri)
+            pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{key}/")
+            times = (entry["LastModified"].timestamp() for page in pages for entry in page.get("Contents", ()))
+            newest = max(times, default=0.0)
+    return time.time() - newest if newest else math.inf
+
+
+def delete_partials(uri: str, *, older_than_s: float) -> list[str]:
+    """Delete what killed writes left under a URI, which only folders know, and return where it was.
+
+    Args:
+        uri: Where to look, at any depth.
+        older_than_s: Seconds; younger ones may belong to a writer that is alive.
+    """
+    path, deleted = local_path(uri), []
+    if path is None:
+        return []
+    with _translated(uri):
+        for partial in sorted(path.rglob(f"{_PARTIAL}*")):
+            if time.time() - _written(partial) >= older_than_s:
+                partial.unlink(missing_ok=True)
+                deleted.append(partial.as_uri())
+    return deleted
+
+
 def check_writable(uri: str) -> None:
     """Make sure that objects can be written under a URI, before any work starts; leaves nothing behind.
 
@@ -234,6 +269,49 @@ def read_source(location: str) -> bytes:
     return data
 
 
+def source_digest(location: str) -> str:
+    """Return the SHA-256 of a file outside our own layout, which is read piece by piece."""
+    with _translated(public(location)):
+        fs, path = _fsspec(location)
+        with fs.open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source_stamps(locations: Iterable[str]) -> dict[str, str]:
+    """Return, by file outside our own layout, what changes whenever its content does; each folder is listed once.
+
+    Files that are absent are left out, and so are those of stores that tell no such thing: only S3 and the like (ETag)
+    and local filesystems (inode, size, times) do.
+    """
+    stamps: dict[str, str] = {}
+    for folder, files in _by_folder(locations).items():
+        if not _is_remote(folder):
+            stamps |= {location: stamp for location in files if (stamp := _local_stamp(location))}
+            continue
+        with _translated(public(folder)), suppress(FileNotFoundError):
+            fs, path = _fsspec(folder)
+            found = {str(info["name"]): info.get("ETag") or info.get("etag") for info in fs.ls(path, detail=True)}
+            tags = {location: found.get(_fsspec(location)[1]) for location in files}
+            stamps |= {location: str(tag) for location, tag in tags.items() if tag}
+    return stamps
+
+
+def _by_folder(locations: Iterable[str]) -> dict[str, list[str]]:
+    folders: dict[str, list[str]] = {}
+    for location in locations:
+        folders.setdefault(location.rpartition("/")[0], []).append(location)
+    return folders
+
+
+def _local_stamp(location: str) -> str | None:
+    path = local_path(location) or Path(location)
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+
+
 def public(location: str) -> str:
     """Return a location as it may be shown and stored: without user, password and signature, which URLs may carry."""
     if not _is_remote(location):
@@ -273,6 +351,7 @@ def _put_if_absent_s3(uri: str, data: bytes) -> bool:
                 return False
             if _status(problem) != 409 or attempt == _CONFLICTS - 1:
                 raise
+            time.sleep(0.1 * 2**attempt)
         else:
             return True
     raise AssertionError  # the last try returned or raised
@@ -280,7 +359,8 @@ def _put_if_absent_s3(uri: str, data: bytes) -> bool:
 
 @contextmanager
 def _partial_file(path: Path, data: bytes) -> Iterator[Path]:
-    # A kill in here leaves a `.partial-*` file: never listed, never read; deleted with its folder.
+    # A kill in here leaves a `.partial-*` file: never listed, never read; deleted with its folder, or
+    # by `delete_partials`.
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
     try:
@@ -291,6 +371,13 @@ def _partial_file(path: Path, data: bytes) -> Iterator[Path]:
         yield partial
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _written(path: Path) -> float:
+    """Return when a file was written, in seconds since the epoch; 0 for folders, and for one that is gone meanwhile."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime if path.is_file() else 0.0
+    return 0.0
 
 
 def _sync_folder(folder: Path) -> None:

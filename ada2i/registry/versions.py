@@ -4,15 +4,20 @@
 the version exist. ``claim.json``, also written only if absent, gives a number to one run, so that two registrations
 never write into one folder; a claim without manifest is what a killed registration leaves, and the same run, registered
 again, completes it (or takes the next number, where the claim was all that it left).
+
+No object is ever overwritten but the manifest of a version that is deleted, and that only with ``SWEPT``. Those bytes
+in the manifest's place say that the number is nobody's for good: whoever is still writing that version cannot make it
+visible any more, so it can be swept at any time.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from ada2i import storage
-from ada2i.errors import ConfigError, NotFoundError
+from ada2i.errors import ConfigError, DataError, IntegrityError, NotFoundError
 from ada2i.records import (
     FeatureInfo,
     FileEntry,
@@ -21,11 +26,13 @@ from ada2i.records import (
     RunResult,
     Summary,
     get_folder_file,
-    put_folder_file,
     seed_uri,
 )
+from ada2i.registry.card import code_revision, render_card
+from ada2i.registry.places import CLAIM, MANIFEST, home_uri, number_uri, numbers
+from ada2i.registry.sealed import Sealed
 
-MANIFEST, CLAIM = "manifest.json", "claim.json"
+SWEPT = b'{"schema_version": 1, "swept": true}\n'
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -35,7 +42,7 @@ class Claim(Record):
     run_id: str
 
 
-class Version(Record):
+class Version(Sealed):
     """A registered version: its manifest."""
 
     schema_version: Literal[1] = 1
@@ -53,6 +60,8 @@ class Version(Record):
     test_summary: dict[str, Summary]
     protocol: str
     files: dict[str, FileEntry]
+    code: str | None = None  # the commit that trained it, else the package's version
+    ray_job_id: str | None = None
 
 
 def check_model_name(model: str) -> None:
@@ -79,33 +88,26 @@ def register(run_uri: str, *, root: str, model: str | None = None) -> Version:
 
     Raises:
         NotFoundError: The run has not been evaluated.
-        IntegrityError: The checkpoint's weights differ from their digest.
+        IntegrityError: The checkpoint's weights differ from their digest, or another run has the number.
     """
     if model is not None:
         check_model_name(model)
     result = RunResult.load(storage.join(run_uri, "result.json"))
     model = model or f"ada2i-{result.features.dataset}"  # versions of one model are there to be compared
-    home = storage.join(storage.normalise(root), "registry", model)
-    number = _number(home, result.run_id)
-    uri = _version_uri(home, number)
-    if storage.exists(storage.join(uri, MANIFEST)):
-        return Version.load(storage.join(uri, MANIFEST))
-    entries = {name: put_folder_file(uri, name, data) for name, data in _contents(result)}
-    # A crash up to here leaves a claimed number without a version: invisible, and completed when the run registers
-    # again.
-    storage.put_if_absent(storage.join(uri, MANIFEST), _version(result, model, number, entries).to_json())
-    return Version.load(storage.join(uri, MANIFEST))
+    home, pointer = home_uri(root, model), result.run_id
+    while True:
+        number = _number(home, pointer, result.run_id)
+        version = _complete(result, model, number, number_uri(home, number))
+        if version is not None:
+            return version
+        pointer = f"{result.run_id}/after-{number}"  # that number was swept: the run gets another
 
 
 def versions(root: str, model: str) -> list[Version]:
     """Return all versions of a model, oldest first; none where there is no such model."""
-    home = storage.join(storage.normalise(root), "registry", model)
-    found = []
-    for number in _numbers(home):
-        manifest = storage.join(_version_uri(home, number), MANIFEST)
-        if storage.exists(manifest):
-            found.append(Version.load(manifest))
-    return found
+    home = home_uri(root, model)
+    found = (load_version(number_uri(home, number)) for number in numbers(home))
+    return [version for version in found if version is not None]
 
 
 def models(root: str) -> list[str]:
@@ -118,50 +120,102 @@ def find(root: str, model: str, number: int | None = None) -> Version:
 
     Raises:
         NotFoundError: There is no such version.
+        IntegrityError: Its manifest is damaged.
     """
-    found = [v for v in versions(root, model) if number in (None, v.number)]
-    if not found:
-        wanted = model if number is None else f"{model}@{number}"
-        raise NotFoundError(
-            f"{root} must hold a version {wanted}, but does not. `ada2i registry list` shows what there is."
-        )
-    return found[-1]
+    home = home_uri(root, model)
+    for candidate in reversed(numbers(home)) if number is None else [number]:
+        version = load_version(number_uri(home, candidate))
+        if version is not None:
+            return version
+    wanted = model if number is None else f"{model}@{number}"
+    raise NotFoundError(
+        f"{root} must hold a version {wanted}, but does not. `ada2i registry list` shows what there is."
+    )
+
+
+def load_version(uri: str) -> Version | None:
+    """Return the version in a folder, or None where there is none: unfinished, swept, or never begun.
+
+    Raises:
+        DataError: Its manifest is damaged, or of another schema version.
+    """
+    place = storage.join(uri, MANIFEST)
+    try:
+        data = storage.get(place)
+    except NotFoundError:
+        return None
+    return None if data == SWEPT else Version.opened(data, place)
 
 
 def version_uri(root: str, version: Version) -> str:
     """Return the folder of a version."""
-    return _version_uri(storage.join(storage.normalise(root), "registry", version.model), version.number)
+    return number_uri(home_uri(root, version.model), version.number)
 
 
-def _version_uri(home: str, number: int) -> str:
-    return storage.join(home, "versions", str(number))
+def read_file(root: str, version: Version, name: str) -> bytes:
+    """Return one of a version's files, checked against its digest.
+
+    Raises:
+        IntegrityError: Its bytes are not those that were registered.
+        NotFoundError: The version has no such file.
+    """
+    if name not in version.files:
+        raise NotFoundError(
+            f"{version.model}@{version.number} must hold {name}, but holds {', '.join(version.files)}. Name one of "
+            "these."
+        )
+    return get_folder_file(version_uri(root, version), name, version.files[name])
 
 
-def _numbers(home: str) -> list[int]:
-    return sorted(int(name) for name in storage.children(storage.join(home, "versions")) if name.isdigit())
-
-
-def _number(home: str, run_id: str) -> int:
-    """Return the number claimed for a run, claiming the next one where it has none."""
-    pointer = storage.join(home, "runs", f"{run_id}.json")
-    if not storage.exists(pointer):
+def _number(home: str, pointer: str, run_id: str) -> int:
+    """Return the number that a run's pointer names, claiming the next one where there is no pointer."""
+    place = storage.join(home, "runs", f"{pointer}.json")
+    if not storage.exists(place):
         number = _claim(home, run_id)
-        # A crash in between leaves a claim that no run finds again: a gap in the numbers, and nothing else.
+        # A crash in between leaves a claim that no run finds again: a gap in the numbers, which a sweep seals.
         # Of two registrations of one run at once, the pointer has one winner, and both go on with its number.
-        storage.put_if_absent(pointer, str(number).encode())
-    return int(storage.get(pointer))
+        storage.put_if_absent(place, str(number).encode())
+    number = int(storage.get(place))
+    claim = storage.join(number_uri(home, number), CLAIM)
+    if storage.exists(claim) and (owner := Claim.load(claim).run_id) != run_id:  # a swept number has no claim
+        raise IntegrityError(
+            f"{place} must name the version number of run {run_id}, but names {number}, which run {owner} has. One of "
+            "the two was changed or damaged: restore it.",
+            uri=place,
+        )
+    return number
 
 
 def _claim(home: str, run_id: str) -> int:
     claim = Claim(run_id=run_id).to_json()
-    number = max(_numbers(home), default=0) + 1
-    while not storage.put_if_absent(storage.join(_version_uri(home, number), CLAIM), claim):
+    number = max(numbers(home), default=0) + 1
+    while not _write_once(storage.join(number_uri(home, number), CLAIM), claim):
         number += 1
     return number
 
 
-def _contents(result: RunResult) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a version, each read once and checked where it has a digest."""
+def _complete(result: RunResult, model: str, number: int, uri: str) -> Version | None:
+    """Return the version of a claimed number, writing it where there is none; None where the number is nobody's."""
+    place = storage.join(uri, MANIFEST)
+    if not storage.exists(place):
+        entries, whole = {}, True
+        for name, data in _contents(result, model, number):
+            entries[name] = FileEntry(size=len(data), sha256=storage.digest(data))
+            whole = whole and _write_once(storage.join(uri, name), data)
+        # A crash up to here leaves a claimed number without a version: invisible, completed when the run registers
+        # again, and deleted by a sweep. Where it left other bytes than the run has now, the number is given up.
+        manifest = _version(result, model, number, entries).sealed().to_json() if whole else SWEPT
+        storage.put_if_absent(place, manifest)
+    return load_version(uri)
+
+
+def _write_once(uri: str, data: bytes) -> bool:
+    """Write an object where there is none; tell whether it holds these bytes now."""
+    return storage.put_if_absent(uri, data) or storage.get(uri) == data
+
+
+def _contents(result: RunResult, model: str, number: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a version, each read once and checked where it has a digest; the same ones every time."""
     best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
     manifest = FolderManifest.load(storage.join(best.checkpoint_uri, MANIFEST))
     weights = "weights.safetensors"
@@ -169,12 +223,26 @@ def _contents(result: RunResult) -> Iterator[tuple[str, bytes]]:
     yield "config.json", result.config.model_dump_json(indent=1).encode()
     yield "result.json", result.to_json()
     yield "predictions.parquet", storage.get(storage.join(seed_uri(result.run_uri, best.seed), "predictions.parquet"))
-    for name in ("environment.json", "report.html", "README.md"):
+    for name in ("environment.json", "report.html"):
         yield name, storage.get(storage.join(result.run_uri, name))
+    scores = storage.get(storage.join(result.run_uri, "README.md")).decode()
+    yield "README.md", render_card(result, _environment(result), scores, name=f"{model}@{number}").encode()
+
+
+def _environment(result: RunResult) -> dict[str, Any]:
+    place = storage.join(result.run_uri, "environment.json")
+    try:
+        found = json.loads(storage.get(place))
+    except ValueError as problem:
+        raise DataError(f"{place} must be JSON, but: {problem}. Train the run again.", uri=place) from problem
+    if not isinstance(found, dict):
+        raise DataError(f"{place} must be a JSON object, but is not. Train the run again.", uri=place)
+    return found
 
 
 def _version(result: RunResult, model: str, number: int, files: dict[str, FileEntry]) -> Version:
     best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
+    environment = _environment(result)
     return Version(
         model=model,
         number=number,
@@ -190,4 +258,6 @@ def _version(result: RunResult, model: str, number: int, files: dict[str, FileEn
         test_summary=result.test_summary,
         protocol=result.protocol,
         files=files,
+        code=code_revision(environment),
+        ray_job_id=environment.get("ray_job_id"),
     )

@@ -18,6 +18,7 @@ EXIT_CODES = {
     "ResourceError": 2,
     "AccessError": 2,
     "NotFoundError": 2,
+    "ConflictError": 2,
     "UnreachableError": 2,
     "JobError": 1,
     "DivergenceError": 1,

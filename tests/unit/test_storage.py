@@ -1,16 +1,21 @@
 """Objects in folders: complete or absent, one winner, errors that say what to do."""
 
 import errno
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -249,3 +254,62 @@ def test_sources(tmp_path: Path) -> None:
             storage.source_files(str(tmp_path / nothing), ".parquet")
     with pytest.raises(Ada2iError, match="does not exist"):
         storage.read_source(str(tmp_path / "none.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "created"), [([None], True), ([412], False), ([409, None], True), ([409, 409, 412], False)]
+)
+def test_conflicts_on_s3_are_tried_again(s3: Stubber, answers: list[int | None], created: bool) -> None:
+    for status in answers:
+        answer(s3, status)
+    assert storage.put_if_absent("s3://bucket/key", b"data") is created
+    s3.assert_no_pending_responses()
+
+
+def test_endless_conflicts_on_s3(s3: Stubber) -> None:
+    for _ in range(5):
+        answer(s3, 409)
+    with pytest.raises(UnreachableError, match="answered 409") as caught:
+        storage.put_if_absent("s3://bucket/key", b"data")
+    assert caught.value.retryable
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
+    """S3 with answers that no server of ours gives: AWS says 409 while another conditional write is under way."""
+    client = boto3.session.Session().client(
+        "s3", region_name="us-east-1", aws_access_key_id="fake", aws_secret_access_key="fake"
+    )
+    monkeypatch.setattr(storage, "_client", lambda: client)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with Stubber(client) as stubber:
+        yield stubber
+
+
+def answer(s3: Stubber, status: int | None) -> None:
+    expected = {"Bucket": "bucket", "Key": "key", "Body": b"data", "IfNoneMatch": "*"}
+    if status is None:
+        s3.add_response("put_object", {}, expected)
+    else:
+        s3.add_client_error("put_object", http_status_code=status, expected_params=expected)
+
+
+def test_age_is_that_of_the_newest_object(tmp_path: Path) -> None:
+    root = tmp_path.as_uri()
+    assert storage.age(storage.join(root, "none")) == math.inf
+    (tmp_path / "empty").mkdir()
+    assert storage.age(root) == math.inf
+    for name, seconds in (("a", 500), ("deep/b", 100), ("deep/.partial-0", 50)):
+        storage.put(storage.join(root, name), b"")
+        os.utime(tmp_path / name, (time.time() - seconds,) * 2)
+    assert 50 <= storage.age(root) < 60
+
+
+def test_partials_go_when_they_are_old(tmp_path: Path) -> None:
+    for name, seconds in ((".partial-0", 100), ("deep/.partial-1", 100), ("deep/.partial-2", 10), ("deep/a", 100)):
+        storage.put(storage.join(tmp_path.as_uri(), name), b"")
+        os.utime(tmp_path / name, (time.time() - seconds,) * 2)
+    expected = [(tmp_path / name).as_uri() for name in (".partial-0", "deep/.partial-1")]
+    assert storage.delete_partials(tmp_path.as_uri(), older_than_s=50) == expected
+    assert files(tmp_path) == [".partial-2", "a"]
+    assert storage.delete_partials(storage.join(tmp_path.as_uri(), "none"), older_than_s=0) == []

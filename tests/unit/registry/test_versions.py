@@ -1,5 +1,6 @@
 """Versions: numbered without a lock, complete or invisible, one per run."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ada2i import storage
-from ada2i.errors import Ada2iError, ConfigError, IntegrityError, NotFoundError
-from ada2i.registry.versions import Version, find, models, register, version_uri, versions
-from tests.unit.registry.finished import WEIGHTS, finished_run
+from ada2i.errors import Ada2iError, ConfigError, DataError, IntegrityError, NotFoundError
+from ada2i.registry.versions import SWEPT, Version, find, models, read_file, register, version_uri, versions
+from tests.unit.registry.finished import ENVIRONMENT, WEIGHTS, finished_run, registered, unfinished
 
 REGISTER = """
 import sys, time
@@ -24,15 +25,6 @@ while not Path(start).exists():
 print(register(run_uri, root=root, model="ada2i").number)
 assert "torch" not in sys.modules
 """
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> str:
-    return (tmp_path / "store").as_uri()
-
-
-def registered(root: str, run_id: str, model: str = "ada2i") -> Version:
-    return register(finished_run(root, run_id).run_uri, root=root, model=model)
 
 
 def test_a_version_holds_all_of_the_best_seed(root: str) -> None:
@@ -55,7 +47,10 @@ def test_a_version_holds_all_of_the_best_seed(root: str) -> None:
     found = {name: storage.get_checked(storage.join(uri, name), **e.model_dump()) for name, e in version.files.items()}
     assert found["weights.safetensors"] == WEIGHTS + str(best.seed).encode()
     assert found["predictions.parquet"] == f"predictions of {best.seed}".encode()
-    assert found["README.md"] == b"README.md of run-a"
+    assert found["README.md"].startswith(b"---\n")
+    assert found["README.md"].endswith(b"\nREADME.md of run-a\n")
+    assert version.code == "ada2i 0.1.0"
+    assert version.ray_job_id is None
 
 
 def test_the_same_run_is_the_same_version(root: str) -> None:
@@ -112,31 +107,14 @@ def test_processes_get_distinct_numbers(root: str, tmp_path: Path) -> None:
     assert len(versions(root, "ada2i")) == 8
 
 
-class Crash:
-    """Storage whose conditional writes of one object kill the writer."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.put_if_absent = storage.put_if_absent
-
-    def __call__(self, uri: str, data: bytes) -> bool:
-        if self.name in uri:
-            raise KeyboardInterrupt("killed")
-        return self.put_if_absent(uri, data)
-
-
-def crashed(root: str, run_id: str, at: str) -> str:
-    """Register a run, but die at a write; return the run's URI."""
-    uri = finished_run(root, run_id).run_uri
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage, "put_if_absent", Crash(at))
-        with pytest.raises(KeyboardInterrupt, match="killed"):
-            register(uri, root=root, model="ada2i")
-    return uri
+def objects(root: str, number: int) -> dict[str, bytes]:
+    """Return the objects of a version's folder."""
+    uri = storage.join(root, "registry", "ada2i", "versions", str(number))
+    return {name: storage.get(storage.join(uri, name)) for name in storage.children(uri)}
 
 
 def test_a_crash_before_the_manifest_is_invisible_and_completed_later(root: str) -> None:
-    uri = crashed(root, "run-a", at="manifest.json")
+    uri = unfinished(root, "run-a")
     assert versions(root, "ada2i") == []
     with pytest.raises(NotFoundError, match=r"must hold a version ada2i, but does not"):
         find(root, "ada2i")
@@ -147,11 +125,83 @@ def test_a_crash_before_the_manifest_is_invisible_and_completed_later(root: str)
 
 
 def test_a_crash_right_after_the_claim_leaves_a_gap_and_nothing_else(root: str) -> None:
-    uri = crashed(root, "run-a", at="/runs/run-a.json")
+    uri = unfinished(root, "run-a", at="/runs/run-a.json")
     assert versions(root, "ada2i") == []
     version = register(uri, root=root, model="ada2i")
     assert version.number == 2
     assert versions(root, "ada2i") == [version]
+
+
+def test_what_the_environment_says_of_code_and_job_is_recorded(root: str) -> None:
+    result = finished_run(root, "run-a")
+    facts = {**ENVIRONMENT, "code": "4f2c9e1", "ray_job_id": "run-a-0"}
+    storage.put(storage.join(result.run_uri, "environment.json"), json.dumps(facts).encode())
+    version = register(result.run_uri, root=root, model="ada2i")
+    assert (version.code, version.ray_job_id) == ("4f2c9e1", "run-a-0")
+
+
+@pytest.mark.parametrize(("data", "message"), [(b"{", "must be JSON, but"), (b"[]", "must be a JSON object")])
+def test_a_damaged_environment(root: str, data: bytes, message: str) -> None:
+    result = finished_run(root, "run-a")
+    storage.put(storage.join(result.run_uri, "environment.json"), data)
+    with pytest.raises(DataError, match=rf"environment\.json {message}"):
+        register(result.run_uri, root=root, model="ada2i")
+
+
+def test_remains_with_other_bytes_are_never_overwritten(root: str) -> None:
+    uri = unfinished(root, "run-a")
+    storage.put(storage.join(uri, "report.html"), b"rendered anew")
+    before = objects(root, 1)
+    version = register(uri, root=root, model="ada2i")
+    assert version.number == 2
+    assert register(uri, root=root, model="ada2i") == version
+    assert versions(root, "ada2i") == [version]
+    assert objects(root, 1) == {**before, "manifest.json": SWEPT}
+
+
+def test_a_swept_number_is_never_given_again(root: str) -> None:
+    uri = unfinished(root, "run-a")
+    storage.put(storage.join(root, "registry", "ada2i", "versions", "1", "manifest.json"), SWEPT)
+    assert versions(root, "ada2i") == []
+    assert registered(root, "run-b").number == 2
+    assert register(uri, root=root, model="ada2i").number == 3
+    assert register(uri, root=root, model="ada2i").number == 3
+    with pytest.raises(NotFoundError, match="must hold a version ada2i@1, but does not"):
+        find(root, "ada2i", 1)
+
+
+def test_a_claim_whose_answer_was_lost_is_known_again(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = storage.put_if_absent
+
+    def answered_late(uri: str, data: bytes) -> bool:
+        return real(uri, data) and False
+
+    monkeypatch.setattr(storage, "put_if_absent", answered_late)
+    assert registered(root, "run-a").number == 1
+    assert registered(root, "run-b").number == 2
+
+
+def test_a_pointer_to_another_runs_version_is_refused(root: str) -> None:
+    first = registered(root, "run-a")
+    registered(root, "run-b")
+    storage.put(storage.join(root, "registry", "ada2i", "runs", "run-a.json"), b"2")
+    with pytest.raises(IntegrityError, match=r"run-a\.json must name the version number of run run-a, but names 2"):
+        register(first.run_uri, root=root, model="ada2i")
+
+
+def test_manifests_older_than_seals_load(root: str) -> None:
+    version = registered(root, "run-a")
+    old = version.model_dump_json(indent=1, exclude={"seal", "code", "ray_job_id"}).encode()
+    storage.put(storage.join(version_uri(root, version), "manifest.json"), old)
+    found = find(root, "ada2i")
+    assert found == version.model_copy(update={"seal": None, "code": None})
+    assert read_file(root, found, "report.html") == b"report.html of run-a"
+
+
+def test_read_file_names_what_there_is(root: str) -> None:
+    version = registered(root, "run-a")
+    with pytest.raises(NotFoundError, match=r"ada2i@1 must hold x, but holds weights\.safetensors, config\.json"):
+        read_file(root, version, "x")
 
 
 def test_damaged_weights_are_not_registered(root: str) -> None:

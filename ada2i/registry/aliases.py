@@ -1,0 +1,240 @@
+"""Names that move from version to version, such as ``champion``, each with its whole history.
+
+`<root>/registry/<model>/aliases/<alias>/<n>.json` is the alias's n-th move, written only if absent. So of all who saw
+move n - 1 as the newest and want to move on from there, one succeeds: compare-and-swap, and nothing is overwritten.
+The newest move says where the alias is, and each one carries the seal of the move before it.
+"""
+
+import re
+import uuid
+from datetime import UTC, datetime
+from typing import Literal, NoReturn
+
+from ada2i import storage
+from ada2i.errors import ConfigError, ConflictError, IntegrityError, NotFoundError
+from ada2i.registry import fate
+from ada2i.registry.places import home_uri, numbered
+from ada2i.registry.sealed import Sealed
+from ada2i.registry.versions import check_model_name, find, version_uri
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")  # never a number, which names a version
+
+
+class Move(Sealed):
+    """One move of an alias."""
+
+    schema_version: Literal[1] = 1
+    model: str
+    alias: str
+    n: int  # counted from 1
+    kind: Literal["promote", "rollback"]
+    number: int  # of the version that has the alias from now on
+    before: int | None  # of the version that had it
+    follows: str | None  # seal of the move before
+    at: str  # UTC, ISO 8601
+    by: str
+    reason: str
+    token: str  # by which a writer knows its own move again
+
+
+def check_alias(alias: str) -> None:
+    """Refuse a name that is no safe folder, or could be a number.
+
+    Raises:
+        ConfigError: It does not begin with a small letter, or has other characters than those, digits, `-` and `_`.
+    """
+    if not _NAME.fullmatch(alias):
+        raise ConfigError(
+            f"An alias must be of small letters, digits, `-` and `_`, 63 at most, a letter first, but is {alias!r}. "
+            f"Use for example `{CHAMPION}` or `{CHALLENGER}`.",
+            field="alias",
+        )
+
+
+def aliases(root: str, model: str) -> dict[str, Move]:
+    """Return where each alias of a model is, by alias."""
+    names = storage.children(storage.join(home_uri(root, model), "aliases"))
+    return {name: found for name in names if (found := current(root, model, name)) is not None}
+
+
+def current(root: str, model: str, alias: str) -> Move | None:
+    """Return the newest move of an alias, or None where it was never set.
+
+    Raises:
+        IntegrityError: The move is damaged, or one before it is missing.
+    """
+    places = _places(root, model, alias)
+    return Move.load(places[-1]) if places else None
+
+
+def history(root: str, model: str, alias: str) -> list[Move]:
+    """Return all moves of an alias, oldest first.
+
+    Raises:
+        IntegrityError: A move is damaged or missing.
+    """
+    moves: list[Move] = []
+    for place in _places(root, model, alias):
+        move = Move.load(place)
+        if move.follows != (moves[-1].seal if moves else None):
+            raise IntegrityError(
+                f"{place} must follow the move before it, whose seal it carries, but that one has another. One of the "
+                "two was replaced after it was written: restore it.",
+                uri=place,
+            )
+        moves.append(move)
+    return moves
+
+
+def move(root: str, model: str, alias: str, number: int, *, expected: int | None, by: str, reason: str) -> Move:
+    """Give an alias to a version, provided that nobody has moved it meanwhile.
+
+    An alias that is there already stays as it is, so the same call may be made again after a crash.
+
+    Args:
+        root: The storage root.
+        model: The model's name.
+        alias: The alias's name.
+        number: The version that is to have it.
+        expected: The version that has it, as the caller knows; None: no version.
+        by: Who moves it.
+        reason: Why.
+
+    Returns:
+        The move, or the one that gave the alias to this version before.
+
+    Raises:
+        ConflictError: Another version than the expected one has the alias; nothing was written.
+        NotFoundError: There is no such version, or it is being deleted.
+        ConfigError: The model's or alias's name is wrong.
+    """
+    _check_names(model, alias)
+    last = current(root, model, alias)
+    if last is not None and last.number == number:
+        return last
+    if (last.number if last else None) != expected:
+        _lose(model, alias, last, expected)
+    return _write(root, _next(last, model=model, alias=alias, kind="promote", number=number, by=by, reason=reason))
+
+
+def rollback(root: str, model: str, alias: str, *, by: str, reason: str, expected: int | None = None) -> Move:
+    """Give an alias back to the version that had it before the present one was promoted.
+
+    Promotions pile up and each rollback takes one off: after promotions of 1, 2 and 3, rolling back leads to 2, and
+    rolling back again to 1; after promotions of 1 and 2, a rollback and a promotion of 3, it leads to 1.
+
+    Args:
+        root: The storage root.
+        model: The model's name.
+        alias: The alias's name.
+        by: Who moves it.
+        reason: Why.
+        expected: The version that is to lose the alias; None: whichever has it. A caller who may call twice names it.
+
+    Raises:
+        ConflictError: Another version than the expected one has the alias, or somebody moved it meanwhile.
+        NotFoundError: There is nothing to go back to.
+    """
+    _check_names(model, alias)
+    moves = history(root, model, alias)
+    last = moves[-1] if moves else None
+    if expected is not None and (last is None or last.number != expected):
+        _lose(model, alias, last, expected)
+    pile = _pile(moves)
+    if len(pile) < 2:
+        raise NotFoundError(
+            f"{model}@{alias} must have had a version before the present one, but had none. Its moves: "
+            f"{', '.join(f'{m.kind} {m.number}' for m in moves) or 'none'}. Promote another version instead.",
+            model=model,
+        )
+    return _write(root, _next(last, model=model, alias=alias, kind="rollback", number=pile[-2], by=by, reason=reason))
+
+
+def _pile(moves: list[Move]) -> list[int]:
+    """Return the versions whose promotions were not rolled back, oldest first."""
+    pile: list[int] = []
+    for move in moves:
+        if move.kind == "promote":
+            pile.append(move.number)
+        else:
+            pile.pop()
+    return pile
+
+
+def _next(
+    last: Move | None,
+    *,
+    model: str,
+    alias: str,
+    kind: Literal["promote", "rollback"],
+    number: int,
+    by: str,
+    reason: str,
+) -> Move:
+    return Move(
+        model=model,
+        alias=alias,
+        n=last.n + 1 if last else 1,
+        kind=kind,
+        number=number,
+        before=last.number if last else None,
+        follows=last.seal if last else None,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        by=by,
+        reason=reason,
+        token=uuid.uuid4().hex,
+    ).sealed()
+
+
+def _write(root: str, wanted: Move) -> Move:
+    uri = version_uri(root, find(root, wanted.model, wanted.number))
+    if not fate.keep(uri):
+        raise NotFoundError(
+            f"{wanted.model}@{wanted.number} must be a version that stays, but {uri} is being deleted. Choose another.",
+            uri=uri,
+        )
+    # A crash here leaves a version that no sweep deletes, and nothing else.
+    place = storage.join(_alias_uri(root, wanted.model, wanted.alias), f"{wanted.n}.json")
+    if not storage.put_if_absent(place, wanted.to_json()):
+        winner = Move.load(place)
+        # Ours all the same where the answer to a first try was lost; a promotion may be somebody else's, too.
+        promoted = wanted.kind == winner.kind == "promote" and winner.number == wanted.number
+        if winner.token != wanted.token and not promoted:
+            _lose(wanted.model, wanted.alias, winner, wanted.before)
+        return winner
+    return wanted
+
+
+def _lose(model: str, alias: str, winner: Move | None, expected: int | None) -> NoReturn:
+    there = f"version {winner.number}, by {winner.by} at {winner.at} ({winner.reason})" if winner else "no version"
+    raise ConflictError(
+        f"{model}@{alias} must be at {f'version {expected}' if expected else 'no version'} to be moved, but is at "
+        f"{there}. Nothing was moved: look at that version, then ask again.",
+        model=model,
+        alias=alias,
+        current=winner.number if winner else None,
+    )
+
+
+def _places(root: str, model: str, alias: str) -> list[str]:
+    """Return the URIs of all moves of an alias, oldest first, after making sure that there is no gap."""
+    _check_names(model, alias)
+    uri = _alias_uri(root, model, alias)
+    found = numbered(uri, ".json")
+    places = [storage.join(uri, f"{n}.json") for n in range(1, max(found, default=0) + 1)]
+    for n, place in enumerate(places, start=1):
+        if n not in found and not storage.exists(place):  # a listing may miss what is written while it is made
+            raise IntegrityError(
+                f"{uri} must hold every move up to {found[-1]}, but lacks {n}.json. Restore it.", uri=place
+            )
+    return places
+
+
+def _alias_uri(root: str, model: str, alias: str) -> str:
+    return storage.join(home_uri(root, model), "aliases", alias)
+
+
+def _check_names(model: str, alias: str) -> None:
+    check_model_name(model)
+    check_alias(alias)

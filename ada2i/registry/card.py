@@ -1,0 +1,82 @@
+"""The model card of a version: markdown behind YAML, in the format of the Hugging Face hub.
+
+The same run and number give the same bytes. A card says nothing of where things are stored.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from ada2i.records import RunResult, Scores
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_ENGLISH = frozenset({"iemocap", "meld", "mosei", "mosi"})
+_UNDETERMINED = "und"  # ISO 639-2
+_METRICS = {"weighted_f1": ("weighted F1", "f1"), "macro_f1": ("macro F1", "f1"), "accuracy": ("accuracy", "accuracy")}
+_HEADING = re.compile(r"^(#+ )", re.MULTILINE)
+
+
+def render_card(result: RunResult, environment: Mapping[str, Any], scores: str, *, name: str) -> str:
+    """Return the model card of a run's best seed.
+
+    Args:
+        result: The run.
+        environment: What it ran on: the content of its ``environment.json``.
+        scores: Its scores as markdown.
+        name: The version, as ``MODEL@NUMBER``.
+    """
+    best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
+    test = next(test for test in result.tests if test.seed == result.best_seed)
+    return _template().render(
+        name=name,
+        result=result,
+        best=best,
+        language=_language(result.features.dataset),
+        metrics=[*_own_metrics(test.scores, best.seed), *_mean_metrics(result)],
+        environment=environment,
+        code=code_revision(environment),
+        scores=_HEADING.sub(r"#\1", scores).strip(),  # one level below the card's own headings
+    )
+
+
+def code_revision(environment: Mapping[str, Any]) -> str | None:
+    """Return the commit that a run was trained with, else the package's version, else None."""
+    version = environment.get("packages", {}).get("ada2i")
+    return environment.get("code") or (f"ada2i {version}" if version else None)
+
+
+def _language(dataset: str) -> str:
+    words = set(re.split(r"[^a-z0-9]+", dataset.lower()))
+    return "en" if words & _ENGLISH else _UNDETERMINED
+
+
+def _own_metrics(scores: Scores, seed: int) -> list[dict[str, str | float]]:
+    return [
+        {"type": kind, "name": f"{title} of these weights (seed {seed})", "value": round(getattr(scores, field), 4)}
+        for field, (title, kind) in _METRICS.items()
+    ]
+
+
+def _mean_metrics(result: RunResult) -> list[dict[str, str | float]]:
+    over = f"mean over {len(result.tests)} seeds"
+    return [
+        {"type": kind, "name": f"{title}, {over}", "value": round(result.test_summary[field].mean, 4)}
+        for field, (title, kind) in _METRICS.items()
+        if len(result.tests) > 1
+    ]
+
+
+@lru_cache
+def _template() -> "Template":
+    from jinja2 import Environment, StrictUndefined
+
+    # Markdown, not HTML: nothing is escaped, and every text in the YAML is written as JSON, which is YAML.
+    environment = Environment(
+        autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    return environment.from_string(resources.files(__package__).joinpath("card.md.j2").read_text("utf-8"))

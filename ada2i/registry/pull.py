@@ -1,0 +1,93 @@
+"""Copies of versions in folders of this machine: complete or invisible, every byte checked."""
+
+import shutil
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from ada2i import storage
+from ada2i.errors import InputError
+from ada2i.records import get_folder_file
+from ada2i.registry.places import MANIFEST
+from ada2i.registry.references import resolve
+from ada2i.registry.versions import Version, read_file, version_uri
+
+_STALE = 86_400.0  # seconds after which another pull's unfinished copy is nobody's
+
+
+def pull(root: str, reference: str, folder: Path) -> Path:
+    """Copy a version's files and manifest to a folder; nothing happens where the same version is there already.
+
+    Args:
+        root: The storage root.
+        reference: ``MODEL``, ``MODEL@NUMBER`` or ``MODEL@ALIAS``.
+        folder: Where to; it must not exist, or be empty, or hold the same version.
+
+    Returns:
+        The folder, as an absolute path.
+
+    Raises:
+        IntegrityError: A file differs from its digest; nothing is left behind.
+        InputError: The folder holds something else.
+        AccessError: It may not be written.
+    """
+    version, folder = resolve(root, reference), folder.expanduser().resolve()
+    if folder.exists() and not _is_free(folder):
+        _check_same(folder, version)
+        return folder
+    hidden = f".{folder.name}.partial-"
+    _delete_stale(folder.parent, hidden)
+    copy = folder.parent / f"{hidden}{uuid.uuid4().hex}"
+    try:
+        # A kill in here leaves a hidden folder: deleted by a later pull of the same one, a day from now.
+        for name in version.files:
+            storage.put(storage.join(copy.as_uri(), name), read_file(root, version, name))
+        _copy_manifest(storage.join(version_uri(root, version), MANIFEST), copy)
+        _show(copy, folder, version)
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+    return folder
+
+
+def _copy_manifest(uri: str, copy: Path) -> None:
+    data = storage.get(uri)
+    Version.opened(data, uri)  # it may have been swept meanwhile
+    storage.put(storage.join(copy.as_uri(), MANIFEST), data)
+
+
+def _is_free(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _show(copy: Path, folder: Path, version: Version) -> None:
+    try:
+        copy.rename(folder)  # which replaces an empty folder, and no other
+    except OSError:
+        if not folder.exists():
+            raise
+        _check_same(folder, version)  # somebody else was first
+
+
+def _check_same(folder: Path, version: Version) -> None:
+    try:
+        same = Version.load(storage.join(folder.as_uri(), MANIFEST)) == version
+        for name, entry in version.files.items() if same else ():
+            get_folder_file(folder.as_uri(), name, entry)
+    except InputError as problem:
+        same, found = False, problem.message
+    else:
+        found = "It holds another version."
+    if not same:
+        raise InputError(
+            f"{folder} must be new, empty or a copy of {version.model}@{version.number}, but is not: {found} "
+            "Choose another folder, or delete this one.",
+            uri=folder.as_uri(),
+        )
+
+
+def _delete_stale(parent: Path, hidden: str) -> None:
+    for path in parent.iterdir() if parent.is_dir() else ():
+        with suppress(FileNotFoundError):  # another pull may be as far
+            if path.name.startswith(hidden) and time.time() - path.stat().st_mtime > _STALE:
+                shutil.rmtree(path, ignore_errors=True)

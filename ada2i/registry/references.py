@@ -1,0 +1,32 @@
+"""How people name a version: ``MODEL@champion``, ``MODEL@3``, or ``MODEL`` for the newest."""
+
+from ada2i.errors import ConfigError, NotFoundError
+from ada2i.registry.aliases import aliases, check_alias, current
+from ada2i.registry.versions import Version, check_model_name, find
+
+
+def resolve(root: str, reference: str) -> Version:
+    """Return the version that a reference names.
+
+    Raises:
+        ConfigError: It is no reference.
+        NotFoundError: There is no such version or alias.
+        IntegrityError: The version's manifest or the alias's newest move is damaged.
+    """
+    model, at, which = reference.partition("@")
+    if at and not which:
+        raise ConfigError(
+            f"A version must be MODEL, MODEL@NUMBER or MODEL@ALIAS, but is {reference!r}. Write for example `ada2i@3`."
+        )
+    check_model_name(model)
+    if not at or which.isdecimal():
+        return find(root, model, int(which) if at else None)
+    check_alias(which)
+    move = current(root, model, which)
+    if move is None:
+        raise NotFoundError(
+            f"{root} must hold an alias {reference}, but {model} has {', '.join(aliases(root, model)) or 'none'}. "
+            f"Promote a version to it, or write {model}@NUMBER.",
+            model=model,
+        )
+    return find(root, model, move.number)

@@ -1,0 +1,123 @@
+"""Whether everything that is registered is still what was registered."""
+
+from collections.abc import Iterator
+
+from ada2i import storage
+from ada2i.errors import InputError, NotFoundError
+from ada2i.records import Record, get_folder_file
+from ada2i.registry.aliases import history
+from ada2i.registry.fate import KEPT, RETIRED
+from ada2i.registry.places import CLAIM, FATE, home_uri, number_uri, numbers
+from ada2i.registry.versions import Claim, Version, check_model_name, find, load_version
+
+
+class Problem(Record):
+    """One stored object that is not what it must be."""
+
+    uri: str
+    message: str
+
+
+def verify(root: str, model: str, number: int | None = None) -> list[Problem]:
+    """Read every object of a model and check it; what a killed registration left is no damage.
+
+    Checks each file of each version against size and digest, seals of manifests and moves, that no move is missing or
+    replaced, that aliases name versions that exist, and that each run's pointer names its own version.
+
+    Args:
+        root: The storage root.
+        model: The model's name.
+        number: Only this version, without aliases and pointers; None: everything.
+
+    Returns:
+        A problem for each damaged or missing object; empty where all is well.
+
+    Raises:
+        ConfigError: The model's name is no safe folder.
+        NotFoundError: The model has no such version, or there is no such model.
+    """
+    check_model_name(model)
+    home = home_uri(root, model)
+    if number is not None:
+        if number not in numbers(home):
+            find(root, model, number)  # which says so
+        return list(_check_version(home, number))
+    if not storage.children(home):
+        find(root, model)
+    problems = [problem for found in numbers(home) for problem in _check_version(home, found)]
+    return [*problems, *_check_aliases(root, model), *_check_pointers(home)]
+
+
+def _check_version(home: str, number: int) -> Iterator[Problem]:
+    uri = number_uri(home, number)
+    try:
+        version = load_version(uri)
+    except InputError as error:
+        yield _problem(error, uri)
+        return
+    if version is None:
+        return
+    for name, entry in version.files.items():
+        try:
+            get_folder_file(uri, name, entry)
+        except InputError as error:
+            yield _problem(error, storage.join(uri, name))
+    yield from _check_bytes(storage.join(uri, CLAIM), [Claim(run_id=version.run_id).to_json()])
+    if storage.exists(fate := storage.join(uri, FATE)):
+        yield from _check_bytes(fate, [KEPT, RETIRED])
+
+
+def _check_bytes(uri: str, allowed: list[bytes]) -> Iterator[Problem]:
+    try:
+        found = storage.get(uri)
+    except NotFoundError as error:
+        yield _problem(error, uri)
+        return
+    if found not in allowed:
+        wanted = " or ".join(data.decode().strip() for data in allowed)
+        yield Problem(uri=uri, message=f"{uri} must hold {wanted}, but holds {found[:80]!r}. Write that again.")
+
+
+def _check_aliases(root: str, model: str) -> Iterator[Problem]:
+    uri = storage.join(home_uri(root, model), "aliases")
+    for alias in storage.children(uri):
+        try:
+            for number in sorted({move.number for move in history(root, model, alias)}):
+                find(root, model, number)
+        except InputError as error:
+            yield _problem(error, storage.join(uri, alias))
+
+
+def _check_pointers(home: str) -> Iterator[Problem]:
+    runs = storage.join(home, "runs")
+    for name in storage.children(runs):
+        places = (
+            [name] if name.endswith(".json") else [f"{name}/{child}" for child in storage.children(f"{runs}/{name}")]
+        )
+        for place in places:
+            run_id = place.partition("/")[0].removesuffix(".json")
+            yield from _check_pointer(home, run_id, storage.join(runs, place))
+
+
+def _check_pointer(home: str, run_id: str, place: str) -> Iterator[Problem]:
+    text = storage.get(place).decode(errors="replace")
+    if not text.isdecimal() or int(text) not in numbers(home):
+        found = f"{place} must name a version number of run {run_id}, but holds {text[:20]!r}. Restore it."
+        yield Problem(uri=place, message=found)
+        return
+    version = _version(number_uri(home, int(text)))
+    if version is not None and version.run_id != run_id:
+        found = f"{place} must name the version of run {run_id}, but names {text}, of run {version.run_id}. Restore it."
+        yield Problem(uri=place, message=found)
+
+
+def _version(uri: str) -> Version | None:
+    """Return a version; None where it is damaged, which is said elsewhere."""
+    try:
+        return load_version(uri)
+    except InputError:
+        return None
+
+
+def _problem(error: InputError, uri: str) -> Problem:
+    return Problem(uri=error.context.get("uri", uri), message=error.message)
