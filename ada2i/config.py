@@ -23,15 +23,25 @@ class Config(BaseModel):
 class EncoderConfig(Config):
     """One encoder per modality."""
 
-    kind: Literal["transformer", "lstm"] = "transformer"
+    kind: Literal["transformer", "lstm", "context"] = Field(
+        "transformer",
+        description="Post-norm transformer (paper), LSTM, or a pre-norm one that starts as an average over neighbours.",
+    )
     layers: Positive = 2
     feedforward_dim: Positive = Field(2048, description="Width inside a transformer layer.")
     dropout: Fraction = 0.5
+    input_dropout: Fraction = Field(0.0, description="Of `context`: share of feature values dropped in training.")
+    inertia: float = Field(0.0, ge=0.0, description="Of `context`: weight of the neighbours' average at the start.")
     attend_to_padding: bool = Field(
         True, description="Transformers see the zeros that pad a batch, as in the released code; false masks them."
     )
-    positions: bool = Field(False, description="Sinusoidal positions are added to the features.")
-    speakers: bool = Field(False, description="A learned vector says which speaker of the dialogue speaks.")
+    positions: bool = Field(
+        False, description="Sinusoids are added to the features; in `context`, attention knows distances."
+    )
+    speakers: bool = Field(
+        False,
+        description="A learned vector says who of the dialogue speaks; in `context`, attention knows the same speaker.",
+    )
     causal: bool = Field(False, description="An utterance sees itself and what came before, in encoder and AFW.")
 
 
@@ -47,6 +57,7 @@ class AfwConfig(Config):
     )
     key_dim: Positive | None = Field(None, description="d_k: Theta is divided by its square root; null: no scale.")
     normalise: bool = Field(False, description="Layer norm before the maps q and k, and of the contracted tensor.")
+    quiet_start: bool = Field(False, description="The gate starts near `beta`, and moves where the data ask for it.")
     order: Literal["listed", "cyclic"] = Field(
         "listed",
         description="Others are contracted in the modalities' order, or from the next one on, in a circle.",
@@ -66,6 +77,9 @@ class AmwConfig(Config):
     scale: float = Field(1.0, gt=0.0, description="Factor of each modality's vote.")
     learn_scale: bool = Field(False, description="The factor is learned, from `scale` on.")
     bias: bool = Field(True, description="The votes' sum gets a bias per class.")
+    weights: Literal["equal", "held-out"] = Field(
+        "equal", description="Votes weigh the same, or by what a probe of the modality gets on unseen train dialogues."
+    )
 
 
 class LossConfig(Config):
@@ -74,6 +88,9 @@ class LossConfig(Config):
     classification: float = Field(1.0, ge=0.0, description="Cross-entropy of the prediction.")
     modal: float = Field(0.0, ge=0.0, description="Cross-entropy of the votes' sum, beside a prediction by an MLP.")
     feature: float = Field(1.0, ge=0.0, description="L1 distance of AFW's mapping network.")
+    class_balance: float = Field(
+        0.0, ge=0.0, le=1.0, description="Cross-entropies weigh a class by its share of train to minus this power."
+    )
 
 
 class AblationConfig(Config):
@@ -95,7 +112,13 @@ class ModelConfig(Config):
     afw: AfwConfig
     amw: AmwConfig = AmwConfig()
     prediction: Literal["sum", "mlp"] = Field("sum", description="The votes' sum, or an MLP with ReLU on it.")
-    normalise: Literal["none", "train"] = Field("none", description="Features by mean and deviation of train.")
+    normalise: Literal["none", "train", "speaker"] = Field(
+        "none",
+        description="Features by mean and deviation of train; then also by those of the speaker in the dialogue.",
+    )
+    train_fitted: Literal["keep", "leave-out"] = Field(
+        "keep", description="What becomes of modalities whose vectors were fitted to the labels of train."
+    )
     mask_missing: bool = Field(False, description="A missing modality is neither attended to nor asked for its vote.")
     modality_dropout: Fraction = Field(0.0, description="Share of a dialogue's modalities hidden in training.")
 
@@ -116,6 +139,10 @@ class ModelConfig(Config):
             raise ValueError(
                 "`encoder.causal` and `mask_missing` need `encoder.attend_to_padding` and `afw.average_padding` false"
             )
+        if self.encoder.causal and self.normalise == "speaker":
+            raise ValueError("`encoder.causal` needs `normalise` none or train: a speaker's statistics know the future")
+        if self.encoder.kind == "context" and self.encoder.attend_to_padding:
+            raise ValueError("`encoder.kind=context` needs `encoder.attend_to_padding` false: it never sees padding")
         if self.modality_dropout and not self.mask_missing:
             raise ValueError("`modality_dropout` needs `mask_missing` true")
         return self
@@ -148,6 +175,9 @@ class TrainingConfig(Config):
     clip_norm: float = Field(2.0, gt=0.0, description="L2 norm to which the gradient of all parameters is clipped.")
     early_stopping_epochs: Positive = Field(
         20, description="Stop after so many epochs without a better dev weighted F1."
+    )
+    schedule: Literal["plateau", "cosine"] = Field(
+        "plateau", description="Of the rate: lower when the dev loss stalls, or warm-up over a tenth and a half cosine."
     )
     plateau_factor: float = Field(0.1, gt=0.0, lt=1.0, description="Learning-rate factor when the dev loss stalls.")
     plateau_epochs: int = Field(10, ge=0, description="Epochs without a lower dev loss before that.")

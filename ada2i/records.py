@@ -66,10 +66,11 @@ class Finding(Record):
 
 
 class GateRecord(Record):
-    """What the audit before a training found, and the codes that the caller allowed."""
+    """What the audit before a training found, the codes that the caller allowed, and what it left out for it."""
 
     findings: tuple[Finding, ...]
     allowed: tuple[str, ...]
+    left_out: tuple[Modality, ...] = ()  # asked for, but fitted to the labels of train
 
 
 class RunRequest(Record):
@@ -80,6 +81,14 @@ class RunRequest(Record):
     config: TrainConfig
     features: FeatureInfo
     audit: GateRecord | None = None  # none in requests older than the audit
+
+    @property
+    def left_out(self) -> str:
+        """What to tell of modalities that were asked for and left out, as a sentence; empty where there is nothing."""
+        if self.audit is None or not self.audit.left_out:
+            return ""
+        names = ", ".join(self.audit.left_out)
+        return f"Left out: {names}, whose vectors were fitted to the labels of train and say less on new dialogues."
 
 
 class ClassRow(Record):

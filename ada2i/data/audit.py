@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable
 from ada2i import storage
 from ada2i.data.auditing import counts, probe
 from ada2i.data.auditing.blocks import Source, feature_source, table_source
-from ada2i.data.auditing.findings import CODES, findings
-from ada2i.data.auditing.records import AuditReport, AuditThresholds
+from ada2i.data.auditing.findings import CODES, findings, less_sure
+from ada2i.data.auditing.records import AuditReport, AuditThresholds, ProbeAudit
 from ada2i.data.auditing.tally import tally
 from ada2i.data.manifest import MANIFEST, FeatureSet, open_features
 from ada2i.errors import ConfigError, DataError
@@ -17,6 +17,7 @@ from ada2i.modalities import Modality
 from ada2i.records import Finding, GateRecord
 
 DEFAULTS = AuditThresholds()
+FITTED = "train-fitted-features"
 
 
 def audit(location: str, *, thresholds: AuditThresholds = DEFAULTS) -> AuditReport:
@@ -100,19 +101,28 @@ def blocking(
     ]
 
 
-def gate(features: FeatureSet, *, modalities: Collection[Modality], allow: Collection[str] = ()) -> GateRecord:
-    """Read every shard once, against its digest and schema, and refuse features that training should not see.
+def gate(
+    features: FeatureSet,
+    *,
+    modalities: Collection[Modality],
+    allow: Collection[str] = (),
+    leave_out_fitted: bool = False,
+) -> GateRecord:
+    """Read every shard, against its digest and schema, and refuse features that training should not see.
 
     Args:
         features: The feature set.
         modalities: Those of the run; findings on others do not matter.
         allow: Codes of findings that the caller accepts.
+        leave_out_fitted: Name the modalities whose vectors were fitted to the labels of train. It is told from how sure
+            a probe of train is on the vectors of test, whose labels do not count.
 
     Raises:
         IntegrityError: A shard differs from the manifest.
         DataError: A shard is missing or of another layout, or a finding of severity error is not allowed.
     """
-    report = audit_source(feature_source(features), probed=False)
+    probed = leave_out_fitted and FITTED not in allow
+    report = audit_source(feature_source(features), probed=probed)
     found = tuple(f for f in report.findings if f.modality is None or f.modality in modalities)
     if errors := blocking(found, allow=allow):
         told = "\n".join(f"  {finding.code}: {finding.message}" for finding in errors)
@@ -123,4 +133,9 @@ def gate(features: FeatureSet, *, modalities: Collection[Modality], allow: Colle
             uri=features.uri,
             codes=tuple(finding.code for finding in errors),
         )
-    return GateRecord(findings=found, allowed=tuple(allow))
+    fitted = [m for m in modalities if (known := report.modalities.get(m)) and known.probe and _is_fitted(known.probe)]
+    return GateRecord(findings=found, allowed=tuple(allow), left_out=tuple(fitted))
+
+
+def _is_fitted(probe: ProbeAudit) -> bool:
+    return less_sure(probe, DEFAULTS)

@@ -80,6 +80,10 @@ class SplitData:
             counted=bool(own),
         )
 
+    def class_counts(self, classes: int) -> npt.NDArray[np.int64]:
+        """Return the utterances of each class, ``(classes,)``."""
+        return np.asarray(sum(np.bincount(chunk.labels, minlength=classes) for chunk in self.chunks))
+
     def statistics(self, modality: Modality) -> tuple[Floats, Floats]:
         """Return mean and deviation of a modality's features, ``(W,)`` each, over the utterances that have it."""
         width = self.chunks[0].features[modality].shape[1]

@@ -133,7 +133,7 @@ def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], test
         run_uri=run_uri,
         config=request.config,
         features=request.features,
-        protocol=_protocol(seeds, tests),
+        protocol=" ".join(filter(None, (_protocol(seeds, tests), request.left_out))),
         seeds=tuple(seeds),
         tests=tuple(tests),
         test_summary=over_seeds(tests),

@@ -14,8 +14,9 @@ from ada2i.batch import DialogueBatch, Layout
 from ada2i.modalities import Modality
 from ada2i.model.afw import AdaptiveFeatureWeighting, Weighted
 from ada2i.model.amw import Fusion
+from ada2i.model.context import ContextEncoder
 from ada2i.model.encoders import LstmEncoder, TransformerEncoder
-from ada2i.model.standardise import Standardise
+from ada2i.model.standardise import Standardise, standardise_by_speaker
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,13 @@ class Ada2I(nn.Module):
     def __init__(
         self,
         *,
-        encoders: Mapping[Modality, TransformerEncoder | LstmEncoder],
+        encoders: Mapping[Modality, TransformerEncoder | ContextEncoder | LstmEncoder],
         afw: AdaptiveFeatureWeighting | None,
         fusion: Fusion,
         average_padding: bool,
         head: nn.Module | None = None,
         standardise: Mapping[Modality, Standardise] | None = None,
+        by_speaker: bool = False,
         mask_missing: bool = False,
         modality_dropout: float = 0.0,
         ratio_from_votes: bool = False,
@@ -60,6 +62,7 @@ class Ada2I(nn.Module):
         self.afw = afw
         self.fusion = fusion
         self.head = head
+        self.by_speaker = by_speaker
         self.average_padding = average_padding
         self.mask_missing = mask_missing
         self.modality_dropout = modality_dropout
@@ -89,6 +92,8 @@ class Ada2I(nn.Module):
         there = batch.present[modality] if present is None else present[modality]
         if self.standardise:
             features = self.standardise[modality](features, there)
+            if self.by_speaker:
+                features = standardise_by_speaker(features, there, batch.layout, batch.speakers)
         elif present is not None:
             features = features * there[:, None]
         encoder = self.encoders[modality]

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from ada2i.batch import Layout
 from ada2i.modalities import Modality
 
+_QUIET = 0.1  # factor of the attention maps' first weights
+
 Features = dict[Modality, Tensor]
 Present = Mapping[Modality, Tensor] | None  # by modality, (R,) bool; None: nothing is missing
 
@@ -26,8 +28,8 @@ class Weighted(NamedTuple):
     Attributes:
         features: By modality, ``(R, H)``.
         mapping_gap: ``(R,)`` distance of the attention mapping network, summed over layers; None in eval mode.
-        gate_share: ``(M,)`` share of the last layer's gate that depends on the data: the deviation of its channels
-            over rows, relative to their size. Near 0, AFW is a fixed gate.
+        gate_share: ``(M,)`` share of the last layer's gate, attention plus beta, that depends on the data: the
+            deviation of its channels over rows, relative to their size. Near 0, AFW is a fixed gate.
     """
 
     features: Features
@@ -73,6 +75,7 @@ class AfwLayer(nn.Module):
         dropout: float,
         key_dim: int | None = None,
         normalise: bool = False,
+        quiet_start: bool = False,
         cyclic: bool = False,
         map_attention: bool = False,
         mean_over_modalities: bool = True,
@@ -90,6 +93,8 @@ class AfwLayer(nn.Module):
         self.factors = nn.ModuleDict({m: nn.Linear(hidden_dim, 4 * rank) for m in modalities})  # q1, q2, k1, k2
         self.attention = nn.ModuleDict({m: nn.Linear(rank * rank, hidden_dim) for m in modalities})
         self.mapping = nn.ModuleDict({m: nn.Linear(hidden_dim, hidden_dim) for m in modalities})
+        if quiet_start:
+            self._quieten()
 
     def forward(self, features: Features, layout: Layout, present: Present) -> Weighted:
         """See ``AdaptiveFeatureWeighting.forward``."""
@@ -99,7 +104,14 @@ class AfwLayer(nn.Module):
         weighted = {m: attention[m] * x + self.beta * x for m, x in features.items()}
         gap = self._mapping_gap(features, attention if self.map_attention else weighted) if self.training else None
         dropped = {m: F.dropout(x, self.dropout, self.training) for m, x in weighted.items()}
-        return Weighted(dropped, gap, torch.stack([_gate_share(a) for a in attention.values()]))
+        return Weighted(dropped, gap, torch.stack([_gate_share(a + self.beta) for a in attention.values()]))
+
+    def _quieten(self) -> None:
+        # Attention that is random at the start multiplies every channel by noise, and the votes' directions with it.
+        for attention in self.attention.values():
+            with torch.no_grad():
+                attention.weight.mul_(_QUIET)  # type: ignore[operator]
+            nn.init.zeros_(attention.bias)  # type: ignore[arg-type]
 
     def _scores(self, modality: Modality, x: Tensor) -> Tensor:
         """Theta: the elementwise product of two Khatri-Rao products, ``(R, K, K)``."""
@@ -153,7 +165,7 @@ def dialogue_mean(rows: Tensor, layout: Layout, *, causal: bool = False) -> Tens
     return one_hot @ ((one_hot.T @ rows) / layout.lengths_tensor[:, None])  # (B, ...) in between
 
 
-def _gate_share(attention: Tensor) -> Tensor:
+def _gate_share(gate: Tensor) -> Tensor:
     with torch.no_grad():
-        moving = attention - attention.mean(dim=0)
-        return (moving.square().mean() / attention.square().mean().clamp_min(1e-30)).sqrt()
+        moving = gate - gate.mean(dim=0)
+        return (moving.square().mean() / gate.square().mean().clamp_min(1e-30)).sqrt()

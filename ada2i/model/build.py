@@ -10,6 +10,7 @@ from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I
 from ada2i.model.afw import AdaptiveFeatureWeighting, AfwLayer
 from ada2i.model.amw import Fusion
+from ada2i.model.context import ContextEncoder
 from ada2i.model.encoders import LstmEncoder, TransformerEncoder
 from ada2i.model.standardise import Standardise
 
@@ -39,14 +40,28 @@ def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes:
         fusion=_fusion(model, classes, normalised=not no_amw),
         average_padding=model.afw.average_padding,
         head=_head(model.hidden_dim, classes) if model.prediction == "mlp" else None,
-        standardise={m: Standardise(width=widths[m]) for m in model.modalities} if model.normalise == "train" else None,
+        standardise={m: Standardise(width=widths[m]) for m in model.modalities} if model.normalise != "none" else None,
+        by_speaker=model.normalise == "speaker",
         mask_missing=model.mask_missing,
         modality_dropout=model.modality_dropout,
         ratio_from_votes=config.balance.ratio == "votes" and not no_amw,
     )
 
 
-def _encoder(config: EncoderConfig, width: int, hidden_dim: int) -> TransformerEncoder | LstmEncoder:
+def _encoder(config: EncoderConfig, width: int, hidden_dim: int) -> TransformerEncoder | ContextEncoder | LstmEncoder:
+    if config.kind == "context":
+        return ContextEncoder(
+            width=width,
+            hidden_dim=hidden_dim,
+            layers=config.layers,
+            feedforward_dim=config.feedforward_dim,
+            dropout=config.dropout,
+            input_dropout=config.input_dropout,
+            inertia=config.inertia,
+            positions=config.positions,
+            speakers=config.speakers,
+            causal=config.causal,
+        )
     if config.kind == "lstm":
         return LstmEncoder(width=width, hidden_dim=hidden_dim, layers=config.layers, dropout=config.dropout)
     return TransformerEncoder(
@@ -74,6 +89,7 @@ def _afw(model: ModelConfig) -> AdaptiveFeatureWeighting:
                 dropout=config.dropout,
                 key_dim=config.key_dim,
                 normalise=config.normalise,
+                quiet_start=config.quiet_start,
                 cyclic=config.order == "cyclic",
                 map_attention=config.target == "attention",
                 mean_over_modalities=config.average_padding,
@@ -93,6 +109,7 @@ def _fusion(model: ModelConfig, classes: int, *, normalised: bool) -> Fusion:
         scale=model.amw.scale if normalised else 1.0,
         learn_scale=model.amw.learn_scale and normalised,
         bias=model.amw.bias or not normalised,
+        weighted=model.amw.weights == "held-out" and normalised,
     )
 
 

@@ -1,8 +1,10 @@
 """Epochs, selection on dev, early stop and resume for one seed; knows ranks, but nothing of Ray."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -13,9 +15,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ada2i import checkpoint, storage
 from ada2i.batch import DialogueBatch
 from ada2i.checkpoint import Progress, Rng, Trainee
-from ada2i.config import LossConfig, TrainConfig
+from ada2i.config import LossConfig, TrainConfig, TrainingConfig
 from ada2i.data.loader import SplitData
 from ada2i.data.order import cut, epoch_batches, share
+from ada2i.data.skill import held_out_skill
 from ada2i.errors import ConfigError, DivergenceError
 from ada2i.evaluation.inference import predict
 from ada2i.evaluation.metrics import scores
@@ -23,6 +26,7 @@ from ada2i.model.ada2i import Ada2I
 from ada2i.model.build import build_model
 from ada2i.records import EpochRecord, FeatureInfo, Scores, SeedResult
 from ada2i.training import distributed
+from ada2i.training.losses import balanced_weights
 from ada2i.training.step import StepKey, StepReport, loss_shares, train_step, unwrap, weigh
 
 
@@ -52,6 +56,14 @@ class Task:
     def checkpoints(self) -> str:
         """URI of the folder with this seed's checkpoints."""
         return storage.join(self.uri, "checkpoints")
+
+    @cached_property
+    def class_weights(self) -> Tensor | None:
+        """``(C,)`` weights of the cross-entropies, by the classes' shares of train; None: all 1."""
+        if not self.config.loss.class_balance:
+            return None
+        counts = self.train.class_counts(len(self.features.labels))
+        return balanced_weights(torch.from_numpy(counts), self.config.loss.class_balance).to(self.device)
 
 
 def fit(task: Task, reporter: Reporter) -> SeedResult:
@@ -97,6 +109,9 @@ def _build(task: Task) -> Trainee:
     model = build_model(task.config, widths=task.features.widths, classes=len(task.features.labels)).to(task.device)
     for modality, standardise in model.standardise.items():
         standardise.set(*(torch.from_numpy(x).to(task.device) for x in task.train.statistics(modality)))  # type: ignore[operator, arg-type]
+    if model.fusion.weights is not None:
+        classes = len(task.features.labels)
+        model.fusion.weigh({m: held_out_skill(task.train, m, classes=classes) for m in model.modalities})
     optimizer = torch.optim.Adam(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
     )
@@ -157,11 +172,12 @@ def _run_epoch(
     task: Task, network: nn.Module, trainee: Trainee, progress: Progress, first_step: Callable[[], None] | None
 ) -> tuple[Progress, EpochRecord]:
     started = time.perf_counter()
-    learning_rate = float(trainee.optimizer.param_groups[0]["lr"])
     reports = _train_epoch(task, network, trainee, progress, first_step)
+    learning_rate = float(trainee.optimizer.param_groups[0]["lr"])
     seconds = time.perf_counter() - started
     dev_loss, dev = _evaluate(task, unwrap(network))
-    trainee.scheduler.step(dev_loss)
+    if task.config.training.schedule == "plateau":
+        trainee.scheduler.step(dev_loss)
     record = _record(
         task, reports, dev, dev_loss=dev_loss, seconds=seconds, learning_rate=learning_rate, progress=progress
     )
@@ -182,6 +198,8 @@ def _train_epoch(
     )
     reports = []
     for index, dialogues in enumerate(batches):
+        if settings.schedule == "cosine":
+            set_rate(trainee.optimizer, settings, step=progress.step + index, steps=settings.epochs * len(batches))
         batch = _own_share(task.train, dialogues).to(task.device)
         key = StepKey(task.seed, progress.step + index)
         try:
@@ -193,6 +211,7 @@ def _train_epoch(
                 clip_norm=settings.clip_norm,
                 modulate=modulate,
                 weights=task.config.loss,
+                class_weights=task.class_weights,
             )
         except DivergenceError as error:
             raise _with_dialogues(error, task.train, dialogues) from error
@@ -200,6 +219,13 @@ def _train_epoch(
         if index == 0 and first_step is not None:
             first_step()
     return reports
+
+
+def set_rate(optimizer: torch.optim.Optimizer, settings: TrainingConfig, *, step: int, steps: int) -> None:
+    """Set the learning rate of a step: warm-up over the first tenth, then half a cosine to zero."""
+    rate = settings.learning_rate * min(1.0, (step + 1) / (0.1 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def _with_dialogues(error: DivergenceError, split: SplitData, batch: Sequence[int]) -> DivergenceError:

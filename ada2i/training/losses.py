@@ -6,6 +6,7 @@ Shape letters in this file:
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,16 +30,32 @@ class Term(NamedTuple):
         return self.total / self.global_count
 
 
-def classification_loss(prediction: Prediction, batch: DialogueBatch) -> Term:
-    """Negative log-likelihood (nats) of the true class under the fused logits."""
-    total = F.cross_entropy(prediction.logits, batch.labels, reduction="sum")
+def classification_loss(prediction: Prediction, batch: DialogueBatch, class_weights: Tensor | None = None) -> Term:
+    """Negative log-likelihood (nats) of the true class under the fused logits, times the class's weight, ``(C,)``."""
+    total = F.cross_entropy(prediction.logits, batch.labels, weight=class_weights, reduction="sum")
     return Term(total, batch.global_utterances)
 
 
-def modal_loss(prediction: Prediction, batch: DialogueBatch) -> Term:
+def modal_loss(prediction: Prediction, batch: DialogueBatch, class_weights: Tensor | None = None) -> Term:
     """L_modal: the same of the votes' sum, where the prediction is an MLP on it."""
-    total = F.cross_entropy(prediction.fused, batch.labels, reduction="sum")
+    total = F.cross_entropy(prediction.fused, batch.labels, weight=class_weights, reduction="sum")
     return Term(total, batch.global_utterances)
+
+
+def balanced_weights(counts: Tensor, power: float) -> Tensor:
+    """Return a weight per class: its share of train to minus ``power``, scaled so that the mean over train is 1.
+
+    Args:
+        counts: ``(C,)`` train utterances of each class.
+        power: 0: all weigh 1; 1: all classes weigh the same together.
+
+    Returns:
+        ``(C,)`` float32; 1 for a class that train lacks.
+    """
+    counts = counts.double()
+    raw = counts.clamp_min(1).pow(-power)
+    scaled = raw * counts.sum() / (raw * counts).sum()
+    return torch.where(counts > 0, scaled, torch.ones_like(scaled)).float()
 
 
 def feature_loss(prediction: Prediction, batch: DialogueBatch, *, over_padding: bool) -> Term:

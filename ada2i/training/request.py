@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import Field
 
 from ada2i import presets, storage
-from ada2i.data.audit import check_codes, gate
+from ada2i.config import TrainConfig
+from ada2i.data.audit import FITTED, check_codes, gate
 from ada2i.data.resolve import resolve_features
-from ada2i.errors import ConfigError
-from ada2i.records import Record, RunRequest, run_uri
+from ada2i.errors import ConfigError, DataError
+from ada2i.records import GateRecord, Record, RunRequest, run_uri
 from ada2i.training.capacity import capacity, check_resources
 
 DEFAULT_ROOT = "ada2i-store"
@@ -22,7 +23,7 @@ class Wish(Record):
     """What a caller asks for, before features and config are resolved."""
 
     features: str  # `demo`, a feature set, or a table to import
-    preset: str = "reference"
+    preset: str = "corrected"
     settings: str | None = None  # None: those published for the dataset
     modalities: str = "tav"
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -63,13 +64,33 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
     features = resolve_features(wish.features, root, needs=tried.model.modalities)
     settings = wish.settings or presets.settings_for(features.manifest.dataset)
     config = presets.resolve(preset=wish.preset, settings=settings, overrides=overrides)
-    audit = gate(features, modalities=config.model.modalities, allow=wish.allow)
+    audit = gate(
+        features,
+        modalities=config.model.modalities,
+        allow=wish.allow,
+        leave_out_fitted=config.model.train_fitted == "leave-out",
+    )
+    if audit.left_out:
+        config = presets.resolve(preset=wish.preset, settings=settings, overrides=overrides | _without(config, audit))
     uri = run_uri(root, run_id)
     request = RunRequest(run_id=run_id, config=config, features=features.info(), audit=audit)
     place = storage.join(uri, "request.json")
     if not storage.put_if_absent(place, request.to_json()):
         _check_same(RunRequest.load(place), request)
     return uri
+
+
+def _without(config: TrainConfig, audit: GateRecord) -> dict[str, Any]:
+    """Return the override that leaves modalities out; a model of none would be no model."""
+    kept = tuple(m for m in config.model.modalities if m not in audit.left_out)
+    if not kept:
+        raise DataError(
+            "The features must hold a modality that was not fitted to the labels of train, but "
+            f"{', '.join(audit.left_out)} were. Use others; or, where you know better, accept them "
+            f"with `--allow {FITTED}`.",
+            codes=(FITTED,),
+        )
+    return {"model.modalities": kept}
 
 
 def with_named(overrides: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:

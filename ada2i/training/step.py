@@ -58,6 +58,7 @@ def train_step(
     clip_norm: float,
     modulate: BalanceConfig | None,
     weights: LossConfig | None = None,
+    class_weights: Tensor | None = None,
 ) -> StepReport:
     """Take one step on this rank's share of a global batch.
 
@@ -69,6 +70,7 @@ def train_step(
         clip_norm: L2 norm to clip to.
         modulate: Modulation and noise; None for neither.
         weights: Of the loss terms; None for the reference's.
+        class_weights: ``(C,)`` of the cross-entropies; None: all 1.
 
     Raises:
         DivergenceError: A loss or gradient is not finite on some rank; raised on all ranks, before the optimizer moves.
@@ -77,7 +79,7 @@ def train_step(
     network.train()
     torch.manual_seed(balance.stream_key(key.seed, key.step, f"dropout/{distributed.rank()}"))
     prediction = network(batch)
-    shares = loss_shares(prediction, batch, over_padding=model.average_padding)
+    shares = loss_shares(prediction, batch, over_padding=model.average_padding, class_weights=class_weights)
     loss = weigh(shares, weights or LossConfig())
     sums = _sum_over_ranks(shares, loss, prediction, batch)
     optimizer.zero_grad(set_to_none=True)
@@ -111,11 +113,13 @@ def encoder_gradients(model: Ada2I) -> list[Mapping[str, Tensor]]:
     ]
 
 
-def loss_shares(prediction: Prediction, batch: DialogueBatch, *, over_padding: bool) -> Tensor:
+def loss_shares(
+    prediction: Prediction, batch: DialogueBatch, *, over_padding: bool, class_weights: Tensor | None = None
+) -> Tensor:
     """Return this rank's shares of the classification, modal and feature loss, ``(3,)``; zeros if it is not counted."""
     terms = (
-        losses.classification_loss(prediction, batch),
-        losses.modal_loss(prediction, batch),
+        losses.classification_loss(prediction, batch, class_weights),
+        losses.modal_loss(prediction, batch, class_weights),
         losses.feature_loss(prediction, batch, over_padding=over_padding),
     )
     return torch.stack([term.share() for term in terms]) * float(batch.counted)

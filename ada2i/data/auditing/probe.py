@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ada2i.data import ridge
 from ada2i.data.auditing.blocks import Block, Source, dense
 from ada2i.data.auditing.records import AuditThresholds, ModalityAudit, ProbeAudit, SplitAudit
 from ada2i.modalities import Modality
 
 FOLDS = 5
-_RIDGE = 1.0  # per row, on standardised vectors: strong, for there may be more columns than rows
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -55,11 +55,11 @@ def probe(
             for rows in _usable(block, "train", modality, sums.width, index):
                 sums.add(rows)
     fits = {m: sums.fits() for m, sums in moments.items() if np.count_nonzero(sums.grams[:, -1, -1]) > 1}
-    counts = {m: np.zeros((3, len(index), len(index))) for m in fits}
+    counts = {m: _Counts(np.zeros((3, len(index), len(index))), np.zeros(3)) for m in fits}
     for block in source.blocks():
         for modality, weights in fits.items():
             _score(counts[modality], block, modality, weights, index)
-    return {m: _result(found) for m, found in counts.items() if found[2].any()}
+    return {m: _result(found) for m, found in counts.items() if found.confusion[2].any()}
 
 
 @dataclass(frozen=True)
@@ -96,27 +96,49 @@ class _Moments:
         """Return the weights without each fold, then those of all."""
         gram, cross = self.grams.sum(axis=0), self.crosses.sum(axis=0)
         parts = [(gram - without, cross - c) for without, c in zip(self.grams, self.crosses, strict=True)]
-        return [_fit(*part) for part in (*parts, (gram, cross))]
+        return [ridge.fit(*part) for part in (*parts, (gram, cross))]
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """On train, on train held out, on test: ``(3, C, C)`` confusion, and ``(3,)`` sums of leads."""
+
+    confusion: Floats
+    leads: Floats
+
+    def add(self, place: int, labels: Ints, scores: Floats) -> None:
+        """Count some predictions."""
+        np.add.at(self.confusion[place], (labels, scores.argmax(axis=1)), 1)
+        best = np.sort(scores, axis=1)
+        self.leads[place] += (best[:, -1] - best[:, -2]).sum()
 
 
 def _score(
-    counts: Floats, block: Block, modality: Modality, weights: Sequence[Floats], index: Mapping[str, int]
+    counts: _Counts, block: Block, modality: Modality, weights: Sequence[Floats], index: Mapping[str, int]
 ) -> None:
-    """Add to ``(3, C, C)`` confusion counts: on train, on train held out, on test."""
     width = len(weights[0]) - 1
     for rows in _usable(block, "train", modality, width, index):
-        _count(counts[0], rows.labels, rows.values @ weights[-1])
+        counts.add(0, rows.labels, rows.values @ weights[-1])
         for fold in range(FOLDS):
             out = rows.folds == fold
-            _count(counts[1], rows.labels[out], rows.values[out] @ weights[fold])
+            counts.add(1, rows.labels[out], rows.values[out] @ weights[fold])
     for rows in _usable(block, "test", modality, width, index):
-        _count(counts[2], rows.labels, rows.values @ weights[-1])
+        counts.add(2, rows.labels, rows.values @ weights[-1])
 
 
-def _result(counts: Floats) -> ProbeAudit:
-    train, held_out, test = (round(_weighted_f1(found), 4) for found in counts)
-    number, _, tested = counts.sum(axis=(1, 2)).astype(int).tolist()
-    return ProbeAudit(train=train, held_out=held_out, test=test, train_utterances=number, test_utterances=tested)
+def _result(counts: _Counts) -> ProbeAudit:
+    train, held_out, test = (round(ridge.weighted_f1(found), 4) for found in counts.confusion)
+    sizes = counts.confusion.sum(axis=(1, 2))
+    leads = np.round(counts.leads / np.maximum(sizes, 1), 4)
+    return ProbeAudit(
+        train=train,
+        held_out=held_out,
+        test=test,
+        train_utterances=int(sizes[0]),
+        test_utterances=int(sizes[2]),
+        held_out_lead=float(leads[1]),
+        test_lead=float(leads[2]),
+    )
 
 
 def _usable(block: Block, split: str, modality: Modality, width: int, index: Mapping[str, int]) -> Iterator[_Rows]:
@@ -142,28 +164,3 @@ def _folds(block: Block, rows: Ints) -> Ints:
     )
     chosen: Ints = folds[coded.indices.to_numpy()[rows]]
     return chosen
-
-
-def _fit(gram: Floats, cross: Floats) -> Floats:
-    """Return the ridge's ``(D + 1, C)`` weights from sums of products; those of the 1s come last."""
-    number = gram[-1, -1]
-    mean, prior = gram[-1, :-1] / number, cross[-1] / number
-    covariance = gram[:-1, :-1] / number - np.outer(mean, mean)
-    deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    deviation[deviation <= 1e-6 * np.abs(mean)] = np.inf  # a constant column gets no weight
-    deviation[deviation == 0.0] = np.inf
-    correlation = covariance / np.outer(deviation, deviation)
-    aim = (cross[:-1] / number - np.outer(mean, prior)) / deviation[:, None]
-    weights = np.linalg.solve(correlation + _RIDGE * np.eye(len(mean)), aim) / deviation[:, None]
-    return np.vstack([weights, prior - mean @ weights])
-
-
-def _count(counts: Floats, labels: Ints, scores: Floats) -> None:
-    np.add.at(counts, (labels, scores.argmax(axis=1)), 1)
-
-
-def _weighted_f1(counts: Floats) -> float:
-    """Return the weighted F1 of ``(C, C)`` confusion counts, rows being true classes."""
-    support = counts.sum(axis=1)
-    f1 = 2 * np.diag(counts) / np.maximum(support + counts.sum(axis=0), 1)
-    return float(f1 @ support / support.sum())

@@ -22,6 +22,7 @@ class AuditThresholds(Config):
     texts_warning: Share = Field(0.20, description="Transcripts of a split that an earlier split has too.")
     split_dialogues: int = Field(10, ge=0, description="A split of fewer dialogues is tiny.")
     probe_gap: Share = Field(0.10, description="Probe's weighted F1 on held-out train dialogues less that on test.")
+    probe_lead: Share = Field(0.70, description="Probe's lead on test over that on held-out train dialogues.")
     probe_width: int = Field(1024, ge=0, description="Wider vectors are not probed.")
     probe_rows: int = Field(100_000, ge=0, description="Larger sources are not probed.")
 
@@ -62,13 +63,18 @@ class VectorAudit(Record):
 
 
 class ProbeAudit(Record):
-    """Weighted F1 of a linear probe fitted on train; ``held_out`` is over train dialogues that a fit did not see."""
+    """Weighted F1 of a linear probe fitted on train; ``held_out`` is over train dialogues that a fit did not see.
+
+    A lead is by how much the best class scores above the second, on average: how sure the probe is. It reads no label.
+    """
 
     train: float
     held_out: float
     test: float
     train_utterances: int
     test_utterances: int
+    held_out_lead: float
+    test_lead: float
 
 
 class ModalityAudit(Record):

@@ -96,3 +96,24 @@ def test_an_absent_modality_has_no_vote_and_breaks_nothing() -> None:
     logits.sum().backward()  # type: ignore[no-untyped-call]
     assert module.classifier.weight.grad is not None
     assert module.classifier.weight.grad.isfinite().all()
+
+
+def test_votes_weigh_by_their_log_odds_against_chance() -> None:
+    torch.manual_seed(0)
+    module = Fusion(modalities=MODALITIES, hidden_dim=HIDDEN, classes=CLASSES, normalise="hidden", weighted=True)
+    module.weigh({"text": 0.7, "audio": 0.5, "visual": 0.2})
+    text, audio = math.log(2 * 0.7 / 0.3), math.log(2 * 0.5 / 0.5)
+    assert module.weights is not None
+    assert module.weights.tolist() == pytest.approx([1.0, audio / text, 0.1])  # below chance: a tenth
+    votes = module(inputs(), None)
+    torch.testing.assert_close(
+        module.fuse(votes), votes[0] + audio / text * votes[1] + 0.1 * votes[2] + module.classifier.bias
+    )
+    assert "weights" in module.state_dict()
+
+
+def test_where_nothing_tells_anything_all_weigh_the_same() -> None:
+    module = Fusion(modalities=MODALITIES, hidden_dim=HIDDEN, classes=2, normalise="hidden", weighted=True)
+    module.weigh(dict.fromkeys(MODALITIES, 0.3))
+    assert module.weights is not None
+    assert module.weights.tolist() == [1.0, 1.0, 1.0]

@@ -28,10 +28,10 @@ TINY: Mapping[str, Any] = {
 }
 
 
-def tiny_config(**more: Any) -> TrainConfig:
+def tiny_config(preset: str = "reference", **more: Any) -> TrainConfig:
     """Return a tiny config; keywords are dotted fields with __ for dots."""
     overrides = {name.replace("__", "."): value for name, value in more.items()}
-    return resolve(preset="reference", settings="demo", overrides={**TINY, **overrides})
+    return resolve(preset=preset, settings="demo", overrides={**TINY, **overrides})
 
 
 def tiny_task(root: Path, run: str, **more: Any) -> Task:

@@ -17,7 +17,7 @@ from ada2i.records import EpochRecord, SeedResult
 from ada2i.training import fit as fitting
 from ada2i.training.fit import Task, fit
 from ada2i.training.step import StepKey, StepReport, train_step
-from tests.unit.training.small import Listener, tiny_task
+from tests.unit.training.small import Listener, tiny_config, tiny_task
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +159,28 @@ def test_a_non_finite_loss_names_the_dialogues(base: Path) -> None:
     assert len(caught.value.context["dialogues"]) <= 7
     assert task.train.dialogue_ids[4] in caught.value.context["dialogues"]
     assert checkpoint.latest_step(task.checkpoints) is None
+
+
+def test_a_cosine_warms_up_and_ends_at_zero(base: Path) -> None:
+    settings = tiny_config("corrected").training
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    rates = []
+    for step in range(100):
+        fitting.set_rate(optimizer, settings, step=step, steps=100)
+        rates.append(optimizer.param_groups[0]["lr"] / settings.learning_rate)
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == max(rates) == pytest.approx(0.98, abs=0.01)
+    assert rates[50] == pytest.approx(0.5)
+    assert rates[99] < 0.001
+
+
+def test_corrected_learns_weighs_its_votes_and_resumes(base: Path) -> None:
+    task = tiny_task(base, "corrected", preset="corrected", training__epochs=2, loss__class_balance=0.3)
+    result = fit(task, Listener())
+    model = load_model(result.checkpoint_uri)
+    weights = model.fusion.weights
+    assert weights is not None
+    assert weights[0] == 1.0
+    assert weights[0] > weights[1] > weights[2] >= 0.1  # the corpus's planted strengths
+    assert task.class_weights is not None
+    assert result.history[-1].learning_rate < result.history[0].learning_rate

@@ -8,7 +8,7 @@ import torch
 
 from ada2i.batch import Layout
 from ada2i.model.ada2i import Prediction
-from ada2i.training.losses import Term, classification_loss, feature_loss
+from ada2i.training.losses import Term, balanced_weights, classification_loss, feature_loss
 from tests.unit.model.batches import CLASSES, make_batch, random_rows, reorder
 
 
@@ -68,3 +68,12 @@ def test_shares_of_ranks_add_up(*, over_padding: bool) -> None:
 
 def test_a_share_is_divided_once() -> None:
     assert Term(torch.tensor(6.0), 4).share().item() == 1.5
+
+
+def test_balanced_weights_by_hand() -> None:
+    weights = balanced_weights(torch.tensor([90, 10, 0]), 0.5)
+    rare = (90 / 10) ** 0.5
+    assert float(weights[1] / weights[0]) == pytest.approx(rare)
+    assert float(90 * weights[0] + 10 * weights[1]) == pytest.approx(100)  # the mean over train is 1
+    assert float(weights[2]) == 1.0
+    assert balanced_weights(torch.tensor([90, 10]), 0.0).tolist() == pytest.approx([1.0, 1.0])

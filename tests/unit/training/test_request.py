@@ -9,6 +9,7 @@ import pytest
 
 from ada2i import storage
 from ada2i.data.demo import write_demo_corpus
+from ada2i.data.join import import_joined
 from ada2i.data.shards import write_features
 from ada2i.errors import Ada2iError, ConfigError, DataError, IntegrityError, ResourceError
 from ada2i.records import RunRequest
@@ -177,3 +178,19 @@ def test_default_root(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_root() == "ada2i-store"
     monkeypatch.setenv("ADA2I_ROOT", "s3://bucket/x")
     assert default_root() == "s3://bucket/x"
+
+
+@pytest.mark.shared
+def test_vectors_fitted_to_train_labels_are_left_out_unless_allowed(tmp_path: Path, shared_data: Path) -> None:
+    text = str(shared_data / "derived" / "mosi_minilm384.parquet")
+    features = import_joined(str(shared_data / "mosi"), tmp_path.as_uri(), text=text)
+    request = prepared(tmp_path, features, preset="corrected")
+    assert request.config.model.modalities == ("text", "audio")
+    assert request.left_out.startswith("Left out: visual, whose vectors were fitted to the labels of train")
+    ways: list[dict[str, Any]] = [{"allow": ("train-fitted-features",)}, {"overrides": {"model.train_fitted": "keep"}}]
+    for number, way in enumerate(ways):
+        again = prepared(tmp_path, features, preset="corrected", run_id=f"kept-{number}", **way)
+        assert again.config.model.modalities == ("text", "audio", "visual")
+        assert again.left_out == ""
+    with pytest.raises(DataError, match="must hold a modality that was not fitted to the labels of train, but visual"):
+        prepared(tmp_path, features, preset="corrected", modalities="v", run_id="alone")

@@ -1,0 +1,150 @@
+"""The mended encoder: a pre-norm transformer that starts as an average over neighbouring utterances.
+
+Emotion has inertia: an utterance mostly feels like those around it. A post-norm transformer that starts from random
+attention has to find that out, and on corpora of a thousand utterances it overfits first. This one starts from it:
+values pass as they are, attention falls off with distance, and the rest (content, feed-forward) starts near zero and is
+learned where the data ask for it.
+
+Shape letters in this file:
+    N utterances     B dialogues     T longest dialogue     D width of the modality's features     H hidden width
+    A attention heads
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ada2i.batch import Layout
+from ada2i.model.encoders import dialogue_attention, head_count, visibility
+
+_REACH = 8  # utterances; farther ones are all equally far
+_FALL = 0.5  # of attention's logits per utterance of distance, at the start
+_QUIET = 0.1  # factor of the first query and key weights: content hardly counts at the start
+
+
+class ContextEncoder(nn.Module):
+    """Pre-norm transformer of the features' own width with relative positions, then a linear map."""
+
+    attend_to_padding = False
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        hidden_dim: int,
+        layers: int,
+        feedforward_dim: int,
+        dropout: float,
+        input_dropout: float = 0.0,
+        inertia: float = 0.4,
+        positions: bool = True,
+        speakers: bool = False,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.input_dropout = input_dropout
+        self.causal = causal
+        self.layers = nn.ModuleList(
+            ContextLayer(
+                width=width,
+                heads=head_count(width),
+                feedforward_dim=feedforward_dim,
+                dropout=dropout,
+                inertia=inertia,
+                positions=positions,
+                speakers=speakers,
+            )
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, hidden_dim)
+
+    def forward(
+        self, features: Tensor, layout: Layout, speakers: Tensor | None = None, present: Tensor | None = None
+    ) -> Tensor:
+        """Encode each dialogue.
+
+        Args:
+            features: ``(N, D)`` float features.
+            layout: Which rows belong to which dialogue.
+            speakers: ``(N,)`` int64, numbered within each dialogue; read where the encoder knows speakers.
+            present: ``(N,)`` bool: only what is there is attended to. None: all is.
+
+        Returns:
+            ``(N, H)``.
+        """
+        x = F.dropout(features, self.input_dropout, self.training)
+        visible = visibility(layout, present, causal=self.causal)
+        for layer in self.layers:
+            x = layer(x, layout, visible, speakers)
+        return self.project(self.norm(x))  # type: ignore[no-any-return]
+
+
+class ContextLayer(nn.Module):
+    """Attention within each dialogue and a feed-forward map, each behind a norm and beside the utterance itself."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        heads: int,
+        feedforward_dim: int,
+        dropout: float,
+        inertia: float,
+        positions: bool,
+        speakers: bool,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention_in = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.feedforward_norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, feedforward_dim)
+        self.contract = nn.Linear(feedforward_dim, width)
+        # Logits by distance, the past first; and what is added where the speaker is the same.
+        far = torch.arange(-_REACH, _REACH + 1).abs() * -_FALL
+        self.distance = nn.Parameter(far.repeat(heads, 1)) if positions else None
+        self.same_speaker = nn.Parameter(torch.zeros(heads)) if speakers else None
+        self._start_near_the_neighbours(inertia)
+
+    def forward(self, x: Tensor, layout: Layout, visible: Tensor | None, speakers: Tensor | None) -> Tensor:
+        """Map ``(N, D)`` to ``(N, D)``; ``visible`` as ``visibility`` returns it."""
+        queries, keys, values = self.attention_in(self.attention_norm(x)).chunk(3, dim=-1)
+        mask = self._mask(x, layout, visible, speakers)
+        attended = dialogue_attention(queries, keys, values, layout, mask, heads=self.heads, dropout=0.0)
+        x = x + self._drop(self.attention_out(attended))
+        expanded = self._drop(F.relu(self.expand(self.feedforward_norm(x))))
+        return x + self._drop(self.contract(expanded))
+
+    def _mask(self, x: Tensor, layout: Layout, visible: Tensor | None, speakers: Tensor | None) -> Tensor | None:
+        """Return attention's mask: ``(1 or B, A, T, T)`` logits of ``x``'s dtype, or ``visible``."""
+        bias: Tensor | None = None
+        if self.distance is not None:
+            place = torch.arange(layout.padded_length, device=self.distance.device)
+            steps = (place[None, :] - place[:, None]).clamp(-_REACH, _REACH) + _REACH  # (T, T)
+            # A product rather than a lookup: its backward pass is deterministic on a GPU.
+            bias = (F.one_hot(steps, 2 * _REACH + 1).to(x.dtype) @ self.distance.T).permute(2, 0, 1)[None]
+        if self.same_speaker is not None and speakers is not None:
+            who = layout.pad(speakers + 1).view(len(layout.lengths), -1)
+            same = (who[:, :, None] == who[:, None, :]).to(x.dtype)[:, None]  # (B, 1, T, T)
+            by_speaker = same * self.same_speaker[:, None, None]
+            bias = by_speaker if bias is None else bias + by_speaker
+        if bias is None or visible is None:
+            return visible if bias is None else bias
+        return bias.masked_fill(~visible, float("-inf"))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+    def _start_near_the_neighbours(self, inertia: float) -> None:
+        width = self.attention_out.in_features
+        nn.init.xavier_uniform_(self.attention_in.weight)
+        with torch.no_grad():
+            self.attention_in.weight[: 2 * width].mul_(_QUIET)
+            nn.init.eye_(self.attention_in.weight[2 * width :])
+            self.attention_out.weight.copy_(inertia * torch.eye(width))
+        for layer in (self.attention_in, self.attention_out, self.contract):
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.contract.weight)
