@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ada2i.errors import Ada2iError
-from ada2i.training import cluster
+from ada2i.jobs import cluster
 from infra import services, stack
 from infra.services import Layout
 

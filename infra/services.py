@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ada2i.errors import ConfigError
-from ada2i.training import cluster, processes
+from ada2i.jobs import cluster, processes
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 BUCKET: Final = "ada2i"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ada2i.errors import ResourceError
-from ada2i.training import cluster, processes
+from ada2i.jobs import cluster, processes
 from infra import services
 from infra.services import Layout, Service
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from ada2i.training import cluster
+from ada2i.jobs import cluster
 from infra import stack as local
 from infra.stack import Stack
 

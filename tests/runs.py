@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ada2i import storage
 from ada2i.checkpoint import load_weights
+from ada2i.jobs.events import Event
 from ada2i.records import RunRequest, SeedResult, seed_uri
-from ada2i.training.events import Event
 from ada2i.training.request import Wish, prepare
 
 # Long enough to be interrupted, with dropout, modulation and noise.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ada2i.config import ResourceConfig
 from ada2i.errors import ResourceError, UnreachableError
-from ada2i.training.cluster import HEAD_CPUS, auth_headers, request
+from ada2i.jobs.cluster import HEAD_CPUS, auth_headers, request
 
 
 def capacity() -> dict[str, float]:

@@ -3,16 +3,26 @@
 import json
 import os
 import platform
+import subprocess
 from importlib.metadata import distributions
+from pathlib import Path
 
 import torch
 
+_PACKAGE = Path(__file__).resolve().parents[1]
 
-def environment() -> bytes:
-    """Return Python, platform, processors, GPUs and all installed packages, as JSON."""
+
+def environment(*, ray_job_id: str) -> bytes:
+    """Return code, Ray job, Python, platform, processors, GPUs and all installed packages, as JSON.
+
+    Args:
+        ray_job_id: The job's submission id, by which the cluster's dashboard and Jobs API know it.
+    """
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     packages = {found.name: found.version for found in distributions() if found.name}
-    facts = {
+    code = revision(_PACKAGE)
+    facts = ({"code": code} if code else {}) | {
+        "ray_job_id": ray_job_id,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
@@ -20,3 +30,23 @@ def environment() -> bytes:
         "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
     }
     return json.dumps(facts, indent=1).encode()
+
+
+def revision(package: Path) -> str | None:
+    """Return the git commit of the checkout that a package lies in, with ``-dirty`` behind it where files differ.
+
+    Args:
+        package: A folder right below the checkout's. Only its own files count, new ones included.
+
+    Returns:
+        The commit in full; None where the package lies in no checkout, or git is absent or may not read it.
+    """
+    if not (package.parent / ".git").exists():  # a repository further up is somebody else's
+        return None
+    git = ["git", "--no-optional-locks", "-C", str(package)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        status = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("-dirty" if status.stdout else "")

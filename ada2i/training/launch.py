@@ -6,29 +6,18 @@ resumes from the newest complete checkpoint.
 """
 
 import os
-import re
-import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
 
 from ada2i import errors, storage
 from ada2i.config import ResourceConfig
+from ada2i.jobs import client, driver, events
 from ada2i.records import RunRequest, seed_uri
-from ada2i.training import events
 from ada2i.training.capacity import check_resources
-from ada2i.training.cluster import auth_headers
-
-if TYPE_CHECKING:
-    from ray.job_submission import JobDetails, JobSubmissionClient
 
 _POLL_SECONDS = 1.0
-_ERROR = re.compile(r"\b[A-Z]\w*(Error|Exception|Failure)\b|\bKilled\b")
 _REPLACEMENT_SECONDS = 30.0
-_GONE_SECONDS = 60.0  # how long the cluster may be out of reach before a follower gives up
 
 # Read by Ray in the driver, from where it reaches controller and workers.
 _DRIVER_ENVIRONMENT = {
@@ -43,7 +32,7 @@ _DRIVER_ENVIRONMENT = {
 
 
 def launch(run_uri: str, *, address: str, on_event: Callable[[events.Event | str], None]) -> None:
-    """Train a prepared run as a Ray job and wait for its end; interrupting the wait stops the job.
+    """Train a prepared run as a Ray job and wait for its end; see ``jobs.client.run``.
 
     Args:
         run_uri: A run with its ``request.json``.
@@ -56,18 +45,8 @@ def launch(run_uri: str, *, address: str, on_event: Callable[[events.Event | str
         InputError: The job says that the request cannot work, for example more workers than processors.
         DivergenceError: A loss or gradient was not finite.
     """
-    if is_trained(run_uri):
-        return
-    client = connect(address)
-    try:
-        with _answering(address):
-            submission = _attach_or_submit(client, run_uri)
-        _follow(client, submission, run_uri, on_event)
-    except errors.Ada2iError:
-        raise
-    except BaseException:  # the caller gives up, by Ctrl-C or a signal
-        stop(address, run_uri.rsplit("/", 1)[1])
-        raise
+    if not is_trained(run_uri):
+        client.run(client.Job("ada2i.training.launch", run_uri), address=address, on_event=on_event)
 
 
 def is_trained(run_uri: str) -> bool:
@@ -77,119 +56,7 @@ def is_trained(run_uri: str) -> bool:
     return all(storage.exists(result) for result in results)
 
 
-def connect(address: str) -> "JobSubmissionClient":
-    """Return a client of a cluster's Jobs API.
-
-    Raises:
-        UnreachableError: It does not answer, or refuses the token.
-    """
-    from ray.job_submission import JobSubmissionClient
-
-    with _answering(address):
-        return JobSubmissionClient(address, headers=auth_headers())
-
-
-@contextmanager
-def _answering(address: str) -> Iterator[None]:
-    from ray.exceptions import RayError
-
-    try:
-        yield
-    except (OSError, RuntimeError, RayError) as problem:  # requests' errors are OSErrors
-        raise errors.UnreachableError(
-            f"A Ray cluster must answer at {address}, but: {str(problem).splitlines()[0]}. Start it, mend "
-            "RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private cluster.",
-            address=address,
-        ) from problem
-
-
-def stop(address: str, run_id: str) -> None:
-    """Stop the live job of a run, if there is one, and wait until it is gone."""
-    client = connect(address)
-    for job in _attempts(client, run_id):
-        if not job.status.is_terminal() and job.submission_id:
-            client.stop_job(job.submission_id)
-            _wait_until_gone(client, job.submission_id)
-
-
-def _attempts(client: "JobSubmissionClient", run_id: str) -> "list[JobDetails]":
-    return [job for job in client.list_jobs() if (job.metadata or {}).get("run_id") == run_id]
-
-
-def _attach_or_submit(client: "JobSubmissionClient", run_uri: str) -> str:
-    run_id = run_uri.rsplit("/", 1)[1]
-    attempts = _attempts(client, run_id)
-    for job in attempts:
-        if not job.status.is_terminal() and job.submission_id:
-            return job.submission_id
-    # The interpreter of this process where the cluster is on this machine, else whatever the cluster's image has.
-    python = sys.executable if urlsplit(client.get_address()).hostname in ("127.0.0.1", "localhost") else "python"
-    submission = f"{run_id}-{len(attempts)}"
-    try:
-        return client.submit_job(
-            entrypoint=shlex.join([python, "-m", "ada2i.training.launch", run_uri]),
-            submission_id=submission,
-            metadata={"run_id": run_id, "run_uri": run_uri},
-        )
-    except RuntimeError as problem:
-        if "already exists" in str(problem):  # somebody else submitted this attempt meanwhile
-            return submission
-        raise
-
-
-def _follow(
-    client: "JobSubmissionClient", submission: str, run_uri: str, on_event: Callable[[events.Event | str], None]
-) -> None:
-    seen, failure = 0, None
-    last_answer = time.monotonic()
-    while True:
-        try:
-            status = client.get_job_status(submission)
-            text = client.get_job_logs(submission)
-            last_answer = time.monotonic()
-        except (OSError, RuntimeError) as problem:
-            if time.monotonic() - last_answer > _GONE_SECONDS:
-                raise errors.JobError(
-                    f"Job {submission} is out of reach: {problem}. Check the cluster; run again."
-                ) from problem
-            time.sleep(_POLL_SECONDS)
-            continue
-        complete = text if status.is_terminal() else text[: text.rfind("\n") + 1]
-        for event in events.parse(complete[seen:]):
-            if isinstance(event, dict) and event["kind"] == "error":
-                failure = event
-            on_event(event)
-        seen = len(complete)
-        if status.is_terminal():
-            break
-        time.sleep(_POLL_SECONDS)
-    if failure is not None:
-        raise getattr(errors, failure["error"])(failure["message"])
-    if status != "SUCCEEDED":
-        words = _last_words(f"{text}\n{client.get_job_info(submission).message or ''}")
-        place = storage.join(run_uri, "jobs", f"{submission}.log")
-        storage.put(place, text.encode())  # the cluster that has it may end with this call
-        raise errors.JobError(
-            f"Job {submission} must succeed, but ended {status}: {words} Its log is {place}. Another "
-            "attempt at the same run resumes from the newest checkpoint.",
-            submission=submission,
-        )
-
-
-def _last_words(text: str) -> str:
-    """Return the last line of a job's log that names an error, or its last line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    named = [line for line in lines if _ERROR.search(line)]
-    return (named or lines or ["its log is empty."])[-1][:300]
-
-
-def _wait_until_gone(client: "JobSubmissionClient", submission: str) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and not client.get_job_status(submission).is_terminal():
-        time.sleep(0.2)
-
-
-def drive(run_uri: str, *, started: float) -> None:
+def drive(run_uri: str, *, submission: str, started: float) -> None:
     """Run the job's side: check the cluster, train on its workers, and raise what they raise."""
     for name, value in _DRIVER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -201,7 +68,7 @@ def drive(run_uri: str, *, started: float) -> None:
     ray.init()
     resources = request.config.resources
     use_gpu = _wait_for_resources(resources, ray.cluster_resources)
-    storage.put(storage.join(run_uri, "environment.json"), environment())
+    storage.put(storage.join(run_uri, "environment.json"), environment(ray_job_id=submission))
     events.emit("started", run_id=request.run_id, workers=resources.workers, device="cuda" if use_gpu else "cpu")
     failure = _train(request, run_uri, use_gpu=use_gpu, started=started)
     storage.delete_folder(_ray_folder(run_uri))  # Ray Train's own markers
@@ -261,29 +128,6 @@ def _ray_folder(run_uri: str) -> str:
     return storage.join(run_uri, "ray")
 
 
-def _cause(problem: BaseException) -> errors.Ada2iError | None:
-    """Find our own error in what Ray Train raised: the first one that a worker failed with."""
-    failures: dict[int, Any] = getattr(problem, "worker_failures", {})
-    for candidate in (problem, problem.__cause__, *failures.values()):
-        inner = getattr(candidate, "cause", candidate)
-        if isinstance(inner, errors.Ada2iError):
-            return inner
-    return None
-
-
-def main() -> int:
-    """Entry point of the job; return its exit code."""
-    started = time.time()
-    try:
-        drive(sys.argv[1], started=started)
-    except Exception as problem:
-        cause = _cause(problem)
-        if cause is None:
-            raise
-        events.emit("error", error=type(cause).__name__, message=cause.message)
-        return cause.exit_code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    begun = time.time()
+    sys.exit(driver.run(lambda: drive(sys.argv[1], submission=sys.argv[2], started=begun)))

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ada2i import storage
+from ada2i.jobs.events import Event
 from ada2i.records import EpochRecord, RunRequest
-from ada2i.training.events import Event
 
 log = logging.getLogger(__name__)
 

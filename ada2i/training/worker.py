@@ -1,6 +1,7 @@
 """What each Ray worker runs: all seeds of a run, one after the other, in one process group."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import ray.train
@@ -14,8 +15,9 @@ from ada2i import storage
 from ada2i.data.loader import open_split
 from ada2i.data.manifest import open_features
 from ada2i.errors import DivergenceError
+from ada2i.jobs import events
 from ada2i.records import EpochRecord, RunRequest, seed_uri
-from ada2i.training import distributed, events
+from ada2i.training import distributed
 from ada2i.training.fit import Reporter, Task, fit
 
 BY_RUN = ("run", "seed")
@@ -62,17 +64,25 @@ def work(settings: dict[str, str]) -> dict[str, str] | None:
     ):
         part = (context.get_local_rank(), context.get_local_world_size())
         reporter = RayReporter(run_id=request.run_id, started=float(settings["started"]))
-        return train_seeds(request, settings["run_uri"], device=device, part=part, reporter=reporter)
+        seeds = request.config.training.seeds
+        return train_seeds(request, settings["run_uri"], seeds, device=device, part=part, reporter=reporter)
 
 
 def train_seeds(
-    request: RunRequest, run_uri: str, *, device: torch.device, part: tuple[int, int], reporter: Reporter
+    request: RunRequest,
+    run_uri: str,
+    seeds: Sequence[int],
+    *,
+    device: torch.device,
+    part: tuple[int, int],
+    reporter: Reporter,
 ) -> dict[str, str] | None:
-    """Train every seed that has no result yet; see ``work``.
+    """Train those of some seeds that have no result yet; see ``work``.
 
     Args:
         request: What to train.
         run_uri: The run's folder.
+        seeds: Seeds of the run.
         device: Where this rank computes.
         part: This rank's place among the ranks of its machine, and their number.
         reporter: Told how it goes.
@@ -82,7 +92,7 @@ def train_seeds(
         open_split(features, split, config.model.modalities, part=part, wait=distributed.barrier)
         for split in ("train", "dev")
     )
-    for seed in config.training.seeds:
+    for seed in seeds:
         uri = seed_uri(run_uri, seed)
         # Rank 0 decides, so that no rank waits for one that skips.
         if distributed.from_rank_zero(int(storage.exists(storage.join(uri, "result.json"))), device):

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from ada2i import storage
+from ada2i.jobs.client import connect
+from ada2i.jobs.events import Event
 from ada2i.registry.versions import versions
-from ada2i.training.events import Event
-from ada2i.training.launch import connect, launch
+from ada2i.training.launch import launch
 from infra.stack import Stack
 from pipelines import train as flows
 from tests.runs import SLOW, KillOnce, final_weights, prepared, seed_result, worker_pid

@@ -11,8 +11,8 @@ import pytest
 
 from ada2i.config import ResourceConfig
 from ada2i.errors import ResourceError, UnreachableError
+from ada2i.jobs.cluster import HEAD_CPUS
 from ada2i.training.capacity import capacity, check_resources
-from ada2i.training.cluster import HEAD_CPUS
 
 
 def resources(workers: int = 2, cpus: float = 1.0, device: str = "auto") -> ResourceConfig:

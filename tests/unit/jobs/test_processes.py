@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ada2i.errors import UnreachableError
-from ada2i.training import processes
-from ada2i.training.processes import Process
+from ada2i.jobs import processes
+from ada2i.jobs.processes import Process
 
 SLEEPER = "import time; time.sleep(60)"
 # A child in a session of its own, then the parent's end: only the mark leads to it.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ada2i.errors import AccessError, ResourceError
-from ada2i.training import cluster
+from ada2i.jobs import cluster
 
 
 @pytest.fixture(autouse=True)

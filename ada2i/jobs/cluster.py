@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ada2i.errors import AccessError, ResourceError
-from ada2i.training import processes
+from ada2i.jobs import processes
 
 HEAD_CPUS: Final = max(os.cpu_count() or 1, 2)
 """CPUs of a head started here."""
@@ -91,7 +91,7 @@ def _private(token: Path) -> dict[str, str | None]:
 def _guarded(head: subprocess.Popen[bytes], folder: Path) -> Iterator[None]:
     """Have a small process end the head if this one is killed: it waits for the end of a pipe that we hold."""
     family = processes.identify(head, str(folder))
-    command = [sys.executable, "-m", "ada2i.training.cluster", str(family.pid), str(family.started), str(folder)]
+    command = [sys.executable, "-m", "ada2i.jobs.cluster", str(family.pid), str(family.started), str(folder)]
     guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ada2i.training import events
+from ada2i.jobs import events
 
 
 def emitted(capsys: pytest.CaptureFixture[str]) -> str:

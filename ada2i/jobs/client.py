@@ -1,0 +1,179 @@
+"""The caller's side of a job: submits it, or attaches to the attempt that is still running, and follows it.
+
+Caller and job share nothing but a folder of storage, so either may die and be started again.
+"""
+
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ada2i import errors, storage
+from ada2i.jobs import events
+from ada2i.jobs.cluster import auth_headers
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+_POLL_SECONDS = 1.0
+_ERROR = re.compile(r"\b[A-Z]\w*(Error|Exception|Failure)\b|\bKilled\b")
+_GONE_SECONDS = 60.0  # how long the cluster may be out of reach before a follower gives up
+
+
+@dataclass(frozen=True)
+class Job:
+    """What runs on the cluster: ``python -m MODULE URI SUBMISSION``.
+
+    Attributes:
+        module: Its entry point.
+        uri: The folder of all its attempts; the last part is the run's id.
+    """
+
+    module: str
+    uri: str
+
+    @property
+    def run_id(self) -> str:
+        """What all its attempts have in common."""
+        return self.uri.rsplit("/", 1)[1]
+
+
+def run(job: Job, *, address: str, on_event: Callable[[events.Event | str], None]) -> None:
+    """Run a job and wait for its end; interrupting the wait stops it.
+
+    Args:
+        job: What to run; where an attempt at it is running, it is that one which is waited for.
+        address: URL of the cluster's Jobs API.
+        on_event: Called with each event, and with each other line of the job's log.
+
+    Raises:
+        UnreachableError: The cluster does not answer.
+        JobError: The job failed; a new call is another attempt.
+        Ada2iError: What the job itself raised.
+    """
+    client = connect(address)
+    try:
+        with _answering(address):
+            submission = _attach_or_submit(client, job)
+        _follow(client, submission, job.uri, on_event)
+    except errors.Ada2iError:
+        raise
+    except BaseException:  # the caller gives up, by Ctrl-C or a signal
+        stop(address, job.run_id)
+        raise
+
+
+def connect(address: str) -> "JobSubmissionClient":
+    """Return a client of a cluster's Jobs API.
+
+    Raises:
+        UnreachableError: It does not answer, or refuses the token.
+    """
+    from ray.job_submission import JobSubmissionClient
+
+    with _answering(address):
+        return JobSubmissionClient(address, headers=auth_headers())
+
+
+@contextmanager
+def _answering(address: str) -> Iterator[None]:
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except (OSError, RuntimeError, RayError) as problem:  # requests' errors are OSErrors
+        raise errors.UnreachableError(
+            f"A Ray cluster must answer at {address}, but: {str(problem).splitlines()[0]}. Start it, mend "
+            "RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private cluster.",
+            address=address,
+        ) from problem
+
+
+def stop(address: str, run_id: str) -> None:
+    """Stop the live job of a run, if there is one, and wait until it is gone."""
+    client = connect(address)
+    for job in _attempts(client, run_id):
+        if not job.status.is_terminal() and job.submission_id:
+            client.stop_job(job.submission_id)
+            _wait_until_gone(client, job.submission_id)
+
+
+def _attempts(client: "JobSubmissionClient", run_id: str) -> "list[JobDetails]":
+    return [job for job in client.list_jobs() if (job.metadata or {}).get("run_id") == run_id]
+
+
+def _attach_or_submit(client: "JobSubmissionClient", job: Job) -> str:
+    attempts = _attempts(client, job.run_id)
+    for attempt in attempts:
+        if not attempt.status.is_terminal() and attempt.submission_id:
+            return attempt.submission_id
+    # The interpreter of this process where the cluster is on this machine, else whatever the cluster's image has.
+    python = sys.executable if urlsplit(client.get_address()).hostname in ("127.0.0.1", "localhost") else "python"
+    submission = f"{job.run_id}-{len(attempts)}"
+    try:
+        return client.submit_job(
+            entrypoint=shlex.join([python, "-m", job.module, job.uri, submission]),
+            submission_id=submission,
+            metadata={"run_id": job.run_id, "run_uri": job.uri},
+        )
+    except RuntimeError as problem:
+        if "already exists" in str(problem):  # somebody else submitted this attempt meanwhile
+            return submission
+        raise
+
+
+def _follow(
+    client: "JobSubmissionClient", submission: str, run_uri: str, on_event: Callable[[events.Event | str], None]
+) -> None:
+    seen, failure = 0, None
+    last_answer = time.monotonic()
+    while True:
+        try:
+            status = client.get_job_status(submission)
+            text = client.get_job_logs(submission)
+            last_answer = time.monotonic()
+        except (OSError, RuntimeError) as problem:
+            if time.monotonic() - last_answer > _GONE_SECONDS:
+                raise errors.JobError(
+                    f"Job {submission} is out of reach: {problem}. Check the cluster; run again."
+                ) from problem
+            time.sleep(_POLL_SECONDS)
+            continue
+        complete = text if status.is_terminal() else text[: text.rfind("\n") + 1]
+        for event in events.parse(complete[seen:]):
+            if isinstance(event, dict) and event["kind"] == "error":
+                failure = event
+            on_event(event)
+        seen = len(complete)
+        if status.is_terminal():
+            break
+        time.sleep(_POLL_SECONDS)
+    if failure is not None:
+        raise getattr(errors, failure["error"])(failure["message"])
+    if status != "SUCCEEDED":
+        words = _last_words(f"{text}\n{client.get_job_info(submission).message or ''}")
+        place = storage.join(run_uri, "jobs", f"{submission}.log")
+        storage.put(place, text.encode())  # the cluster that has it may end with this call
+        raise errors.JobError(
+            f"Job {submission} must succeed, but ended {status}: {words} Its log is {place}. Another "
+            "attempt at the same run goes on from what this one wrote.",
+            submission=submission,
+        )
+
+
+def _last_words(text: str) -> str:
+    """Return the last line of a job's log that names an error, or its last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if _ERROR.search(line)]
+    return (named or lines or ["its log is empty."])[-1][:300]
+
+
+def _wait_until_gone(client: "JobSubmissionClient", submission: str) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not client.get_job_status(submission).is_terminal():
+        time.sleep(0.2)
