@@ -4,7 +4,7 @@
 PYTHON   ?= python3
 VENV     ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN       = $(VENV)/bin
-FEATURES ?= demo
+FEATURES ?= demo-media
 INSTALLED = $(VENV)/.ada2i-installed
 
 .PHONY: run test unit lint bench up down status install
@@ -26,6 +26,7 @@ lint: install
 
 bench: install
 	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.benchmarks.extraction
 
 up down status: install
 	@$(BIN)/python -m infra.local $@

@@ -15,7 +15,11 @@ def main() -> int:
     """Run the flow once and show its result; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines", description="Run the flow train-ada2i here and now.")
     parser.add_argument(
-        "features", nargs="?", default="demo", help="a feature set, a table to import, or `demo` (default)"
+        "features",
+        nargs="?",
+        default="demo-media",
+        help="a feature set, a table to import, `demo` (made-up features), a raw corpus as corpus:KIND:LOCATION, or "
+        "`demo-media` (made-up recordings; default)",
     )
     parser.add_argument("--model", help="name in the registry; by default ada2i- and the dataset")
     options = parser.parse_args()
@@ -36,20 +40,25 @@ def main() -> int:
 
 def _run(location: str, model: str | None) -> None:
     from ada2i import storage
-    from ada2i.cli import show_result
+    from ada2i.cli.training import show_result
     from ada2i.data.resolve import resolve_features
+    from ada2i.extraction.request import check, parse
     from ada2i.records import RunResult
     from ada2i.registry.versions import Version
     from ada2i.training.request import default_root
 
     root = storage.normalise(default_root())
     storage.check_writable(root)
-    features = resolve_features(location, root)  # mistakes in the input show here, before any server starts
+    # Mistakes in the input show here, before any server starts.
+    if raw := parse(location):
+        check(*raw)
+    else:
+        location = resolve_features(location, root).uri
 
     _check_server()
     from pipelines.train import train_ada2i
 
-    uri = train_ada2i(features=features.uri, model=model)
+    uri = train_ada2i(features=location, model=model)
     version = Version.load(storage.join(uri, "manifest.json"))
     show_result(RunResult.load(storage.join(uri, "result.json")), f"{version.model}@{version.number}")
 
@@ -59,7 +68,7 @@ def _check_server() -> None:
     from prefect.settings import get_current_settings
 
     from ada2i.errors import UnreachableError
-    from ada2i.training.cluster import request
+    from ada2i.jobs.cluster import request
 
     address = get_current_settings().api.url
     if address and request(f"{address}/health", {})[0] == 0:

@@ -15,40 +15,36 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
-from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
 from ada2i import storage
-from ada2i.errors import Ada2iError
 from ada2i.evaluation.evaluate import evaluate_run
 from ada2i.evaluation.report import markdown_summary, scores_table
+from ada2i.extraction import request as extraction
+from ada2i.jobs import client
+from ada2i.jobs.cluster import cluster
+from ada2i.jobs.events import Event
 from ada2i.records import EpochRecord, RunRequest, RunResult
 from ada2i.registry.versions import Version, check_model_name, register, version_uri
 from ada2i.training import launch, progress
-from ada2i.training.cluster import cluster
-from ada2i.training.events import Event
 from ada2i.training.request import Wish, default_root, prepare, with_named
-
-# Longer than a storage blip, and than a dead driver's workers need to be gone.
-RETRY_SECONDS = [10.0, 60.0]
-
-
-def retry_if_transient(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Tell whether a failed task may succeed on another try; Prefect passes the error as the state's data."""
-    return isinstance(state.data, Ada2iError) and state.data.retryable
+from pipelines.extract import extracted, extraction_id
+from pipelines.retries import RETRY_SECONDS, retry_if_transient
 
 
 def stop_job(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Stop the run's Ray job when its flow is cancelled or crashes; Prefect calls it with these names."""
+    """Stop the run's Ray jobs when its flow is cancelled or crashes; Prefect calls it with these names."""
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
     if address:  # a private cluster ends with its flow
-        launch.stop(address, str(flow_run.id))
+        for run_id in (extraction_id(str(flow_run.id)), str(flow_run.id)):
+            client.stop(address, run_id)
 
 
 @flow(name="train-ada2i", on_cancellation=[stop_job], on_crashed=[stop_job])
 def train_ada2i(  # noqa: PLR0917
     features: str = "demo",
-    preset: str = "reference",
+    preset: str = "corrected",
     settings: str | None = None,
     modalities: str = "tav",
     workers: int | None = None,
@@ -61,7 +57,8 @@ def train_ada2i(  # noqa: PLR0917
     """Train Ada2I and register the result.
 
     Args:
-        features: `demo` (synthetic), the URI of a feature set, or of a table to import.
+        features: `demo` (synthetic), the URI of a feature set, or of a table to import; or a raw corpus, whose features
+            are extracted by the default encoders: `demo-media` (synthetic), or corpus:KIND:LOCATION.
         preset: Which Ada2I.
         settings: Published settings by dataset; by default the dataset's own.
         modalities: Letters of t(ext), a(udio), v(isual), in order.
@@ -79,6 +76,10 @@ def train_ada2i(  # noqa: PLR0917
         check_model_name(model)
     root = storage.normalise(root or default_root())
     chosen = with_named(overrides, {"resources.workers": workers, "training.seeds": seeds})
+    flow_run = str(runtime.flow_run.id)
+    if raw := extraction.parse(features):
+        kind, location = raw
+        features = extracted(extraction.Wish(kind=kind, location=location), root, flow_run)
     wish = Wish(
         features=features,
         preset=preset,
@@ -87,7 +88,7 @@ def train_ada2i(  # noqa: PLR0917
         overrides=chosen,
         allow=tuple(allow),
     )
-    run = prepare_run(wish, root, str(runtime.flow_run.id))
+    run = prepare_run(wish, root, flow_run)
     train(run)
     evaluate(run)
     version = register_version(run, root, model)

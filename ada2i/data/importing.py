@@ -34,6 +34,8 @@ def import_rows(
     encoders: Mapping[Modality, str] | None = None,
     needs: Sequence[Modality] = (),
     counted: bool = True,
+    synthetic: bool = False,
+    extraction: shards.Extraction | None = None,
 ) -> str:
     """Check rows and write them as a feature set; where no row is of dev, ``DEV_RULE`` cuts it from train.
 
@@ -46,6 +48,8 @@ def import_rows(
         encoders: By modality, what made the vectors; else what the files record.
         needs: Modalities that it must hold.
         counted: Whether ``source`` is followed by the numbers of missing and of zero vectors.
+        synthetic: Whether the values were made up.
+        extraction: What is known beside, where the vectors were extracted here.
 
     Returns:
         The URI of the set; of the same content, always the same, and written once.
@@ -66,11 +70,12 @@ def import_rows(
         root,
         _table(rows, split, indices, vectors),
         dataset=_plain_name(dataset),
-        synthetic=False,
+        synthetic=synthetic,
         labels=names,
         encoders={m: given.get(m) or rows.encoder(m) for m in held},
         dev_rule=dev_rule,
         source=f"{source}; {_vector_counts(vectors)}" if counted else source,
+        extraction=extraction,
     )
 
 

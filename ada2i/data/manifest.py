@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
+from pydantic import Field
 
 from ada2i import storage
 from ada2i.data import schema
+from ada2i.data.origin import Origin
 from ada2i.errors import DataError, NotFoundError
 from ada2i.modalities import Modality
-from ada2i.records import FeatureInfo, Record
+from ada2i.records import FeatureInfo, FileEntry, Record
 
 MANIFEST = "manifest.json"
 
@@ -54,6 +56,8 @@ class Manifest(Record):
     dev_rule: str | None  # how dev was cut from train; none where the corpus has a dev split of its own
     source: str
     shards: tuple[ShardEntry, ...]
+    origin: Origin | None = None  # none where the vectors were imported
+    files: dict[str, FileEntry] = Field(default_factory=dict)  # by name: what else lies beside the manifest
 
     @property
     def widths(self) -> dict[Modality, int]:

@@ -7,7 +7,8 @@ Shape letters in this file:
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -18,13 +19,31 @@ import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.manifest import MANIFEST, Manifest, ModalityInfo, ShardEntry, SplitInfo
+from ada2i.data.manifest import MANIFEST, FeatureSet, Manifest, ModalityInfo, ShardEntry, SplitInfo
+from ada2i.data.origin import Origin
 from ada2i.errors import DataError
 from ada2i.modalities import Modality
+from ada2i.records import FileEntry, put_folder_file
 
 SHARD_BYTES = 32 * 2**20  # of vectors in one shard; only a dialogue larger than that makes a larger shard
 
 _VERSION = 1  # of the layout; part of the fingerprint
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What is known of vectors that were extracted here.
+
+    Attributes:
+        inputs: Digest of everything that was encoded, by content, and of what decides how; part of the fingerprint.
+        origin: For the manifest.
+        beside: Given the set, whose shards are written but whose manifest is not, and its rows in shard order, returns
+            the files to write beside them, by name.
+    """
+
+    inputs: str
+    origin: Origin
+    beside: Callable[[FeatureSet, pa.Table], Mapping[str, bytes]]
 
 
 def write_features(
@@ -37,6 +56,7 @@ def write_features(
     encoders: Mapping[Modality, str],
     dev_rule: str | None,
     source: str,
+    extraction: Extraction | None = None,
 ) -> str:
     """Write a feature set, unless the same content is there already.
 
@@ -49,6 +69,7 @@ def write_features(
         encoders: By modality of the table, what made the vectors.
         dev_rule: How dev was cut from train, if it was.
         source: Where the values come from, for people.
+        extraction: Where they were extracted: more than that.
 
     Returns:
         The URI of the set.
@@ -61,11 +82,12 @@ def write_features(
     shape = schema.shard_schema(widths)
     rows = sort_rows(table.select(shape.names).cast(shape))
     identity = {"dataset": dataset, "synthetic": synthetic, "labels": labels, "dev_rule": dev_rule}
-    digits = fingerprint(rows, **identity, encoders={m: encoders[m] for m in widths})
+    inputs = {"inputs": extraction.inputs} if extraction else {}
+    digits = fingerprint(rows, **identity, **inputs, encoders={m: encoders[m] for m in widths})
     uri = storage.join(storage.normalise(root), "features", dataset, digits)
     if not storage.exists(storage.join(uri, MANIFEST)):
         infos = {m: ModalityInfo(width=width, encoder=encoders[m]) for m, width in widths.items()}
-        _write(uri, rows, **identity, fingerprint=digits, modalities=infos, source=source)
+        _write(uri, rows, extraction, **identity, fingerprint=digits, modalities=infos, source=source)
     return uri
 
 
@@ -124,13 +146,21 @@ def _check_name(dataset: str) -> None:
         )
 
 
-def _write(uri: str, rows: pa.Table, **facts: Any) -> None:
-    # Parts first, the manifest last: a crash in between leaves parts that no manifest names, so no reader opens them;
-    # the next run with this content replaces them by the same bytes. Writers at once write the same parts; one manifest
-    # wins.
+def _write(uri: str, rows: pa.Table, extraction: Extraction | None, **facts: Any) -> None:
+    # Parts and what lies beside them first, the manifest last: a crash in between leaves parts that no manifest names,
+    # so no reader opens them; the next run with this content replaces them by the same bytes. Writers at once write the
+    # same parts; one manifest wins.
     shards = tuple(_put_shards(uri, rows))
     manifest = Manifest(**facts, splits=_split_infos(rows, classes=len(facts["labels"])), shards=shards)
+    if extraction:
+        manifest = manifest.model_copy(update={"origin": extraction.origin})
+        files = _put_files(uri, extraction.beside(FeatureSet(uri, manifest), rows))
+        manifest = manifest.model_copy(update={"files": files})
     storage.put_if_absent(storage.join(uri, MANIFEST), manifest.to_json())
+
+
+def _put_files(uri: str, files: Mapping[str, bytes]) -> dict[str, FileEntry]:
+    return {name: put_folder_file(uri, name, data) for name, data in files.items()}
 
 
 def _feed(total: "hashlib._Hash", part: bytes) -> None:

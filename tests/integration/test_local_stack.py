@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ada2i import storage
 from ada2i.errors import ResourceError
-from ada2i.training import cluster, processes
+from ada2i.jobs import cluster, processes
 from infra import local, services
 from infra import stack as stacks
 from infra.stack import Stack

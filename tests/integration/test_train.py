@@ -10,9 +10,9 @@ import pytest
 
 from ada2i import cli, storage
 from ada2i.errors import DivergenceError, ResourceError
+from ada2i.jobs.events import Event
 from ada2i.records import RunResult
 from ada2i.registry.versions import find, version_uri
-from ada2i.training.events import Event
 from ada2i.training.launch import launch
 from ada2i.training.worker import PLAIN
 from infra.stack import Stack

@@ -313,3 +313,22 @@ def test_partials_go_when_they_are_old(tmp_path: Path) -> None:
     assert storage.delete_partials(tmp_path.as_uri(), older_than_s=50) == expected
     assert files(tmp_path) == [".partial-2", "a"]
     assert storage.delete_partials(storage.join(tmp_path.as_uri(), "none"), older_than_s=0) == []
+
+
+def test_stamps_of_source_files_change_with_their_content(tmp_path: Path) -> None:
+    path = tmp_path / "a b.wav"
+    path.write_bytes(b"one")
+    uri, absent = path.as_uri(), (tmp_path / "absent").as_uri()
+    before = storage.source_stamps([uri, str(path), absent])
+    assert before.keys() == {uri, str(path)}
+    time.sleep(0.02)  # a filesystem's clock may tick this slowly
+    path.write_bytes(b"two")
+    assert storage.source_stamps([uri])[uri] != before[uri]
+    assert storage.source_stamps(["memory://nowhere/a", "memory://nowhere/b"]) == {}
+
+
+def test_digests_of_source_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    assert storage.source_digest((tmp_path / "a").as_uri()) == storage.digest(b"one")
+    with pytest.raises(NotFoundError, match="does not exist"):
+        storage.source_digest(str(tmp_path / "b"))

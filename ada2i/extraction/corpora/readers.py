@@ -1,5 +1,10 @@
-"""Which corpora can be read, by name."""
+"""Which corpora can be read, by name.
 
+A reader of your own is a function from a location to a ``Corpus``, in a file that Python can import; it is named
+``package.module:function`` wherever a built-in reader is.
+"""
+
+import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeAlias
@@ -25,17 +30,31 @@ def read_corpus(kind: str, location: str) -> Corpus:
     """Read a corpus; no sound and no picture is opened.
 
     Args:
-        kind: A name of ``CORPORA``: a published dataset, or ``folder`` for a table of one's own.
+        kind: A name of ``CORPORA``: a published dataset, or ``folder`` for a table of one's own; or
+            ``package.module:function``, a reader of one's own.
         location: A path, or any URI that fsspec opens.
 
     Raises:
         DataError: There is no such kind, or the location does not hold one.
     """
-    reader = CORPORA.get(kind)
+    reader = _own(kind) if ":" in kind else CORPORA.get(kind)
     if reader is None:
         raise DataError(
             f"`corpus` must be one of {', '.join(CORPORA)}, but is {kind!r}. Choose one of these; `folder` reads a "
-            "table of your own.",
+            "table of your own, and package.module:function is a reader of your own.",
             field="corpus",
         )
     return reader(location)
+
+
+def _own(kind: str) -> Reader:
+    module, _, name = kind.partition(":")
+    try:
+        reader: Reader = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as problem:
+        raise DataError(
+            f"The reader {kind} must be package.module:function that Python can import, on every worker too, but: "
+            f"{problem}. Install it there, or mend the name.",
+            field="corpus",
+        ) from problem
+    return reader

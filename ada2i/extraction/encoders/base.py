@@ -7,41 +7,19 @@ Shape letters in this file:
     D width of the vector
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from ada2i import storage
-from ada2i.modalities import Modality
-from ada2i.records import Record
+from ada2i.data.origin import EncoderInfo
 
 Item = TypeVar("Item")  # str, Waveform or Frames
 ItemIn_contra = TypeVar("ItemIn_contra", contravariant=True)
 
 NOT_FINITE = "not-finite"  # a flag: the encoder gave numbers that are none, so the modality is missing
-
-
-class EncoderInfo(Record):
-    """Everything that decides an encoder's vectors, and under what terms they may be used."""
-
-    name: str
-    modality: Modality
-    width: int
-    licence: str
-    source: str  # where it comes from, for people
-    weights_digest: str  # SHA-256 of its weights and their configuration, or of what stands for them
-    revision: int = 1  # of this package's own arithmetic around them
-    settings: dict[str, str | int | float | bool] = Field(default_factory=dict)
-
-    def digest(self) -> str:
-        """Return a SHA-256 that changes with every field that can change a vector."""
-        decisive = self.model_dump(mode="json", exclude={"licence", "source"})
-        return storage.digest(json.dumps(decisive, sort_keys=True).encode())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

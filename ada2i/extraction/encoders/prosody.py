@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ada2i import storage
+from ada2i.data.origin import EncoderInfo
 from ada2i.extraction.encoders import descriptors, pitch
-from ada2i.extraction.encoders.base import Encoded, EncoderInfo, encode_each, finite
+from ada2i.extraction.encoders.base import Encoded, encode_each, finite
 from ada2i.extraction.encoders.descriptors import Array
 from ada2i.extraction.media import RATE, Waveform
 

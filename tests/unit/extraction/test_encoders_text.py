@@ -1,4 +1,4 @@
-"""MiniLM gives the published vectors; no vector depends on what else is in its batch."""
+"""MiniLM gives the published vectors; no bit of a vector depends on what else is in its batch."""
 
 import csv
 import hashlib
@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ada2i.errors import ConfigError
 from ada2i.extraction.encoders.base import Encoded, Encoder
 from ada2i.extraction.encoders.registry import load
 from tests.unit.extraction import tiny
@@ -36,7 +37,7 @@ def check_batch_is_single(encoder: Encoder[Any]) -> None:
         if one.vector is None:
             assert alone.vector is None
         else:
-            np.testing.assert_allclose(one.vector, tiny.vector(alone), atol=1e-6)
+            np.testing.assert_array_equal(tiny.vector(one), tiny.vector(alone))
     assert [one.vector is None for one in together] == [False, False, True, True, False, True, False]
     assert [one.flags for one in together] == [(), (), ("empty",), (), (), ("empty",), ()]
 
@@ -60,6 +61,42 @@ def test_minilm_gives_the_golden_vectors_of_mosi(minilm: Encoder[Any], shared_da
 def test_minilm_batch_is_single(minilm: Encoder[Any]) -> None:
     check_batch_is_single(minilm)
     assert np.linalg.norm(stacked(minilm.encode(["I am so happy!"]))) == pytest.approx(1, abs=1e-6)
+
+
+def test_no_bit_depends_on_neighbours(minilm: Encoder[Any], shared_data: Path) -> None:
+    with (shared_data / "meld" / "dev_sent_emo.csv").open(encoding="utf-8", newline="") as file:
+        texts = [row["Utterance"] for row in csv.DictReader(file)][:120]
+    order = np.random.RandomState(3).permutation(120)[:70]
+    others = minilm.encode([texts[i] for i in order])
+    together = minilm.encode(texts)
+    for i, one in zip(order, others, strict=True):
+        np.testing.assert_array_equal(tiny.vector(one), tiny.vector(together[i]))
+
+
+def test_layers_lie_side_by_side(minilm: Encoder[Any], tmp_path: Path) -> None:
+    both = load("minilm", "text", settings={"layers": [4, 6]})
+    assert both.info.width == 768
+    assert both.info.digest() != minilm.info.digest()
+    assert load("minilm", "text", settings={"layers": [6]}).info == minilm.info
+    found = stacked(both.encode(["I am so happy!", "sad"]))
+    np.testing.assert_array_equal(found[:, 384:], stacked(minilm.encode(["I am so happy!", "sad"])))
+    np.testing.assert_allclose(np.linalg.norm(found[:, :384], axis=1), 1, atol=1e-6)
+
+    import torch
+    from transformers import AutoModel
+
+    folder = tiny.bert(tmp_path)
+    encoder = load(f"hf:{folder}", "text", settings={"layers": [2, 0]})
+    with torch.no_grad():
+        states = AutoModel.from_pretrained(folder)(input_ids=torch.tensor([[2, 5, 6, 8, 3]]), output_hidden_states=True)
+    expected = torch.cat([states.hidden_states[layer][0].mean(0) for layer in (2, 0)])
+    np.testing.assert_allclose(stacked(encoder.encode(["i am happy"]))[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("layers", [[], [1, 1], [3], [-1]])
+def test_layers_that_there_are_not(tmp_path: Path, layers: list[int]) -> None:
+    with pytest.raises(ConfigError, match=r"`layers` must be different numbers from 0 to 2, .* Choose others"):
+        load(f"hf:{tiny.bert(tmp_path)}", "text", settings={"layers": layers})
 
 
 def test_a_text_longer_than_the_limit_is_flagged(minilm: Encoder[Any]) -> None:

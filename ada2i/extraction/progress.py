@@ -1,0 +1,80 @@
+"""How a running extraction looks in a terminal: a bar for each modality, with rate and time left."""
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from ada2i.jobs.events import Event
+
+log = logging.getLogger(__name__)
+
+_QUIET_SECONDS = 10.0  # between two lines where there are no bars
+
+
+class TerminalProgress:
+    """Shows events of a job; other lines of its log go to the logger at debug level."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[rate]}"),
+            console=self.console,
+            disable=not sys.stderr.isatty(),
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.told = -_QUIET_SECONDS
+
+    def __enter__(self) -> Self:
+        self.console.print("Starting extraction on Ray…")
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def __call__(self, event: Event | str) -> None:
+        """Show one event."""
+        if isinstance(event, str):
+            log.debug(event)
+        elif event["kind"] == "progress":
+            self._progress(event)
+        elif event["kind"] in ("started", "planned"):
+            self.console.print(line(event))
+
+    def _progress(self, event: Event) -> None:
+        if self.bars.disable:
+            now = time.monotonic()
+            if event["done"] == event["total"] or now - self.told > _QUIET_SECONDS:
+                self.told = now
+                self.console.print(line(event))
+            return
+        modality = event["modality"]
+        if modality not in self.tasks:
+            self.tasks[modality] = self.bars.add_task(modality, total=event["total"], rate="")
+        self.bars.update(self.tasks[modality], completed=event["done"], rate=_rate(event))
+
+
+def line(event: Event) -> str:
+    """Return an event of an extraction in one line, for logs."""
+    if event["kind"] == "started":
+        return f"{event['workers']} workers on {event['device']}, extraction {event['run_id']}"
+    if event["kind"] == "planned":
+        work = event["work"].items()
+        return "; ".join(f"{m}: {one['encoded']} to encode, {one['reused']} made before" for m, one in work)
+    return f"{event['modality']:<6} {event['done']:>6}/{event['total']}  {_rate(event)}"
+
+
+def _rate(event: Event) -> str:
+    minutes, seconds = divmod(event["seconds_left"], 60)
+    return f"{event['per_second']:,.1f}/s  {minutes}:{seconds:02} left"

@@ -1,0 +1,231 @@
+"""Turns a corpus and the vectors of its contents into a feature set: a pure function of both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ada2i import storage
+from ada2i.data import schema
+from ada2i.data.audit import audit_source
+from ada2i.data.auditing.blocks import feature_source
+from ada2i.data.checks import check_keys, check_order, with_splits
+from ada2i.data.importing import import_rows
+from ada2i.data.labels import classes
+from ada2i.data.manifest import FeatureSet
+from ada2i.data.origin import Origin
+from ada2i.data.rows import File, Rows
+from ada2i.data.shards import Extraction
+from ada2i.errors import DataError
+from ada2i.extraction import report
+from ada2i.extraction.card import render_card
+from ada2i.extraction.config import ExtractionConfig
+from ada2i.extraction.plan import inputs_digest, item_of
+from ada2i.extraction.report import Extracted, Problem
+from ada2i.extraction.utterance import Clip, Corpus
+from ada2i.modalities import Modality
+
+PROVENANCE = "provenance.parquet"
+PROBLEMS = "problems.parquet"
+AUDIT = "audit.json"
+CARD = "README.md"
+
+
+def check_corpus(corpus: Corpus) -> None:
+    """Find what would keep the utterances of a corpus from becoming a feature set, before anything is encoded.
+
+    Raises:
+        DataError: A label or a split is missing or unknown, or an utterance's place in its dialogue.
+    """
+    rows = _rows(corpus, {})
+    check_keys(rows)
+    rows = with_splits(rows)
+    check_order(rows)
+    classes(rows, corpus.labels or None)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was extracted from.
+
+    Attributes:
+        corpus: As its reader gave it.
+        kind: Which reader.
+    """
+
+    corpus: Corpus
+    kind: str
+
+
+def publish(root: str, source: Source, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
+    """Write a feature set, unless the same one is there already, and return its URI.
+
+    A modality without a single vector is left out of it.
+
+    Args:
+        root: The storage root.
+        source: The corpus.
+        extracted: What became of it, by modality.
+        config: The policy, and what decided the vectors.
+        log: Folder where all problems are listed, whether or not the set is published.
+
+    Raises:
+        DataError: Too many clips are unreadable, there is no vector at all, or the corpus cannot be a feature set.
+    """
+    corpus = source.corpus
+    problems = report.problems_of(corpus, extracted)
+    listed = storage.join(log, PROBLEMS)
+    table = _parquet(report.problems_table(corpus, problems))
+    storage.put(listed, table)
+    report.enforce(corpus, extracted, problems, config.policy, listed)
+    held = [each for each in extracted if any(one and one.vector is not None for one in each.outcomes)]
+    if not held:
+        raise DataError(
+            f"{corpus.source} must give a vector for some utterance, but gives none. All problems: {listed}.",
+            uri=corpus.source,
+        )
+    encoders = {each.plan.modality: each.encoder.digest() for each in extracted}
+
+    def beside(features: FeatureSet, rows: pa.Table) -> Mapping[str, bytes]:
+        audit = audit_source(feature_source(features), probed=False)
+        audit = audit.model_copy(update={"location": f"{features.manifest.dataset}/{features.manifest.fingerprint}"})
+        return {
+            PROVENANCE: _parquet(_provenance(corpus, extracted, rows)),
+            PROBLEMS: table,
+            AUDIT: audit.to_json(),
+            CARD: render_card(features.manifest, audit).encode(),
+        }
+
+    return import_rows(
+        _rows(corpus, {each.plan.modality: each for each in held}),
+        root,
+        dataset=corpus.name,
+        labels=corpus.labels or None,
+        source=f"{source.kind} corpus {corpus.source}",
+        encoders={each.plan.modality: f"{each.encoder.name} {each.encoder.digest()[:16]}" for each in held},
+        synthetic=corpus.synthetic,
+        extraction=Extraction(
+            inputs_digest(corpus, [each.plan for each in extracted], encoders),
+            _origin(source, extracted, problems, config),
+            beside,
+        ),
+    )
+
+
+def _origin(
+    source: Source, extracted: Sequence[Extracted], problems: Sequence[Problem], config: ExtractionConfig
+) -> Origin:
+    first = problems[: config.policy.named]
+    return Origin(
+        kind=source.kind,
+        location=source.corpus.source,
+        licence=source.corpus.licence,
+        media=config.media.model_dump(mode="json"),
+        modalities={each.plan.modality: report.origin_of(each) for each in extracted},
+        notes=source.corpus.problems,
+        problems=len(problems),
+        first_problems=tuple(report.sentence(source.corpus, problem) for problem in first),
+    )
+
+
+# --- rows ---
+
+
+def _rows(corpus: Corpus, extracted: Mapping[Modality, Extracted]) -> Rows:
+    """Return the utterances of a corpus as rows of a table that is imported."""
+    items = corpus.utterances
+    columns: dict[str, Any] = {
+        "dialogue_id": pa.array([item.dialogue_id for item in items], pa.string()),
+        "utterance_index": pa.array([item.utterance_index for item in items], pa.int64()),
+        "label": pa.array([item.label for item in items], pa.string()),
+        "split": pa.array([item.split for item in items], pa.string()),
+        "utterance_id": pa.array([item.utterance_id for item in items], pa.string()),
+        "speaker": pa.array([item.speaker for item in items], pa.string()),
+        "text": pa.array([item.text for item in items], pa.string()),
+    }
+    columns |= {schema.vector_column(m): _vectors(each) for m, each in extracted.items()}
+    table = pa.table(columns)
+    file = File(corpus.source, table, {name: name for name in columns}, {})
+    return Rows(corpus.source, (file,), table)
+
+
+def _vectors(extracted: Extracted) -> "pa.Array[Any]":
+    """Return one modality's vectors as a column of lists, null where there is none."""
+    vectors = [one.vector if one else None for one in extracted.outcomes]
+    ends = np.cumsum([0 if vector is None else len(vector) for vector in vectors])
+    flat = np.concatenate([vector for vector in vectors if vector is not None])
+    absent = pa.array([vector is None for vector in vectors])
+    offsets = pa.array(np.concatenate([[0], ends]), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, pa.array(flat, pa.float32()), mask=absent)
+
+
+# --- what lies beside ---
+
+
+def _provenance(corpus: Corpus, extracted: Sequence[Extracted], rows: pa.Table) -> pa.Table:
+    """Return, for each row of the set and in its order, what its vectors were made of and by what."""
+    places = {(item.split, item.dialogue_id, item.utterance_index): at for at, item in enumerate(corpus.utterances)}
+    keys = rows.select(list(schema.SORT_KEYS)).to_pylist()
+    lines = []
+    for key in keys:
+        split, dialogue, index = (key[name] for name in schema.SORT_KEYS)
+        place = places.get((split, dialogue, index))
+        if place is None:  # dev was cut from train
+            place = places["train", dialogue, index]
+        line = {**key, "utterance_id": corpus.utterances[place].utterance_id}
+        line["notes"] = list(corpus.utterances[place].notes)
+        for each in extracted:
+            line |= _trace(corpus, each, place)
+        lines.append(line)
+    columns = [field for each in extracted for field in _trace_fields(each.plan.modality)]
+    encoders: dict[bytes | str, bytes | str] = {
+        f"{each.plan.modality}_encoder": each.encoder.model_dump_json() for each in extracted
+    }
+    return pa.Table.from_pylist(lines, schema=pa.schema([*_KEYS, *columns], metadata=encoders))
+
+
+_KEYS: list["pa.Field[Any]"] = [
+    pa.field("split", pa.string()),
+    pa.field("dialogue_id", pa.string()),
+    pa.field("utterance_index", pa.int32()),
+    pa.field("utterance_id", pa.string()),
+    pa.field("notes", pa.list_(pa.string())),
+]
+
+
+def _trace(corpus: Corpus, extracted: Extracted, place: int) -> dict[str, Any]:
+    modality, one = extracted.plan.modality, extracted.outcomes[place]
+    piece, item = extracted.plan.pieces[place], item_of(corpus.utterances[place], modality)
+    values: dict[str, Any] = {
+        "digest": piece.digest if piece else None,
+        "flags": list(one.flags) if one else None,
+        "problem": one.problem if one else None,
+        "measures": list(one.measures.items()) if one else None,
+    }
+    if isinstance(item, Clip):
+        values |= {"file": storage.public(item.uri), "start": item.start, "end": item.end, "crop": item.crop}
+    return {f"{modality}_{name}": value for name, value in values.items()}
+
+
+def _trace_fields(modality: Modality) -> list["pa.Field[Any]"]:
+    kinds: dict[str, pa.DataType] = {
+        "file": pa.string(),
+        "start": pa.float64(),
+        "end": pa.float64(),
+        "crop": pa.string(),
+        "digest": pa.string(),  # SHA-256 of the file, or of the words
+        "flags": pa.list_(pa.string()),
+        "problem": pa.string(),
+        "measures": pa.map_(pa.string(), pa.float64()),
+    }
+    own = {"crop"} if modality == "audio" else {"file", "start", "end", "crop"} if modality == "text" else set()
+    return [pa.field(f"{modality}_{name}", kind) for name, kind in kinds.items() if name not in own]
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()

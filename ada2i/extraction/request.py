@@ -1,0 +1,147 @@
+"""From what a caller asks for to an extraction that can start: everything that shows early is checked here."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ada2i import storage
+from ada2i.errors import ConfigError, DataError
+from ada2i.extraction.config import ExtractionConfig, resolve
+from ada2i.extraction.corpora.demo import write_demo_media
+from ada2i.extraction.corpora.readers import CORPORA, read_corpus
+from ada2i.extraction.publish import check_corpus
+from ada2i.modalities import Modality
+from ada2i.records import Record
+
+JOB = "ada2i.extraction.job"  # the entry point of the job
+RESULT = "result.json"  # of an extraction that has ended
+DEMO_MEDIA = "demo-media"
+RAW = "corpus:"  # prefix of `features` that mean a raw corpus: corpus:KIND:LOCATION
+_DEMO_DIALOGUES = 40
+_DEMO_SETTINGS: dict[str, Any] = {"media.frames_per_second": 2.0}  # drawn faces hardly move
+
+
+class Wish(Record):
+    """What a caller asks for, before anything is resolved."""
+
+    kind: str  # which reader
+    location: str  # of the corpus
+    encoders: dict[Modality, str | None] = Field(default_factory=dict)  # None: the default
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+
+class Request(Record):
+    """What a job is asked to do; its only input beside the corpus and the vectors that were made before."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    root: str
+    kind: str
+    location: str
+    config: ExtractionConfig
+
+
+class Work(Record):
+    """What an extraction did in one modality; counts are of different contents."""
+
+    encoded: int
+    reused: int  # made before, by this extraction or another
+    utterances: int  # with something to encode
+
+
+class Result(Record):
+    """The end of an extraction."""
+
+    schema_version: Literal[1] = 1
+    features: str  # URI of the feature set
+    work: dict[Modality, Work]  # of the last attempt
+    problems: int  # words and clips that gave no vector
+    seconds: float  # of the last attempt, from its start
+
+
+def parse(features: str) -> tuple[str, str] | None:
+    """Return the kind and the location of a raw corpus that ``features`` means; None where it means something else.
+
+    Raises:
+        DataError: It is neither ``demo-media`` nor ``corpus:KIND:LOCATION``, but begins like one.
+    """
+    if features == DEMO_MEDIA:
+        return DEMO_MEDIA, ""
+    if not features.startswith(RAW):
+        return None
+    kind, _, location = features.removeprefix(RAW).partition(":")
+    if kind not in CORPORA:  # a reader of one's own, package.module:function
+        function, _, location = location.partition(":")
+        kind = f"{kind}:{function}"
+    if not location:
+        raise DataError(
+            f"A raw corpus must be named corpus:KIND:LOCATION with a kind of {', '.join(CORPORA)}, but is "
+            f"{features!r}. Write for example corpus:meld:data/MELD.Raw.",
+            field="features",
+        )
+    return kind, location
+
+
+def check(kind: str, location: str) -> None:
+    """Find what would keep a corpus from becoming a feature set, as far as it shows before media are opened.
+
+    Raises:
+        DataError: There is no such corpus, or it cannot become a feature set.
+    """
+    if kind != DEMO_MEDIA:
+        check_corpus(read_corpus(kind, location))
+
+
+def is_done(uri: str) -> bool:
+    """Tell whether an extraction has nothing left to do."""
+    return storage.exists(storage.join(uri, RESULT))
+
+
+def prepare(wish: Wish, *, root: str, run_id: str) -> str:
+    """Check everything that shows before media are opened, write the request, and return the extraction's URI.
+
+    Calling again with the same run id and wish is harmless: it resumes.
+
+    Raises:
+        ConfigError: An encoder, field or value is wrong, a package is missing, or the run was started with others.
+        DataError: There is no such corpus, or it cannot become a feature set.
+        AccessError: The storage may not be written.
+    """
+    config = resolve(wish.encoders, (_DEMO_SETTINGS if wish.kind == DEMO_MEDIA else {}) | wish.overrides)
+    root = storage.normalise(root)
+    storage.check_writable(root)
+    kind, location = _placed(wish, root)
+    check_corpus(read_corpus(kind, location))
+    uri = storage.join(root, "extraction", "runs", run_id)
+    request = Request(run_id=run_id, root=root, kind=kind, location=location, config=config)
+    place = storage.join(uri, "request.json")
+    if not storage.put_if_absent(place, request.to_json()) and not _same(Request.load(place), request):
+        raise ConfigError(
+            f"Extraction {run_id} must be resumed with the corpus and config that it was started with, but these "
+            "differ. Repeat the first command, or start a new one."
+        )
+    return uri
+
+
+def _placed(wish: Wish, root: str) -> tuple[str, str]:
+    """Return the reader and the corpus's place, the same from every folder; the demo's media are written first."""
+    if wish.kind == DEMO_MEDIA:
+        place = storage.join(root, "corpora", DEMO_MEDIA)
+        return "folder", write_demo_media(place, dialogues=_DEMO_DIALOGUES)
+    if storage.public(wish.location) != wish.location:
+        raise DataError(
+            f"The location of a corpus must carry no credentials, as it is stored, but {storage.public(wish.location)} "
+            "came with some. Give them by the environment of the workers.",
+            field="location",
+        )
+    return wish.kind, wish.location if "://" in wish.location else os.path.abspath(os.path.expanduser(wish.location))
+
+
+def _same(first: Request, now: Request) -> bool:
+    def decisive(request: Request) -> Mapping[str, Any]:
+        config = request.config.model_dump(exclude={"workers", "device", "chunk", "policy"})
+        return request.model_dump(exclude={"config"}) | config
+
+    return decisive(first) == decisive(now)

@@ -1,0 +1,322 @@
+"""Raw corpus to feature set: nothing is encoded twice, nothing depends on the way, every row can be traced."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ada2i import storage
+from ada2i.data.manifest import Manifest, open_features, read_shard
+from ada2i.data.origin import EncoderInfo
+from ada2i.errors import DataError
+from ada2i.extraction.publish import AUDIT, CARD, PROBLEMS, PROVENANCE
+from ada2i.extraction.request import Request, Result
+from ada2i.extraction.run import extract
+from tests.unit.extraction import own
+from tests.unit.extraction.talks import (
+    LocalCrew,
+    contents,
+    extracted,
+    film,
+    prepared,
+    put,
+    talk,
+    tone,
+    write_table,
+)
+
+
+@pytest.fixture(autouse=True)
+def _count_from_zero() -> None:
+    own.CALLS.clear()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    talk(tmp_path / "talks")
+    return tmp_path / "talks"
+
+
+def table(uri: str, name: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader(storage.get(storage.join(uri, name))))
+
+
+def rows(uri: str) -> list[dict[str, Any]]:
+    features = open_features(uri)
+    return [row for entry in features.manifest.shards for row in read_shard(features, entry).to_pylist()]
+
+
+def encoded(result: Result) -> dict[str, tuple[int, int]]:
+    return {modality: (work.encoded, work.reused) for modality, work in result.work.items()}
+
+
+def test_vectors_are_those_of_the_media(folder: Path, tmp_path: Path) -> None:
+    result = extracted(folder, tmp_path / "root")
+    found = {row["utterance_id"]: row for row in rows(result.features)}
+    assert len(found) == 8
+    assert found["d1_0"]["text_feat"] == [len("words of d1_0"), 2]
+    assert found["d1_0"]["audio_feat"][0] == 0.3 * 16_000
+    assert found["d1_0"]["visual_feat"][0] == 2  # half a second at four frames a second
+    assert {split: info.utterances for split, info in open_features(result.features).manifest.splits.items()} == {
+        "dev": 2,
+        "test": 2,
+        "train": 4,
+    }
+
+
+def test_nothing_is_encoded_twice(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    first = extracted(folder, root, "first")
+    assert encoded(first) == dict.fromkeys(("text", "audio", "visual"), (8, 0))
+    again = extracted(folder, root, "again")
+    assert encoded(again) == dict.fromkeys(("text", "audio", "visual"), (0, 8))
+    assert again.features == first.features
+    assert Counter(own.CALLS) == dict.fromkeys(("text", "audio", "visual"), 8)
+
+
+def test_one_more_dialogue_costs_one(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    first = extracted(folder, root, "first")
+    talk(folder, 5)
+    more = extracted(folder, root, "more")
+    assert encoded(more) == dict.fromkeys(("text", "audio", "visual"), (2, 8))
+    assert more.features != first.features
+    fresh = extracted(folder, tmp_path / "fresh")
+    assert contents(more.features) == contents(fresh.features)
+
+
+def test_another_encoder_costs_its_modality(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    extracted(folder, root, "first")
+    other = extracted(folder, root, "other", {"encoders.audio.scale": 2.0})
+    assert encoded(other) == {"text": (0, 8), "audio": (8, 0), "visual": (0, 8)}
+    frames = extracted(folder, root, "frames", {"media.frames_per_second": 8})
+    assert encoded(frames) == {"text": (0, 8), "audio": (0, 8), "visual": (8, 0)}
+
+
+def test_equal_content_is_encoded_once_wherever_it_lies(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    first = extracted(folder, root, "first")
+    (tmp_path / "elsewhere").mkdir()
+    again = extracted(folder.rename(tmp_path / "elsewhere" / "talks"), root, "again")
+    assert encoded(again)["audio"] == (0, 8)
+    assert again.features == first.features
+
+
+def test_a_file_that_changed_is_read_again(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    extracted(folder, root, "first")
+    put(folder, "audio/d0_0.wav", tone(0.3, 999))  # the same size
+    changed = extracted(folder, root, "changed")
+    assert encoded(changed) == {"text": (0, 8), "audio": (1, 7), "visual": (0, 8)}
+
+
+@pytest.mark.parametrize("after", [0, 1, 5])
+def test_an_interrupted_extraction_ends_in_the_same_bytes(folder: Path, tmp_path: Path, after: int) -> None:
+    whole = extracted(folder, tmp_path / "whole", overrides={"chunk.audio": 1})
+    uri = prepared(folder, tmp_path / "root", "run", {"chunk.audio": 1})
+    request = Request.load(storage.join(uri, "request.json"))
+    with pytest.raises(KeyboardInterrupt):
+        extract(uri, request, LocalCrew(request, after))
+    assert storage.children(storage.join(request.root, "features")) == []
+    result = extract(uri, request, LocalCrew(request))
+    assert sum(work.reused for work in result.work.values()) == sum(
+        work.utterances - work.encoded for work in result.work.values()
+    )
+    assert contents(result.features) == contents(whole.features)
+    assert result.features.rpartition("/")[2] == whole.features.rpartition("/")[2]
+
+
+def test_every_row_can_be_traced(folder: Path, tmp_path: Path) -> None:
+    result = extracted(folder, tmp_path / "root")
+    traced = table(result.features, PROVENANCE)
+    of_rows = [(row["split"], row["dialogue_id"], row["utterance_index"]) for row in rows(result.features)]
+    lines = traced.to_pylist()
+    assert [(line["split"], line["dialogue_id"], line["utterance_index"]) for line in lines] == of_rows
+    line = next(line for line in lines if line["utterance_id"] == "d1_0")
+    audio = folder / "audio" / "d1_0.wav"
+    assert line["audio_file"] == audio.as_uri()
+    assert line["audio_digest"] == storage.digest(audio.read_bytes())
+    assert line["text_digest"] == storage.digest(b"words of d1_0")
+    assert dict(line["audio_measures"]) == {"first": 4800.0}
+    metadata = traced.schema.metadata or {}
+    assert EncoderInfo.model_validate_json(metadata[b"visual_encoder"]).name == "own-visual"
+
+
+def test_a_piece_of_a_file_names_its_seconds(tmp_path: Path) -> None:
+    folder = tmp_path / "talks"
+    lines = talk(folder, video=False)
+    put(folder, "long.wav", tone(2.0, 300))
+    for number, line in enumerate(lines):
+        line.update(audio="long.wav", start=number * 0.2, end=number * 0.2 + 0.15)
+    write_table(folder, lines)
+    result = extracted(folder, tmp_path / "root")
+    assert encoded(result) == {"text": (8, 0), "audio": (8, 0)}
+    line = table(result.features, PROVENANCE).to_pylist()[0]
+    assert (line["audio_file"], line["audio_end"] - line["audio_start"]) == (
+        (folder / "long.wav").as_uri(),
+        pytest.approx(0.15),
+    )
+
+
+def test_dev_that_is_cut_from_train_can_be_traced(tmp_path: Path) -> None:
+    lines = talk(tmp_path / "talks", 12, video=False)
+    write_table(tmp_path / "talks", [line | {"split": line["split"].replace("dev", "train")} for line in lines])
+    result = extracted(tmp_path / "talks", tmp_path / "root")
+    manifest = open_features(result.features).manifest
+    assert manifest.dev_rule
+    lines = table(result.features, PROVENANCE).to_pylist()
+    assert {line["split"] for line in lines} == {"train", "dev", "test"}
+    assert all(line["audio_file"].endswith(f"{line['utterance_id']}.wav") for line in lines)
+
+
+BAD = {  # by code: what is written for one modality of one utterance
+    "unreadable": ("audio", b"this is no sound at all, but it is long enough"),
+    "zero-length": ("audio", b""),
+    "no-audio-stream": ("audio", film(1)),
+    "too-short": ("audio", tone(0.05, 300)),
+    "silent": ("audio", tone(0.5, 300, level=0.0)),
+    "no-video-stream": ("video", tone(0.5, 300)),
+}
+
+
+def spoilt(folder: Path) -> None:
+    """Write a corpus with every kind of bad media, one in each."""
+    lines = talk(folder, 10)
+    for line, (column, data) in zip(lines, BAD.values(), strict=False):
+        put(folder, line[column], data)
+    lines[10]["text"] = " "
+    lines[11]["text"] = "nonsense"
+    put(folder, lines[12]["audio"], tone(1.5, 300))  # beyond a limit of one second
+    lines[13].update(start=0, end=0.95)  # of 0.3 s
+    write_table(folder, lines)
+
+
+def test_bad_media_are_missing_and_listed(tmp_path: Path) -> None:
+    spoilt(tmp_path / "talks")
+    limits = {"policy.unreadable": 0.2, "policy.named": 3, "media.limit_s": 1.0}
+    result = extracted(tmp_path / "talks", tmp_path / "root", overrides=limits)
+    listed = table(result.features, PROBLEMS).to_pylist()
+    found = {(line["modality"], line["code"]) for line in listed}
+    expected = {("visual" if column == "video" else "audio", code) for code, (column, _) in BAD.items()}
+    # The empty text is no words for the table already.
+    assert found == expected | {("text", "not-finite")}
+    assert all(line["file"] and line["message"] for line in listed if line["modality"] != "text")
+    origin = open_features(result.features).manifest.origin
+    assert origin is not None
+    assert origin.problems == len(listed) == result.problems
+    assert len(origin.first_problems) == 3
+    assert origin.modalities["audio"].missing == {
+        code: 1 for code, (column, _) in sorted(BAD.items()) if column == "audio"
+    }
+    assert origin.modalities["audio"].flagged == {"over-long": 1, "truncated": 1}
+    missing = [row["utterance_id"] for row in rows(result.features) if row["audio_feat"] is None]
+    assert len(missing) == 5
+    card = storage.get(storage.join(result.features, CARD)).decode()
+    assert "| audio | 20 | 15 |" in card
+    again = extracted(tmp_path / "talks", tmp_path / "root", "again", overrides=limits)
+    assert encoded(again)["audio"] == (0, 20)  # what is bad is not read again
+
+
+def test_too_many_unreadable_clips_publish_nothing(tmp_path: Path) -> None:
+    spoilt(tmp_path / "talks")
+    with pytest.raises(
+        DataError, match=r"(?s)At most 5\.0% of the audio clips .* but 3 of 20 are\. Nothing was.*d0_0"
+    ) as caught:
+        extracted(tmp_path / "talks", tmp_path / "root")
+    root = (tmp_path / "root").as_uri()
+    assert storage.children(storage.join(root, "features")) == []
+    assert caught.value.exit_code == 2
+    listed = table(storage.join(root, "extraction", "runs", "run"), PROBLEMS)
+    assert len(listed) == 7
+
+
+def test_a_file_that_goes_while_it_is_planned_is_missing(tmp_path: Path) -> None:
+    folder = tmp_path / "talks"
+    talk(folder)
+    uri = prepared(folder, tmp_path / "root", "run", {"policy.unreadable": 0.5})
+    request = Request.load(storage.join(uri, "request.json"))
+    crew = LocalCrew(request)
+    digests = crew.worker.digests
+
+    def late(files: Any) -> dict[str, str]:
+        (folder / "audio" / "d0_0.wav").unlink()
+        return digests(files)
+
+    crew.worker.digests = late  # type: ignore[method-assign]
+    result = extract(uri, request, crew)
+    assert [line["code"] for line in table(result.features, PROBLEMS).to_pylist()] == ["missing"]
+
+
+def test_a_file_that_changes_while_it_is_extracted_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "talks"
+    talk(folder, video=False)
+    uri = prepared(folder, tmp_path / "root", "run")
+    request = Request.load(storage.join(uri, "request.json"))
+    crew = LocalCrew(request)
+    encode = crew.worker.encode
+
+    def late(modality: Any, pieces: Any) -> Any:
+        put(folder, "audio/d0_0.wav", tone(0.3, 999))
+        return encode(modality, pieces)
+
+    crew.worker.encode = late  # type: ignore[method-assign]
+    with pytest.raises(DataError, match=r"d0_0\.wav must not change while features are extracted, but did"):
+        extract(uri, request, crew)
+
+
+def test_a_modality_without_a_vector_is_left_out(tmp_path: Path) -> None:
+    lines = talk(tmp_path / "talks", video=False)
+    for line in lines:
+        put(tmp_path / "talks", line["audio"], tone(0.5, 300, level=0.0))
+    result = extracted(tmp_path / "talks", tmp_path / "root")
+    manifest = open_features(result.features).manifest
+    assert list(manifest.modalities) == ["text"]
+    assert manifest.origin is not None
+    assert manifest.origin.modalities["audio"].missing == {"silent": 8}
+
+
+def test_a_corpus_without_any_vector_is_refused(tmp_path: Path) -> None:
+    lines = talk(tmp_path / "talks", video=False)
+    for line in lines:
+        put(tmp_path / "talks", line["audio"], tone(0.5, 300, level=0.0))
+    with pytest.raises(DataError, match="must give a vector for some utterance, but gives none"):
+        extracted(tmp_path / "talks", tmp_path / "root", text="none")
+
+
+def test_what_lies_beside_is_named_by_the_manifest(folder: Path, tmp_path: Path) -> None:
+    result = extracted(folder, tmp_path / "root")
+    manifest = open_features(result.features).manifest
+    assert set(manifest.files) == {AUDIT, CARD, PROBLEMS, PROVENANCE}
+    for name, entry in manifest.files.items():
+        storage.get_checked(storage.join(result.features, name), size=entry.size, sha256=entry.sha256)
+    old = manifest.model_dump(exclude={"origin", "files"})
+    assert Manifest.model_validate(old).origin is None  # sets that were imported, and older ones
+    assert manifest.origin is not None
+    assert manifest.origin.modalities["audio"].measures == {"first": 4800.0}
+
+
+def test_damaged_chunks_are_made_again(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    first = extracted(folder, root, "first")
+    chunk = next((root / "extraction" / "vectors").rglob("*.parquet"))
+    chunk.write_bytes(chunk.read_bytes()[:-10])
+    again = extracted(folder, root, "again")
+    assert sum(work.encoded for work in again.work.values()) == 2
+    assert again.features == first.features
+
+
+def test_how_it_goes_is_told(folder: Path, tmp_path: Path) -> None:
+    uri = prepared(folder, tmp_path / "root", "run")
+    request = Request.load(storage.join(uri, "request.json"))
+    crew = LocalCrew(request)
+    extract(uri, request, crew)
+    planned = crew.told[0]
+    assert planned["work"]["text"] == {"encoded": 8, "reused": 0, "utterances": 8}
+    last = {told["modality"]: told for told in crew.told[1:]}
+    assert {m: (told["done"], told["total"], told["seconds_left"]) for m, told in last.items()} == dict.fromkeys(
+        ("text", "audio", "visual"), (8, 8, 0)
+    )
