@@ -4,11 +4,14 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import typer
 
 from ada2i.cli import app
 from ada2i.config import TrainConfig
+from ada2i.extraction.config import ExtractionConfig
 from ada2i.presets import PRESETS, SETTINGS, field_names
+from pipelines.extract import extract_features
 from pipelines.train import train_ada2i
 
 FIELDS = [
@@ -20,6 +23,7 @@ FIELDS = [
     "balance.noise",
     "balance.ratio",
     "balance.start_epoch",
+    "loss.class_balance",
     "loss.classification",
     "loss.feature",
     "loss.modal",
@@ -30,16 +34,20 @@ FIELDS = [
     "model.afw.layers",
     "model.afw.normalise",
     "model.afw.order",
+    "model.afw.quiet_start",
     "model.afw.rank",
     "model.afw.target",
     "model.amw.bias",
     "model.amw.learn_scale",
     "model.amw.normalise",
     "model.amw.scale",
+    "model.amw.weights",
     "model.encoder.attend_to_padding",
     "model.encoder.causal",
     "model.encoder.dropout",
     "model.encoder.feedforward_dim",
+    "model.encoder.inertia",
+    "model.encoder.input_dropout",
     "model.encoder.kind",
     "model.encoder.layers",
     "model.encoder.positions",
@@ -50,6 +58,7 @@ FIELDS = [
     "model.modality_dropout",
     "model.normalise",
     "model.prediction",
+    "model.train_fitted",
     "preset",
     "resources.cpus_per_worker",
     "resources.device",
@@ -64,6 +73,7 @@ FIELDS = [
     "training.learning_rate",
     "training.plateau_epochs",
     "training.plateau_factor",
+    "training.schedule",
     "training.seeds",
     "training.weight_decay",
 ]
@@ -73,12 +83,35 @@ COMMANDS = {
     "compare": ["--json", "--root", "FIRST", "SECOND"],
     "config": ["--preset", "--set", "--settings"],
     "demo-corpus": ["--root"],
+    "encoders": ["--json"],
+    "extract": ["--audio", "--json", "--root", "--run", "--set", "--text", "--visual", "--workers", "KIND", "LOCATION"],
     "import join": ["--audio", "--root", "--text", "--visual", "BASE"],
     "import meld": ["--features", "--root", "FOLDER"],
     "import pickle": ["--dataset", "--root", "SOURCE"],
     "import table": ["--dataset", "--labels", "--root", "SOURCE"],
+    "registry diff": ["--json", "--root", "FIRST", "SECOND"],
+    "registry gc": ["--json", "--older-than", "--root", "--versions-older-than", "MODEL"],
+    "registry history": ["--alias", "--json", "--root", "MODEL"],
     "registry list": ["--json", "--root", "MODEL"],
-    "registry show": ["--json", "--root", "VERSION"],
+    "registry promote": ["--alias", "--by", "--expected", "--json", "--reason", "--root", "REFERENCE"],
+    "registry pull": ["--root", "FOLDER", "REFERENCE"],
+    "registry rollback": ["--alias", "--by", "--expected", "--json", "--reason", "--root", "MODEL"],
+    "registry show": ["--json", "--root", "REFERENCE"],
+    "registry verify": ["--json", "--root", "REFERENCE"],
+    "reproduce": [
+        "--ablations",
+        "--allow",
+        "--json",
+        "--modalities",
+        "--out",
+        "--presets",
+        "--root",
+        "--seeds",
+        "--set",
+        "--vary",
+        "DATASET",
+        "FEATURES",
+    ],
     "train": [
         "--allow",
         "--json",
@@ -100,7 +133,7 @@ COMMANDS = {
 
 FLOW: dict[str, Any] = {
     "features": "demo",
-    "preset": "reference",
+    "preset": "corrected",
     "settings": None,
     "modalities": "tav",
     "workers": None,
@@ -109,6 +142,34 @@ FLOW: dict[str, Any] = {
     "model": None,
     "root": None,
     "allow": [],
+}
+
+EXTRACTION_FIELDS = [
+    "chunk.audio",
+    "chunk.text",
+    "chunk.visual",
+    "device",
+    "encoders",
+    "media.frames_per_second",
+    "media.limit_s",
+    "media.max_frames",
+    "media.max_side",
+    "media.revision",
+    "policy.named",
+    "policy.unreadable",
+    "schema_version",
+    "workers",
+]
+
+EXTRACTION_FLOW: dict[str, Any] = {
+    "corpus": "demo-media",
+    "location": "",
+    "text": None,
+    "audio": None,
+    "visual": None,
+    "workers": None,
+    "overrides": {},
+    "root": None,
 }
 
 
@@ -138,7 +199,15 @@ def test_commands() -> None:
     assert dict(commands(typer.main.get_command(app))) == COMMANDS
 
 
-def test_flow() -> None:
-    parameters = inspect.signature(train_ada2i.fn).parameters
-    assert train_ada2i.name == "train-ada2i"
-    assert {name: parameter.default for name, parameter in parameters.items()} == FLOW
+def test_extraction_config_fields() -> None:
+    assert sorted(field_names(ExtractionConfig)) == EXTRACTION_FIELDS
+
+
+@pytest.mark.parametrize(
+    ("flow", "name", "expected"),
+    [(train_ada2i, "train-ada2i", FLOW), (extract_features, "extract-features", EXTRACTION_FLOW)],
+)
+def test_flows(flow: Any, name: str, expected: dict[str, Any]) -> None:
+    parameters = inspect.signature(flow.fn).parameters
+    assert flow.name == name
+    assert {name: parameter.default for name, parameter in parameters.items()} == expected

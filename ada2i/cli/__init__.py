@@ -1,0 +1,43 @@
+"""The `ada2i` command: one subcommand per capability, no logic of its own.
+
+Each file of commands holds an ``app``; a new file needs no more than its place among ``_FILES``.
+Exit codes: 0 done; 1 failed; 2 the input, config or credentials must be changed, and nothing was written.
+"""
+
+import logging
+import sys
+
+import typer
+from rich.console import Console
+
+from ada2i.cli import auditing, comparing, extracting, importing, registry, reproducing, training
+from ada2i.errors import Ada2iError
+
+_FILES = (extracting, importing, auditing, training, reproducing, comparing, registry)  # in the order of `ada2i --help`
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Balanced emotion recognition in conversations."
+)
+for _file in _FILES:
+    app.add_typer(_file.app)
+
+
+@app.callback()
+def _setup() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+def main() -> None:
+    """Entry point: run the command, and turn our errors into a message and an exit code."""
+    try:
+        app()
+    except Ada2iError as error:
+        Console(stderr=True).print(
+            f"[bold red]error:[/bold red] {_plain(error.message)}", soft_wrap=True, highlight=False
+        )
+        sys.exit(error.exit_code)
+
+
+def _plain(text: str) -> str:
+    """Keep brackets in messages from being read as markup."""
+    return text.replace("[", r"\[")

@@ -1,0 +1,103 @@
+"""Commands of the registry that move aliases, and show who moved them."""
+
+import getpass
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ada2i.cli.options import AsJson, Model, Reference, Root
+from ada2i.cli.output import out
+from ada2i.errors import ConfigError
+from ada2i.registry import aliases
+from ada2i.registry.aliases import CHAMPION, Move
+from ada2i.registry.references import resolve
+from ada2i.training.request import DEFAULT_ROOT
+
+app = typer.Typer()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as problem:  # as in a container whose user has no name
+        raise ConfigError(
+            "`--by` must name who moves the alias, since this user has no name here. Write for example `--by anna`.",
+            field="--by",
+        ) from problem
+
+
+Alias = Annotated[str, typer.Option(help="Which alias.")]
+Reason = Annotated[str, typer.Option(help="Why; kept in the alias's history.")]
+By = Annotated[str, typer.Option(default_factory=_user, help="Who; kept in the alias's history. Default: this user.")]
+
+
+@app.command()
+def history(model: Model, alias: Alias = CHAMPION, as_json: AsJson = False, root: Root = DEFAULT_ROOT) -> None:
+    """Show every move of an alias, oldest first: which version, when, who and why."""
+    moves = aliases.history(root, model, alias)
+    if as_json:
+        out.print_json(json.dumps([move.model_dump(mode="json") for move in moves]))
+    else:
+        out.print(_move_table(moves) if moves else f"{model}@{alias} was never at any version.")
+
+
+def _move_table(moves: list[Move]) -> Table:
+    table = Table("at (UTC)", "what", "version", "by", "reason")
+    for move in moves:
+        table.add_row(move.at[:16].replace("T", " "), move.kind, str(move.number), Text(move.by), Text(move.reason))
+    return table
+
+
+@app.command()
+def promote(
+    reference: Reference,
+    *,
+    reason: Reason,
+    by: By,
+    alias: Alias = CHAMPION,
+    expected: Annotated[
+        int | None,
+        typer.Option(min=0, help="Number that must have the alias now, 0 for none. Default: whichever has it."),
+    ] = None,
+    as_json: AsJson = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Give an alias to a version; refused where somebody else moves it meanwhile."""
+    found = resolve(root, reference)
+    holder = _holder(root, found.model, alias) if expected is None else expected
+    moved = aliases.move(root, found.model, alias, found.number, expected=holder or None, by=by, reason=reason)
+    _show_move(moved, as_json=as_json)
+
+
+def _holder(root: str, model: str, alias: str) -> int:
+    """Return the number of the version that has an alias, 0 for none."""
+    last = aliases.current(root, model, alias)
+    return last.number if last else 0
+
+
+@app.command()
+def rollback(
+    model: Model,
+    *,
+    reason: Reason,
+    by: By,
+    alias: Alias = CHAMPION,
+    expected: Annotated[
+        int | None, typer.Option(min=1, help="Number that must lose the alias. Default: whichever has it.")
+    ] = None,
+    as_json: AsJson = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Give an alias back to the version that had it before the present one was promoted."""
+    _show_move(aliases.rollback(root, model, alias, by=by, reason=reason, expected=expected), as_json=as_json)
+
+
+def _show_move(move: Move, *, as_json: bool) -> None:
+    if as_json:
+        out.print_json(move.model_dump_json())
+        return
+    text = f"{move.model}@{move.alias} is at version {move.number}, and was at {move.before or 'none'} before."
+    out.print(text, soft_wrap=True, highlight=False)

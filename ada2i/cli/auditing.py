@@ -1,0 +1,39 @@
+"""The command that says what is odd about features."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ada2i.cli.options import AsJson, check_target
+from ada2i.cli.output import out
+
+app = typer.Typer()
+
+
+@app.command()
+def audit(
+    features: Annotated[str, typer.Argument(help="A feature set, or a table, even one that cannot be imported.")],
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Code of a finding that must not keep it from training; repeatable.")
+    ] = None,
+    as_json: AsJson = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page there.")] = None,
+) -> None:
+    """Say what is odd about features; exit with 2 where training would refuse them. Writes no features."""
+    from ada2i.data.audit import audit as run
+    from ada2i.data.audit import blocking, check_codes
+    from ada2i.evaluation.audit_report import render_audit, terminal_report
+
+    check_codes(allow or ())
+    check_target("--html", html)
+    report = run(features)
+    if html is not None:
+        html.write_text(render_audit(report, allow=allow or ()), encoding="utf-8")
+    if as_json:
+        out.print_json(report.model_dump_json())
+    else:
+        for part in terminal_report(report, allow=allow or ()):
+            out.print(part)
+    if blocking(report.findings, allow=allow or ()):
+        raise typer.Exit(2)

@@ -1,0 +1,63 @@
+"""The command that compares two versions on the same dialogues."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ada2i.cli.options import AsJson, Reference, Root
+from ada2i.cli.output import out, version_name
+from ada2i.registry.references import resolve
+from ada2i.registry.versions import read_file
+from ada2i.training.request import DEFAULT_ROOT
+
+if TYPE_CHECKING:
+    from ada2i.evaluation.compare import Comparison
+
+app = typer.Typer()
+
+
+@app.command()
+def compare(
+    first: Reference,
+    second: Annotated[str, typer.Argument(help="The same of another, tested on the same dialogues.")],
+    as_json: AsJson = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Say whether one of two registered versions is better on test, or only seems so."""
+    from ada2i.evaluation.compare import compare as run
+
+    found = [resolve(root, reference) for reference in (first, second)]
+    predictions = [read_file(root, version, "predictions.parquet") for version in found]
+    a, b = (version_name(version) for version in found)
+    comparison = run(*predictions, names=(a, b), synthetic=any(version.features.synthetic for version in found))
+    if as_json:
+        out.print_json(comparison.model_dump_json())
+    else:
+        show_comparison(comparison)
+
+
+def show_comparison(comparison: "Comparison") -> None:
+    """Print the table of differences, what it means, and what it cannot say."""
+    from ada2i.evaluation.compare import verdict
+    from ada2i.evaluation.report import SYNTHETIC_NOTE
+
+    table = Table("test", "A", "B", "B - A", "95 % interval", "p boot", "p swap")
+    for score, found in comparison.differences.items():
+        both, ps = (found.first, found.second), (found.p_bootstrap, found.p_randomisation)
+        interval = f"{found.interval.low:.4f} to {found.interval.high:.4f}"
+        cells = [f"{value:.4f}" for value in both], [f"{p:.4f}" for p in ps]
+        label = {"weighted_f1": "wF1", "macro_f1": "macro F1"}.get(score, score)
+        table.add_row(label, *cells[0], f"{found.difference:+.4f}", interval, *cells[1])
+    title = f"A: {comparison.first}, B: {comparison.second}" + " (SYNTHETIC)" * comparison.synthetic
+    out.print(title, style="bold", soft_wrap=True, markup=False, highlight=False)
+    out.print(table)
+    out.print(verdict(comparison), soft_wrap=True, markup=False, highlight=False)
+    note = (
+        f"{comparison.dialogues} test dialogues, {comparison.utterances} utterances; the two say different classes of "
+        f"{comparison.changed}. boot: {comparison.rounds} resamples of dialogues; swap: as many rounds of swapping the "
+        "two in random dialogues. This is about two trained models; other seeds may differ by more."
+    )
+    out.print(note, style="dim", soft_wrap=True, highlight=False)
+    if comparison.synthetic:
+        out.print(SYNTHETIC_NOTE, style="bold red", soft_wrap=True)

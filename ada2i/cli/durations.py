@@ -1,0 +1,24 @@
+"""Times as people write them."""
+
+import re
+
+from ada2i.errors import ConfigError
+
+_DURATION = re.compile(r"([0-9]+)([smhdw])")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def seconds(option: str, text: str) -> float:
+    """Return a time such as ``90d`` in seconds.
+
+    Raises:
+        ConfigError: It is no whole number with one of s, m, h, d, w behind it.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ConfigError(
+            f"`{option}` must be a whole number with s, m, h, d or w behind it, but is {text!r}. Write for example "
+            f"`{option} 90d`.",
+            field=option,
+        )
+    return int(found[1]) * _SECONDS[found[2]]

@@ -1,0 +1,81 @@
+"""Commands that turn raw corpora into feature sets."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ada2i import presets, storage
+from ada2i.cli.options import AsJson, Root, check_target
+from ada2i.cli.output import out
+from ada2i.extraction.corpora.readers import CORPORA
+from ada2i.training.request import DEFAULT_ROOT, new_run_id, with_named
+
+app = typer.Typer()
+
+_KINDS = f"demo-media, {', '.join(CORPORA)}, or package.module:function"
+
+
+@app.command()
+def extract(  # noqa: PLR0917
+    kind: Annotated[str, typer.Argument(help=f"Which reader: {_KINDS}.")],
+    location: Annotated[str, typer.Argument(help="Where the corpus lies; nothing for demo-media.")] = "",
+    text: Annotated[str | None, typer.Option(help="Text encoder, or `none`. `ada2i encoders` lists them.")] = None,
+    audio: Annotated[str | None, typer.Option(help="Audio encoder, or `none`.")] = None,
+    visual: Annotated[str | None, typer.Option(help="Visual encoder, or `none`.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="FIELD=VALUE, such as encoders.visual.size=160 or policy.unreadable=0.1; repeatable."
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", help="Also write the result there.")] = None,
+    run: Annotated[str | None, typer.Option(help="Id of an extraction that was cut short, to resume it.")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Extract features of a raw corpus on Ray; print the feature set's URI."""
+    from ada2i.extraction.progress import TerminalProgress
+    from ada2i.extraction.request import JOB, RESULT, Result, Wish, is_done, prepare
+    from ada2i.jobs import client
+    from ada2i.jobs.cluster import cluster
+
+    check_target("--json", json_)
+    overrides = with_named(dict(presets.parse_override(given) for given in set_ or []), {"workers": workers})
+    encoders = {"text": text, "audio": audio, "visual": visual}
+    wish = Wish.model_validate({"kind": kind, "location": location, "encoders": encoders, "overrides": overrides})
+    run_id = run or new_run_id()
+    uri = prepare(wish, root=root, run_id=run_id)
+    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    notes.print(f"If it is cut short, the same command with `--run {run_id}` resumes it.", markup=False)
+    if not is_done(uri):
+        with cluster() as ray, TerminalProgress() as progress:
+            client.run(client.Job(JOB, uri), address=ray.address, on_event=progress)
+    result = Result.load(storage.join(uri, RESULT))
+    for modality, work in result.work.items():
+        notes.print(f"{modality}: {work.utterances} utterances, {work.encoded} encoded, {work.reused} made before")
+    out.print(result.features, soft_wrap=True)
+    if json_ is not None:
+        json_.write_bytes(result.to_json())
+
+
+@app.command()
+def encoders(as_json: AsJson = False) -> None:
+    """List the encoders that are built in; yours is package.module:Class."""
+    from ada2i.extraction.encoders.registry import DEFAULT_ENCODERS, encoders_table
+
+    rows = encoders_table()
+    if as_json:
+        out.print_json(json.dumps([asdict(row) for row in rows]))
+        return
+    table = Table("name", "modality", "width", "licence", "installed", box=None, pad_edge=False)
+    for row in rows:
+        name = f"{row.name} (default)" if DEFAULT_ENCODERS[row.modality] == row.name else row.name
+        installed = "yes" if row.installed else f"pip install 'ada2i\\[{row.extra}]'"
+        shown = "hf:ID or hf:FOLDER" if row.name == "hf:" else name
+        table.add_row(shown, row.modality, str(row.width or "the model's"), row.licence, installed)
+    out.print(table)

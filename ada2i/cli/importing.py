@@ -1,0 +1,90 @@
+"""Commands that turn published features into feature sets."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ada2i.cli.options import Root, writable
+from ada2i.cli.output import out
+from ada2i.data.datasets import DATASETS
+from ada2i.training.request import DEFAULT_ROOT
+
+app = typer.Typer()
+imports = typer.Typer(no_args_is_help=True, help="Turn published features into a feature set.")
+app.add_typer(imports, name="import")
+
+
+@imports.command("table")
+def import_table(
+    source: Annotated[str, typer.Argument(help="A Parquet file, or a folder of some.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the dataset. Default: the file's metadata, or its name.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Class names by index, separated by commas.")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Import a table of utterances as a feature set; print its URI."""
+    from ada2i.data.table import import_table as run
+
+    names = tuple(labels.split(",")) if labels else None
+    out.print(run(source, writable(root), dataset=dataset, labels=names), soft_wrap=True)
+
+
+@imports.command("pickle")
+def import_pickle(
+    source: Annotated[str, typer.Argument(help="A pickle as Ada2I, DialogueRNN, MMGCN or COSMIC publish them.")],
+    dataset: Annotated[str, typer.Option(help=f"Which dataset: {', '.join(DATASETS)}.")],
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Import a published pickle, of which nothing is run, as a feature set; print its URI."""
+    from ada2i.data.published import import_pickle as run
+
+    _show_import(run(source, writable(root), dataset=dataset))
+
+
+@imports.command("meld")
+def import_meld(
+    folder: Annotated[str, typer.Argument(help="Where MELD's three CSVs lie.")],
+    features: Annotated[
+        list[str] | None, typer.Option(help="A Parquet file or folder of vectors; repeatable. Default: none.")
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Import MELD's CSVs, joined with tables of vectors, as a feature set; print its URI."""
+    from ada2i.data.meld import import_meld as run
+
+    _show_import(run(folder, writable(root), features=features or ()))
+
+
+@imports.command("join")
+def import_join(
+    base: Annotated[str, typer.Argument(help="A table of utterances, whose own vectors give way.")],
+    text: Annotated[str | None, typer.Option(help="A table with `text_feat`.")] = None,
+    audio: Annotated[str | None, typer.Option(help="A table with `audio_feat`.")] = None,
+    visual: Annotated[str | None, typer.Option(help="A table with `visual_feat`.")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Import a table of utterances joined with one table per modality as a feature set; print its URI."""
+    from ada2i.data.join import import_joined as run
+
+    _show_import(run(base, writable(root), text=text, audio=audio, visual=visual))
+
+
+@app.command("demo-corpus")
+def demo_corpus(root: Root = DEFAULT_ROOT) -> None:
+    """Write the SYNTHETIC demo feature set; print its URI."""
+    from ada2i.data.demo import write_demo_corpus
+
+    out.print(write_demo_corpus(writable(root)), soft_wrap=True)
+
+
+def _show_import(uri: str) -> None:
+    """Print where a set lies, and on standard error what it holds."""
+    from ada2i.data.manifest import open_features
+
+    manifest = open_features(uri).manifest
+    held = [(split, manifest.splits[split]) for split in ("train", "dev", "test")]
+    counts = "; ".join(f"{split} {info.dialogues} dialogues, {info.utterances} utterances" for split, info in held)
+    out.print(uri, soft_wrap=True)
+    Console(stderr=True).print(f"{counts}; {manifest.source}", soft_wrap=True, markup=False, highlight=False)

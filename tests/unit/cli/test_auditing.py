@@ -1,0 +1,35 @@
+"""An audit's exit code is training's answer."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.commands import Run, ok, refused
+from tests.unit.data.tables import corpus, write
+
+
+def test_an_audit_of_what_training_accepts(run: Run, demo: str, tmp_path: Path) -> None:
+    assert "training accepts it" in ok(run, "audit", demo, "--html", str(tmp_path / "x.html"))
+    assert (tmp_path / "x.html").read_text().startswith("<!DOCTYPE html>")
+    assert json.loads(ok(run, "audit", demo, "--json"))["synthetic"] is True
+
+
+def test_an_audit_of_what_training_refuses(run: Run, tmp_path: Path) -> None:
+    table = write(tmp_path / "table.parquet", corpus() | {"label": [0, 0, 0, 0, 0, 0, 0, 1]})
+    code, out, err = run("audit", str(table))
+    assert (code, err) == (2, "")
+    assert "training would refuse it (absent-class)" in out
+    assert "training accepts it, allowing absent-class" in ok(run, "audit", str(table), "--allow", "absent-class")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere must be a .parquet file or a folder with some, but holds none"),
+        (["nowhere", "--allow", "all"], "`--allow` must name codes of findings, but 'all' is none. Known are"),
+        (["nowhere", "--html", "none/x.html"], "`--html` must name a file in a folder that exists"),
+    ],
+)
+def test_audit_refuses(run: Run, arguments: list[str], message: str) -> None:
+    assert message in refused(run, "audit", *arguments)

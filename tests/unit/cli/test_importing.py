@@ -1,0 +1,49 @@
+"""Imports print where a set lies, and say what is wrong with a source."""
+
+from pathlib import Path
+
+import pytest
+
+from ada2i import storage
+from tests.unit.cli.commands import Run, ok, refused
+from tests.unit.data.tables import corpus, write, written
+
+
+def test_import_without_a_source(run: Run, root: Path) -> None:
+    message = refused(run, "import", "table", "nowhere", "--root", str(root))
+    assert "nowhere must be a .parquet file or a folder with some" in message
+    assert written(root) == []
+
+
+def test_importing_prints_the_location(run: Run, root: Path, tmp_path: Path) -> None:
+    table = write(tmp_path / "table.parquet", corpus(), dataset="tiny")
+    uri = ok(run, "import", "table", str(table), "--root", str(root)).strip()
+    assert storage.exists(storage.join(uri, "manifest.json"))
+    assert ok(run, "import", "table", str(table), "--root", str(root)).strip() == uri
+
+
+def test_importing_says_where_and_what(run: Run, root: Path, tmp_path: Path) -> None:
+    table = str(write(tmp_path / "table.parquet", corpus(), dataset="tiny"))
+    code, out, err = run("import", "join", table, "--text", table, "--root", str(root))
+    assert code == 0
+    assert storage.exists(storage.join(out.strip(), "manifest.json"))
+    counts = "train 2 dialogues, 5 utterances; dev 1 dialogues, 1 utterances; test 1 dialogues, 2 utterances; table"
+    assert err.startswith(counts)
+    assert err.endswith("; missing vectors: audio 1; zero vectors: none\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pickle", "bad.pkl", "--dataset", "melt"], "`dataset` must be one of iemocap"),
+        (["pickle", "bad.pkl", "--dataset", "meld"], "names `builtins.eval`, which no published feature file needs"),
+        (["pickle", "none.pkl", "--dataset", "meld"], "none.pkl does not exist"),
+        (["meld", "nowhere"], "must be one of MELD's three CSVs"),
+        (["join", "nowhere", "--text", "x"], "nowhere must be a .parquet file or a folder"),
+    ],
+)
+def test_imports_refuse(run: Run, root: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "bad.pkl").write_bytes(b"cbuiltins\neval\n(S'1'\ntR.")
+    assert message in refused(run, "import", *arguments, "--root", str(root))
+    assert written(root) == []

@@ -1,0 +1,20 @@
+"""Exit codes and messages that all commands have in common."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.commands import Run, refused
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["train", "demo", "--nonsense"], ["nonsense"], ["registry", "show"]])
+def test_wrong_usage(run: Run, arguments: list[str]) -> None:
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    assert "Usage: " in err
+
+
+def test_brackets_in_messages_are_no_markup(run: Run, root: Path) -> None:
+    message = refused(run, "train", "[bold]x[/bold]", "--root", str(root))
+    assert "[bold]x[/bold] must be a .parquet file" in message

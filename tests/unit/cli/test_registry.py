@@ -1,0 +1,142 @@
+"""Commands that look at versions, copy them and sweep."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ada2i import storage
+from ada2i.registry.aliases import move
+from ada2i.registry.versions import find, register, version_uri, versions
+from tests.unit.cli.commands import Run, ok, refused
+from tests.unit.data.tables import written
+from tests.unit.registry.finished import finished_run, registered, unfinished
+
+WHO = {"by": "anna", "reason": "better"}
+
+
+@pytest.fixture
+def store(root: Path) -> str:
+    """A root with two versions, the first of which is champion."""
+    for name in ("run-a", "run-b"):
+        registered(root.as_uri(), name)
+    move(root.as_uri(), "ada2i", "champion", 1, expected=None, **WHO)
+    return root.as_uri()
+
+
+def damage(store: str, name: str) -> str:
+    """Change a file of the first version; return its URI."""
+    uri = storage.join(version_uri(store, find(store, "ada2i", 1)), name)
+    storage.put(uri, b"other")
+    return uri
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        ("ada2i@x", "must hold an alias ada2i@x, but ada2i has none"),
+        ("ada2i@", "must be MODEL, MODEL@NUMBER or MODEL@ALIAS"),
+        ("ada2i@3", "a version ada2i@3"),
+    ],
+)
+def test_registry_show_refuses(run: Run, root: Path, version: str, message: str) -> None:
+    assert message in refused(run, "registry", "show", version, "--root", str(root))
+    assert written(root) == []
+
+
+def test_an_empty_registry(run: Run, root: Path) -> None:
+    assert "No versions in" in ok(run, "registry", "list", "--root", str(root))
+    assert json.loads(ok(run, "registry", "list", "--json", "--root", str(root))) == []
+    assert written(root) == []
+
+
+def test_list_has_room_for_every_column(run: Run, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    move(store, "ada2i", "challenger", 1, expected=None, **WHO)
+    heading, _, first, second, third = ok(run, "registry", "list", "--root", store).splitlines()
+    assert heading.split() == ["version", "alias", "created", "preset", "dev", "wF1", "test", "wF1"]
+    version = find(store, "ada2i", 1)
+    test = version.test_summary["weighted_f1"]
+    score = [f"{version.dev_weighted_f1:.4f}", f"{test.mean:.4f}", "±", f"{test.sd:.4f}"]
+    assert first.split() == ["ada2i@1", "challenger", version.created[:10], "reference", *score]
+    assert second.split() == ["champion"]
+    assert third.split()[:2] == ["ada2i@2", version.created[:10]]
+
+
+def test_list_and_show_for_machines(run: Run, store: str) -> None:
+    listed = json.loads(ok(run, "registry", "list", "--json", "--root", store))
+    assert [(found["number"], found["aliases"]) for found in listed] == [(1, ["champion"]), (2, [])]
+    shown = json.loads(ok(run, "registry", "show", "ada2i@champion", "--json", "--root", store))
+    assert shown == listed[0]
+    aliases = shown.pop("aliases")
+    assert (shown, aliases) == (find(store, "ada2i", 1).model_dump(mode="json"), ["champion"])
+
+
+def test_show_names_aliases_scores_and_files(run: Run, store: str) -> None:
+    shown = ok(run, "registry", "show", "ada2i@champion", "--root", store)
+    for words in ("aliases champion", "number 1", "dataset iemocap", "weights.safetensors 22 bytes"):
+        assert words in " ".join(shown.split())
+    assert "aliases none" in " ".join(ok(run, "registry", "show", "ada2i", "--root", store).split())
+
+
+def test_diff(run: Run, store: str) -> None:
+    assert "ada2i@1 and ada2i@2 do not differ" in ok(
+        run, "registry", "diff", "ada2i@champion", "ada2i", "--root", store
+    )
+    assert json.loads(ok(run, "registry", "diff", "ada2i@1", "ada2i@2", "--json", "--root", store)) == []
+    register(finished_run(store, "run-c", seeds=(12,)).run_uri, root=store, model="ada2i")
+    changes = json.loads(ok(run, "registry", "diff", "ada2i@champion", "ada2i", "--json", "--root", store))
+    seeds = {"part": "config", "field": "training.seeds", "first": [12, 13], "second": [12]}
+    assert seeds in changes
+    shown = ok(run, "registry", "diff", "ada2i@champion", "ada2i", "--root", store)
+    assert ["config", "training.seeds", "[12, 13]", "[12]"] in [
+        [cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines()
+    ]
+
+
+@pytest.mark.parametrize("reference", ["ada2i", "ada2i@1", "ada2i@champion"])
+def test_verify_finds_damage(run: Run, store: str, reference: str) -> None:
+    assert f"{reference}: everything is as it was" in ok(run, "registry", "verify", reference, "--root", store)
+    assert json.loads(ok(run, "registry", "verify", reference, "--json", "--root", store)) == []
+    uri = damage(store, "report.html")
+    code, out, err = run("registry", "verify", reference, "--root", store)
+    assert (code, err) == (2, "")
+    assert out.startswith(f"{uri} must hold the")
+    assert out.count("\n") == 1
+    code, out, err = run("registry", "verify", reference, "--json", "--root", store)
+    assert (code, err) == (2, "")
+    assert [problem["uri"] for problem in json.loads(out)] == [uri]
+
+
+def test_verify_looks_at_one_version_where_one_is_named(run: Run, store: str) -> None:
+    damage(store, "report.html")
+    assert "everything is as it was" in ok(run, "registry", "verify", "ada2i@2", "--root", store)
+    assert "must hold a version none" in refused(run, "registry", "verify", "none", "--root", store)
+
+
+def test_pull(run: Run, store: str, tmp_path: Path) -> None:
+    assert ok(run, "registry", "pull", "ada2i@champion", "here", "--root", store) == f"{tmp_path / 'here'}\n"
+    assert (tmp_path / "here" / "report.html").read_bytes() == b"report.html of run-a"
+    message = refused(run, "registry", "pull", "ada2i@2", "here", "--root", store)
+    assert "must be new, empty or a copy of ada2i@2" in message
+
+
+def test_gc_deletes_remains_and_only_then_versions(run: Run, store: str) -> None:
+    unfinished(store, "run-z")
+    assert "Nothing to delete." in ok(run, "registry", "gc", "ada2i", "--root", store)
+    deleted = ok(run, "registry", "gc", "ada2i", "--older-than", "0s", "--root", store).splitlines()
+    assert storage.join(store, "registry", "ada2i", "versions", "3", "claim.json") in deleted
+    registered(store, "run-c")
+    sweep = ("registry", "gc", "ada2i", "--json", "--root", store)
+    assert json.loads(ok(run, *sweep, "--versions-older-than", "90d")) == []
+    deleted = json.loads(ok(run, *sweep, "--versions-older-than", "0s"))
+    assert storage.join(store, "registry", "ada2i", "versions", "2", "weights.safetensors") in deleted
+    assert [version.number for version in versions(store, "ada2i")] == [1, 4]  # the champion and the newest
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--older-than", "1"), ("--older-than", "-1d"), ("--versions-older-than", "1y")]
+)
+def test_gc_refuses(run: Run, store: str, option: str, value: str) -> None:
+    message = refused(run, "registry", "gc", "ada2i", f"{option}={value}", "--root", store)
+    assert f"`{option}` must be a whole number with s, m, h, d or w behind it, but is '{value}'" in message
