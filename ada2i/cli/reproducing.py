@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_WIDE = 150  # characters of a line where no terminal says how many it has
+
 
 @app.command()
 def reproduce(  # noqa: PLR0917
@@ -67,8 +69,9 @@ def reproduce(  # noqa: PLR0917
         cells=prepared.cells,
         problems=problems,
     )
+    wide = out if out.is_terminal else Console(width=_WIDE)
     for part in terminal_study(study):
-        out.print(part)
+        wide.print(part)
     if out_ is not None:
         write_tables(study, out_)
     if json_ is not None:

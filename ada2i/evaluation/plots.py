@@ -8,7 +8,8 @@ everywhere.
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ MODALITY_COLOURS: Mapping[Modality, str] = {"text": "#0072b2", "audio": "#d55e00
 INK, _MUTED, _GRID = "#1f2430", "#5d6472", "#e3e6eb"
 _MACRO = "#b0578d"  # told from the ink of weighted F1 by hue and by dashes
 _BAR, _DARKEST = "#b9c3d4", "#33415c"
+_DPI = 144
 _WIDTH, HALF = 10.0, 4.9  # inches: 960 and 470 pixels on a page
 _RHO = "\N{GREEK SMALL LETTER RHO}"
 _LONGEST = 18  # characters of a class name; what is longer is cut
@@ -190,18 +192,34 @@ def _coefficient(modality: Modality) -> _Values:
 
 def draw(name: str, description: str, inches: tuple[float, float], paint: Callable[["Figure"], None]) -> str:
     """Return the SVG of what ``paint`` puts on an empty figure."""
+    file = io.StringIO()
+    with _painted(inches, paint, {"svg.hashsalt": name}) as figure:
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return _inline(file.getvalue(), description)
+
+
+def draw_png(inches: tuple[float, float], paint: Callable[["Figure"], None]) -> bytes:
+    """Return the PNG of what ``paint`` puts on an empty figure."""
+    file = io.BytesIO()
+    with _painted(inches, paint, {}) as figure:
+        figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+    return file.getvalue()
+
+
+@contextmanager
+def _painted(
+    inches: tuple[float, float], paint: Callable[["Figure"], None], more: Mapping[str, Any]
+) -> Iterator["Figure"]:
     import matplotlib.style
     from matplotlib.figure import Figure
 
-    file = io.StringIO()
     # "default" first: a matplotlibrc on the machine must not change a report.
-    with matplotlib.style.context(["default", {**_STYLE, "svg.hashsalt": name}]), warnings.catch_warnings():
+    with matplotlib.style.context(["default", {**_STYLE, **more}]), warnings.catch_warnings():
         # A name in a script that the layout's font lacks is still drawn by the reader's browser.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=inches, layout="constrained")
         paint(figure)
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _inline(file.getvalue(), description)
+        yield figure
 
 
 def _inline(document: str, description: str) -> str:

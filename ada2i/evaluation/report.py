@@ -62,20 +62,22 @@ def markdown_summary(result: RunResult) -> str:
     """
     tests = _tests(result)
     notes = [f"**{SYNTHETIC_NOTE}**"] if result.features.synthetic else []
-    notes += [f"**Classes with test F1 = 0:** {_escape('; '.join(dead))}."] if (dead := dead_classes(result)) else []
+    notes += (
+        [f"**Classes with test F1 = 0:** {markdown_text('; '.join(dead))}."] if (dead := dead_classes(result)) else []
+    )
     headlines: list[Row] = [
         {"test score": _NAMES[name], _over(result): _mean(result.test_summary[name])} for name in HEADLINES
     ]
     blocks = [
-        f"# {_escape(_title(result))}",
-        _escape(_subtitle(result.config)),
+        f"# {markdown_text(_title(result))}",
+        markdown_text(_subtitle(result.config)),
         *notes,
-        _markdown_table(headlines),
-        f"{_escape(_interval(result, tests))} {_escape(result.protocol)}",
+        markdown_table(headlines),
+        f"{markdown_text(_interval(result, tests))} {markdown_text(result.protocol)}",
         "## By seed",
-        _markdown_table(scores_table(result)),
+        markdown_table(scores_table(result)),
         "## By class",
-        _markdown_table(_class_table(result)),
+        markdown_table(_class_table(result)),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -220,17 +222,18 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield prefix + name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _escape(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Return text that markdown shows as it is, on one line."""
     return " ".join(text.split()).translate(_ESCAPES)
 
 
-def _markdown_table(rows: Sequence[Row]) -> str:
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Return a table with the keys of its rows as heads."""
     heads = list(rows[0])
     lines = [
-        [_escape(head) for head in heads],
+        [markdown_text(head) for head in heads],
         ["---", *("---:" for _ in heads[1:])],
-        *([_escape(_cell(value)) for value in row.values()] for row in rows),
+        *([markdown_text(_cell(value)) for value in row.values()] for row in rows),
     ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

@@ -1,0 +1,46 @@
+"""The predictions of a run's seeds as those of one model, by dialogue.
+
+A dialogue keeps its id, so whoever resamples dialogues draws all seeds' predictions of one together: utterances of one
+dialogue are not independent of each other, and neither are two seeds' predictions of one utterance.
+
+Shape letters in this file:
+    D dialogues     C classes
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ada2i.evaluation.metrics import Counts, confusion_matrix
+
+
+def pool(files: Sequence[bytes]) -> bytes:
+    """Return one ``predictions.parquet`` with the rows of all; each further one continues the utterances' numbers.
+
+    Args:
+        files: Files of predictions for the same utterances.
+    """
+    tables = [pq.read_table(io.BytesIO(data)) for data in files]
+    step = 1 + max(pc.max(table["utterance_index"]).as_py() for table in tables)
+    buffer = io.BytesIO()
+    pq.write_table(pa.concat_tables(_moved(table, number * step) for number, table in enumerate(tables)), buffer)
+    return buffer.getvalue()
+
+
+def _moved(table: pa.Table, by: int) -> pa.Table:
+    index = pc.add(table["utterance_index"].cast(pa.int64()), by)
+    return table.set_column(table.column_names.index("utterance_index"), "utterance_index", index)
+
+
+def dialogue_counts(data: bytes) -> Counts:
+    """Return confusion counts by dialogue, ``(D, C, C)``, of a file of predictions."""
+    table = pq.read_table(io.BytesIO(data))
+    classes = len(table["probabilities"][0].as_py())
+    ids = np.unique(np.asarray(table["dialogue_id"].to_pylist()), return_inverse=True)[1]
+    true, said = (table[column].to_numpy() for column in ("label", "prediction"))
+    dialogues = range(int(ids.max()) + 1)
+    return np.stack([confusion_matrix(true[ids == d], said[ids == d], classes) for d in dialogues])
