@@ -134,7 +134,11 @@ class ModelConfig(Config):
         if self.encoder.kind == "lstm" and self.hidden_dim % 2:
             raise ValueError(f"`hidden_dim` must be even for LSTM encoders (two directions), but is {self.hidden_dim}")
         if self.encoder.causal and self.encoder.kind == "lstm":
-            raise ValueError("`encoder.causal` needs `encoder.kind=transformer`: the LSTM reads both directions")
+            raise ValueError("`encoder.causal` needs another `encoder.kind` than lstm, which reads both directions")
+        if self.encoder.kind == "lstm" and (self.encoder.positions or self.encoder.speakers):
+            raise ValueError("`encoder.positions` and `.speakers` need another `encoder.kind` than lstm")
+        if self.encoder.kind != "context" and (self.encoder.inertia or self.encoder.input_dropout):
+            raise ValueError("`encoder.inertia` and `.input_dropout` must be 0 unless `encoder.kind=context`")
         if (self.encoder.causal or self.mask_missing) and (self.encoder.attend_to_padding or self.afw.average_padding):
             raise ValueError(
                 "`encoder.causal` and `mask_missing` need `encoder.attend_to_padding` and `afw.average_padding` false"
@@ -186,8 +190,8 @@ class TrainingConfig(Config):
     @field_validator("seeds")
     @classmethod
     def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise ValueError("Seeds must be different non-negative integers")
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
+            raise ValueError("Seeds must be different integers from 0 to 2**63 - 1")
         return seeds
 
 

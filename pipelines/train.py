@@ -22,13 +22,15 @@ from ada2i import storage
 from ada2i.evaluation.evaluate import evaluate_run
 from ada2i.evaluation.report import markdown_summary, scores_table
 from ada2i.extraction import request as extraction
+from ada2i.extraction.config import NONE
 from ada2i.jobs import client
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
+from ada2i.modalities import MODALITIES
 from ada2i.records import EpochRecord, RunRequest, RunResult
 from ada2i.registry.versions import Version, check_model_name, register, version_uri
 from ada2i.training import launch, progress
-from ada2i.training.request import Wish, default_root, prepare, with_named
+from ada2i.training.request import Wish, check, default_root, prepare, with_named
 from pipelines.extract import extracted, extraction_id
 from pipelines.retries import RETRY_SECONDS, retry_if_transient
 
@@ -77,9 +79,6 @@ def train_ada2i(  # noqa: PLR0917
     root = storage.normalise(root or default_root())
     chosen = with_named(overrides, {"resources.workers": workers, "training.seeds": seeds})
     flow_run = str(runtime.flow_run.id)
-    if raw := extraction.parse(features):
-        kind, location = raw
-        features = extracted(extraction.Wish(kind=kind, location=location), root, flow_run)
     wish = Wish(
         features=features,
         preset=preset,
@@ -88,6 +87,12 @@ def train_ada2i(  # noqa: PLR0917
         overrides=chosen,
         allow=tuple(allow),
     )
+    if raw := extraction.parse(features):
+        kind, location = raw
+        wanted = check(wish).model.modalities  # mistakes show before hours of extraction
+        encoders = {m: NONE for m in MODALITIES if m not in wanted}
+        made = extracted(extraction.Wish(kind=kind, location=location, encoders=encoders), root, flow_run)
+        wish = wish.model_copy(update={"features": made})
     run = prepare_run(wish, root, flow_run)
     train(run)
     evaluate(run)

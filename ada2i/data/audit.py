@@ -17,7 +17,7 @@ from ada2i.modalities import Modality
 from ada2i.records import Finding, GateRecord
 
 DEFAULTS = AuditThresholds()
-FITTED = "train-fitted-features"
+FITTED, UNPROBED = "train-fitted-features", "not-probed"
 
 
 def audit(location: str, *, thresholds: AuditThresholds = DEFAULTS) -> AuditReport:
@@ -124,6 +124,8 @@ def gate(
     probed = leave_out_fitted and FITTED not in allow
     report = audit_source(feature_source(features), probed=probed)
     found = tuple(f for f in report.findings if f.modality is None or f.modality in modalities)
+    if probed:
+        found += tuple(_unprobed(m) for m in modalities if m in report.modalities and not report.modalities[m].probe)
     if errors := blocking(found, allow=allow):
         told = "\n".join(f"  {finding.code}: {finding.message}" for finding in errors)
         accept = " ".join(f"--allow {code}" for code in dict.fromkeys(finding.code for finding in errors))
@@ -135,6 +137,11 @@ def gate(
         )
     fitted = [m for m in modalities if (known := report.modalities.get(m)) and known.probe and _is_fitted(known.probe)]
     return GateRecord(findings=found, allowed=tuple(allow), left_out=tuple(fitted))
+
+
+def _unprobed(modality: Modality) -> Finding:
+    message = f"{modality} was not probed: whether its vectors were fitted to the labels of train is not known."
+    return Finding(code=UNPROBED, severity="info", message=message, count=1, modality=modality)
 
 
 def _is_fitted(probe: ProbeAudit) -> bool:

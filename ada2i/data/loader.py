@@ -95,6 +95,7 @@ class SplitData:
                 count, total, square = count + len(rows), total + rows.sum(axis=0), square + (rows**2).sum(axis=0)
         mean = total / max(count, 1)
         variance = np.maximum(square / max(count, 1) - mean**2, 0)
+        variance[variance <= 1e-12 * mean**2] = 0.0  # what rounding leaves of a constant
         return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
     def _rows(self, dialogue: int) -> tuple[_Chunk, slice]:

@@ -89,6 +89,8 @@ def _plant(tree: dict[str, Any], field: str, value: object) -> None:
     if not field.startswith(_ENCODERS):
         group, _, name = field.rpartition(".")
         place = tree.setdefault(group, {}) if group else tree
+        if not isinstance(place, dict):
+            raise ConfigError(f"`{group}` must be set by fields, such as `{field}`. Leave `{group}` out.", field=group)
         place[name] = value
         return
     modality, _, setting = field.removeprefix(_ENCODERS).partition(".")

@@ -117,11 +117,16 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
     uri = storage.join(root, "extraction", "runs", run_id)
     request = Request(run_id=run_id, root=root, kind=kind, location=location, config=config)
     place = storage.join(uri, "request.json")
-    if not storage.put_if_absent(place, request.to_json()) and not _same(Request.load(place), request):
+    if storage.put_if_absent(place, request.to_json()):
+        return uri
+    first = Request.load(place)
+    if not _same(first, request):
         raise ConfigError(
             f"Extraction {run_id} must be resumed with the corpus and config that it was started with, but these "
             "differ. Repeat the first command, or start a new one."
         )
+    if first != request:  # other workers, chunks or limits
+        storage.put(place, request.to_json())
     return uri
 
 

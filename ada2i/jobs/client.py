@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -63,8 +63,9 @@ def run(job: Job, *, address: str, on_event: Callable[[events.Event | str], None
         _follow(client, submission, job.uri, on_event)
     except errors.Ada2iError:
         raise
-    except BaseException:  # the caller gives up, by Ctrl-C or a signal
-        stop(address, job.run_id)
+    except BaseException:  # the caller gives up, by Ctrl-C or a signal; a cluster that is gone runs nothing
+        with suppress(errors.Ada2iError):
+            stop(address, job.run_id)
         raise
 
 
@@ -97,10 +98,11 @@ def _answering(address: str) -> Iterator[None]:
 def stop(address: str, run_id: str) -> None:
     """Stop the live job of a run, if there is one, and wait until it is gone."""
     client = connect(address)
-    for job in _attempts(client, run_id):
-        if not job.status.is_terminal() and job.submission_id:
-            client.stop_job(job.submission_id)
-            _wait_until_gone(client, job.submission_id)
+    with _answering(address):
+        for job in _attempts(client, run_id):
+            if not job.status.is_terminal() and job.submission_id:
+                client.stop_job(job.submission_id)
+                _wait_until_gone(client, job.submission_id)
 
 
 def _attempts(client: "JobSubmissionClient", run_id: str) -> "list[JobDetails]":

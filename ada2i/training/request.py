@@ -52,13 +52,8 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
         ResourceError: The cluster has fewer processors or GPUs than the workers need.
         UnreachableError: The S3 endpoint or the cluster does not answer.
     """
-    if "model.modalities" in wish.overrides:
-        raise ConfigError("`model.modalities` is set by `--modalities`. Write for example `--modalities ta`.")
-    check_codes(wish.allow)
-    overrides = wish.overrides | {"model.modalities": presets.parse_modalities(wish.modalities)}
-    # Mistakes in the config show before features are read or written; which settings apply depends on the dataset.
-    tried = presets.resolve(preset=wish.preset, settings=wish.settings or "default", overrides=overrides)
-    check_resources(tried.resources, capacity())
+    tried = check(wish)
+    overrides = wish.overrides | {"model.modalities": tried.model.modalities}
     root = storage.normalise(root)
     storage.check_writable(root)
     features = resolve_features(wish.features, root, needs=tried.model.modalities)
@@ -76,8 +71,25 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
     request = RunRequest(run_id=run_id, config=config, features=features.info(), audit=audit)
     place = storage.join(uri, "request.json")
     if not storage.put_if_absent(place, request.to_json()):
-        _check_same(RunRequest.load(place), request)
+        _resume(place, request)
     return uri
+
+
+def check(wish: Wish) -> TrainConfig:
+    """Check what can be before features are read or made, and return the config, but for what the dataset decides.
+
+    Raises:
+        ConfigError: A preset, settings name, field or code is wrong.
+        ResourceError: The cluster has fewer processors or GPUs than the workers need.
+        UnreachableError: The cluster does not answer.
+    """
+    if "model.modalities" in wish.overrides:
+        raise ConfigError("`model.modalities` is set by `--modalities`. Write for example `--modalities ta`.")
+    check_codes(wish.allow)
+    overrides = wish.overrides | {"model.modalities": presets.parse_modalities(wish.modalities)}
+    tried = presets.resolve(preset=wish.preset, settings=wish.settings or "default", overrides=overrides)
+    check_resources(tried.resources, capacity())
+    return tried
 
 
 def _without(config: TrainConfig, audit: GateRecord) -> dict[str, Any]:
@@ -108,10 +120,13 @@ def with_named(overrides: Mapping[str, Any], named: Mapping[str, Any]) -> dict[s
     return {**overrides, **given}
 
 
-def _check_same(first: RunRequest, now: RunRequest) -> None:
+def _resume(place: str, now: RunRequest) -> None:
+    first = RunRequest.load(place)
     resources = {"resources": now.config.resources}  # a run may continue with other workers
     if first.config.model_copy(update=resources) != now.config or first.features != now.features:
         raise ConfigError(
             f"Run {now.run_id} must be resumed with the config and features that it was started with, but these "
             "differ. Repeat the first command, or start a new run."
         )
+    if first.config != now.config:
+        storage.put(place, first.model_copy(update={"config": now.config}).to_json())

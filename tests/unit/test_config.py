@@ -51,8 +51,8 @@ def test_another_schema_version_is_refused() -> None:
         (BalanceConfig, {"alpha": float("inf")}, "finite number"),
         (BalanceConfig, {"alpha": 0.1, "start_epoch": 0}, "greater than or equal to 1"),
         (TrainingConfig, {**TRAINING, "learning_rate": 0.0}, "greater than 0"),
-        (TrainingConfig, {**TRAINING, "seeds": [1, 1]}, "different non-negative"),
-        (TrainingConfig, {**TRAINING, "seeds": [-1]}, "different non-negative"),
+        (TrainingConfig, {**TRAINING, "seeds": [1, 1]}, "different integers"),
+        (TrainingConfig, {**TRAINING, "seeds": [-1]}, "different integers"),
         (TrainingConfig, {**TRAINING, "seeds": []}, "at least 1"),
     ],
 )

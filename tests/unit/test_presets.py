@@ -84,7 +84,7 @@ def test_all_mistakes_at_once() -> None:
     [
         (
             {"training.seeds": [1, 1]},
-            "`training.seeds`: Seeds must be different non-negative integers, but found [1, 1]",
+            "`training.seeds`: Seeds must be different integers from 0 to 2**63 - 1, but found [1, 1]",
         ),
         (
             {"model.encoder.kind": "lstm", "model.hidden_dim": 5},

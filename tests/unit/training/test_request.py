@@ -194,3 +194,11 @@ def test_vectors_fitted_to_train_labels_are_left_out_unless_allowed(tmp_path: Pa
         assert again.left_out == ""
     with pytest.raises(DataError, match="must hold a modality that was not fitted to the labels of train, but visual"):
         prepared(tmp_path, features, preset="corrected", modalities="v", run_id="alone")
+
+
+def test_a_run_goes_on_with_the_workers_that_are_asked_for_now(tmp_path: Path, features: str) -> None:
+    for workers in (2, 1):
+        request = prepared(tmp_path / "root", features, modalities="ta", overrides={"resources.workers": workers})
+        assert request.config.resources.workers == workers
+    with pytest.raises(ConfigError, match="must be resumed with the config"):
+        prepared(tmp_path / "root", features, modalities="ta", overrides={"training.epochs": 7})
