@@ -200,6 +200,8 @@ def test_modality_dropout_hides_some_and_never_all() -> None:
 @pytest.mark.parametrize("kind", ["transformer", "context"])
 def test_positions_and_speakers_tell_utterances_apart(kind: str) -> None:
     off = {"model__encoder__kind": kind, "model__encoder__positions": False, "model__encoder__speakers": False}
+    if kind == "transformer":
+        off |= {"model__encoder__inertia": 0.0, "model__encoder__input_dropout": 0.0}
     batch = make_batch((4,))
     order = torch.tensor([2, 0, 3, 1])
     shuffled = replace(batch, features={m: x[order] for m, x in batch.features.items()})
