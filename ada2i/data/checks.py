@@ -41,7 +41,7 @@ def with_splits(rows: Rows) -> Rows:
         if split not in held:
             raise DataError(
                 f"{rows.source} must hold rows of `split` train and of test, but no row has {split}. Add the rows; "
-                "only dev may be absent, and is then cut from train.",
+                "only dev, which is then cut from train, and gate may be absent.",
                 uri=rows.source,
                 field="split",
             )
@@ -104,7 +104,6 @@ def checked_vectors(rows: Rows, modality: Modality) -> "pa.Array[Any]":
     """Return a modality's vectors as a shard holds them: ``(N, D)`` finite numbers, null where it is missing."""
     name = schema.vector_column(modality)
     column, field = rows.columns[name], rows.names[name]
-    present = column.is_valid().to_numpy()
     lengths = pc.list_value_length(column).fill_null(pa.scalar(-1, pa.int64())).to_numpy()
     if not (lengths > 0).any():
         raise DataError(
@@ -115,10 +114,27 @@ def checked_vectors(rows: Rows, modality: Modality) -> "pa.Array[Any]":
         )
     first = int(np.argmax(lengths > 0))
     width = int(lengths[first])
+    must = f"hold vectors of one width, and {rows.place(first)} has width {width}"
+    return vectors_of_width(rows, modality, width, must=must)
+
+
+def vectors_of_width(rows: Rows, modality: Modality, width: int, *, must: str) -> "pa.Array[Any]":
+    """Return a modality's vectors as ``checked_vectors`` does, where their width ``D`` is known.
+
+    Args:
+        rows: The rows.
+        modality: Which vectors.
+        width: What they must have.
+        must: That in words, after "must".
+    """
+    name = schema.vector_column(modality)
+    column, field = rows.columns[name], rows.names[name]
+    present = column.is_valid().to_numpy()
+    lengths = pc.list_value_length(column).fill_null(pa.scalar(-1, pa.int64())).to_numpy()
     rows.require(
         ~present | (lengths == width),
         field,
-        must=f"hold vectors of one width, and {rows.place(first)} has width {width}",
+        must=must,
         found=lambda row: f"has width {lengths[row]}",
         remedy="Extract all vectors with one encoder; use null where an utterance lacks the modality.",
     )

@@ -6,6 +6,7 @@ Shape letters in this file:
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ada2i.data.checks import check_keys, check_order, checked_vectors, with_spl
 from ada2i.data.labels import classes
 from ada2i.data.manifest import require_modalities
 from ada2i.data.rows import Column, Rows
-from ada2i.data.splits import DEV_RULE, cut_dev
+from ada2i.data.splits import DEV_RULE, GATE_RULE, GATE_SHARE, cut_dev, cut_gate
 from ada2i.modalities import MODALITIES, Modality
 
 Vectors = Mapping[Modality, "pa.Array[Any]"]
@@ -36,8 +37,9 @@ def import_rows(
     counted: bool = True,
     synthetic: bool = False,
     extraction: shards.Extraction | None = None,
+    gate_share: float = GATE_SHARE,
 ) -> str:
-    """Check rows and write them as a feature set; where no row is of dev, ``DEV_RULE`` cuts it from train.
+    """Check rows and write them as a feature set; ``GATE_RULE`` and ``DEV_RULE`` cut from train what has no row.
 
     Args:
         rows: What a source holds, in any order.
@@ -50,6 +52,7 @@ def import_rows(
         counted: Whether ``source`` is followed by the numbers of missing and of zero vectors.
         synthetic: Whether the values were made up.
         extraction: What is known beside, where the vectors were extracted here.
+        gate_share: Share of train's dialogues with a time that becomes the gate, where no row is of it.
 
     Returns:
         The URI of the set; of the same content, always the same, and written once.
@@ -64,6 +67,7 @@ def import_rows(
     check_order(rows)
     names, indices = classes(rows, labels)
     vectors = {m: checked_vectors(rows, m) for m in held}
+    rows, gate_rule = _with_gate(rows, gate_share)
     split, dev_rule = _with_dev(rows)
     given = encoders or {}
     return shards.write_features(
@@ -74,9 +78,29 @@ def import_rows(
         labels=names,
         encoders={m: given.get(m) or rows.encoder(m) for m in held},
         dev_rule=dev_rule,
+        gate_rule=gate_rule,
         source=f"{source}; {_vector_counts(vectors)}" if counted else source,
         extraction=extraction,
     )
+
+
+def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
+    """Return the rows with a gate cut from train where there is none and times are known, and the rule of the cut."""
+    columns = rows.columns
+    split, dialogue = columns["split"], columns["dialogue_id"]
+    if not share or "recorded_at" not in columns.column_names or "gate" in pc.unique(split).to_pylist():
+        return rows, None
+    train = pc.equal(split, pa.scalar("train"))
+    known = columns.filter(pc.and_(train, columns["recorded_at"].is_valid()))
+    newest = known.group_by("dialogue_id").aggregate([("recorded_at", "max")])
+    names, times = (newest[name].to_pylist() for name in ("dialogue_id", "recorded_at_max"))
+    recorded: dict[Any, Any] = dict(zip(names, times, strict=True))
+    if not recorded:
+        return rows, None
+    chosen = pc.is_in(dialogue, value_set=pa.array(sorted(cut_gate(recorded, share)), pa.string()))
+    cut: Column = pc.if_else(pc.and_(train, chosen), pa.scalar("gate"), split)
+    place = columns.schema.get_field_index("split")
+    return replace(rows, columns=columns.set_column(place, "split", cut)), GATE_RULE.format(share=share)
 
 
 def _with_dev(rows: Rows) -> tuple[Column, str | None]:
@@ -93,18 +117,23 @@ def _with_dev(rows: Rows) -> tuple[Column, str | None]:
 def _table(rows: Rows, split: Column, label: NDArray[np.int32], vectors: Vectors) -> pa.Table:
     """Return ``N`` utterances with the columns of a shard; an utterance without an id gets dialogue and index."""
     columns = rows.columns
-    number: Column = columns["utterance_index"].cast(pa.string())
-    made = pc.binary_join_element_wise(columns["dialogue_id"], number, pa.scalar("_"))  # type: ignore[call-overload]
     data: dict[str, Any] = {name: columns[name] for name in ("dialogue_id", "speaker", "text")}
     data |= {
         "utterance_index": columns["utterance_index"].cast(pa.int32()),
-        "utterance_id": pc.coalesce(columns["utterance_id"], made),
+        "utterance_id": pc.coalesce(columns["utterance_id"], made_ids(columns)),
         "label": label,
         "split": split,
     }
     data |= {schema.vector_column(m): column for m, column in vectors.items()}
     shape = schema.shard_schema({m: column.type.list_size for m, column in vectors.items()})
     return pa.table(data, schema=shape)
+
+
+def made_ids(columns: pa.Table) -> Column:
+    """Return an id for each utterance: its dialogue and its index."""
+    number: Column = columns["utterance_index"].cast(pa.string())
+    ids: Column = pc.binary_join_element_wise(columns["dialogue_id"], number, pa.scalar("_"))  # type: ignore[call-overload]
+    return ids
 
 
 def _vector_counts(vectors: Vectors) -> str:

@@ -26,7 +26,7 @@ def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
     Raises:
         DataError: Names are not different and non-empty, or a label is of no class.
     """
-    names = _check_given(given) or _recorded(rows.files)
+    names = _check_given(given) or recorded(rows.files)
     label = rows.columns["label"]
     seen = pc.unique(label.filter(pc.equal(rows.columns["split"], pa.scalar("train"))))
     if len(seen) < 2:
@@ -78,8 +78,12 @@ def _check_given(names: Names | None) -> Names | None:
     return names
 
 
-def _recorded(files: tuple[File, ...]) -> Names | None:
-    """Return the class names of the Parquet key ``label_names``, which files may lack but not contradict."""
+def recorded(files: tuple[File, ...]) -> Names | None:
+    """Return the class names of the Parquet key ``label_names``, which files may lack but not contradict.
+
+    Raises:
+        DataError: They do, or the key is no list of names.
+    """
     first: Names | None = None
     for file in files:
         if "label_names" not in file.metadata:

@@ -1,48 +1,71 @@
 """From feature shards to batches: shards are decoded once per machine, then memory-mapped by all its workers.
 
-Of the shards of a split each worker decodes its own part (every n-th) into an Arrow file next to those of its
-neighbours, and maps them all: pages are shared, so a machine holds each value once, however many workers train on it.
-Files are named by the shard's digest and are reused by later runs; the folder may be deleted at any time that nothing
-runs.
+Of the shards each worker decodes its own part (every n-th) into an Arrow file next to those of its neighbours, and maps
+them all: pages are shared, so a machine holds each value once, however many workers train on it. A split that fits into
+one window of the shuffle is decoded as a whole, and its files are used again by later runs. A larger one streams: a
+window of shards is here and the next one is being decoded (``stream``).
 
 Shape letters in this file:
     D dialogues of the split     N utterances of a batch     W width of a modality's vectors
 """
 
-import os
-import tempfile
-import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from ada2i.batch import DialogueBatch, Layout
-from ada2i.data import schema
-from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard
-from ada2i.errors import AccessError
+from ada2i.data.chunks import Chunks, Held
+from ada2i.data.decoded import cache_folder, chunk_of, decode_lasting, lasting_file, map_table
+from ada2i.data.index import Index, index_of, read_index, write_index
+from ada2i.data.manifest import FeatureSet, ShardEntry
+from ada2i.data.moments import mean_and_deviation
+from ada2i.data.order import Order, Shards, in_order, shuffled
+from ada2i.data.rows import Column
+from ada2i.data.stream import Crew, Stream, sweep
 from ada2i.modalities import Modality
 
-_ROWS = 4096
-_LAYOUT = 2  # of the decoded files; another layout has other names
-
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class _Chunk:
-    """One memory-mapped shard; vectors are views of the file."""
+class Pass:
+    """One pass over a split; its length is its number of global batches.
 
-    features: dict[Modality, Floats]
-    present: dict[Modality, npt.NDArray[np.bool_]]
-    labels: npt.NDArray[np.int64]
-    speakers: npt.NDArray[np.int64]
+    Attributes:
+        order: Its batches.
+        name: Tells its windows from those of other passes.
+        after: Windows that follow it, as far as is known.
+    """
+
+    order: Order
+    name: str
+    chunks: Chunks
+    after: Mapping[str, Ints] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def batches(self, start: int = 0) -> Iterator[list[int]]:
+        """Yield the dialogues of each global batch, as indices into the split, and have what comes next decoded.
+
+        Args:
+            start: The first batch's place in the pass, counted from 0: none before it is looked at.
+        """
+        for batch in self.order.batches(start):
+            first, last = batch.windows
+            windows = _named(self.name, self.order.windows[first : last + 2], first)
+            self.chunks.need(windows if len(windows) > last + 1 - first else {**windows, **self.after})
+            yield batch.dialogues
+        self.chunks.need(self.after)
 
 
 @dataclass(frozen=True)
@@ -50,14 +73,44 @@ class SplitData:
     """All dialogues of a split.
 
     Attributes:
-        dialogue_ids: By dialogue.
-        lengths: ``(D,)`` utterances of each dialogue.
+        index: Which dialogues, and where.
+        chunks: Their features.
+        shards: Their sizes, in bytes, and how many are shuffled together.
+        modalities: Whose features it has.
+        class_counts: ``(classes,)`` utterances of each class.
     """
 
-    dialogue_ids: tuple[str, ...]
-    lengths: npt.NDArray[np.int64]
-    chunks: tuple[_Chunk, ...]
-    homes: tuple[tuple[int, int], ...]  # by dialogue: its chunk and first row there
+    index: Index
+    chunks: Chunks
+    shards: Shards
+    modalities: tuple[Modality, ...]
+    class_counts: Ints
+    _passes: Iterator[int] = field(default_factory=count)
+
+    @property
+    def lengths(self) -> Ints:
+        """``(D,)`` utterances of each dialogue."""
+        return self.index.lengths
+
+    @property
+    def dialogue_ids(self) -> Column:
+        """``(D,)`` ids, as Arrow strings."""
+        return self.index.ids
+
+    def epoch(self, *, seed: int, epoch: int, batch_dialogues: int) -> Pass:
+        """Return a training epoch, counted from 1: the same for any number of workers, wherever it is begun."""
+        now, then = (
+            shuffled(self.shards, batch_dialogues=batch_dialogues, seed=seed, epoch=number)
+            for number in (epoch, epoch + 1)
+        )
+        # The next epoch's first window is decoded while this one ends.
+        after = _named(f"{seed}-{epoch + 1}", then.windows[:1], 0)
+        return Pass(now, f"{seed}-{epoch}", self.chunks, after)
+
+    def in_order(self, batch_dialogues: int) -> Pass:
+        """Return a pass in the split's own order, as evaluation makes; all workers must make it."""
+        now = in_order(self.shards, batch_dialogues=batch_dialogues)
+        return Pass(now, f"pass-{next(self._passes)}", self.chunks)
 
     def batch(self, own: Sequence[int], of: Sequence[int]) -> DialogueBatch:
         """Assemble one rank's share of a global batch.
@@ -67,40 +120,29 @@ class SplitData:
             of: All dialogues of the global batch.
         """
         dialogues = own or of[:1]
-        rows = [self._rows(d) for d in dialogues]
-        modalities = tuple(self.chunks[0].features)
+        rows = [(self.chunks[shard], at) for shard, at in map(self.index.place, dialogues)]
+        everywhere = self.lengths[list(of)]
+
+        def joined(parts: Iterable[npt.NDArray[Any]]) -> torch.Tensor:
+            return torch.from_numpy(np.concatenate(list(parts)))
+
         return DialogueBatch(
-            features={m: torch.from_numpy(np.concatenate([c.features[m][at] for c, at in rows])) for m in modalities},
-            present={m: torch.from_numpy(np.concatenate([c.present[m][at] for c, at in rows])) for m in modalities},
-            labels=torch.from_numpy(np.concatenate([c.labels[at] for c, at in rows])),
-            speakers=torch.from_numpy(np.concatenate([_by_appearance(c.speakers[at]) for c, at in rows])),
-            layout=Layout(tuple(int(self.lengths[d]) for d in dialogues), int(self.lengths[list(of)].max())),
-            global_utterances=int(self.lengths[list(of)].sum()),
+            features={m: joined(chunk.features[m][at] for chunk, at in rows) for m in self.modalities},
+            present={m: joined(chunk.present[m][at] for chunk, at in rows) for m in self.modalities},
+            labels=joined(chunk.labels[at] for chunk, at in rows),
+            speakers=joined(chunk.speakers[at] for chunk, at in rows),
+            layout=Layout(tuple(self.lengths[list(dialogues)].tolist()), int(everywhere.max())),
+            global_utterances=int(everywhere.sum()),
             global_dialogues=len(of),
             counted=bool(own),
         )
 
-    def class_counts(self, classes: int) -> npt.NDArray[np.int64]:
-        """Return the utterances of each class, ``(classes,)``."""
-        return np.asarray(sum(np.bincount(chunk.labels, minlength=classes) for chunk in self.chunks))
-
     def statistics(self, modality: Modality) -> tuple[Floats, Floats]:
-        """Return mean and deviation of a modality's features, ``(W,)`` each, over the utterances that have it."""
-        width = self.chunks[0].features[modality].shape[1]
-        count, total, square = 0, np.zeros(width), np.zeros(width)
-        for chunk in self.chunks:
-            for start in range(0, len(chunk.labels), _ROWS):  # a few megabytes at a time
-                rows = chunk.features[modality][start : start + _ROWS]
-                rows = rows[chunk.present[modality][start : start + _ROWS]].astype(np.float64)
-                count, total, square = count + len(rows), total + rows.sum(axis=0), square + (rows**2).sum(axis=0)
-        mean = total / max(count, 1)
-        variance = np.maximum(square / max(count, 1) - mean**2, 0)
-        variance[variance <= 1e-12 * mean**2] = 0.0  # what rounding leaves of a constant
-        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+        """Return mean and deviation of a modality's features, ``(W,)`` each, over the utterances that have it.
 
-    def _rows(self, dialogue: int) -> tuple[_Chunk, slice]:
-        chunk, start = self.homes[dialogue]
-        return self.chunks[chunk], slice(start, start + int(self.lengths[dialogue]))
+        Where the split streams, this reads all of it at the first call, which all workers must make.
+        """
+        return mean_and_deviation(self.chunks.sums(modality))
 
 
 def open_split(
@@ -108,116 +150,72 @@ def open_split(
     split: str,
     modalities: Sequence[Modality],
     *,
+    shuffle_gib: float = math.inf,
     part: tuple[int, int] = (0, 1),
     wait: Callable[[], None] = lambda: None,
+    attempt: int | None = None,
 ) -> SplitData:
-    """Decode this worker's part of a split's shards, wait for the others, and map them all.
+    """Open a split: decoded and mapped as a whole if it fits into one window of the shuffle, else as a stream.
 
     Args:
         features: The feature set.
-        split: ``train``, ``dev`` or ``test``; shards of other splits stay closed.
+        split: ``train``, ``dev``, ``test`` or ``gate``; shards of other splits stay closed.
         modalities: Which vectors to read.
+        shuffle_gib: GiB of decoded features that are shuffled together; a larger split streams.
         part: This worker's place among the workers of its machine, and their number.
-        wait: Returns once all workers have decoded theirs.
+        wait: Returns once all workers have come this far.
+        attempt: A number that the workers of this run share and no other run has; without one, a worker whose split
+            streams decodes all of it by itself.
 
     Raises:
         IntegrityError: A shard differs from the digest in the manifest.
     """
-    cache = _cache_folder()
-    shards = features.shards(split)
+    cache, shards, window = cache_folder(), features.shards(split), shuffle_gib * 2**30
+    sweep(cache)
+    sizes = np.array([4 * sum(features.manifest.widths.values()) * shard.rows for shard in shards])
+    index, chunks = (
+        _hold(features, shards, modalities, cache=cache, part=part, wait=wait)
+        if sizes.sum() <= window
+        else _stream(features, shards, modalities, cache=cache, crew=_crew(split, part, wait, attempt))
+    )
+    counts = np.array(features.manifest.splits[split].class_counts)
+    return SplitData(index, chunks, Shards(index.edges, sizes, window), tuple(modalities), counts)
+
+
+def _hold(
+    features: FeatureSet,
+    shards: Sequence[ShardEntry],
+    modalities: Sequence[Modality],
+    *,
+    cache: Path,
+    part: tuple[int, int],
+    wait: Callable[[], None],
+) -> tuple[Index, Chunks]:
+    """Decode this worker's part of the shards, wait for the others, and map them all."""
     place, workers = part
     for shard in shards[place::workers]:
-        _decode(features, shard, cache)
+        decode_lasting(features, shard, cache)
     wait()
-    tables = [_map(_cached(cache, shard)) for shard in shards]
-    dialogues = [_dialogues(table) for table in tables]
-    return SplitData(
-        dialogue_ids=tuple(name for names, _, _ in dialogues for name in names),
-        lengths=np.concatenate([lengths for _, _, lengths in dialogues]),
-        chunks=tuple(_chunk(table, modalities) for table in tables),
-        homes=tuple((i, int(start)) for i, (_, starts, _) in enumerate(dialogues) for start in starts),
-    )
+    tables = [map_table(lasting_file(shard, cache)) for shard in shards]
+    return index_of(table["dialogue_id"] for table in tables), Held([chunk_of(table, modalities) for table in tables])
 
 
-def _cache_folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"ada2i-features-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    # Anyone may make a folder of that name first: features from a stranger must not be trained on.
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise AccessError(f"{folder} must belong to the user who trains, but does not. Delete it, or set TMPDIR.")
-    return folder
+def _stream(
+    features: FeatureSet, shards: Sequence[ShardEntry], modalities: Sequence[Modality], *, cache: Path, crew: Crew
+) -> tuple[Index, Chunks]:
+    """Read where the dialogues are, one worker for all, and nothing else for now."""
+    if crew.place == 0:
+        write_index(features, shards, cache)
+    crew.wait()
+    index = read_index(shards, cache)
+    return index, Stream(features, shards, modalities, index=index, crew=crew, cache=cache)
 
 
-def _cached(cache: Path, shard: ShardEntry) -> Path:
-    return cache / f"{shard.sha256}.{_LAYOUT}.arrow"
+def _crew(split: str, part: tuple[int, int], wait: Callable[[], None], attempt: int | None) -> Crew:
+    place, workers = part if attempt is not None else (0, 1)
+    return Crew(f"{secrets.randbits(62) if attempt is None else attempt:x}-{split}", place, workers, wait)
 
 
-def _numbered(names: Any) -> npt.NDArray[np.int64]:
-    """Return a number for each name; nulls count as one name."""
-    encoded: Any = pc.dictionary_encode(names.combine_chunks(), null_encoding="encode")
-    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
-
-
-def _by_appearance(speakers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Number the speakers of one dialogue from 0, in the order in which they first speak."""
-    _, first, index = np.unique(speakers, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[index].astype(np.int64)
-
-
-def _decode(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
-    target = _cached(cache, shard)
-    if _is_whole(target):
-        return
-    table = read_shard(features, shard)
-    columns: dict[str, Any] = {"dialogue_id": table["dialogue_id"], "label": table["label"].cast(pa.int64())}
-    columns["speaker"] = _numbered(table["speaker"])
-    for modality in features.manifest.modalities:
-        values, present = schema.unpack_vectors(table[schema.vector_column(modality)])
-        columns[f"{modality}_present"] = present
-        columns[modality] = schema.pack_vectors(values, np.ones_like(present))  # zeros, not nulls, where missing
-    # Complete under its final name, or absent: a kill leaves a .partial file, which nobody reads.
-    partial = cache / f".partial-{uuid.uuid4().hex}"
-    flat = pa.table(columns).combine_chunks()
-    with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, flat.schema) as writer:
-        writer.write_table(flat, max_chunksize=max(flat.num_rows, 1))
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(target)
-
-
-def _is_whole(path: Path) -> bool:
-    """Tell whether a decoded file is there and complete; one that a power cut truncated is decoded again."""
-    try:
-        _map(path)
-    except (OSError, pa.ArrowInvalid):
-        return False
-    return True
-
-
-def _map(path: Path) -> pa.Table:
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-
-
-def _dialogues(table: pa.Table) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return ids, first rows and lengths of a shard's dialogues, which are contiguous."""
-    runs = pc.run_end_encode(table["dialogue_id"].combine_chunks())  # type: ignore[attr-defined]  # the stubs miss it
-    ends = np.asarray(runs.run_ends.to_numpy(), dtype=np.int64)
-    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-    return runs.values.to_pylist(), starts, ends - starts
-
-
-def _chunk(table: pa.Table, modalities: Sequence[Modality]) -> _Chunk:
-    def column(name: str) -> Any:
-        return table[name].chunk(0)  # the only one; combining even one chunk copies it
-
-    return _Chunk(
-        features={m: _vectors(column(m)) for m in modalities},
-        present={m: column(f"{m}_present").to_numpy(zero_copy_only=False) for m in modalities},
-        labels=column("label").to_numpy(),
-        speakers=column("speaker").to_numpy(),
-    )
-
-
-def _vectors(column: Any) -> Floats:
-    flat: Floats = column.values.to_numpy(zero_copy_only=True)
-    return flat.reshape(-1, column.type.list_size)
+def _named(name: str, windows: Sequence[Ints], first: int) -> dict[str, Ints]:
+    """Return windows by name; the first one's number is given."""
+    return {f"{name}-{first + number}": shards for number, shards in enumerate(windows)}

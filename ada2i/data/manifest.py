@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -56,6 +56,7 @@ class Manifest(Record):
     dev_rule: str | None  # how dev was cut from train; none where the corpus has a dev split of its own
     source: str
     shards: tuple[ShardEntry, ...]
+    gate_rule: str | None = None  # how the gate was cut from train; none where it was not
     origin: Origin | None = None  # none where the vectors were imported
     files: dict[str, FileEntry] = Field(default_factory=dict)  # by name: what else lies beside the manifest
 
@@ -86,6 +87,7 @@ class FeatureSet:
             synthetic=self.manifest.synthetic,
             labels=self.manifest.labels,
             widths=self.manifest.widths,
+            recipe=self.manifest.origin.recipe if self.manifest.origin else None,
         )
 
     def shards(self, split: str) -> list[ShardEntry]:
@@ -150,11 +152,7 @@ def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
     try:
         data = storage.get_checked(uri, size=entry.size, sha256=entry.sha256)
     except NotFoundError as problem:
-        raise DataError(
-            f"{uri} must exist, for {MANIFEST} names it, but does not. Restore it, or delete {features.uri} and import "
-            "again.",
-            uri=uri,
-        ) from problem
+        raise _missing(features, uri) from problem
     file = schema.open_parquet(data, uri)
     expected = schema.shard_schema(features.manifest.widths)
     if not file.schema_arrow.equals(expected):
@@ -162,6 +160,31 @@ def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
     if file.metadata.num_rows != entry.rows:
         raise _unlike(uri, f"{entry.rows} rows", str(file.metadata.num_rows))
     return schema.read_columns(file, expected.names, uri)
+
+
+def read_dialogue_ids(features: FeatureSet, entry: ShardEntry) -> "pa.ChunkedArray[Any]":
+    """Read one column of a shard, ``entry.rows`` ids, and little else of it, so that its digest is not checked.
+
+    Raises:
+        DataError: The shard is missing, no Parquet file, or holds another number of rows than the manifest says.
+    """
+    uri = storage.join(features.uri, entry.name)
+    try:
+        with storage.open_object(uri) as file:
+            column = schema.read_columns(schema.open_parquet(file, uri), ["dialogue_id"], uri)["dialogue_id"]
+    except NotFoundError as problem:
+        raise _missing(features, uri) from problem
+    if len(column) != entry.rows:
+        raise _unlike(uri, f"{entry.rows} rows", str(len(column)))
+    return column
+
+
+def _missing(features: FeatureSet, uri: str) -> DataError:
+    return DataError(
+        f"{uri} must exist, for {MANIFEST} names it, but does not. Restore it, or delete {features.uri} and import "
+        "again.",
+        uri=uri,
+    )
 
 
 def _columns(columns: pa.Schema) -> str:

@@ -1,39 +1,130 @@
 """Which dialogues form which global batch, and which rank takes which of them.
 
-Both are pure functions: the order depends on (seed, epoch) alone, never on the number of workers, so any run can be
-resumed anywhere, on any number of workers. The mixing function is spelled out rather than taken from a library, whose
+Both are pure functions: the order depends on (seed, epoch) and on the shards' sizes, never on the number of workers, so
+any run can be resumed anywhere, on any number of workers. A split is shuffled by windows of whole shards: the shards
+are put into an order and cut into windows, and within a window all dialogues are shuffled together. A split that fits
+into one window is shuffled as a whole. The mixing function is spelled out rather than taken from a library, whose
 streams may change from version to version.
 
 Shape letters in this file:
-    D dialogues of the split
+    D dialogues of the split     S shards of the split
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+Ints = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
 
-def epoch_batches(dialogues: int, *, batch_dialogues: int, seed: int, epoch: int) -> list[list[int]]:
-    """Return the dialogues of each global batch of a training epoch, as indices into the split.
+
+@dataclass(frozen=True)
+class Shards:
+    """How a split lies in shards.
+
+    Attributes:
+        edges: ``(S + 1,)`` first dialogue of each shard, then ``D``.
+        sizes: ``(S,)`` size of each shard, in any unit.
+        window: Size of a window, in that unit; a larger shard makes a larger window.
+    """
+
+    edges: Ints
+    sizes: Ints
+    window: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A global batch.
+
+    Attributes:
+        dialogues: Indices into the split.
+        windows: First and last window that they are from.
+    """
+
+    dialogues: list[int]
+    windows: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Order:
+    """The global batches of one pass over a split; its length is their number.
+
+    Attributes:
+        edges: ``(S + 1,)`` first dialogue of each shard, then ``D``.
+        windows: The shards of each window.
+        batch_dialogues: Dialogues of a global batch; the last one may have fewer.
+        key: ``(1,)`` what the dialogues of a window are shuffled by; None leaves them as they are.
+    """
+
+    edges: Ints
+    windows: tuple[Ints, ...]
+    batch_dialogues: int
+    key: Keys | None
+
+    def __len__(self) -> int:
+        return (int(self.edges[-1]) + self.batch_dialogues - 1) // self.batch_dialogues
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Yield the global batches from one on; no window before its own is looked at.
+
+        Args:
+            start: The first batch's place in the pass, counted from 0.
+        """
+        size, total = self.batch_dialogues, int(self.edges[-1])
+        if start * size >= total:
+            return
+        window = self._window_of(start * size)
+        begin = int(self._ends[window - 1]) if window else 0
+        held = self._shuffled(window)[start * size - begin :]  # of what is shuffled so far, what is not yet given
+        for first in range(start * size, total, size):
+            while len(held) < min(size, total - first):
+                window += 1
+                held = np.concatenate([held, self._shuffled(window)])
+            yield Batch(held[:size].tolist(), (self._window_of(first), window))
+            held = held[size:]
+
+    @cached_property
+    def _ends(self) -> Ints:
+        """Dialogues of the pass up to and with each window."""
+        sizes = np.diff(self.edges)
+        return np.cumsum([sizes[shards].sum() for shards in self.windows])
+
+    def _window_of(self, position: int) -> int:
+        return int(np.searchsorted(self._ends, position, side="right"))
+
+    def _shuffled(self, window: int) -> Ints:
+        shards = self.windows[window]
+        dialogues = np.concatenate([np.arange(self.edges[s], self.edges[s + 1]) for s in shards])
+        if self.key is None:
+            return dialogues
+        return dialogues[np.argsort(_mix(dialogues.astype(np.uint64) ^ self.key), kind="stable")]
+
+
+def shuffled(shards: Shards, *, batch_dialogues: int, seed: int, epoch: int) -> Order:
+    """Return the order of a training epoch.
 
     Args:
-        dialogues: ``D``.
-        batch_dialogues: Dialogues of a global batch; the last one may have fewer.
+        shards: The split.
+        batch_dialogues: Dialogues of a global batch.
         seed: The run's seed.
         epoch: Counted from 1.
     """
     key = _mix(_mix(np.array([seed], dtype=np.uint64)) ^ np.uint64(epoch))
-    keys = _mix(np.arange(dialogues, dtype=np.uint64) ^ key)
-    return cut(np.argsort(keys, kind="stable").tolist(), batch_dialogues)
+    sequence = np.argsort(_mix(np.arange(len(shards.sizes), dtype=np.uint64) ^ _mix(key)), kind="stable")
+    # Within one window the shards' own order decides nothing: every dialogue has a key of its own.
+    return Order(shards.edges, _windows(shards, sequence), batch_dialogues, key)
 
 
-def cut(dialogues: Sequence[int], batch_dialogues: int) -> list[list[int]]:
-    """Cut a sequence of dialogues into consecutive global batches; evaluation uses the split's own order."""
-    return [list(dialogues[i : i + batch_dialogues]) for i in range(0, len(dialogues), batch_dialogues)]
+def in_order(shards: Shards, *, batch_dialogues: int) -> Order:
+    """Return the split's own order, which evaluation uses; see ``shuffled``."""
+    return Order(shards.edges, _windows(shards, np.arange(len(shards.sizes))), batch_dialogues, None)
 
 
-def share(batch: Sequence[int], lengths: npt.NDArray[np.int64], ranks: int) -> list[list[int]]:
+def share(batch: Sequence[int], lengths: Ints, ranks: int) -> list[list[int]]:
     """Split a global batch among ranks, evenly by utterances.
 
     The longest dialogue goes first, each to the rank with the least so far.
@@ -55,7 +146,18 @@ def share(batch: Sequence[int], lengths: npt.NDArray[np.int64], ranks: int) -> l
     return [[d for d in batch if owner[d] == rank] for rank in range(ranks)]
 
 
-def _mix(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _windows(shards: Shards, sequence: Ints) -> tuple[Ints, ...]:
+    """Cut a sequence of shards into windows; each takes shards as long as they fit, and one at least."""
+    starts, filled = [0], 0
+    for place, size in enumerate(shards.sizes[sequence].tolist()):
+        if place > starts[-1] and filled + size > shards.window:
+            starts.append(place)
+            filled = 0
+        filled += size
+    return tuple(np.split(sequence, starts[1:]))
+
+
+def _mix(keys: Keys) -> Keys:
     """SplitMix64's finaliser (Steele, Lea, Flood 2014): neighbouring keys in, unrelated keys out."""
     keys = keys + np.uint64(0x9E3779B97F4A7C15)
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ada2i import storage
 from ada2i.modalities import Modality
-from ada2i.records import Record
+from ada2i.records import Recipe, Record
 
 Settings: TypeAlias = dict[str, str | int | float | bool]
 
@@ -52,3 +52,4 @@ class Origin(Record):
     notes: tuple[str, ...]  # what its reader says of the corpus
     problems: int  # utterances that lack something they should have; ``problems.parquet`` beside it names all
     first_problems: tuple[str, ...]
+    recipe: Recipe | None = None  # none in sets older than it

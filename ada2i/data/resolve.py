@@ -24,14 +24,15 @@ def resolve_features(location: str, root: str, *, needs: Sequence[Modality] = ()
     """
     if location == DEMO:
         return open_features(write_demo_corpus(root))
-    if not _has_manifest(location):
+    if not is_feature_set(location):
         return open_features(import_table(location, root, needs=needs))
     features = open_features(location)
     require_modalities(features.uri, held=features.manifest.widths, needs=needs)
     return features
 
 
-def _has_manifest(location: str) -> bool:
+def is_feature_set(location: str) -> bool:
+    """Tell whether there is a feature set at a location."""
     # Tables may come from any store that fsspec opens; our own sets live on those that storage knows.
     foreign = "://" in location and not location.startswith(("file://", "s3://"))
     return not foreign and storage.exists(storage.join(storage.normalise(location), MANIFEST))

@@ -23,16 +23,19 @@ class File:
     """One file, its columns under our names and in our types, but nothing checked beyond types.
 
     Attributes:
-        columns: ``dialogue_id``, ``utterance_index``, ``label``, ``split``, ``utterance_id``, ``speaker``, ``text`` and
-            vector columns as lists of float32. Labels are strings or float64; what the file lacks is null.
+        columns: ``dialogue_id``, ``utterance_index``, ``label``, ``split``, ``utterance_id``, ``speaker``, ``text``,
+            ``recorded_at`` and vector columns as lists of float32. Labels are strings or float64; what the file lacks
+            is null.
         names: By our name of a column that the file has, the file's own.
         metadata: The keys of the Parquet schema.
+        first_row: Number of the first row, where the columns are only a part of the file.
     """
 
     uri: str
     columns: pa.Table
     names: Mapping[str, str]
     metadata: Mapping[str, str]
+    first_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Rows:
             if row < file.columns.num_rows:
                 break
             row -= file.columns.num_rows
-        return file.uri, row
+        return file.uri, file.first_row + row
 
     def _utterance(self, row: int) -> str:
         dialogue, index = (self.columns[name][row].as_py() for name in ("dialogue_id", "utterance_index"))

@@ -8,7 +8,7 @@ Shape letters in this file:
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -91,14 +91,15 @@ def flat_values(column: "pa.ChunkedArray[Any]") -> NDArray[np.float32]:
     return np.concatenate(flat) if flat else np.zeros(0, np.float32)
 
 
-def open_parquet(data: bytes, uri: str) -> pq.ParquetFile:
-    """Open the bytes of a Parquet file.
+def open_parquet(data: "bytes | pa.Buffer | IO[bytes]", uri: str) -> pq.ParquetFile:
+    """Open a Parquet file, or the bytes of one.
 
     Raises:
         DataError: They are none.
     """
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
+        opened = pa.BufferReader(data) if isinstance(data, bytes | pa.Buffer) else data
+        file = pq.ParquetFile(opened, pre_buffer=False)  # else whoever reads piece by piece ends up with all of it
         str(file.schema_arrow)  # decodes all names
     except _UNSOUND as problem:
         raise _damaged(uri, problem) from problem

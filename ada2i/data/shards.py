@@ -57,6 +57,7 @@ def write_features(
     dev_rule: str | None,
     source: str,
     extraction: Extraction | None = None,
+    gate_rule: str | None = None,
 ) -> str:
     """Write a feature set, unless the same content is there already.
 
@@ -70,6 +71,7 @@ def write_features(
         dev_rule: How dev was cut from train, if it was.
         source: Where the values come from, for people.
         extraction: Where they were extracted: more than that.
+        gate_rule: How the gate was cut from train, if it was.
 
     Returns:
         The URI of the set.
@@ -84,10 +86,12 @@ def write_features(
     identity = {"dataset": dataset, "synthetic": synthetic, "labels": labels, "dev_rule": dev_rule}
     inputs = {"inputs": extraction.inputs} if extraction else {}
     digits = fingerprint(rows, **identity, **inputs, encoders={m: encoders[m] for m in widths})
+    # The rule of the gate is told by the splits themselves, which the fingerprint covers.
     uri = storage.join(storage.normalise(root), "features", dataset, digits)
     if not storage.exists(storage.join(uri, MANIFEST)):
         infos = {m: ModalityInfo(width=width, encoder=encoders[m]) for m, width in widths.items()}
-        _write(uri, rows, extraction, **identity, fingerprint=digits, modalities=infos, source=source)
+        facts = {**identity, "gate_rule": gate_rule, "modalities": infos, "source": source}
+        _write(uri, rows, extraction, **facts, fingerprint=digits)
     return uri
 
 
@@ -156,7 +160,7 @@ def _write(uri: str, rows: pa.Table, extraction: Extraction | None, **facts: Any
         manifest = manifest.model_copy(update={"origin": extraction.origin})
         files = _put_files(uri, extraction.beside(FeatureSet(uri, manifest), rows))
         manifest = manifest.model_copy(update={"files": files})
-    storage.put_if_absent(storage.join(uri, MANIFEST), manifest.to_json())
+    storage.put_if_absent(storage.join(uri, MANIFEST), manifest.stored())
 
 
 def _put_files(uri: str, files: Mapping[str, bytes]) -> dict[str, FileEntry]:

@@ -1,9 +1,10 @@
 """Reads Parquet files of anyone's making: columns under our names and in our types, values as they are."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema
@@ -13,7 +14,7 @@ from ada2i.errors import DataError, NotFoundError
 from ada2i.modalities import MODALITIES
 
 REQUIRED = ("dialogue_id", "utterance_index", "label", "split")
-_OPTIONAL = ("utterance_id", "speaker", "text")
+_OPTIONAL = ("utterance_id", "speaker", "text", "recorded_at")
 _VECTORS = {schema.vector_column(modality): modality for modality in MODALITIES}
 
 
@@ -55,9 +56,31 @@ def parquet_files(source: str) -> list[str]:
 
 def _read_file(uri: str, *, vectors: bool) -> File:
     data, uri = storage.read_source(uri), storage.public(uri)
+    file, names = open_table(data, uri, vectors=vectors)
+    table = schema.read_columns(file, list(names.values()), uri)
+    return File(uri, conform(table, names), names, metadata(file))
+
+
+def open_table(
+    data: bytes | IO[bytes], uri: str, *, vectors: bool = True, required: Collection[str] = REQUIRED
+) -> tuple[pq.ParquetFile, Mapping[str, str]]:
+    """Open a Parquet file; its columns and their types are checked, no value is.
+
+    Args:
+        data: The file, or its bytes.
+        uri: Where they come from.
+        vectors: Whether there must be a vector column.
+        required: Columns that it must have.
+
+    Returns:
+        The file, and by our name of a column that it has, the file's own.
+
+    Raises:
+        DataError: It is no Parquet file, lacks a column, or a type is wrong.
+    """
     file = schema.open_parquet(data, uri)
     kinds = {field.name: field.type for field in file.schema_arrow}
-    _check_required(uri, kinds)
+    _check_required(uri, kinds, required)
     names = our_names(kinds)
     _check_unique(uri, file.schema_arrow.names, names)
     _check_types(uri, kinds)
@@ -67,8 +90,7 @@ def _read_file(uri: str, *, vectors: bool) -> File:
             f"only {listed(kinds)}. Add the vectors, or extract features first.",
             uri=uri,
         )
-    table = schema.read_columns(file, list(names.values()), uri)
-    return File(uri, _conform(table, names), names, metadata(file))
+    return file, names
 
 
 def our_names(kinds: Kinds) -> dict[str, str]:
@@ -90,8 +112,8 @@ def our_names(kinds: Kinds) -> dict[str, str]:
 # --- what a file must be ---
 
 
-def _check_required(uri: str, kinds: Kinds) -> None:
-    if missing := [name for name in REQUIRED if name not in kinds]:
+def _check_required(uri: str, kinds: Kinds, required: Collection[str]) -> None:
+    if missing := [name for name in required if name not in kinds]:
         raise DataError(
             f"{uri} must have the column `{missing[0]}`, but has only {listed(kinds)}. Add it, or rename the column "
             "that holds it.",
@@ -154,7 +176,11 @@ def _is_optional_name(kind: pa.DataType) -> bool:
 
 
 def _is_label(kind: pa.DataType) -> bool:
-    return is_name(kind) or pa.types.is_floating(kind)
+    return is_name(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_null(kind)
 
 
 def _is_transcript(kind: pa.DataType) -> bool:
@@ -170,15 +196,18 @@ _TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "utterance_id": (_is_optional_name, "text or integers"),
     "speaker": (_is_optional_name, "text or integers"),
     "text": (_is_transcript, "text or lists of numbers"),
+    "recorded_at": (_is_time, "timestamps or dates"),
     **dict.fromkeys(_VECTORS, (is_vector, "lists of numbers")),
 }
 
 
-def _conform(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
+def conform(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
     """Return the columns under our names and in our types; an optional one that the file lacks is null."""
     ours: dict[str, pa.DataType] = dict.fromkeys((*REQUIRED, *_OPTIONAL), pa.string())
     ours["utterance_index"] = pa.int64()
-    ours["label"] = pa.string() if is_text(decoded(table["label"].type)) else pa.float64()
+    ours["recorded_at"] = pa.timestamp("us", "UTC")
+    if "label" in names and not is_text(decoded(table[names["label"]].type)):
+        ours["label"] = pa.float64()
     ours |= {column: pa.large_list(pa.float32()) for column in _VECTORS if column in names}
     absent: Column = pa.chunked_array([pa.nulls(table.num_rows)])
     data: dict[str, Any] = {

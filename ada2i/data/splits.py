@@ -1,7 +1,12 @@
-"""Names of splits, and the fixed rule that cuts a dev split where a corpus publishes none."""
+"""Names of splits, and the fixed rules that cut a dev split and a gate split where a corpus has none.
+
+The gate split decides about promotion: no model is trained or selected on it, and it rolls on as a corpus grows.
+"""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from ada2i.errors import DataError
 
@@ -13,9 +18,12 @@ ALIASES: Mapping[str, str] = {
     "valid": "dev",
     "validation": "dev",
     "test": "test",
+    "gate": "gate",
 }
 
 DEV_RULE = "dev = the ceil(10 %) of train dialogues with the smallest SHA-256 of the UTF-8 dialogue id"
+GATE_SHARE = 0.1
+GATE_RULE = "gate = the ceil({share:.12g} x number) newest of train's dialogues that have `recorded_at`"
 
 
 def normalise_split(name: str) -> str | None:
@@ -43,3 +51,14 @@ def cut_dev(dialogue_ids: Iterable[str], *, uri: str = "The table") -> set[str]:
         )
     ranked = sorted(ids, key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
     return set(ranked[: -(-len(ids) // 10)])
+
+
+def cut_gate(recorded: Mapping[str, datetime], share: float) -> set[str]:
+    """Choose the gate's dialogues among those of train, by ``GATE_RULE``: the newest, and of equals by id.
+
+    Args:
+        recorded: By dialogue of train whose time is known, when it was recorded.
+        share: Share of these that becomes the gate.
+    """
+    newest = sorted(recorded, key=lambda name: (recorded[name], name), reverse=True)
+    return set(newest[: math.ceil(round(share * len(newest), 9))])  # rounded: 0.1 * 30 is a little more than 3

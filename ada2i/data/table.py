@@ -6,6 +6,7 @@ from pathlib import Path
 from ada2i.data.importing import import_rows
 from ada2i.data.rows import Rows
 from ada2i.data.source import read_rows
+from ada2i.data.splits import GATE_SHARE
 from ada2i.modalities import Modality
 
 
@@ -16,14 +17,16 @@ def import_table(
     dataset: str | None = None,
     labels: tuple[str, ...] | None = None,
     needs: Sequence[Modality] = (),
+    gate_share: float = GATE_SHARE,
 ) -> str:
     """Import a Parquet file, or all below a folder, as a feature set.
 
     A row is an utterance: ``dialogue_id`` (text or integers), ``utterance_index`` (0-based, contiguous), ``label``
-    (class indices or names), ``split``, optionally ``utterance_id``, ``speaker`` and ``text``, and lists of numbers per
-    modality in ``text_feat``, ``audio_feat`` and ``visual_feat`` (or ``text``, ``audio``, ``visual``), null where the
-    modality is missing. Rows may come in any order; other columns are ignored. Where no row is of dev, ``DEV_RULE``
-    cuts it from train.
+    (class indices or names), ``split``, optionally ``utterance_id``, ``speaker``, ``text`` and ``recorded_at``, and
+    lists of numbers per modality in ``text_feat``, ``audio_feat`` and ``visual_feat`` (or ``text``, ``audio``,
+    ``visual``), null where the modality is missing. Rows may come in any order; other columns are ignored. Where no row
+    is of gate but dialogues have a time in ``recorded_at`` (timestamps or dates), ``GATE_RULE`` cuts it from train;
+    where no row is of dev, ``DEV_RULE`` cuts it from the rest.
 
     Args:
         source: A path, or any URI that fsspec opens.
@@ -32,6 +35,7 @@ def import_table(
         labels: Class names by index; else the Parquet key ``label_names``, else the distinct names (sorted) or indices
             in train.
         needs: Modalities that it must hold.
+        gate_share: Share of train's dialogues with a time that becomes the gate, where the table has none; 0: no gate.
 
     Returns:
         The URI of the set; of the same content, always the same, and written once.
@@ -48,6 +52,7 @@ def import_table(
         source=f"table {provenance(rows)}",
         needs=needs,
         counted=False,
+        gate_share=gate_share,
     )
 
 

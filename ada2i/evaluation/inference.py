@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ada2i.batch import DialogueBatch
 from ada2i.data.loader import SplitData
-from ada2i.data.order import cut
 from ada2i.model.ada2i import Ada2I
 
 
@@ -23,6 +22,6 @@ def predict_split(
     model: Ada2I, split: SplitData, *, batch_dialogues: int, device: torch.device
 ) -> Iterator[tuple[list[int], DialogueBatch, Tensor]]:
     """Yield dialogues, batch and logits ``(N, C)`` for a whole split, in its own order."""
-    for dialogues in cut(range(len(split.lengths)), batch_dialogues):
+    for dialogues in split.in_order(batch_dialogues).batches():
         batch = split.batch(dialogues, dialogues).to(device)
         yield dialogues, batch, predict(model, batch)

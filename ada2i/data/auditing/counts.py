@@ -16,7 +16,9 @@ from ada2i.data.auditing.records import Lengths, ModalityAudit, OverlapAudit, Sp
 from ada2i.data.auditing.tally import NOTHING, ZERO, Codes, Digests, Tally, Values
 from ada2i.modalities import MODALITIES, Modality
 
-SPLITS = ("train", "dev", "test")
+SPLITS = ("train", "dev", "test", "gate")
+
+_Contents = tuple[Codes, Digests]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: spreads what it multiplies over all bits
 
@@ -26,12 +28,10 @@ class Ledger:
     """What is known of each row.
 
     Attributes:
-        splits: By name, ``(N,)`` bool; train, dev and test first.
+        splits: By name, ``(N,)`` bool; train, dev, test and gate first.
         dialogues, speakers, labels: ``(N,)`` codes, -1 where null.
         texts: ``(N,)`` digests of transcripts.
         vectors: By modality, ``(N,)`` digests.
-        origins: By modality, ``(N,)`` digests of what a vector was made of: a text vector and its transcript, or, for
-            other modalities, that very row. Vectors that are equal by origin are no copies of one another.
     """
 
     splits: Mapping[str, NDArray[np.bool_]]
@@ -40,25 +40,29 @@ class Ledger:
     labels: Codes
     texts: Digests
     vectors: Mapping[Modality, Digests]
-    origins: Mapping[Modality, Digests]
+
+    def origins(self, modality: Modality) -> Digests:
+        """Return ``(N,)`` digests of what a vector was made of, made anew: a row may take few bytes for long.
+
+        For a text vector that is its transcript, for other modalities that very row. Vectors that are equal by origin
+        are no copies of one another.
+        """
+        rows = np.arange(1, len(self.texts) + 1, dtype=np.uint64) * _ODD
+        made_of = np.where(self.texts == NOTHING, rows, self.texts) if modality == "text" else rows
+        return _mixed(self.vectors[modality] + made_of * _ODD)
 
 
 def ledger(total: Tally) -> Ledger:
     """Lay out what a tally knows of each row."""
     codes, names = total.codes("split"), total.names["split"]
     order = sorted(names, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
-    texts = total.texts()
-    vectors = {m: total.vectors(m) for m in MODALITIES if m in total.values}
-    rows = np.arange(1, len(texts) + 1, dtype=np.uint64) * _ODD
-    made_of = {m: np.where(texts == NOTHING, rows, texts) if m == "text" else rows for m in vectors}
     return Ledger(
         splits={name: codes == names[name] for name in order},
         dialogues=total.codes("dialogue_id"),
         speakers=total.codes("speaker"),
         labels=total.codes("label"),
-        texts=texts,
-        vectors=vectors,
-        origins={m: _mixed(digests + made_of[m] * _ODD) for m, digests in vectors.items()},
+        texts=total.texts(),
+        vectors={m: total.vectors(m) for m in MODALITIES if m in total.values},
     )
 
 
@@ -107,7 +111,7 @@ def count_modality(total: Tally, rows: Ledger, modality: Modality) -> ModalityAu
 
 
 def count_overlaps(rows: Ledger) -> tuple[OverlapAudit, ...]:
-    """Compare each of train, dev and test with those before it."""
+    """Compare each of train, dev, test and gate with those before it."""
     held = [split for split in SPLITS if split in rows.splits]
     contents = {split: _contents(rows, split) for split in held}
     return tuple(_overlap(rows, earlier, later, contents) for earlier, later in combinations(held, 2))
@@ -125,7 +129,7 @@ def _lengths(dialogues: Codes) -> Lengths | None:
 
 def _count_vectors(rows: Ledger, split: str, modality: Modality, values: Values) -> VectorAudit:
     here = rows.splits[split]
-    digests, origins = rows.vectors[modality][here], rows.origins[modality][here]
+    digests, origins = rows.vectors[modality][here], rows.origins(modality)[here]
     real = digests > ZERO
     missing, some = int(np.count_nonzero(digests == NOTHING)), values.count > 0
     return VectorAudit(
@@ -150,14 +154,15 @@ def _constant(values: Sequence[Values]) -> dict[int, float]:
     return {int(column): _rounded(float(low[column])) for column in np.flatnonzero(low == high)}
 
 
-def _overlap(rows: Ledger, earlier: str, later: str, contents: Mapping[str, Mapping[int, int]]) -> OverlapAudit:
+def _overlap(rows: Ledger, earlier: str, later: str, contents: Mapping[str, _Contents]) -> OverlapAudit:
     before, after = rows.splits[earlier], rows.splits[later]
-    first, second = contents[earlier], contents[later]
+    (dialogues, first), (others, second) = contents[earlier], contents[later]
+    _, here, there = np.intersect1d(dialogues, others, assume_unique=True, return_indices=True)
     return OverlapAudit(
         earlier=earlier,
         later=later,
         dialogue_ids=_shared(rows.dialogues[before], rows.dialogues[after]),
-        dialogues=sum(first.get(dialogue) == content for dialogue, content in second.items()),
+        dialogues=int(np.count_nonzero(first[here] == second[there])),
         speakers=_shared(rows.speakers[before], rows.speakers[after]),
         transcripts=int((np.isin(rows.texts[after], rows.texts[before]) & (rows.texts[after] != NOTHING)).sum()),
         copies={m: _copies(rows, m, before, after) for m in rows.vectors},
@@ -165,7 +170,7 @@ def _overlap(rows: Ledger, earlier: str, later: str, contents: Mapping[str, Mapp
 
 
 def _copies(rows: Ledger, modality: Modality, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> int:
-    vectors, origins = rows.vectors[modality], rows.origins[modality]
+    vectors, origins = rows.vectors[modality], rows.origins(modality)
     copied = np.isin(vectors[after], vectors[before]) & ~np.isin(origins[after], origins[before])
     return int(np.count_nonzero(copied & (vectors[after] > ZERO)))
 
@@ -174,8 +179,8 @@ def _shared(before: Codes, after: Codes) -> int:
     return len(np.intersect1d(before[before >= 0], after[after >= 0]))
 
 
-def _contents(rows: Ledger, split: str) -> dict[int, int]:
-    """Return, by dialogue of a split, a digest of its labels, transcripts and vectors, whatever the rows' order.
+def _contents(rows: Ledger, split: str) -> _Contents:
+    """Return dialogues of a split, and a digest of each one's labels, transcripts and vectors in any order of rows.
 
     A dialogue without any vector that is not all zero has none: there are too few ways to differ.
     """
@@ -188,7 +193,7 @@ def _contents(rows: Ledger, split: str) -> dict[int, int]:
     totals, solid = np.zeros(len(dialogues), np.uint64), np.zeros(len(dialogues), bool)
     np.add.at(totals, homes, each)
     np.logical_or.at(solid, homes, real)
-    return dict(zip(dialogues[solid].tolist(), totals[solid].tolist(), strict=True))
+    return dialogues[solid], totals[solid]
 
 
 def _mixed(digests: Digests) -> Digests:

@@ -16,7 +16,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 CODES: Mapping[str, str] = {
     "missing-columns": "required columns that a table lacks",
     "null-keys": "rows without a value in a required column",
-    "unknown-split": "rows of a split that is none of train, dev and test",
+    "unknown-split": "rows of a split that is none of train, dev, test and gate",
     "absent-split": "no rows of train, or none of test",
     "mixed-widths": "vectors of different widths in one modality",
     "non-finite": "vectors that hold NaN or infinity",

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ Digests = NDArray[np.uint64]
 
 NOTHING, ZERO = np.uint64(0), np.uint64(1)  # stand for a missing and for an all-zero vector; no digest is either
 
+_Number = TypeVar("_Number", np.int32, np.uint64)
 _CODED = ("split", "dialogue_id", "speaker", "label")
 _INF = np.float32(np.inf)
 _FIRST = 10  # rows that are kept as examples
@@ -94,7 +96,7 @@ class Tally:
     dataset: str | None = None
     _codes: dict[str, list[Codes]] = field(default_factory=lambda: defaultdict(list))
     _texts: list[Digests] = field(default_factory=list)
-    _vectors: list[dict[Modality, Digests]] = field(default_factory=list)
+    _vectors: dict[Modality, list[Digests]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, block: Block) -> None:
         """Take in a block."""
@@ -105,7 +107,10 @@ class Tally:
                 self.null_keys[name] = self.null_keys.get(name, 0) + nulls
         self._texts.append(_text_digests(block.columns["text"]))
         splits = self._codes["split"][-1]
-        self._vectors.append({m: self._add_vectors(m, column, splits) for m, column in block.vectors.items()})
+        for modality, column in block.vectors.items():
+            found = self._vectors[modality]
+            found.append(np.full(self.rows - sum(map(len, found)), NOTHING))  # blocks before that lack the modality
+            found.append(self._add_vectors(modality, column, splits))
         self.absent |= set(block.absent)
         self.classes |= dict.fromkeys(block.classes)
         self.dataset = self.dataset or block.dataset
@@ -113,16 +118,17 @@ class Tally:
 
     def codes(self, name: str) -> Codes:
         """Return a column's ``(N,)`` codes."""
-        return np.concatenate(self._codes[name])
+        return _joined(self._codes[name])
 
     def texts(self) -> Digests:
         """Return ``(N,)`` digests of transcripts, equal but for case and spaces; ``NOTHING`` where there is none."""
-        return np.concatenate(self._texts)
+        return _joined(self._texts)
 
     def vectors(self, modality: Modality) -> Digests:
         """Return ``(N,)`` digests of a modality's vectors, ``NOTHING`` or ``ZERO``."""
-        parts = zip(self._vectors, self._texts, strict=True)
-        return np.concatenate([part.get(modality, np.zeros(len(like), np.uint64)) for part, like in parts])
+        found = self._vectors[modality]
+        found.append(np.full(self.rows - sum(map(len, found)), NOTHING))
+        return _joined(found)
 
     def _add_vectors(self, modality: Modality, column: Column, splits: Codes) -> Digests:
         digests = np.full(len(column), NOTHING)
@@ -161,6 +167,12 @@ def tally(blocks: Iterable[Block]) -> Tally:
     for block in blocks:
         total.add(block)
     return total
+
+
+def _joined(parts: list[NDArray[_Number]]) -> NDArray[_Number]:
+    """Return the parts end to end, and leave that in their place: a large source has no room for both."""
+    parts[:] = [np.concatenate(parts)]
+    return parts[0]
 
 
 def vector_digests(values: NDArray[np.float32]) -> Digests:

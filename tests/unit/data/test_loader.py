@@ -1,6 +1,5 @@
 """Batches hold what the shards hold, from files that are mapped, not copied, and only those of the split."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,41 +10,23 @@ import torch
 from numpy.typing import NDArray
 
 from ada2i import storage
-from ada2i.data import shards
+from ada2i.data.chunks import Held
 from ada2i.data.loader import SplitData, open_split
-from ada2i.data.manifest import FeatureSet, open_features
+from ada2i.data.manifest import FeatureSet
 from ada2i.errors import DataError, IntegrityError
-from ada2i.modalities import Modality
+from tests.unit.data.sets import MODALITIES, cache, write_set
 from tests.unit.data.tables import WIDTHS, shard_table
 
-MODALITIES: tuple[Modality, ...] = ("text", "audio")
+__all__ = ["cache"]  # a fixture of all tests here
+
 LENGTHS = [("train", "t0", 3), ("train", "t1", 1), ("train", "t2", 5), ("train", "t3", 2), ("test", "x0", 4)]
 TABLE = shard_table([*LENGTHS, ("dev", "v0", 2)], seed=1)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep decoded shards in the test's own folder; return it."""
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    return tmp_path / "tmp"
 
 
 @pytest.fixture
 def features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureSet:
     """A set whose train split has several shards."""
-    monkeypatch.setattr(shards, "SHARD_BYTES", 4 * 4 * sum(WIDTHS.values()))  # four rows
-    uri = shards.write_features(
-        (tmp_path / "root").as_uri(),
-        TABLE,
-        dataset="small",
-        synthetic=True,
-        labels=("a", "b"),
-        encoders=dict.fromkeys(WIDTHS, "random"),
-        dev_rule=None,
-        source="test",
-    )
-    found = open_features(uri)
+    found = write_set(tmp_path / "root", [*LENGTHS, ("dev", "v0", 2)], monkeypatch)
     assert len(found.shards("train")) == 3
     return found
 
@@ -56,13 +37,13 @@ def rows_of(dialogue: str) -> list[dict[str, Any]]:
 
 
 def dialogue_index(split: SplitData, *names: str) -> list[int]:
-    return [split.dialogue_ids.index(name) for name in names]
+    return [split.dialogue_ids.to_pylist().index(name) for name in names]
 
 
 def test_knows_all_dialogues(features: FeatureSet) -> None:
     split = open_split(features, "train", MODALITIES)
     wanted = {name: length for kind, name, length in LENGTHS if kind == "train"}
-    assert dict(zip(split.dialogue_ids, split.lengths.tolist(), strict=True)) == wanted
+    assert dict(zip(split.dialogue_ids.to_pylist(), split.lengths.tolist(), strict=True)) == wanted
 
 
 @pytest.mark.parametrize("names", [("t2", "t0"), ("t1",), ("t0", "t1", "t2", "t3")])
@@ -118,9 +99,10 @@ def mapped_ranges(path: Path) -> list[tuple[int, int]]:
 def test_vectors_are_views_of_the_mapped_file(features: FeatureSet, cache: Path) -> None:
     split = open_split(features, "train", MODALITIES)
     files = sorted(cache.rglob("*.arrow"))
-    assert len(files) == len(split.chunks) == 3
+    assert isinstance(split.chunks, Held)
+    assert len(files) == len(split.chunks.shards) == 3
     places = [place for file in files for place in mapped_ranges(file)]
-    for chunk in split.chunks:
+    for chunk in split.chunks.shards:
         for vectors in chunk.features.values():
             assert lies_in(vectors, places)
         assert lies_in(chunk.labels, places)
@@ -192,7 +174,8 @@ def test_workers_decode_a_part_each_and_map_all(features: FeatureSet, cache: Pat
 
     split = open_split(features, "train", MODALITIES, part=(0, 2), wait=neighbour(0))
     assert decoded == [2]  # two of three before the neighbour did its own
-    assert len(split.chunks) == 3
+    assert isinstance(split.chunks, Held)
+    assert len(split.chunks.shards) == 3
 
 
 def test_decoded_shards_are_used_again(features: FeatureSet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,4 +199,4 @@ def test_a_killed_decode_leaves_nothing_to_map(
         with pytest.raises(KeyboardInterrupt, match="killed"):
             open_split(features, "train", MODALITIES)
     assert list(cache.rglob("*.arrow")) == []
-    assert len(open_split(features, "train", MODALITIES).chunks) == 3
+    assert len(open_split(features, "train", MODALITIES).lengths) == 4

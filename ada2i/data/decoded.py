@@ -1,0 +1,179 @@
+"""Decoded shards: Arrow files on the machine's own disk, whose pages all workers of the machine share.
+
+A file is complete under its name or absent. Those of the cache folder are named by the shard's digest and are used
+again by later runs; the folder may be deleted at any time that nothing runs.
+
+Shape letters in this file:
+    N utterances of a shard     R dialogues of a shard     W width of a modality's vectors
+"""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ada2i import storage
+from ada2i.data import schema
+from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard
+from ada2i.errors import AccessError
+from ada2i.modalities import Modality
+
+LAYOUT = 3  # of the files here; another layout has other names
+
+_LEFT_OVER_S = 3600  # a file that is still being written after an hour is of a killed worker
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One memory-mapped shard; arrays are views of the file.
+
+    Attributes:
+        features: By modality, ``(N, W)``; zeros where an utterance lacks it.
+        present: By modality, ``(N,)``.
+        labels: ``(N,)``.
+        speakers: ``(N,)`` who speaks, numbered from 0 by first appearance in the dialogue.
+    """
+
+    features: dict[Modality, Floats]
+    present: dict[Modality, npt.NDArray[np.bool_]]
+    labels: Ints
+    speakers: Ints
+
+
+def cache_folder() -> Path:
+    """Return the user's folder of decoded files on this machine; what killed workers left half-written there goes.
+
+    Raises:
+        AccessError: The folder belongs to somebody else.
+    """
+    folder = Path(tempfile.gettempdir()) / f"ada2i-features-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # Anyone may make a folder of that name first: features from a stranger must not be trained on.
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise AccessError(f"{folder} must belong to the user who trains, but does not. Delete it, or set TMPDIR.")
+    storage.delete_partials(folder.as_uri(), older_than_s=_LEFT_OVER_S)
+    return folder
+
+
+def lasting_file(shard: ShardEntry, cache: Path) -> Path:
+    """Return where the cache keeps a decoded shard."""
+    return cache / f"{shard.sha256}.{LAYOUT}.arrow"
+
+
+def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
+    """Make a shard's file in the cache, where it is not there, or not whole since the power was cut.
+
+    Raises:
+        IntegrityError: The shard differs from the digest in the manifest.
+        AccessError: The disk has no room.
+    """
+    target = lasting_file(shard, cache)
+    if not _is_whole(target):
+        partial = decode(features, shard, cache)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(target)
+
+
+def decode(features: FeatureSet, shard: ShardEntry, folder: Path) -> Path:
+    """Decode a shard, checked against its digest, into a file of a name that nobody reads; the caller renames it.
+
+    Raises:
+        IntegrityError: The shard differs from the digest in the manifest.
+        AccessError: The disk has no room.
+    """
+    table = read_shard(features, shard)
+    columns: dict[str, Any] = {"dialogue_id": table["dialogue_id"], "label": table["label"].cast(pa.int64())}
+    columns["speaker"] = _by_appearance(_numbered(table["speaker"]), runs(table["dialogue_id"])[1])
+    for modality in features.manifest.modalities:
+        columns[f"{modality}_present"], columns[modality] = _dense(table[schema.vector_column(modality)])
+    # A kill leaves a .partial file; `cache_folder` deletes it, or whoever deletes the folder.
+    partial = folder / f".partial-{uuid.uuid4().hex}"
+    flat = pa.table(columns).combine_chunks()
+    try:
+        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, flat.schema) as writer:
+            writer.write_table(flat, max_chunksize=max(flat.num_rows, 1))
+    except OSError as problem:
+        partial.unlink(missing_ok=True)
+        raise AccessError(
+            f"{folder} must have room for decoded features, but: {problem}. Free some, lower `training.shuffle_gib`, "
+            "or set TMPDIR."
+        ) from problem
+    return partial
+
+
+def map_table(path: Path) -> pa.Table:
+    """Return a file as a table whose columns are views of the file.
+
+    Raises:
+        FileNotFoundError: It is not there.
+    """
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def runs(dialogue_id: Any) -> tuple[Any, Ints]:
+    """Return ids and lengths, ``(R,)`` each, of the dialogues in a column; each stands in one piece."""
+    encoded = pc.run_end_encode(dialogue_id.combine_chunks())  # type: ignore[attr-defined]  # the stubs miss it
+    ends = np.asarray(encoded.run_ends.to_numpy(), dtype=np.int64)
+    return encoded.values, np.diff(ends, prepend=0)
+
+
+def chunk_of(table: pa.Table, modalities: Sequence[Modality]) -> Chunk:
+    """Return a mapped table's columns as arrays, without a copy."""
+
+    def column(name: str) -> Any:
+        return table[name].chunk(0)  # the only one; combining even one chunk copies it
+
+    return Chunk(
+        features={m: _vectors(column(m)) for m in modalities},
+        present={m: column(f"{m}_present").to_numpy(zero_copy_only=False) for m in modalities},
+        labels=column("label").to_numpy(),
+        speakers=column("speaker").to_numpy(),
+    )
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        map_table(path)
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def _numbered(names: Any) -> Ints:
+    """Return ``(N,)`` a number for each name; nulls count as one name."""
+    encoded: Any = pc.dictionary_encode(names.combine_chunks(), null_encoding="encode")
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _by_appearance(names: Ints, lengths: Ints) -> Ints:
+    """Number the names ``(N,)`` of each dialogue from 0, in the order in which they first appear in it."""
+    dialogue = np.repeat(np.arange(len(lengths)), lengths)
+    _, first, pair = np.unique(dialogue * (names.max(initial=0) + 1) + names, return_index=True, return_inverse=True)
+    numbers = np.argsort(np.argsort(first))[pair]  # over the whole shard; a dialogue's first row has its lowest
+    starts = np.cumsum(lengths) - lengths
+    return np.asarray(numbers - numbers[starts][dialogue], dtype=np.int64)
+
+
+def _dense(column: Any) -> tuple[npt.NDArray[np.bool_], Any]:
+    """Return which vectors are present, ``(N,)``, and the column with zeros, not nulls, where one is missing."""
+    if not column.null_count:  # as it is: no copy
+        return np.ones(len(column), np.bool_), column
+    values, present = schema.unpack_vectors(column)
+    return present, schema.pack_vectors(values, np.ones_like(present))
+
+
+def _vectors(column: Any) -> Floats:
+    flat: Floats = column.values.to_numpy(zero_copy_only=True)
+    return flat.reshape(-1, column.type.list_size)
