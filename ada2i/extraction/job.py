@@ -6,25 +6,21 @@ driver. Whatever is killed, the next attempt finds all chunks that were written,
 
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ada2i import errors, storage
 from ada2i.extraction.config import ExtractionConfig
+from ada2i.extraction.metrics import METRICS
 from ada2i.extraction.request import Request, is_done
-from ada2i.extraction.run import Call, extract
+from ada2i.extraction.run import extract
 from ada2i.extraction.work import Worker
 from ada2i.jobs import driver, events
+from ada2i.jobs.crew import Crew
+from ada2i.jobs.metrics import Gauges
+from ada2i.modalities import Modality
 
-_RESTARTS = 3  # of a worker that dies, and further tries of the chunk that it died with
 _REPLACEMENT_SECONDS = 30.0  # that a node which is being replaced has to come back
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_GAUGES: Mapping[str, str] = {
-    "done": "Vectors made by this attempt",
-    "per_second": "Vectors made per second, all workers",
-    "seconds_left": "Seconds until the modality is done",
-}
 
 
 def drive(uri: str) -> None:
@@ -65,57 +61,32 @@ def _wait_for_resources(config: ExtractionConfig, available: Callable[[], Mappin
     return config.device == "cuda" or (config.device == "auto" and gpus >= config.workers)
 
 
-class RayCrew:
-    """The workers of one extraction, each an actor with one processor, which Ray starts again when it dies."""
+class RayCrew(Crew):
+    """The workers of one extraction."""
 
     def __init__(self, request: Request, *, cuda: bool) -> None:
-        import ray
-        from ray.util.metrics import Gauge
-
-        tags = ("run", "modality")
-        self._gauges = {n: Gauge(f"ada2i_extraction_{n}", description=t, tag_keys=tags) for n, t in _GAUGES.items()}
-        self._run_id = request.run_id
-        actor = ray.remote(Worker).options(
-            num_cpus=1,
-            num_gpus=int(cuda),
-            max_restarts=_RESTARTS,
-            max_task_retries=_RESTARTS,
-            runtime_env={"env_vars": _ONE_THREAD},
-        )
+        self._encoders = {modality: choice.spec for modality, choice in request.config.encoders.items()}
+        self._gauges = Gauges(METRICS, run=request.run_id)
         arguments = (request.root, request.config, "cuda" if cuda else "cpu")
-        self._workers = [actor.remote(*arguments) for _ in range(request.config.workers)]
-
-    def each(self, calls: Iterable[Call]) -> Iterator[Any]:
-        """Call methods on whichever worker is idle; yield what they return, in the order in which they end.
-
-        Raises:
-            JobError: A worker died more often than it is started again.
-        """
-        import ray
-
-        waiting, idle, busy = deque(calls), deque(self._workers), dict[Any, Any]()
-        while waiting or busy:
-            while waiting and idle:
-                worker, (method, arguments) = idle.popleft(), waiting.popleft()
-                busy[getattr(worker, method).remote(*arguments)] = worker
-            (ready, *_), _ = ray.wait(list(busy), num_returns=1)
-            idle.append(busy.pop(ready))
-            try:
-                answer = ray.get(ready)
-            except ray.exceptions.RayActorError as problem:
-                raise errors.JobError(
-                    f"A worker must live through its chunk, but died {_RESTARTS + 1} times: "
-                    f"{str(problem).splitlines()[0]} If memory was short, lower `workers` or `chunk`; then run again."
-                ) from problem
-            yield answer
+        super().__init__(Worker, arguments, workers=request.config.workers, cuda=cuda)
 
     def tell(self, kind: str, **facts: Any) -> None:
         """Tell the followers of the job's log, and Ray's metrics."""
         events.emit(kind, **facts)
-        if kind == "progress":
-            for name, gauge in self._gauges.items():
-                gauge.set(float(facts[name]), tags={"run": self._run_id, "modality": facts["modality"]})
+        if kind == "planned":
+            for modality, work in facts["work"].items():
+                self._set(modality, to_encode=work["encoded"], reused=work["reused"])
+        elif kind == "progress":
+            names = ("done", "per_second", "seconds_left")
+            self._set(facts["modality"], **{name: facts[name] for name in names})
+            for problem, number in facts["lost"].items():
+                self._set(facts["modality"], problem=problem, lost=number)
+
+    def _set(self, modality: Modality, problem: str | None = None, **values: float) -> None:
+        tags = {"modality": modality, "encoder": self._encoders[modality]} | ({"problem": problem} if problem else {})
+        for name, value in values.items():
+            self._gauges.set(f"extraction_{name}", value, **tags)
 
 
 if __name__ == "__main__":
-    sys.exit(driver.run(lambda: drive(sys.argv[1])))
+    sys.exit(driver.run(lambda: drive(sys.argv[1]), sys.argv[1]))

@@ -1,53 +1,26 @@
 """How a running extraction looks in a terminal: a bar for each modality, with rate and time left."""
 
-import logging
-import sys
 import time
-from types import TracebackType
-from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID, TextColumn
 
 from ada2i.jobs.events import Event
-
-log = logging.getLogger(__name__)
+from ada2i.jobs.terminal import Terminal
 
 _QUIET_SECONDS = 10.0  # between two lines where there are no bars
 
 
-class TerminalProgress:
-    """Shows events of a job; other lines of its log go to the logger at debug level."""
+class TerminalProgress(Terminal):
+    """Follows an extraction."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[rate]}"),
-            console=self.console,
-            disable=not sys.stderr.isatty(),
-        )
+        super().__init__("Starting extraction on Ray…", TextColumn("{task.fields[rate]}"))
         self.tasks: dict[str, TaskID] = {}
         self.told = -_QUIET_SECONDS
 
-    def __enter__(self) -> Self:
-        self.console.print("Starting extraction on Ray…")
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bars.stop()
-
-    def __call__(self, event: Event | str) -> None:
-        """Show one event."""
-        if isinstance(event, str):
-            log.debug(event)
-        elif event["kind"] == "progress":
+    def show(self, event: Event) -> None:
+        """Show a start, a plan or progress."""
+        if event["kind"] == "progress":
             self._progress(event)
         elif event["kind"] in ("started", "planned"):
             self.console.print(line(event))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ada2i import storage
@@ -27,20 +28,31 @@ from ada2i.extraction.plan import inputs_digest, item_of
 from ada2i.extraction.report import Extracted, Problem
 from ada2i.extraction.utterance import Clip, Corpus
 from ada2i.modalities import Modality
+from ada2i.records import Recipe
 
 PROVENANCE = "provenance.parquet"
 PROBLEMS = "problems.parquet"
 AUDIT = "audit.json"
 CARD = "README.md"
+TABLE = "vectors.parquet"
+RECIPE = "recipe"  # key of its schema
 
 
-def check_corpus(corpus: Corpus) -> None:
+def check_corpus(corpus: Corpus, *, labelled: bool = True) -> None:
     """Find what would keep the utterances of a corpus from becoming a feature set, before anything is encoded.
+
+    Args:
+        corpus: Its utterances.
+        labelled: Whether they must have labels and splits; false where they are to be predicted.
 
     Raises:
         DataError: A label or a split is missing or unknown, or an utterance's place in its dialogue.
     """
     rows = _rows(corpus, {})
+    if not labelled:
+        check_keys(rows, ("dialogue_id", "utterance_index"))
+        check_order(rows)
+        return
     check_keys(rows)
     rows = with_splits(rows)
     check_order(rows)
@@ -77,16 +89,7 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
     """
     corpus = source.corpus
     problems = report.problems_of(corpus, extracted)
-    listed = storage.join(log, PROBLEMS)
-    table = _parquet(report.problems_table(corpus, problems))
-    storage.put(listed, table)
-    report.enforce(corpus, extracted, problems, config.policy, listed)
-    held = [each for each in extracted if any(one and one.vector is not None for one in each.outcomes)]
-    if not held:
-        raise DataError(
-            f"{corpus.source} must give a vector for some utterance, but gives none. All problems: {listed}.",
-            uri=corpus.source,
-        )
+    held = _held(corpus, extracted, problems, config, listed=storage.join(log, PROBLEMS))
     encoders = {each.plan.modality: each.encoder.digest() for each in extracted}
 
     def beside(features: FeatureSet, rows: pa.Table) -> Mapping[str, bytes]:
@@ -94,7 +97,7 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
         audit = audit.model_copy(update={"location": f"{features.manifest.dataset}/{features.manifest.fingerprint}"})
         return {
             PROVENANCE: _parquet(_provenance(corpus, extracted, rows)),
-            PROBLEMS: table,
+            PROBLEMS: _parquet(report.problems_table(corpus, problems)),
             AUDIT: audit.to_json(),
             CARD: render_card(features.manifest, audit).encode(),
         }
@@ -115,6 +118,54 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
     )
 
 
+def publish_table(source: Source, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
+    """Write utterances that are to be predicted as a table, which needs neither labels nor splits; return its URI.
+
+    Its columns are those of a table that is imported; null where the corpus says nothing. The encoders are in its
+    schema, under the key ``recipe``.
+
+    Args:
+        source: The corpus.
+        extracted: What became of it, by modality.
+        config: The policy, and what decided the vectors.
+        log: Folder that gets the table and the list of all problems.
+
+    Raises:
+        DataError: Too many clips are unreadable, or there is no vector at all.
+    """
+    corpus = source.corpus
+    problems = report.problems_of(corpus, extracted)
+    held = _held(corpus, extracted, problems, config, listed=storage.join(log, PROBLEMS))
+    rows = _rows(corpus, {each.plan.modality: each for each in held}).columns
+    empty = pc.equal(rows["split"], pa.scalar(""))
+    split = pc.if_else(empty, pa.scalar(None, pa.string()), rows["split"])
+    rows = rows.set_column(rows.column_names.index("split"), "split", split)
+    facts = {RECIPE: _recipe(extracted, config).model_dump_json()}
+    uri = storage.join(log, TABLE)
+    storage.put(uri, _parquet(rows.replace_schema_metadata(facts)))
+    return uri
+
+
+def _held(
+    corpus: Corpus,
+    extracted: Sequence[Extracted],
+    problems: Sequence[Problem],
+    config: ExtractionConfig,
+    *,
+    listed: str,
+) -> list[Extracted]:
+    """List the problems, enforce the policy, and return the modalities that have a vector."""
+    storage.put(listed, _parquet(report.problems_table(corpus, problems)))
+    report.enforce(corpus, extracted, problems, config.policy, listed)
+    held = [each for each in extracted if any(one and one.vector is not None for one in each.outcomes)]
+    if not held:
+        raise DataError(
+            f"{corpus.source} must give a vector for some utterance, but gives none. All problems: {listed}.",
+            uri=corpus.source,
+        )
+    return held
+
+
 def _origin(
     source: Source, extracted: Sequence[Extracted], problems: Sequence[Problem], config: ExtractionConfig
 ) -> Origin:
@@ -128,6 +179,14 @@ def _origin(
         notes=source.corpus.problems,
         problems=len(problems),
         first_problems=tuple(report.sentence(source.corpus, problem) for problem in first),
+        recipe=_recipe(extracted, config),
+    )
+
+
+def _recipe(extracted: Sequence[Extracted], config: ExtractionConfig) -> Recipe:
+    return Recipe(
+        config=config.model_dump(mode="json", include={"encoders", "media"}),
+        encoders={each.plan.modality: each.encoder.digest() for each in extracted},
     )
 
 

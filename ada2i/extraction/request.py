@@ -30,6 +30,7 @@ class Wish(Record):
     location: str  # of the corpus
     encoders: dict[Modality, str | None] = Field(default_factory=dict)  # None: the default
     overrides: dict[str, Any] = Field(default_factory=dict)
+    labelled: bool = True  # false: to be predicted, so that labels and splits may be absent
 
 
 class Request(Record):
@@ -41,6 +42,7 @@ class Request(Record):
     kind: str
     location: str
     config: ExtractionConfig
+    labelled: bool = True  # false: the end is a table, not a feature set
 
 
 class Work(Record):
@@ -55,7 +57,7 @@ class Result(Record):
     """The end of an extraction."""
 
     schema_version: Literal[1] = 1
-    features: str  # URI of the feature set
+    features: str  # URI of the feature set, or of the table
     work: dict[Modality, Work]  # of the last attempt
     problems: int  # words and clips that gave no vector
     seconds: float  # of the last attempt, from its start
@@ -113,11 +115,11 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
     root = storage.normalise(root)
     storage.check_writable(root)
     kind, location = _placed(wish, root)
-    check_corpus(read_corpus(kind, location))
+    check_corpus(read_corpus(kind, location), labelled=wish.labelled)
     uri = storage.join(root, "extraction", "runs", run_id)
-    request = Request(run_id=run_id, root=root, kind=kind, location=location, config=config)
+    request = Request(run_id=run_id, root=root, kind=kind, location=location, config=config, labelled=wish.labelled)
     place = storage.join(uri, "request.json")
-    if storage.put_if_absent(place, request.to_json()):
+    if storage.put_if_absent(place, request.stored()):
         return uri
     first = Request.load(place)
     if not _same(first, request):
@@ -126,7 +128,7 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
             "differ. Repeat the first command, or start a new one."
         )
     if first != request:  # other workers, chunks or limits
-        storage.put(place, request.to_json())
+        storage.put(place, request.stored())
     return uri
 
 

@@ -1,8 +1,9 @@
 """One extraction from request to feature set, whoever does its calls: plan, encode what is not there yet, publish."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ada2i import storage
@@ -11,17 +12,17 @@ from ada2i.extraction.cache import Files, Vectors
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.extraction.corpora.readers import read_corpus
 from ada2i.extraction.plan import Piece, Plan, chunks, files_of, item_of, plan
-from ada2i.extraction.publish import Source, publish
+from ada2i.extraction.publish import Source, publish, publish_table
 from ada2i.extraction.report import gather
 from ada2i.extraction.request import RESULT, Request, Result, Work
 from ada2i.extraction.utterance import Corpus
+from ada2i.extraction.work import Done
+from ada2i.jobs.crew import Call
 from ada2i.modalities import Modality
 
 _FILES = 64  # digested between two messages
 _SLOWEST_FIRST: tuple[Modality, ...] = ("visual", "audio", "text")  # so that no worker is left with a long chunk
 _TELL_SECONDS = 0.5  # between two messages about one modality
-
-Call = tuple[str, tuple[Any, ...]]  # a method of ``Worker``, and its arguments
 
 
 class Crew(Protocol):
@@ -59,11 +60,15 @@ def extract(uri: str, request: Request, crew: Crew) -> Result:
     for modality, pieces in left.items():
         found[modality] |= stores[modality].read(pieces.keys())
     extracted = [gather(one, encoders[one.modality], found[one.modality]) for one in plans]
-    features = publish(request.root, Source(corpus, request.kind), extracted, config, log=uri)
+    source = Source(corpus, request.kind)
+    if request.labelled:
+        features = publish(request.root, source, extracted, config, log=uri)
+    else:
+        features = publish_table(source, extracted, config, log=uri)
     problems = sum(one is not None and one.vector is None for each in extracted for one in each.outcomes)
     result = Result(features=features, work=work, problems=problems, seconds=round(time.monotonic() - begun, 2))
     # Last: a crash before leaves a complete feature set, which the next attempt finds and does not write again.
-    storage.put(storage.join(uri, RESULT), result.to_json())
+    storage.put(storage.join(uri, RESULT), result.stored())
     return result
 
 
@@ -102,10 +107,10 @@ def encode(left: Mapping[Modality, Mapping[str, Piece]], config: ExtractionConfi
         calls += [("encode", (modality, part)) for part in chunks(left[modality].values(), size, config.workers)]
     shown: dict[Modality, _Progress] = {}
     last = time.monotonic()
-    for modality, number in crew.each(calls):
-        if modality not in shown:
-            shown[modality] = _Progress(modality, len(left[modality]), crew.tell, begun=last)
-        shown[modality].add(number)
+    for chunk in crew.each(calls):
+        if chunk.modality not in shown:
+            shown[chunk.modality] = _Progress(chunk.modality, len(left[chunk.modality]), crew.tell, begun=last)
+        shown[chunk.modality].add(chunk)
         last = time.monotonic()
 
 
@@ -118,11 +123,13 @@ class _Progress:
     tell: Callable[..., None]
     begun: float  # when its first chunk may have gone out
     done: int = 0
+    lost: Counter[str] = field(default_factory=Counter)  # by problem
     told: float = 0.0
 
-    def add(self, number: int) -> None:
+    def add(self, chunk: Done) -> None:
         """Count vectors, and tell now and then."""
-        self.done += number
+        self.done += chunk.pieces
+        self.lost.update(chunk.lost)
         now = time.monotonic()
         if self.done < self.total and now - self.told < _TELL_SECONDS:
             return
@@ -130,4 +137,4 @@ class _Progress:
         rate = self.done / max(now - self.begun, 1e-3)
         left = round((self.total - self.done) / rate)
         numbers = {"done": self.done, "total": self.total, "per_second": round(rate, 2), "seconds_left": left}
-        self.tell("progress", modality=self.modality, **numbers)
+        self.tell("progress", modality=self.modality, **numbers, lost=dict(self.lost))

@@ -2,7 +2,9 @@
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,21 @@ from ada2i.extraction.outcome import Outcome, lost, outcome
 from ada2i.extraction.plan import Piece
 from ada2i.extraction.utterance import Clip
 from ada2i.modalities import Modality
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a chunk.
+
+    Attributes:
+        modality: Of its pieces.
+        pieces: How many they were.
+        lost: By problem, how many of them gave no vector.
+    """
+
+    modality: Modality
+    pieces: int
+    lost: dict[str, int]
 
 
 class Worker:
@@ -43,12 +60,8 @@ class Worker:
                 continue
         return found
 
-    def encode(self, modality: Modality, pieces: Sequence[Piece]) -> tuple[Modality, int]:
-        """Encode pieces and write them as a chunk, so that nothing of them is lost when this worker is.
-
-        Returns:
-            The modality, and how many they were.
-        """
+    def encode(self, modality: Modality, pieces: Sequence[Piece]) -> Done:
+        """Encode pieces and write them as a chunk, so that nothing of them is lost when this worker is."""
         encoder = self._encoder(modality)
         if modality == "text":
             encoded = encoder.encode([piece.item for piece in pieces])
@@ -56,7 +69,8 @@ class Worker:
         else:
             outcomes = {piece.key: self._encode_clip(modality, piece) for piece in pieces}
         Vectors(self._root, encoder.info.digest(), encoder.info.width).write(outcomes)
-        return modality, len(pieces)
+        problems = Counter(one.problem for one in outcomes.values() if one.problem is not None)
+        return Done(modality, len(pieces), dict(problems))
 
     def _encode_clip(self, modality: Modality, piece: Piece) -> Outcome:
         """Encode one clip: one at a time, as decoded pictures are large."""

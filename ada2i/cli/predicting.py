@@ -1,0 +1,96 @@
+"""The command that predicts a whole source with a registered version."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ada2i import storage
+from ada2i.cli.options import Root, check_target
+from ada2i.cli.output import out
+from ada2i.jobs import logs
+from ada2i.training.request import DEFAULT_ROOT, new_run_id
+
+if TYPE_CHECKING:
+    from ada2i.jobs.terminal import Terminal
+    from ada2i.prediction.records import Manifest
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(  # noqa: PLR0917
+    version: Annotated[str, typer.Argument(help="MODEL@ALIAS, MODEL@NUMBER, MODEL, or the folder of a pulled copy.")],
+    source: Annotated[
+        str, typer.Argument(help="A feature set, a table, `demo`, or a raw corpus: demo-media, corpus:KIND:LOCATION.")
+    ],
+    split: Annotated[str, typer.Option(help="Only this split: train, dev, test...")] = "all",
+    out_: Annotated[
+        str | None, typer.Option("--out", help="Folder for the parts, or s3://... Default: ROOT/predictions/ID.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", help="Also write counts, scores and files there.")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Predict every utterance of a source on Ray; print where the Parquet files lie.
+
+    Repeating the command goes on where it was cut short. A source needs no labels; where it has some, scores are shown.
+    """
+    from ada2i.extraction.progress import TerminalProgress as ExtractionProgress
+    from ada2i.extraction.request import JOB as EXTRACTION
+    from ada2i.extraction.request import RESULT, Result
+    from ada2i.extraction.request import prepare as prepare_extraction
+    from ada2i.prediction.progress import TerminalProgress
+    from ada2i.prediction.records import is_done, result
+    from ada2i.prediction.request import JOB, Wish, prepare, raw_corpus
+
+    check_target("--json", json_)
+    wish = Wish(version=version, source=source, split=split, out=out_, workers=workers)
+    raw = raw_corpus(wish, root=root)
+    notes = logs.notes()
+    try:
+        if raw is not None:
+            extraction = prepare_extraction(raw, root=root, run_id=new_run_id())
+            _run(EXTRACTION, extraction, ExtractionProgress())
+            vectors = Result.load(storage.join(extraction, RESULT)).features
+            wish = wish.model_copy(update={"source": vectors, "named": source})
+        uri = prepare(wish, root=root)
+        if not is_done(uri):
+            _run(JOB, uri, TerminalProgress())
+    except KeyboardInterrupt:
+        notes.print("Interrupted; what was started has been stopped. The same command goes on from here.")
+        raise
+    place, manifest = result(uri)
+    show_prediction(manifest, place)
+    if json_ is not None:
+        json_.write_bytes(manifest.to_json())
+
+
+def _run(module: str, uri: str, progress: "Terminal") -> None:
+    from ada2i.jobs import client
+    from ada2i.jobs.cluster import cluster
+
+    with cluster() as ray, progress:
+        client.run(client.Job(module, uri), address=ray.address, on_event=progress)
+
+
+def show_prediction(manifest: "Manifest", place: str) -> None:
+    """Print what was predicted how often, scores where there are labels, and where the files lie."""
+    table = Table("class", "utterances", "share", title_justify="left")
+    table.title = f"{manifest.model}@{manifest.version} on {manifest.source}" + " (SYNTHETIC)" * manifest.synthetic
+    for label, count in manifest.predicted.items():
+        table.add_row(label, f"{count:,}", f"{count / max(manifest.utterances, 1):.1%}")
+    out.print(table)
+    if manifest.scores:
+        out.print(_scores(manifest))
+    files = storage.local_path(place) or place
+    out.print(f"{files}/part-*.parquet", soft_wrap=True, markup=False, highlight=False)
+
+
+def _scores(manifest: "Manifest") -> Table:
+    table = Table("split", "utterances", "wF1", "macro F1", "accuracy")
+    for found in manifest.scores:
+        numbers = (found.weighted_f1, found.macro_f1, found.accuracy)
+        table.add_row(found.split, f"{found.utterances:,}", *(f"{number:.4f}" for number in numbers))
+    return table

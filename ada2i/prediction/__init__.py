@@ -1,0 +1,1 @@
+"""Predictions of a registered version for a whole source: checked, streamed by shards, written as Parquet."""

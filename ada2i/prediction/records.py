@@ -1,0 +1,107 @@
+"""What a prediction consists of, and where it lies.
+
+`<root>/predictions/<id>/` holds ``source/``, the shards of a source that was no feature set; then ``request.json``;
+``done/`` with a record for each part that is there; ``part-*.parquet``, and ``manifest.json``, which makes the
+prediction complete. Then ``source/`` and ``done/`` go. Parts and manifest may lie elsewhere.
+"""
+
+from typing import Literal
+
+from ada2i import storage
+from ada2i.config import ResourceConfig
+from ada2i.modalities import Modality
+from ada2i.records import FileEntry, Record, Scores
+from ada2i.registry.versions import Version
+
+REQUEST, MANIFEST, SOURCE, DONE = "request.json", "manifest.json", "source", "done"
+WHOLE = "all"  # in place of a split's name: all rows, or rows of a source without splits
+
+Matrix = tuple[tuple[int, ...], ...]
+
+
+class Shard(Record):
+    """Some dialogues of the source, in its order: a Parquet file with the columns of ``data.schema.shard_schema``."""
+
+    uri: str
+    size: int  # bytes
+    sha256: str
+    rows: int
+
+
+class Request(Record):
+    """What a job is asked to do: its only input beside the version and the source's shards."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    out: str  # folder that gets parts and manifest
+    version_uri: str
+    version: Version
+    source: str  # as the caller named it, without credentials
+    fingerprint: str  # of the feature set, or of the files of a table
+    synthetic: bool
+    split: str
+    labels: tuple[str, ...]  # class names by the source's class index
+    modalities: tuple[Modality, ...]  # that the model reads
+    attends_to_padding: bool
+    group: int  # dialogues that are padded to one length, where it does: as many as training had in a batch
+    shards: tuple[Shard, ...]
+    batch: int  # slots of one forward pass's padded grid
+    resources: ResourceConfig
+
+
+class Part(Record):
+    """What became of one shard."""
+
+    name: str
+    size: int
+    sha256: str
+    rows: int
+    dialogues: int
+    predicted: tuple[int, ...]  # utterances by predicted class
+    confusion: dict[str, Matrix]  # by split, of labelled rows; rows: true class by the source's index
+
+
+class Manifest(Record):
+    """A complete prediction; its bytes follow from version, source and code."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    model: str
+    version: int
+    source: str
+    fingerprint: str
+    synthetic: bool
+    split: str
+    labels: tuple[str, ...]  # of the model, by class index: the classes of ``label`` and ``p_<class>``
+    utterances: int
+    dialogues: int
+    predicted: dict[str, int]  # utterances by predicted class
+    scores: tuple[Scores, ...]  # by split with labels; none where the source has others than the model
+    code: str  # the commit that predicted, else the package's version
+    files: dict[str, FileEntry]
+
+
+def prediction_uri(root: str, run_id: str) -> str:
+    """Return the folder of a prediction."""
+    return storage.join(storage.normalise(root), "predictions", run_id)
+
+
+def part_name(number: int) -> str:
+    """Return the name of the part that a shard becomes."""
+    return f"part-{number:05d}.parquet"
+
+
+def is_done(uri: str) -> bool:
+    """Tell whether a prediction has nothing left to do."""
+    return storage.exists(storage.join(Request.load(storage.join(uri, REQUEST)).out, MANIFEST))
+
+
+def result(uri: str) -> tuple[str, Manifest]:
+    """Return where the parts of a prediction lie, and their manifest.
+
+    Raises:
+        NotFoundError: It is not complete.
+        IntegrityError: The manifest is damaged.
+    """
+    out = Request.load(storage.join(uri, REQUEST)).out
+    return out, Manifest.load(storage.join(out, MANIFEST))

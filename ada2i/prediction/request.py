@@ -1,0 +1,224 @@
+"""From what a caller asks for to a prediction that can start: everything is checked here, before any work."""
+
+import json
+from typing import Any
+
+from ada2i import storage
+from ada2i.config import ResourceConfig, TrainConfig
+from ada2i.data.demo import write_demo_corpus
+from ada2i.data.manifest import open_features
+from ada2i.data.resolve import DEMO, is_feature_set
+from ada2i.errors import ConfigError, DataError, InputError
+from ada2i.extraction import request as extraction
+from ada2i.extraction.config import NONE
+from ada2i.modalities import MODALITIES, Modality
+from ada2i.prediction.records import MANIFEST, REQUEST, SOURCE, WHOLE, Manifest, Request, prediction_uri
+from ada2i.prediction.source import Features, Table
+from ada2i.prediction.versions import load_config, open_version
+from ada2i.records import Record, get_folder_file
+from ada2i.registry.versions import Version
+from ada2i.training.capacity import capacity, check_resources
+
+JOB = "ada2i.prediction.job"  # the entry point of the job
+_BATCH = 512  # slots of a forward pass: one fixed number, so that the same source gives the same bytes
+
+
+class Wish(Record):
+    """What a caller asks for, before version and source are resolved."""
+
+    version: str  # MODEL, MODEL@NUMBER, MODEL@ALIAS, or the folder of a pulled copy
+    source: str  # `demo`, a feature set, or a table
+    split: str = WHOLE
+    named: str | None = None  # what the manifest calls the source; by default as it is here
+    out: str | None = None  # folder for parts and manifest; by default the prediction's own
+    workers: int | None = None
+
+
+def prepare(wish: Wish, *, root: str, run_id: str | None = None) -> str:
+    """Check everything, cut a table into shards, write the prediction's request, and return the prediction's URI.
+
+    Args:
+        wish: What is asked for.
+        root: The storage root.
+        run_id: The prediction's id; one that is known already goes on as it was asked for first. By default it follows
+            from version, source, split and ``out``: the same call again goes on with the same prediction, and of one
+            that is complete, every part is checked.
+
+    Raises:
+        ConfigError: A name is wrong, or ``out`` holds something else.
+        NotFoundError: There is no such version.
+        IntegrityError: An object of the version, or of a complete prediction, is damaged.
+        DataError: The source is not what it must be, or holds other features than the version was trained on.
+        AccessError: The storage may not be written.
+        ResourceError: The cluster has fewer processors than workers.
+    """
+    resources = _resources(wish.workers)
+    root = storage.normalise(root)
+    storage.check_writable(root)
+    if run_id is not None and storage.exists(storage.join(prediction_uri(root, run_id), REQUEST)):
+        return prediction_uri(root, run_id)
+    home, version = open_version(root, wish.version)
+    source = _open(wish, root)
+    out = storage.normalise(wish.out) if wish.out else None
+    run_id = run_id or _run_id(home, source.fingerprint, wish.split, out)
+    uri = prediction_uri(root, run_id)
+    out = out or uri
+    if storage.exists(storage.join(out, MANIFEST)):
+        check_parts(out, run_id)
+        return uri
+    storage.check_writable(out)
+    check_resources(resources, capacity())
+    if out != uri and not storage.exists(storage.join(uri, REQUEST)) and storage.children(out):
+        raise ConfigError(
+            f"`out` must be an empty folder, or one that does not exist, but {out} holds something. Name another."
+        )
+    config = load_config(home, version)
+    request = Request(
+        run_id=run_id,
+        out=out,
+        version_uri=home,
+        version=version,
+        source=storage.public(wish.named or wish.source),
+        split=wish.split,
+        modalities=config.model.modalities,
+        attends_to_padding=attends_to_padding(config),
+        group=config.training.batch_dialogues,
+        batch=_BATCH,
+        resources=resources,
+        **_facts(source, version, config.model.modalities, uri),
+    )
+    storage.put(storage.join(uri, REQUEST), request.stored())
+    return uri
+
+
+def check_parts(out: str, run_id: str) -> None:
+    """Check every part of a complete prediction.
+
+    Raises:
+        IntegrityError: Manifest or part is damaged.
+        ConfigError: It is another prediction than this one.
+    """
+    manifest = Manifest.load(storage.join(out, MANIFEST))
+    if manifest.run_id != run_id:
+        raise ConfigError(
+            f"`out` must be an empty folder, or one that does not exist, but {out} holds the predictions of "
+            f"{manifest.model}@{manifest.version} for {manifest.source}. Name another."
+        )
+    for name, entry in manifest.files.items():
+        get_folder_file(out, name, entry)
+
+
+def attends_to_padding(config: TrainConfig) -> bool:
+    """Tell whether a dialogue's prediction depends on how long the others of its batch are (preset `reference`)."""
+    encoder = config.model.encoder
+    weighted = config.model.afw.average_padding and not config.ablations.no_afw
+    return weighted or (encoder.kind == "transformer" and encoder.attend_to_padding)
+
+
+def raw_corpus(wish: Wish, *, root: str) -> extraction.Wish | None:
+    """Return the extraction that a raw corpus needs first, by the encoders of the version; None for other sources.
+
+    Raises:
+        DataError: The version's features were not extracted here, so that it is not known by what.
+        NotFoundError: There is no such version.
+    """
+    raw = extraction.parse(wish.source)
+    if raw is None:
+        return None
+    home, version = open_version(root, wish.version)
+    recipe = version.features.recipe
+    if recipe is None:
+        raise DataError(
+            f"{version.model}@{version.number} must say by which encoders its features were extracted to predict a raw "
+            "corpus, but was trained on features that came from elsewhere. Make such features of the corpus, and "
+            "predict these."
+        )
+    wanted = load_config(home, version).model.modalities
+    chosen: Any = recipe.config["encoders"]
+    overrides = {f"media.{name}": value for name, value in _mapping(recipe.config["media"]).items()}
+    for modality in wanted:
+        settings = chosen[modality]["settings"]
+        overrides |= {f"encoders.{modality}.{name}": value for name, value in settings.items()}
+    if wish.workers is not None:
+        overrides["workers"] = wish.workers
+    encoders: dict[Modality, str | None] = {m: chosen[m]["spec"] if m in wanted else NONE for m in MODALITIES}
+    kind, location = raw
+    return extraction.Wish(kind=kind, location=location, encoders=encoders, overrides=overrides, labelled=False)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value)
+
+
+def _resources(workers: int | None) -> ResourceConfig:
+    from pydantic import ValidationError
+
+    try:
+        return ResourceConfig() if workers is None else ResourceConfig(workers=workers)
+    except ValidationError as problem:
+        raise ConfigError(f"`workers` must be 1 or more, but is {workers}. Ask for some.", field="workers") from problem
+
+
+def _open(wish: Wish, root: str) -> Features | Table:
+    if wish.source == DEMO:
+        return Features(open_features(write_demo_corpus(root)), wish.split)
+    if is_feature_set(wish.source):
+        return Features(open_features(wish.source), wish.split)
+    return Table(wish.source, wish.split)
+
+
+def _run_id(home: str, fingerprint: str, split: str, out: str | None) -> str:
+    manifest = storage.digest(storage.get(storage.join(home, "manifest.json")))
+    return storage.digest(json.dumps([1, manifest, fingerprint, split, out]).encode())[:32]
+
+
+def _facts(source: Features | Table, version: Version, modalities: tuple[Modality, ...], uri: str) -> dict[str, Any]:
+    """Return what a request says of its source, after checking it."""
+    trained, name = version.features, f"{version.model}@{version.number}"
+    widths = {m: trained.widths[m] for m in modalities}
+    if isinstance(source, Features):
+        manifest = source.features.manifest
+        _check_widths(source, widths, name)
+        _check_encoders(source, version, modalities)
+        labels, shards = manifest.labels, source.shards()
+        return {"fingerprint": source.fingerprint, "synthetic": manifest.synthetic, "labels": labels, "shards": shards}
+    _check_encoders(source, version, modalities)
+    labels = source.labels(trained.labels)
+    try:
+        shards = source.stage(storage.join(uri, SOURCE), widths, labels, name)
+    except InputError:
+        storage.delete_folder(storage.join(uri, SOURCE))
+        raise
+    return {"fingerprint": source.fingerprint, "synthetic": False, "labels": labels, "shards": shards}
+
+
+def _check_widths(source: Features, widths: dict[Modality, int], model: str) -> None:
+    for modality, width in widths.items():
+        found = source.widths.get(modality)
+        if found != width:
+            has = "none" if found is None else f"such of width {found}"
+            raise DataError(
+                f"{source.features.uri} must hold {modality} vectors of width {width}, as those that {model} was "
+                f"trained on, but holds {has}. Extract them by the same encoder, or predict with another model.",
+                uri=source.features.uri,
+                field=modality,
+            )
+
+
+def _check_encoders(source: Features | Table, version: Version, modalities: tuple[Modality, ...]) -> None:
+    """Refuse vectors that are known to be of other encoders than those of training, though as wide."""
+    if version.features.recipe is None or source.recipe is None:
+        return
+    trained, found = version.features.recipe.encoders, source.recipe.encoders
+    for modality in modalities:
+        if modality in found and found[modality] != trained[modality]:
+            raise DataError(
+                f"The {modality} vectors of the source must be of the encoder that {version.model}@{version.number} "
+                f"was trained with, {_encoder(version.features.recipe, modality)}, but are of "
+                f"{_encoder(source.recipe, modality)}: weights or settings differ. Extract them by that encoder.",
+                field=modality,
+            )
+
+
+def _encoder(recipe: Any, modality: Modality) -> str:
+    return f"{recipe.config['encoders'][modality]['spec']} ({recipe.encoders[modality][:16]})"

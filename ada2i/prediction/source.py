@@ -1,0 +1,314 @@
+"""What is predicted: a feature set as it is, or a table, which is checked and cut into shards first.
+
+A table has the columns of one that is imported, but ``label`` and ``split`` may be absent or null, ``label`` also in
+some rows. A table whose dialogues each stand together, utterances in order, is read piece by piece, however large it
+is; any other is sorted in memory, dialogues by their first row.
+
+Shape letters in this file:
+    N utterances of all files, laid end to end     D dialogues
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ada2i import storage
+from ada2i.data import schema
+from ada2i.data.checks import check_keys, check_order, renamed_splits, vectors_of_width
+from ada2i.data.importing import made_ids
+from ada2i.data.kinds import metadata
+from ada2i.data.labels import recorded
+from ada2i.data.manifest import FeatureSet
+from ada2i.data.rows import File, Rows
+from ada2i.data.shards import SHARD_BYTES
+from ada2i.data.source import conform, open_table, parquet_files
+from ada2i.errors import DataError
+from ada2i.extraction.publish import RECIPE
+from ada2i.modalities import Modality
+from ada2i.prediction.records import WHOLE, Shard
+from ada2i.prediction.work import encode
+from ada2i.records import Recipe
+
+_KEYS = ("dialogue_id", "utterance_index")
+_CHUNK = 8192  # rows that are checked together
+
+
+@dataclass(frozen=True)
+class Features:
+    """A feature set as a source.
+
+    Attributes:
+        features: The set.
+        split: Which of its splits; ``all`` for all.
+    """
+
+    features: FeatureSet
+    split: str
+
+    @property
+    def fingerprint(self) -> str:
+        """What names its content."""
+        return self.features.manifest.fingerprint
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """By which encoders its vectors were extracted, where that is known."""
+        return self.features.info().recipe
+
+    @property
+    def widths(self) -> Mapping[Modality, int]:
+        """By modality, the width of its vectors."""
+        return self.features.manifest.widths
+
+    def shards(self) -> tuple[Shard, ...]:
+        """Return its shards as they are.
+
+        Raises:
+            DataError: It has no such split.
+        """
+        manifest = self.features.manifest
+        entries = manifest.shards if self.split == WHOLE else self.features.shards(self.split)
+        uris = (storage.join(self.features.uri, entry.name) for entry in entries)
+        return tuple(
+            Shard(uri=uri, size=entry.size, sha256=entry.sha256, rows=entry.rows)
+            for uri, entry in zip(uris, entries, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as a source.
+
+    Attributes:
+        location: As the caller named it.
+        split: Which of its splits; ``all`` for all.
+    """
+
+    location: str
+    split: str
+
+    @cached_property
+    def uris(self) -> tuple[str, ...]:
+        """Its files.
+
+        Raises:
+            DataError: There is none.
+        """
+        return tuple(parquet_files(self.location))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of all its files' bytes."""
+        return storage.digest(" ".join(map(storage.source_digest, self.uris)).encode())[:32]
+
+    @cached_property
+    def keys(self) -> Rows:
+        """``N`` rows without their vectors, checked.
+
+        Raises:
+            DataError: A file is none, lacks a column, or dialogues are not what they must be.
+        """
+        files = tuple(part for uri in self.uris for part in _read(uri, (*_KEYS, "split")))
+        source = storage.public(self.location)
+        if not files:
+            raise DataError(
+                f"{source} must hold at least one utterance, but has no row. Check what wrote it.", uri=source
+            )
+        rows = Rows(source, files, pa.concat_tables([file.columns for file in files]))
+        check_keys(rows, _KEYS)
+        if rows.columns["split"].null_count < rows.columns.num_rows:
+            check_keys(rows, ("split",))
+            rows = renamed_splits(rows)
+        else:
+            rows = _replaced(rows, "split", pa.array([""] * rows.columns.num_rows))
+        check_order(rows)
+        self._check_split(rows)
+        return rows
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """By which encoders its vectors were extracted, where it says so."""
+        found = self.keys.recorded(RECIPE)
+        return Recipe.model_validate_json(found) if found else None
+
+    def labels(self, model: tuple[str, ...]) -> tuple[str, ...]:
+        """Return its class names by class index: those it records, else the model's."""
+        return recorded(self.keys.files) or model
+
+    def stage(self, uri: str, widths: Mapping[Modality, int], labels: tuple[str, ...], model: str) -> tuple[Shard, ...]:
+        """Check all rows and write them as shards; the same table gives the same shards.
+
+        Args:
+            uri: Folder for the shards.
+            widths: By modality that is wanted, the width that its vectors must have.
+            labels: Class names by class index.
+            model: Who wants them, for messages.
+
+        Raises:
+            DataError: A vector or label is not what it must be.
+        """
+        kind = shard_schema(widths)
+        rows = self._rows(kind, labels, model)
+        if not _in_order(self.keys):
+            rows = iter([_sorted(pa.concat_tables(rows))])
+        fit = max(1, SHARD_BYTES // (4 * sum(widths.values())))
+        found = []
+        for number, part in enumerate(cut(rows, fit)):
+            # A crash leaves shards that no request names: written again, byte by byte, by the next attempt.
+            place, data = storage.join(uri, f"part-{number:05d}.parquet"), encode(part, "none")  # vectors hardly shrink
+            storage.put(place, data)
+            found.append(Shard(uri=place, size=len(data), sha256=storage.digest(data), rows=part.num_rows))
+        return tuple(found)
+
+    def _rows(self, kind: pa.Schema, labels: tuple[str, ...], model: str) -> Iterator[pa.Table]:
+        for uri in self.uris:
+            for part in _read(uri):
+                rows = _checked(part, kind, labels, model)
+                yield rows if self.split == WHOLE else rows.filter(pc.equal(rows["split"], pa.scalar(self.split)))
+
+    def _check_split(self, rows: Rows) -> None:
+        held = [name for name in pc.unique(rows.columns["split"]).to_pylist() if name]
+        if self.split != WHOLE and self.split not in held:
+            raise DataError(
+                f"{rows.source} must hold rows of the split {self.split!r}, but has {', '.join(held) or 'no splits'}. "
+                f"Name one of these, or predict `--split {WHOLE}`.",
+                uri=rows.source,
+                field="split",
+            )
+
+
+def shard_schema(widths: Mapping[Modality, int]) -> pa.Schema:
+    """Return the schema of a staged shard: that of a feature set, but a label may be null."""
+    kind = schema.shard_schema(widths)
+    return kind.set(kind.get_field_index("label"), pa.field("label", pa.int32()))
+
+
+def cut(parts: Iterator[pa.Table], fit: int) -> Iterator[pa.Table]:
+    """Cut rows into shards: dialogues in their order, as many as fit, one at least.
+
+    Args:
+        parts: Rows in order, in pieces of any size, which change nothing.
+        fit: Rows of a shard.
+    """
+    pending: pa.Table | None = None
+    for part in parts:
+        pending = part if pending is None else pa.concat_tables([pending, part])
+        if pending.num_rows > fit:
+            *whole, (begin, _) = _bounds(pending, fit)  # the last dialogue may go on in the next part
+            yield from (pending.slice(first, end - first).combine_chunks() for first, end in whole)
+            pending = pending.slice(begin)
+    if pending is not None and pending.num_rows:
+        yield from (pending.slice(first, end - first).combine_chunks() for first, end in _bounds(pending, fit))
+
+
+def _bounds(rows: pa.Table, fit: int) -> list[tuple[int, int]]:
+    edges = [*_starts(rows), rows.num_rows]
+    cuts = [0]
+    for start, end in pairwise(edges):
+        if start > cuts[-1] and end - cuts[-1] > fit:
+            cuts.append(start)
+    return list(pairwise([*cuts, rows.num_rows]))
+
+
+def _starts(rows: pa.Table) -> list[int]:
+    """Return where dialogues start: their index is 0 there, as was checked."""
+    found: list[int] = np.flatnonzero(rows["utterance_index"].to_numpy() == 0).tolist()
+    return found
+
+
+def _read(uri: str, columns: Collection[str] = ()) -> Iterator[File]:
+    """Yield a file in parts of some rows, under our names and in our types; only some columns where they are named."""
+    with storage.open_object(uri) as opened:
+        uri, first = storage.public(uri), 0
+        file, names = open_table(opened, uri, required=_KEYS)
+        wanted = {ours: own for ours, own in names.items() if not columns or ours in columns}
+        try:
+            for batch in file.iter_batches(batch_size=_CHUNK, columns=list(wanted.values())):
+                table = pa.Table.from_batches([batch])
+                table.validate(full=True)
+                yield File(uri, conform(table, wanted), names, metadata(file), first)
+                first += batch.num_rows
+        except (pa.ArrowException, OSError) as problem:
+            raise DataError(
+                f"{uri} must be a sound Parquet file, but cannot be read behind row {first}: "
+                f"{str(problem).rstrip('.')}. Write it again.",
+                uri=uri,
+            ) from problem
+
+
+def _checked(file: File, kind: pa.Schema, labels: tuple[str, ...], model: str) -> pa.Table:
+    """Return a part of a file with the columns of a staged shard."""
+    rows = Rows(file.uri, (file,), file.columns)
+    if not rows.columns["split"].null_count:
+        rows = renamed_splits(rows)
+    columns = rows.columns
+    data: dict[str, Any] = {name: columns[name] for name in ("dialogue_id", "speaker", "text")}
+    data |= {
+        "utterance_index": columns["utterance_index"].cast(pa.int32()),
+        "utterance_id": pc.coalesce(columns["utterance_id"], made_ids(columns)),
+        "label": _classes(rows, labels),
+        "split": columns["split"].fill_null(pa.scalar("")),
+    }
+    for modality, width in schema.widths_of(kind).items():
+        column = schema.vector_column(modality)
+        if column not in rows.names:
+            raise DataError(
+                f"{file.uri} must have the column `{column}` with vectors of width {width}, as those that {model} was "
+                f"trained on, but has only {', '.join(rows.names)}. Add it, or predict with a model that needs it not.",
+                uri=file.uri,
+                field=column,
+            )
+        must = f"hold vectors of width {width}, as those that {model} was trained on"
+        data[column] = vectors_of_width(rows, modality, width, must=must)
+    return pa.table(data, schema=kind)
+
+
+def _classes(rows: Rows, labels: tuple[str, ...]) -> Any:
+    """Return class indices, null where there is no label."""
+    label = rows.columns["label"]
+    index: Any
+    if pa.types.is_string(label.type):
+        index = pc.index_in(label, value_set=pa.array(labels, pa.string()))
+    else:
+        numbers = label.fill_null(pa.scalar(-1.0)).to_numpy()
+        known = np.isin(numbers, np.arange(len(labels)))
+        index = pa.chunked_array([pa.array(np.where(known, numbers, 0).astype(np.int32), mask=~known)])
+    rows.require(
+        pc.or_(index.is_valid(), label.is_null()).to_numpy(),
+        "label",
+        must=f"hold a known class, one of {', '.join(labels)}, or the index of one, or be null",
+        found=lambda row: f"holds {label[row].as_py()!r}",
+        remedy="Mend the label, or leave the column out.",
+    )
+    return index.cast(pa.int32())
+
+
+def _in_order(keys: Rows) -> bool:
+    """Tell whether each dialogue stands together, its utterances in order."""
+    index = keys.columns["utterance_index"].to_numpy()
+    codes = np.stack([_codes(keys.columns[name]) for name in ("split", "dialogue_id")])
+    same = (codes[:, 1:] == codes[:, :-1]).all(axis=0)
+    return bool(index[0] == 0 and np.where(same, index[1:] == index[:-1] + 1, index[1:] == 0).all())
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    """Return dialogues by first appearance, utterances in order."""
+    codes = [_codes(rows[name]) for name in ("split", "dialogue_id")]
+    dialogue = codes[0] * (int(codes[1].max(initial=0)) + 1) + codes[1]
+    _, first, place = np.unique(dialogue, return_index=True, return_inverse=True)
+    return rows.take(np.lexsort((rows["utterance_index"].to_numpy(), first[place])))
+
+
+def _codes(names: Any) -> Any:
+    return names.combine_chunks().dictionary_encode().indices.to_numpy()
+
+
+def _replaced(rows: Rows, name: str, values: Any) -> Rows:
+    place = rows.columns.schema.get_field_index(name)
+    return replace(rows, columns=rows.columns.set_column(place, name, values))

@@ -1,0 +1,85 @@
+"""Registered versions, or pulled copies of them, as models: every byte is checked before it is used."""
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+
+from ada2i import storage
+from ada2i.config import TrainConfig
+from ada2i.errors import DataError, NotFoundError
+from ada2i.model.ada2i import Ada2I
+from ada2i.model.build import build_model
+from ada2i.presets import explain
+from ada2i.records import get_folder_file
+from ada2i.registry.references import resolve
+from ada2i.registry.versions import Version, load_version, version_uri
+
+_WEIGHTS, _CONFIG = "weights.safetensors", "config.json"
+
+
+def open_version(root: str, reference: str) -> tuple[str, Version]:
+    """Return the folder of a version and its manifest, after checking every file.
+
+    Args:
+        root: The storage root.
+        reference: ``MODEL``, ``MODEL@NUMBER`` or ``MODEL@ALIAS``; or the folder of a copy that ``registry pull`` made,
+            as a URI or a path with a ``/``.
+
+    Raises:
+        ConfigError: It is none of these.
+        NotFoundError: There is no such version.
+        IntegrityError: A file is not the one that was registered; the message names it.
+    """
+    if "/" in reference:
+        uri = storage.normalise(reference)
+        found = load_version(uri)
+        if found is None:
+            raise NotFoundError(
+                f"{uri} must be a copy of a version, but has no manifest.json. Make one with `ada2i registry pull`, or "
+                "name a version, such as ada2i-iemocap@champion.",
+                uri=uri,
+            )
+    else:
+        found = resolve(root, reference)
+        uri = version_uri(root, found)
+    for name, entry in found.files.items():
+        get_folder_file(uri, name, entry)
+    return uri, found
+
+
+def load_config(uri: str, version: Version) -> TrainConfig:
+    """Return the config that a version was trained with.
+
+    Raises:
+        IntegrityError: It is not the one that was registered.
+        DataError: It is of another version of ada2i.
+    """
+    try:
+        return TrainConfig.model_validate_json(get_folder_file(uri, _CONFIG, version.files[_CONFIG]))
+    except ValidationError as problem:
+        raise DataError(
+            f"{uri}/{_CONFIG} must be a config of this version of ada2i, but: {explain(problem)[0]}. Predict with the "
+            "version that trained it; its environment.json names it.",
+            uri=uri,
+        ) from problem
+
+
+def load_model(uri: str, version: Version) -> Ada2I:
+    """Return a version's model, in eval mode, on the CPU.
+
+    Raises:
+        IntegrityError: A file is not the one that was registered.
+        DataError: Weights or config are of another version of ada2i.
+    """
+    from safetensors.torch import load
+
+    config, features = load_config(uri, version), version.features
+    model = build_model(config, widths=features.widths, classes=len(features.labels))
+    try:
+        model.load_state_dict(load(get_folder_file(uri, _WEIGHTS, version.files[_WEIGHTS])))
+    except (SafetensorError, RuntimeError) as problem:  # torch raises the latter where names or shapes differ
+        raise DataError(
+            f"{uri}/{_WEIGHTS} must be weights of this version of ada2i, but: {str(problem).splitlines()[0]} Predict "
+            "with the version that trained it; its environment.json names it.",
+            uri=uri,
+        ) from problem
+    return model.eval()

@@ -1,0 +1,151 @@
+"""From a shard of the source to a part of the prediction: a pure function of both and of the model.
+
+A part holds the shard's utterances in the shard's order, one row each:
+
+================================  =====================================================================================
+``dialogue_id``, ``split``,       as in the source; ``split``, ``speaker`` and ``text`` null where it has none
+``utterance_index``,
+``utterance_id``,
+``speaker``, ``text``
+``label``                         the predicted class
+``true_label``                    the source's class; null where it has none
+``p_<class>``                     probability of each of the model's classes, float32
+``votes``                         what the modalities together say for ``label``, float32: its logit (in preset `paper`,
+                                  whose logits an MLP makes of the votes, the MLP's input)
+``contribution_<modality>``       the modality's part of ``votes``, float32: its weighted vote. The contributions and
+                                  the classifier's bias for ``label`` (where it has one) sum to ``votes``; a modality
+                                  that is missing contributes 0 where the model knows that it is missing
+``model``, ``version``            the registered version that predicted
+================================  =====================================================================================
+
+Shape letters in this file:
+    N utterances of the shard     D dialogues     C classes of the model     L classes of the source
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ada2i import storage
+from ada2i.data import schema
+from ada2i.modalities import Modality
+from ada2i.prediction.infer import Dialogues, Ints, Said
+from ada2i.prediction.records import WHOLE, Matrix, Request, Shard
+
+_PLAIN = ("dialogue_id", "utterance_index", "utterance_id", "speaker", "text", "label", "split")
+
+
+def read_shard(shard: Shard, modalities: Sequence[Modality]) -> pa.Table:
+    """Read a shard's plain columns and some of its vectors.
+
+    Raises:
+        IntegrityError: Its bytes are not those that were to be predicted.
+        DataError: It is damaged, or lacks a column.
+    """
+    data = storage.get_checked(shard.uri, size=shard.size, sha256=shard.sha256)
+    columns = [*_PLAIN, *(schema.vector_column(m) for m in modalities)]
+    return schema.read_columns(schema.open_parquet(data, shard.uri), columns, shard.uri).combine_chunks()
+
+
+def dialogue_lengths(rows: pa.Table) -> tuple[list[str], Ints]:
+    """Return the split and the length ``(D,)`` of each dialogue of a shard."""
+    keys = [_codes(rows[name]) for name in ("split", "dialogue_id")]
+    new = np.any([key[1:] != key[:-1] for key in keys], axis=0)
+    edges = np.concatenate([[0], np.flatnonzero(new) + 1, [rows.num_rows]])
+    return [str(name) for name in rows["split"].take(edges[:-1]).to_pylist()], np.diff(edges)
+
+
+def dialogues_of(rows: pa.Table, modalities: Sequence[Modality], padded: Ints | None) -> Dialogues:
+    """Return a shard's dialogues as a model takes them."""
+    vectors = {m: schema.unpack_vectors(rows[schema.vector_column(m)]) for m in modalities}
+    _, lengths = dialogue_lengths(rows)
+    return Dialogues(
+        features={m: values for m, (values, _) in vectors.items()},
+        present={m: present for m, (_, present) in vectors.items()},
+        speakers=by_appearance(_codes(rows["speaker"]), lengths),
+        lengths=lengths,
+        padded=padded,
+    )
+
+
+def by_appearance(speakers: Ints, lengths: Ints) -> Ints:
+    """Number the speakers ``(N,)`` of each dialogue from 0, in the order in which they first speak."""
+    dialogue = np.repeat(np.arange(len(lengths)), lengths)
+    people = dialogue * (int(speakers.max(initial=0)) + 1) + speakers
+    _, first, person = np.unique(people, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # people by first row, hence by dialogue
+    home = dialogue[first[order]]
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order)) - np.searchsorted(home, home)
+    return rank[person]
+
+
+def table_of(rows: pa.Table, said: Said, request: Request) -> pa.Table:
+    """Return the part of a shard; see the head of this file."""
+    model, number = request.version.model, rows.num_rows
+    names = request.version.features.labels
+    columns: dict[str, Any] = {name: rows[name] for name in ("dialogue_id", "utterance_index", "utterance_id")}
+    columns |= {"split": _null_where_empty(rows["split"]), "speaker": rows["speaker"], "text": rows["text"]}
+    columns["label"] = _named(pa.array(predicted(said), pa.int32()), names)
+    columns["true_label"] = _named(rows["label"].combine_chunks(), request.labels)
+    columns |= {f"p_{name}": said.probabilities[:, place] for place, name in enumerate(names)}
+    columns["votes"] = said.votes
+    columns |= {f"contribution_{m}": said.contributions[:, place] for place, m in enumerate(request.modalities)}
+    columns["model"] = _named(pa.array(np.zeros(number, np.int32)), (model,))
+    columns["version"] = pa.array(np.full(number, request.version.number, np.int32))
+    return pa.table(columns)
+
+
+def predicted(said: Said) -> Ints:
+    """Return the class of each utterance, ``(N,)``: the most probable, and of equals the first."""
+    return np.asarray(said.probabilities.argmax(axis=1))
+
+
+def confusion(rows: pa.Table, said: Said, request: Request) -> dict[str, Matrix]:
+    """Count labelled utterances ``(L, C)`` by split; row: true class, column: predicted class."""
+    shape = len(request.labels), said.probabilities.shape[1]
+    label = rows["label"].combine_chunks()
+    known = label.is_valid().to_numpy(zero_copy_only=False)
+    cells = label.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) * shape[1] + predicted(said)
+    splits = np.array(rows["split"].to_pylist())
+    counts = {}
+    for split in dict.fromkeys(splits[known].tolist()):
+        found = np.bincount(cells[known & (splits == split)], minlength=shape[0] * shape[1]).reshape(shape)
+        counts[split or WHOLE] = tuple(map(tuple, found.tolist()))
+    return counts
+
+
+def encode(part: pa.Table, compression: Literal["zstd", "none"] = "zstd") -> bytes:
+    """Return rows as Parquet; equal rows give equal bytes, since every option that shapes them is fixed here."""
+    numbers = (pa.types.is_floating, pa.types.is_fixed_size_list)
+    words = [field.name for field in part.schema if not any(is_number(field.type) for is_number in numbers)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        part.combine_chunks(),
+        sink,
+        row_group_size=max(part.num_rows, 1),
+        version="2.6",
+        data_page_version="1.0",
+        compression=compression,
+        use_dictionary=words,  # type: ignore[arg-type]  # the stubs miss lists
+        write_statistics=words,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def _codes(names: Any) -> Ints:
+    """Return a number for each name; nulls count as one name."""
+    encoded: Any = names.combine_chunks().dictionary_encode(null_encoding="encode")
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _named(index: Any, names: Sequence[str]) -> Any:
+    return pa.DictionaryArray.from_arrays(index, pa.array(names, pa.string()))
+
+
+def _null_where_empty(names: Any) -> Any:
+    return pc.if_else(pc.equal(names, pa.scalar("")), pa.scalar(None, pa.string()), names)

@@ -1,0 +1,67 @@
+"""What a worker of a prediction does: it loads the model once, and turns shards into parts."""
+
+import torch
+
+from ada2i import storage
+from ada2i.prediction.infer import infer
+from ada2i.prediction.records import DONE, Part, Request, part_name
+from ada2i.prediction.versions import load_model
+from ada2i.prediction.work import (
+    confusion,
+    dialogue_lengths,
+    dialogues_of,
+    encode,
+    predicted,
+    read_shard,
+    table_of,
+)
+
+
+class Worker:
+    """Predicts with one thread: with more, the same input gives other last bits."""
+
+    def __init__(self, uri: str, request: Request, device: str) -> None:
+        torch.set_num_threads(1)
+        self._uri, self._request, self._device = uri, request, torch.device(device)
+        self._model = load_model(request.version_uri, request.version).to(self._device)
+
+    def lengths(self, number: int) -> tuple[int, list[str], list[int]]:
+        """Return a shard's number, and the split and the length of each of its dialogues."""
+        splits, lengths = dialogue_lengths(read_shard(self._request.shards[number], ()))
+        return number, splits, lengths.tolist()
+
+    def predict(self, number: int, padded: list[int] | None) -> int:
+        """Predict a shard and write its part.
+
+        Args:
+            number: Which shard.
+            padded: The length to which each dialogue is padded, where the model attends to padding.
+
+        Returns:
+            How many utterances they were.
+        """
+        request = self._request
+        rows = read_shard(request.shards[number], request.modalities)
+        widths = None if padded is None else torch.tensor(padded).numpy()
+        dialogues = dialogues_of(rows, request.modalities, widths)
+        said = infer(self._model, dialogues, batch=request.batch, device=self._device)
+        data, name = encode(table_of(rows, said, request)), part_name(number)
+        counts = torch.bincount(torch.from_numpy(predicted(said)), minlength=said.probabilities.shape[1])
+        part = Part(
+            name=name,
+            size=len(data),
+            sha256=storage.digest(data),
+            rows=rows.num_rows,
+            dialogues=len(dialogues.lengths),
+            predicted=tuple(counts.tolist()),
+            confusion=confusion(rows, said, request),
+        )
+        storage.put(storage.join(request.out, name), data)
+        # A crash in between leaves a part that counts for nothing: the shard is predicted again, to the same bytes.
+        storage.put(done_uri(self._uri, number), part.stored())
+        return rows.num_rows
+
+
+def done_uri(uri: str, number: int) -> str:
+    """Return where the record of a part that is there lies."""
+    return storage.join(uri, DONE, f"{number:05d}.json")

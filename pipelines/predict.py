@@ -1,0 +1,110 @@
+"""Flow `predict-emotions`: a registered version and a source, predicted on Ray, as Parquet.
+
+Order, retries and artifacts only: what a step does is in ``ada2i``. Steps exchange URIs, so no row ever enters a result
+store.
+"""
+
+from prefect import flow, get_run_logger, runtime, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+from ada2i import storage
+from ada2i.evaluation.report import Row, markdown_table
+from ada2i.extraction import request as extraction
+from ada2i.jobs import client
+from ada2i.jobs.cluster import cluster
+from ada2i.jobs.events import Event
+from ada2i.prediction.progress import line
+from ada2i.prediction.records import WHOLE, is_done, result
+from ada2i.prediction.request import JOB, Wish, prepare, raw_corpus
+from ada2i.training.request import default_root
+from pipelines import following
+from pipelines.alerts import alert
+from pipelines.extract import extracted
+from pipelines.jobs import stop_jobs
+from pipelines.retries import RETRY_SECONDS, retry_if_transient
+
+
+@flow(name="predict-emotions", on_cancellation=[stop_jobs], on_crashed=[stop_jobs, alert], on_failure=[alert])
+def predict_emotions(  # noqa: PLR0917
+    version: str,
+    source: str,
+    split: str = WHOLE,
+    out: str | None = None,
+    workers: int | None = None,
+    root: str | None = None,
+) -> str:
+    """Predict every utterance of a source with a registered version.
+
+    Args:
+        version: MODEL@ALIAS, MODEL@NUMBER, MODEL for its newest, or the folder of a pulled copy.
+        source: The URI of a feature set, or of a table, which needs no labels; `demo` (synthetic); or a raw corpus,
+            whose features are extracted by the version's encoders: `demo-media` (synthetic), or corpus:KIND:LOCATION.
+        split: Only this split; by default all.
+        out: Folder for the Parquet files; by default one under the root.
+        workers: Worker processes; by default the config's.
+        root: Where everything is kept; by default ADA2I_ROOT.
+
+    Returns:
+        URI of the folder with ``part-*.parquet`` and ``manifest.json``.
+    """
+    root = storage.normalise(root or default_root())
+    flow_run = str(runtime.flow_run.id)
+    wish = Wish(version=version, source=source, split=split, out=out, workers=workers)
+    if raw := look_for_media(wish, root):
+        wish = wish.model_copy(update={"source": extracted(raw, root, flow_run), "named": source})
+    prediction = prepare_prediction(wish, root, flow_run)
+    predict(prediction)
+    return publish(prediction)
+
+
+@task(name="encoders", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+def look_for_media(wish: Wish, root: str) -> extraction.Wish | None:
+    """Return what must be extracted first, where the source is a raw corpus."""
+    return raw_corpus(wish, root=root)
+
+
+@task(name="source", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+def prepare_prediction(wish: Wish, root: str, run_id: str) -> str:
+    """Check version and source, and return the prediction's URI."""
+    return prepare(wish, root=root, run_id=run_id)
+
+
+@task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+def predict(prediction: str) -> None:
+    """Predict as a Ray job; a retry attaches to the live job, or goes on with the shards that are left."""
+    follower = Follower()
+    if not is_done(prediction):
+        with follower.following(), cluster() as ray:
+            client.run(client.Job(JOB, prediction), address=ray.address, on_event=follower)
+
+
+@task(name="artifacts")
+def publish(prediction: str) -> str:
+    """Show classes, scores where there are labels, and where the files lie; return that place."""
+    place, manifest = result(prediction)
+    title = f"{manifest.model}@{manifest.version} on {manifest.source}" + " (SYNTHETIC)" * manifest.synthetic
+    counts: list[Row] = [{"class": name, "utterances": number} for name, number in manifest.predicted.items()]
+    create_table_artifact(key="ada2i-predicted", table=counts, description=f"Predicted classes, {title}")
+    if manifest.scores:
+        scores: list[Row] = [
+            {"split": found.split, "wF1": f"{found.weighted_f1:.4f}", "macro F1": f"{found.macro_f1:.4f}"}
+            for found in manifest.scores
+        ]
+        create_markdown_artifact(key="ada2i-prediction-scores", markdown=markdown_table(scores), description=title)
+    create_link_artifact(key="ada2i-predictions", link=place, link_text=f"Predictions of {title}")
+    get_run_logger().info("Predictions: %s", place)
+    return place
+
+
+class Follower(following.Follower):
+    """Follows a prediction."""
+
+    def __init__(self) -> None:
+        super().__init__(key="ada2i-prediction", description="Utterances predicted")
+
+    def take(self, event: Event) -> None:
+        """Show what is done."""
+        if event["kind"] in ("started", "planned", "progress"):
+            self.log.info(line(event))
+        if event["kind"] == "progress":
+            self.progress(100.0 * event["done"] / max(event["total"], 1))

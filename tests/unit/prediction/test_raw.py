@@ -1,0 +1,92 @@
+"""Raw recordings to predict: extracted by the encoders of training, without labels or splits."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ada2i import storage
+from ada2i.data.manifest import open_features
+from ada2i.errors import DataError
+from ada2i.extraction.request import Request, prepare
+from ada2i.extraction.run import extract
+from ada2i.prediction.request import Wish, raw_corpus
+from tests.unit.extraction.talks import OWN, LocalCrew, extracted, prepared, talk, write_table
+from tests.unit.prediction.tiny import registered, run, table_of
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    """A root with a version that was trained on talks, with settings that are not the default."""
+    talk(tmp_path / "talks")
+    made = extracted(tmp_path / "talks", tmp_path / "store", overrides={"encoders.audio.scale": 2.0})
+    registered((tmp_path / "store").as_uri(), open_features(made.features).info())
+    return (tmp_path / "store").as_uri()
+
+
+def unlabelled(folder: Path) -> Path:
+    rows = [{**row, "label": "", "split": ""} for row in talk(folder, 5)]
+    write_table(folder, rows)
+    return folder
+
+
+def vectors(root: str, folder: Path) -> str:
+    """Extract a corpus as the version asks for it; return the URI of the table."""
+    wish = raw_corpus(Wish(version="tiny", source=f"corpus:folder:{folder}"), root=root)
+    assert wish is not None
+    uri = prepare(wish, root=root, run_id="raw")
+    request = Request.load(storage.join(uri, "request.json"))
+    return extract(uri, request, LocalCrew(request)).features
+
+
+def read(uri: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader(storage.get(uri)))
+
+
+def test_recordings_without_labels_are_predicted(root: str, tmp_path: Path) -> None:
+    table = vectors(root, unlabelled(tmp_path / "new"))
+    found = table_of(run(root, table, named="corpus:folder:new"))
+    rows = read(table)
+    assert found["utterance_id"].to_pylist() == rows["utterance_id"].to_pylist()
+    assert found.num_rows == 10
+    assert found["true_label"].null_count == found["split"].null_count == 10
+
+
+def test_encoders_and_settings_are_those_of_training(root: str, tmp_path: Path) -> None:
+    wish = raw_corpus(Wish(version="tiny", source="corpus:folder:calls", workers=3), root=root)
+    assert wish is not None
+    assert (wish.kind, wish.location, wish.labelled) == ("folder", "calls", False)
+    assert wish.encoders == OWN
+    assert wish.overrides["encoders.audio.scale"] == 2.0
+    assert wish.overrides["workers"] == 3
+    table = read(vectors(root, tmp_path / "talks"))
+    assert table["audio_feat"][0].as_py()[0] == 2 * 0.3 * 16_000
+
+
+def test_other_encoders_are_refused(root: str, tmp_path: Path) -> None:
+    other = extracted(tmp_path / "talks", tmp_path / "store", "other", {"encoders.text.scale": 3.0})
+    with pytest.raises(
+        DataError, match=r"The text vectors of the source must be of the encoder that tiny@1 was trained"
+    ):
+        run(root, other.features)
+
+
+def test_what_is_no_raw_corpus_needs_no_extraction(root: str) -> None:
+    assert raw_corpus(Wish(version="tiny", source="table.parquet"), root=root) is None
+
+
+def test_a_version_of_imported_features_knows_no_encoders(root: str, tmp_path: Path) -> None:
+    made = extracted(tmp_path / "talks", tmp_path / "store", overrides={"encoders.audio.scale": 2.0})
+    info = open_features(made.features).info().model_copy(update={"recipe": None})
+    other = (tmp_path / "other").as_uri()
+    registered(other, info)
+    with pytest.raises(DataError, match=r"tiny@1 must say by which encoders its features were extracted"):
+        raw_corpus(Wish(version="tiny", source="corpus:folder:calls"), root=other)
+
+
+def test_training_still_needs_labels(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Column `label` of .* must hold a value in every row"):
+        prepared(unlabelled(tmp_path / "new"), tmp_path / "store", "run")

@@ -1,0 +1,106 @@
+"""A registered version with tiny random weights, and predictions of it in this process."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save
+
+from ada2i import storage
+from ada2i.data import shards
+from ada2i.data.demo import write_demo_corpus
+from ada2i.data.manifest import FeatureSet, open_features
+from ada2i.jobs.crew import Call
+from ada2i.model.build import build_model
+from ada2i.prediction.records import REQUEST, Manifest, Request, is_done, result
+from ada2i.prediction.request import Wish, prepare
+from ada2i.prediction.run import predict
+from ada2i.prediction.worker import Worker
+from ada2i.records import FeatureInfo, FolderManifest, put_folder_file, run_uri
+from ada2i.registry.versions import Version, register
+from tests.unit.registry.finished import finished_run
+from tests.unit.training.small import tiny_config
+
+Rows = list[dict[str, Any]]
+
+
+def demo(root: str, monkeypatch: Any, *, rows: int = 60) -> FeatureSet:
+    """Write 20 synthetic dialogues, in shards of some rows."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", rows * 4 * (32 + 24 + 20))
+    return open_features(write_demo_corpus(root, dialogues=20))
+
+
+def registered(root: str, features: FeatureInfo, preset: str = "corrected", **more: Any) -> Version:
+    """Register a model with random weights; keywords are dotted fields with __ for dots."""
+    config = tiny_config(preset, **more)
+    torch.manual_seed(3)
+    model = build_model(config, widths=features.widths, classes=len(features.labels))
+    for parameter in model.parameters():  # large, so that probabilities differ, and nothing is zero
+        torch.nn.init.normal_(parameter, std=0.15)
+    run_id = f"run-{preset}"
+    made = finished_run(root, run_id).model_copy(update={"config": config, "features": features})
+    best = next(seed for seed in made.seeds if seed.seed == made.best_seed)
+    entry = put_folder_file(best.checkpoint_uri, "weights.safetensors", save(dict(model.state_dict())))
+    manifest = FolderManifest(files={"weights.safetensors": entry})
+    storage.put(storage.join(best.checkpoint_uri, "manifest.json"), manifest.to_json())
+    storage.put(storage.join(run_uri(root, run_id), "result.json"), made.to_json())
+    return register(made.run_uri, root=root, model="tiny")
+
+
+class LocalCrew:
+    """One worker, in this process; interrupted ``after`` so many parts."""
+
+    def __init__(self, uri: str, request: Request, after: int | None = None) -> None:
+        self.worker = Worker(uri, request, "cpu")
+        self.after = after
+        self.told: list[dict[str, Any]] = []
+
+    def each(self, calls: Iterable[Call]) -> Iterator[Any]:
+        for method, arguments in reversed(list(calls)):  # in any order
+            if method == "predict" and self.after is not None:
+                if self.after == 0:
+                    raise KeyboardInterrupt("killed")
+                self.after -= 1
+            yield getattr(self.worker, method)(*arguments)
+
+    def tell(self, kind: str, **facts: Any) -> None:
+        self.told.append({"kind": kind, **facts})
+
+
+def run(root: str, source: str, *, version: str = "tiny", after: int | None = None, **more: Any) -> str:
+    """Predict a source; return the prediction's URI."""
+    uri = prepare(Wish(version=version, source=source, **more), root=root)
+    if not is_done(uri):
+        request = Request.load(storage.join(uri, REQUEST))
+        predict(uri, request, LocalCrew(uri, request, after), code="abc")
+    return uri
+
+
+def table_of(uri: str) -> pa.Table:
+    """Return all parts of a prediction."""
+    out, manifest = result(uri)
+    return pa.concat_tables(pq.read_table(pa.BufferReader(storage.get(storage.join(out, n)))) for n in manifest.files)
+
+
+def manifest_of(uri: str) -> Manifest:
+    return result(uri)[1]
+
+
+def contents(uri: str) -> dict[str, bytes]:
+    """Return parts and manifest, by name."""
+    out, manifest = result(uri)
+    return {name: storage.get(storage.join(out, name)) for name in (*manifest.files, "manifest.json")}
+
+
+def write_rows(path: Path, features: FeatureSet, *, without: tuple[str, ...] = ()) -> pa.Table:
+    """Write a feature set's rows as a table of anyone's making; return it."""
+    from ada2i.data.manifest import read_shard
+
+    rows = pa.concat_tables(read_shard(features, entry) for entry in features.manifest.shards)
+    table = rows.drop_columns(list(without)).replace_schema_metadata(None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+    return table
