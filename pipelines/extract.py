@@ -3,34 +3,31 @@
 Order, retries and artifacts only: what a step does is in ``ada2i``.
 """
 
-import os
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.flows import Flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
 
 from ada2i import storage
+from ada2i.data.manifest import open_features
 from ada2i.extraction.progress import line
 from ada2i.extraction.publish import CARD
-from ada2i.extraction.request import DEMO_MEDIA, JOB, RESULT, Result, Wish, is_done, prepare
+from ada2i.extraction.request import DEMO_MEDIA, JOB, RESULT, Request, Result, Wish, is_done, prepare
 from ada2i.jobs import client
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
 from ada2i.modalities import Modality
 from ada2i.training.request import default_root, with_named
+from pipelines import following
+from pipelines.alerts import alert
+from pipelines.jobs import extraction_id, stop_jobs
 from pipelines.retries import RETRY_SECONDS, retry_if_transient
 
-
-def stop_job(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Stop the Ray job when its flow is cancelled or crashes; Prefect calls it with these names."""
-    address = os.environ.get("RAY_API_SERVER_ADDRESS")
-    if address:  # a private cluster ends with its flow
-        client.stop(address, extraction_id(str(flow_run.id)))
+READY = "ada2i.features.ready"
 
 
-@flow(name="extract-features", on_cancellation=[stop_job], on_crashed=[stop_job])
+@flow(name="extract-features", on_cancellation=[stop_jobs], on_crashed=[stop_jobs, alert], on_failure=[alert])
 def extract_features(  # noqa: PLR0917
     corpus: str = DEMO_MEDIA,
     location: str = "",
@@ -63,7 +60,9 @@ def extract_features(  # noqa: PLR0917
         encoders=encoders,
         overrides=with_named(overrides, {"workers": workers}),
     )
-    return extracted(wish, storage.normalise(root or default_root()), str(runtime.flow_run.id))
+    features = extracted(wish, storage.normalise(root or default_root()), str(runtime.flow_run.id))
+    announce(features)
+    return features
 
 
 def extracted(wish: Wish, root: str, flow_run: str) -> str:
@@ -72,9 +71,17 @@ def extracted(wish: Wish, root: str, flow_run: str) -> str:
     return extract(extraction)
 
 
-def extraction_id(flow_run: str) -> str:
-    """Return the id of a flow run's extraction, which differs from that of its training."""
-    return f"{flow_run}-extract"
+@task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+def announce(features: str) -> None:
+    """Say that features are there, which deployments may wait for."""
+    manifest = open_features(features).manifest
+    resource = {
+        "prefect.resource.id": f"ada2i.dataset.{manifest.dataset}",
+        "prefect.resource.name": manifest.dataset,
+        "ada2i.features": features,
+        "ada2i.fingerprint": manifest.fingerprint,
+    }
+    emit_event(event=READY, resource=resource)
 
 
 @task(name="corpus", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
@@ -88,30 +95,27 @@ def extract(extraction: str) -> str:
     """Extract as a Ray job; a retry attaches to the live job, or goes on from what was written."""
     follower = Follower()
     if not is_done(extraction):
-        with cluster() as ray:
+        with follower.following(), cluster() as ray:
             client.run(client.Job(JOB, extraction), address=ray.address, on_event=follower)
-    follower.done()
     result = Result.load(storage.join(extraction, RESULT))
-    card = storage.get(storage.join(result.features, CARD)).decode()
-    create_markdown_artifact(key="ada2i-dataset-card", markdown=card.split("---\n", 2)[2], description=result.features)
+    if Request.load(storage.join(extraction, "request.json")).labelled:  # what is to be predicted has no card
+        card = storage.get(storage.join(result.features, CARD)).decode()
+        body = card.split("---\n", 2)[2]
+        create_markdown_artifact(key="ada2i-dataset-card", markdown=body, description=result.features)
     get_run_logger().info("Features: %s", result.features)
     return result.features
 
 
-class Follower:
-    """Carries a job's events into the flow's log and a progress artifact; other lines at debug level."""
+class Follower(following.Follower):
+    """Follows an extraction."""
 
     def __init__(self) -> None:
-        self.log = get_run_logger()
-        self.artifact = create_progress_artifact(progress=0.0, key="ada2i-extraction", description="Vectors made")
+        super().__init__(key="ada2i-extraction", description="Vectors made")
         self.left: dict[str, int] = {}
         self.total = 0
 
-    def __call__(self, event: Event | str) -> None:
-        """Take one event."""
-        if isinstance(event, str):
-            self.log.debug(event)
-            return
+    def take(self, event: Event) -> None:
+        """Show what is to be done and what is done."""
         if event["kind"] in ("started", "planned", "progress"):
             self.log.info(line(event))
         if event["kind"] == "planned":
@@ -119,11 +123,4 @@ class Follower:
             self.total = sum(self.left.values())
         elif event["kind"] == "progress":
             self.left[event["modality"]] = event["total"] - event["done"]
-            self._update(100.0 * (1 - sum(self.left.values()) / max(self.total, 1)))
-
-    def done(self) -> None:
-        """Take the end."""
-        self._update(100.0)
-
-    def _update(self, progress: float) -> None:
-        update_progress_artifact(self.artifact, progress=progress)  # type: ignore[arg-type]
+            self.progress(100.0 * (1 - sum(self.left.values()) / max(self.total, 1)))

@@ -1,49 +1,39 @@
-"""Flow `train-ada2i`: features, training on Ray, evaluation, registration, artifacts.
+"""Flow `train-ada2i`: features, training on Ray, evaluation, registration, the gate, and one page that says it all.
 
 Order, retries and artifacts only: what a step does is in ``ada2i``. Steps exchange URIs, so no tensor ever enters a
 result store.
 """
 
-import os
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
-from prefect.artifacts import (
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.flows import Flow
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
 
 from ada2i import storage
 from ada2i.evaluation.evaluate import evaluate_run
 from ada2i.evaluation.report import markdown_summary, scores_table
 from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE
-from ada2i.jobs import client
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
 from ada2i.modalities import MODALITIES
+from ada2i.promotion.gate import is_settled, resolve_rules
 from ada2i.records import EpochRecord, RunRequest, RunResult
-from ada2i.registry.versions import Version, check_model_name, register, version_uri
+from ada2i.registry.verdicts import Verdict
+from ada2i.registry.versions import Version, check_model_name, register
 from ada2i.training import launch, progress
 from ada2i.training.request import Wish, check, default_root, prepare, with_named
-from pipelines.extract import extracted, extraction_id
+from ada2i.training.unchanged import repeats
+from pipelines import following
+from pipelines.extract import extracted
+from pipelines.jobs import stop_jobs
+from pipelines.outcome import conclude, failed, name
+from pipelines.promote import gate
 from pipelines.retries import RETRY_SECONDS, retry_if_transient
 
 
-def stop_job(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Stop the run's Ray jobs when its flow is cancelled or crashes; Prefect calls it with these names."""
-    address = os.environ.get("RAY_API_SERVER_ADDRESS")
-    if address:  # a private cluster ends with its flow
-        for run_id in (extraction_id(str(flow_run.id)), str(flow_run.id)):
-            client.stop(address, run_id)
-
-
-@flow(name="train-ada2i", on_cancellation=[stop_job], on_crashed=[stop_job])
+@flow(name="train-ada2i", on_cancellation=[stop_jobs], on_crashed=[stop_jobs, failed], on_failure=[failed])
 def train_ada2i(  # noqa: PLR0917
     features: str = "demo",
     preset: str = "corrected",
@@ -55,8 +45,11 @@ def train_ada2i(  # noqa: PLR0917
     model: str | None = None,
     root: str | None = None,
     allow: list[str] = [],  # noqa: B006
-) -> str:
-    """Train Ada2I and register the result.
+    promote: bool = False,
+    rules: dict[str, Any] = {},  # noqa: B006
+    force: bool = False,
+) -> State[str]:
+    """Train Ada2I and register the result, unless the newest version has these features and this config already.
 
     Args:
         features: `demo` (synthetic), the URI of a feature set, or of a table to import; or a raw corpus, whose features
@@ -70,10 +63,14 @@ def train_ada2i(  # noqa: PLR0917
         model: Name in the registry; by default ada2i- and the dataset.
         root: Where everything is kept; by default ADA2I_ROOT.
         allow: Codes of an audit's findings to train in spite of.
+        promote: Whether the gate makes the version champion, or refuses it.
+        rules: Fields of the gate's rules that are other than usual.
+        force: Train even where nothing has changed since the newest version.
 
     Returns:
-        URI of the registered version.
+        URI of the registered version; where nothing has changed, of the newest one.
     """
+    resolve_rules(rules)
     if model is not None:
         check_model_name(model)
     root = storage.normalise(root or default_root())
@@ -87,18 +84,39 @@ def train_ada2i(  # noqa: PLR0917
         overrides=chosen,
         allow=tuple(allow),
     )
-    if raw := extraction.parse(features):
-        kind, location = raw
-        wanted = check(wish).model.modalities  # mistakes show before hours of extraction
-        encoders = {m: NONE for m in MODALITIES if m not in wanted}
-        made = extracted(extraction.Wish(kind=kind, location=location, encoders=encoders), root, flow_run)
-        wish = wish.model_copy(update={"features": made})
-    run = prepare_run(wish, root, flow_run)
+    run = prepare_run(with_features(wish, root, flow_run), root, flow_run)
+    if not force and (known := look_for_repetition(run, root, model)):
+        why = f"Features and config are those of {name(known)}, the newest version; `force` trains all the same."
+        verdict = catch_up(root, known, rules) if promote else None
+        return conclude(root, known, why=why, verdict=verdict, promoted=_is_promoted(verdict), trained=False)
     train(run)
     evaluate(run)
     version = register_version(run, root, model)
-    publish(run, version, root)
-    return version_uri(root, version)
+    verdict = gate(root, version, rules) if promote else None
+    why = f"{name(version)} was trained; the gate was not asked."
+    return conclude(
+        root,
+        version,
+        why=why,
+        verdict=verdict,
+        promoted=_is_promoted(verdict),
+        trained=True,
+        more=publish(run, version),
+    )
+
+
+def with_features(wish: Wish, root: str, flow_run: str) -> Wish:
+    """Return a wish for features that are there: those of a raw corpus are extracted first."""
+    if not (raw := extraction.parse(wish.features)):
+        return wish
+    wanted = check(wish).model.modalities  # mistakes show before hours of extraction
+    encoders = {m: NONE for m in MODALITIES if m not in wanted}
+    asked = extraction.Wish(kind=raw[0], location=raw[1], encoders=encoders)
+    return wish.model_copy(update={"features": extracted(asked, root, flow_run)})
+
+
+def _is_promoted(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.judgement.decision == "promote"
 
 
 @task(name="features", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
@@ -110,13 +128,25 @@ def prepare_run(wish: Wish, root: str, run_id: str) -> str:
     return uri
 
 
+@task(name="unchanged", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+def look_for_repetition(run: str, root: str, model: str | None) -> Version | None:
+    """Return the newest version if the run would only repeat it."""
+    return repeats(run, root=root, model=model)
+
+
+@task(name="catch-up", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+def catch_up(root: str, version: Version, rules: dict[str, Any]) -> Verdict | None:
+    """Send a version through the gate that an earlier run left before it, by a crash or by choice."""
+    return None if is_settled(root, version) else gate.fn(root, version, rules)
+
+
 @task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
 def train(run: str) -> None:
     """Train as a Ray job; a retry attaches to the live job, or resumes from the newest checkpoint."""
     follower = Follower(run)
-    with cluster() as ray:
+    with follower.following(), cluster() as ray:
+        follower.log.info("Ray's dashboard: %s/#/jobs", ray.address)
         launch.launch(run, address=ray.address, on_event=follower)
-    follower.done()
 
 
 @task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
@@ -130,46 +160,34 @@ def evaluate(run: str) -> None:
 @task(name="register", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
 def register_version(run: str, root: str, model: str | None) -> Version:
     """Register the run's best seed; a retry finds the version that it already made."""
-    version = register(run, root=root, model=model)
+    version = register(run, root=root, model=model, flow_run_id=str(runtime.flow_run.id))
     get_run_logger().info("Registered %s@%d", version.model, version.number)
     return version
 
 
 @task(name="artifacts")
-def publish(run: str, version: Version, root: str) -> None:
-    """Show the result in Prefect: scores, summary and a link to the report."""
+def publish(run: str, version: Version) -> str:
+    """Show the scores as a table in Prefect, and return them as markdown."""
     result = RunResult.load(storage.join(run, "result.json"))
-    report = storage.join(version_uri(root, version), "report.html")
-    title = f"{version.model}@{version.number}"
-    create_table_artifact(key="ada2i-scores", table=scores_table(result), description=f"Test scores of {title}")
-    create_markdown_artifact(
-        key="ada2i-summary", markdown=f"{markdown_summary(result)}\n\nReport: `{report}`\n", description=title
-    )
-    create_link_artifact(key="ada2i-report", link=report, link_text=f"Report of {title}")
+    create_table_artifact(key="ada2i-scores", table=scores_table(result), description=f"Test scores of {name(version)}")
+    return markdown_summary(result)
 
 
-class Follower:
-    """Carries a job's events into the flow's log and a progress artifact; other lines at debug level."""
+class Follower(following.Follower):
+    """Follows a training."""
 
     def __init__(self, run: str) -> None:
         self.training = RunRequest.load(storage.join(run, "request.json")).config.training
-        self.log = get_run_logger()
-        self.artifact = create_progress_artifact(progress=0.0, key="ada2i-training", description="Epochs done")
+        super().__init__(key="ada2i-training", description="Epochs done")
 
-    def __call__(self, event: Event | str) -> None:
-        """Take one event."""
-        if isinstance(event, str):
-            self.log.debug(event)
-        elif event["kind"] == "epoch":
+    def take(self, event: Event) -> None:
+        """Show the first step and each epoch."""
+        if event["kind"] == "epoch":
             self._epoch(event["seed"], EpochRecord.model_validate(event["record"]))
         elif event["kind"] == "first_step":
             self.log.info("First optimizer step %.1f s after the driver's start", event["seconds"])
 
-    def done(self) -> None:
-        """Take the end: an early stop leaves epochs undone."""
-        update_progress_artifact(self.artifact, progress=100.0)  # type: ignore[arg-type]
-
     def _epoch(self, seed: int, record: EpochRecord) -> None:
         self.log.info(progress.epoch_line(seed, record, self.training.epochs))
         place = self.training.seeds.index(seed) + record.epoch / self.training.epochs
-        update_progress_artifact(self.artifact, progress=100.0 * place / len(self.training.seeds))  # type: ignore[arg-type]
+        self.progress(100.0 * place / len(self.training.seeds))

@@ -19,7 +19,12 @@ from ada2i.training.request import DEFAULT_ROOT
 app = typer.Typer()
 
 
-def _user() -> str:
+def user() -> str:
+    """Return who this is, for the record.
+
+    Raises:
+        ConfigError: This user has no name here.
+    """
     try:
         return getpass.getuser()
     except (KeyError, OSError) as problem:  # as in a container whose user has no name
@@ -31,7 +36,7 @@ def _user() -> str:
 
 Alias = Annotated[str, typer.Option(help="Which alias.")]
 Reason = Annotated[str, typer.Option(help="Why; kept in the alias's history.")]
-By = Annotated[str, typer.Option(default_factory=_user, help="Who; kept in the alias's history. Default: this user.")]
+By = Annotated[str, typer.Option(default_factory=user, help="Who; kept in the alias's history. Default: this user.")]
 
 
 @app.command()

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ada2i import storage
-from ada2i.cli import aliasing
+from ada2i.cli import aliasing, gating
 from ada2i.cli.durations import seconds
 from ada2i.cli.options import AsJson, Model, Reference, Root
 from ada2i.cli.output import facts, mean_text, out, version_name
@@ -161,3 +161,4 @@ def registry_gc(
 
 
 app.add_typer(aliasing.app)
+app.add_typer(gating.app)

@@ -8,6 +8,7 @@ from ada2i.records import Record, get_folder_file
 from ada2i.registry.aliases import history
 from ada2i.registry.fate import KEPT, RETIRED
 from ada2i.registry.places import CLAIM, FATE, home_uri, number_uri, numbers
+from ada2i.registry.verdicts import verdicts
 from ada2i.registry.versions import Claim, Version, check_model_name, find, load_version
 
 
@@ -21,8 +22,9 @@ class Problem(Record):
 def verify(root: str, model: str, number: int | None = None) -> list[Problem]:
     """Read every object of a model and check it; what a killed registration left is no damage.
 
-    Checks each file of each version against size and digest, seals of manifests and moves, that no move is missing or
-    replaced, that aliases name versions that exist, and that each run's pointer names its own version.
+    Checks each file of each version against size and digest, seals of manifests, moves and verdicts, that no move or
+    verdict is missing and no move replaced, that aliases name versions that exist, and that each run's pointer names
+    its own version.
 
     Args:
         root: The storage root.
@@ -45,7 +47,7 @@ def verify(root: str, model: str, number: int | None = None) -> list[Problem]:
     if not storage.children(home):
         find(root, model)
     problems = [problem for found in numbers(home) for problem in _check_version(home, found)]
-    return [*problems, *_check_aliases(root, model), *_check_pointers(home)]
+    return [*problems, *_check_aliases(root, model), *_check_verdicts(root, model), *_check_pointers(home)]
 
 
 def _check_version(home: str, number: int) -> Iterator[Problem]:
@@ -86,6 +88,13 @@ def _check_aliases(root: str, model: str) -> Iterator[Problem]:
                 find(root, model, number)
         except InputError as error:
             yield _problem(error, storage.join(uri, alias))
+
+
+def _check_verdicts(root: str, model: str) -> Iterator[Problem]:
+    try:
+        verdicts(root, model)
+    except InputError as error:
+        yield _problem(error, storage.join(home_uri(root, model), "verdicts"))
 
 
 def _check_pointers(home: str) -> Iterator[Problem]:

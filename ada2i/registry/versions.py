@@ -62,6 +62,7 @@ class Version(Sealed):
     files: dict[str, FileEntry]
     code: str | None = None  # the commit that trained it, else the package's version
     ray_job_id: str | None = None
+    flow_run_id: str | None = None  # of Prefect; none where no flow registered it
 
 
 def check_model_name(model: str) -> None:
@@ -78,13 +79,19 @@ def check_model_name(model: str) -> None:
         )
 
 
-def register(run_uri: str, *, root: str, model: str | None = None) -> Version:
+def model_name(features: FeatureInfo, model: str | None) -> str:
+    """Return the name of a model: the one that is given, else that of the dataset, behind ``ada2i-``."""
+    return model or f"ada2i-{features.dataset}"  # versions of one model are there to be compared
+
+
+def register(run_uri: str, *, root: str, model: str | None = None, flow_run_id: str | None = None) -> Version:
     """Register a run's best seed (on dev) as the next version; the same run always gets the same version.
 
     Args:
         run_uri: The run.
         root: The storage root.
         model: The model's name; by default that of the dataset, behind ``ada2i-``.
+        flow_run_id: The Prefect flow run that asks for it.
 
     Raises:
         NotFoundError: The run has not been evaluated.
@@ -93,11 +100,11 @@ def register(run_uri: str, *, root: str, model: str | None = None) -> Version:
     if model is not None:
         check_model_name(model)
     result = RunResult.load(storage.join(run_uri, "result.json"))
-    model = model or f"ada2i-{result.features.dataset}"  # versions of one model are there to be compared
+    model = model_name(result.features, model)
     home, pointer = home_uri(root, model), result.run_id
     while True:
         number = _number(home, pointer, result.run_id)
-        version = _complete(result, model, number, number_uri(home, number))
+        version = _complete(result, model, number, number_uri(home, number), flow_run_id)
         if version is not None:
             return version
         pointer = f"{result.run_id}/after-{number}"  # that number was swept: the run gets another
@@ -194,7 +201,7 @@ def _claim(home: str, run_id: str) -> int:
     return number
 
 
-def _complete(result: RunResult, model: str, number: int, uri: str) -> Version | None:
+def _complete(result: RunResult, model: str, number: int, uri: str, flow_run_id: str | None) -> Version | None:
     """Return the version of a claimed number, writing it where there is none; None where the number is nobody's."""
     place = storage.join(uri, MANIFEST)
     if not storage.exists(place):
@@ -204,7 +211,8 @@ def _complete(result: RunResult, model: str, number: int, uri: str) -> Version |
             whole = whole and _write_once(storage.join(uri, name), data)
         # A crash up to here leaves a claimed number without a version: invisible, completed when the run registers
         # again, and deleted by a sweep. Where it left other bytes than the run has now, the number is given up.
-        manifest = _version(result, model, number, entries).sealed().to_json() if whole else SWEPT
+        version = _version(result, model, number, entries).model_copy(update={"flow_run_id": flow_run_id})
+        manifest = version.sealed().to_json() if whole else SWEPT
         storage.put_if_absent(place, manifest)
     return load_version(uri)
 
@@ -222,17 +230,19 @@ def _contents(result: RunResult, model: str, number: int) -> Iterator[tuple[str,
     yield weights, get_folder_file(best.checkpoint_uri, weights, manifest.files[weights])
     yield "config.json", result.config.model_dump_json(indent=1).encode()
     yield "result.json", result.to_json()
-    yield "predictions.parquet", storage.get(storage.join(seed_uri(result.run_uri, best.seed), "predictions.parquet"))
+    test = next(test for test in result.tests if test.seed == best.seed)
+    folder, name = seed_uri(result.run_uri, best.seed), "predictions.parquet"
+    yield name, get_folder_file(folder, name, test.predictions)
     for name in ("environment.json", "report.html"):
-        yield name, storage.get(storage.join(result.run_uri, name))
-    scores = storage.get(storage.join(result.run_uri, "README.md")).decode()
+        yield name, get_folder_file(result.run_uri, name, result.files.get(name))
+    scores = get_folder_file(result.run_uri, "README.md", result.files.get("README.md")).decode()
     yield "README.md", render_card(result, _environment(result), scores, name=f"{model}@{number}").encode()
 
 
 def _environment(result: RunResult) -> dict[str, Any]:
     place = storage.join(result.run_uri, "environment.json")
     try:
-        found = json.loads(storage.get(place))
+        found = json.loads(get_folder_file(result.run_uri, "environment.json", result.files.get("environment.json")))
     except ValueError as problem:
         raise DataError(f"{place} must be JSON, but: {problem}. Train the run again.", uri=place) from problem
     if not isinstance(found, dict):

@@ -1,0 +1,103 @@
+"""Commands of the registry that judge a version against the one in use, and show what was judged before."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ada2i import presets
+from ada2i.cli.aliasing import Alias, By
+from ada2i.cli.options import AsJson, Model, Reference, Root
+from ada2i.cli.output import out
+from ada2i.errors import NotFoundError
+from ada2i.registry.aliases import CHAMPION
+from ada2i.registry.references import resolve
+from ada2i.registry.verdicts import Judgement, Verdict
+from ada2i.registry.verdicts import verdicts as find_verdicts
+from ada2i.training.request import DEFAULT_ROOT
+
+app = typer.Typer()
+
+
+@app.command()
+def gate(
+    reference: Reference,
+    *,
+    by: By,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Keep the verdict, and give the alias to the version if it may have it.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="RULE=VALUE, such as margin=0.01; repeatable.")
+    ] = None,
+    alias: Alias = CHAMPION,
+    as_json: AsJson = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Judge a version against the one that has an alias; exit with 1 where it is refused."""
+    from ada2i.promotion.gate import dry_run, pass_gate, resolve_rules
+
+    rules = resolve_rules(dict(presets.parse_override(text) for text in set_ or []))
+    challenger = resolve(root, reference)
+    if promote:
+        found = pass_gate(root, challenger, rules, by=by, alias=alias).judgement
+    else:
+        found = dry_run(root, challenger, rules, by=by, alias=alias)
+    if as_json:
+        out.print_json(found.model_dump_json())
+    else:
+        _show(found)
+    if found.decision == "refuse":
+        raise typer.Exit(1)
+
+
+def _show(found: Judgement) -> None:
+    from ada2i.evaluation.report import SYNTHETIC_NOTE
+    from ada2i.promotion.page import headline, protocol
+
+    table = Table("rule", "passed", "what was found")
+    for result in found.results:
+        table.add_row(result.rule, "yes" if result.passed else Text("NO", "bold red"), Text(result.says))
+    out.print(table)
+    out.print(headline(found), style="bold", soft_wrap=True, markup=False, highlight=False)
+    out.print(protocol(found), style="dim", soft_wrap=True, markup=False, highlight=False)
+    if found.synthetic:
+        out.print(SYNTHETIC_NOTE, style="bold red", soft_wrap=True)
+
+
+@app.command()
+def verdicts(
+    model: Model,
+    whole: Annotated[int | None, typer.Option("--page", help="Number of a verdict to show whole, as markdown.")] = None,
+    as_json: AsJson = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Show every verdict that was kept, oldest first: on which version, against which, and why."""
+    found = find_verdicts(root, model)
+    if whole is not None:
+        _show_page(model, found, whole)
+    elif as_json:
+        out.print_json(json.dumps([verdict.model_dump(mode="json") for verdict in found]))
+    else:
+        out.print(_table(found) if found else f"No version of {model} was ever judged.")
+
+
+def _show_page(model: str, found: list[Verdict], n: int) -> None:
+    from ada2i.promotion.page import page
+
+    if not 1 <= n <= len(found):
+        raise NotFoundError(f"{model} must have a verdict {n}, but has {len(found)}. `registry verdicts` lists them.")
+    out.print(page(found[n - 1].judgement), soft_wrap=True, markup=False, highlight=False)
+
+
+def _table(found: list[Verdict]) -> Table:
+    table = Table("n", "at (UTC)", "version", "against", "verdict", "why")
+    for verdict in found:
+        judged = verdict.judgement
+        why = "; ".join(judged.failures) or judged.facts
+        decision = f"{judged.decision} as {judged.alias}"
+        numbers = str(judged.challenger), str(judged.champion or "none")
+        table.add_row(str(verdict.n), verdict.at[:16].replace("T", " "), *numbers, decision, Text(why))
+    return table

@@ -1,0 +1,133 @@
+"""Whether a challenger may replace a champion: rules, and what each says of both models' predictions.
+
+Pure numbers: which dialogues these are, and what becomes of the answer, is decided elsewhere.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from ada2i.config import Config
+from ada2i.evaluation.calibration import expected_calibration_error
+from ada2i.evaluation.compare import compare
+from ada2i.evaluation.metrics import confusion_matrix, scores
+from ada2i.records import ClassRow, RuleResult, Side
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class GateRules(Config):
+    """What a challenger must fulfil; a first champion only what needs no other model."""
+
+    dialogues: int = Field(10, ge=1, description="Dialogues to judge by, at least.")
+    utterances: int = Field(100, ge=1, description="Utterances to judge by, at least.")
+    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="One-sided, of the difference's lower bound.")
+    margin: Share = Field(0.02, description="Weighted F1 that the challenger may lose at most, at that confidence.")
+    class_utterances: int = Field(20, ge=1, description="Classes with fewer utterances are not held to floors.")
+    class_floor: Share = Field(0.0, description="F1 that each class must exceed.")
+    class_drop: Share = Field(0.15, description="F1 that a class may lose at most.")
+    calibration_rise: Share = Field(0.05, description="What the expected calibration error may rise by.")
+    test_uses: int = Field(
+        20, ge=0, description="Pairs that one test split may judge, where there is no gate split; then it is used up."
+    )
+    resamples: int = Field(10_000, ge=100, description="Of dialogues, for the lower bound.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Of the resamples.")
+
+
+def measure(predictions: bytes, labels: Sequence[str], split: str) -> Side:
+    """Return a model's scores on the dialogues of a file of predictions.
+
+    Args:
+        predictions: A ``predictions.parquet`` of one utterance or more.
+        labels: Class names by index.
+        split: What to call the dialogues.
+    """
+    table = pq.read_table(io.BytesIO(predictions))
+    true, said = (np.asarray(table[name].to_numpy()) for name in ("label", "prediction"))
+    probabilities = np.asarray(pc.list_flatten(table["probabilities"]).to_numpy()).reshape(len(true), -1)
+    return Side(
+        scores=scores(confusion_matrix(true, said, len(labels)), labels, split),
+        calibration_error=expected_calibration_error(probabilities, true),
+    )
+
+
+def enough(rules: GateRules, *, dialogues: int, utterances: int) -> Iterator[RuleResult]:
+    """Say whether there is enough to judge by."""
+    for rule, found, least in (
+        ("dialogues", dialogues, rules.dialogues),
+        ("utterances", utterances, rules.utterances),
+    ):
+        says = f"{found} {rule} to judge by, at least {least}"
+        yield RuleResult(rule=rule, passed=found >= least, measured=found, bound=least, says=says)
+
+
+def not_used_up(rules: GateRules, uses: int) -> RuleResult:
+    """Say whether a test split has not judged too many pairs, this one counted."""
+    says = f"pairs of versions that this test split has judged: {uses}, at most {rules.test_uses}"
+    return RuleResult(rule="test-uses", passed=uses <= rules.test_uses, measured=uses, bound=rules.test_uses, says=says)
+
+
+def alone(rules: GateRules, challenger: Side) -> RuleResult:
+    """Say whether a challenger is good enough whatever there is beside it."""
+    rows = _counted(rules, challenger)
+    lowest = min(rows, key=lambda row: row.f1, default=None)
+    if lowest is None:
+        says = f"no class has {rules.class_utterances} utterances to be held to a floor"
+        return RuleResult(rule="class-floor", passed=True, measured=1.0, bound=rules.class_floor, says=says)
+    says = f"lowest F1 of a class is {lowest.f1:.4f} ({lowest.label}), more than {rules.class_floor:g}"
+    passed = lowest.f1 > rules.class_floor
+    return RuleResult(rule="class-floor", passed=passed, measured=lowest.f1, bound=rules.class_floor, says=says)
+
+
+def against(rules: GateRules, challenger: bytes, champion: bytes, sides: tuple[Side, Side]) -> Iterator[RuleResult]:
+    """Say whether a challenger is good enough beside a champion, on the same dialogues.
+
+    Args:
+        rules: The rules.
+        challenger: A ``predictions.parquet``.
+        champion: Another one, of the same utterances.
+        sides: What was measured of the two.
+    """
+    yield _no_worse(rules, challenger, champion)
+    yield _no_drop(rules, *sides)
+    rise = sides[0].calibration_error - sides[1].calibration_error
+    says = (
+        f"calibration error is {sides[0].calibration_error:.4f}, the champion's {sides[1].calibration_error:.4f}; it "
+        f"may rise by {rules.calibration_rise:g}"
+    )
+    passed = rise <= rules.calibration_rise
+    yield RuleResult(rule="calibration", passed=passed, measured=rise, bound=rules.calibration_rise, says=says)
+
+
+def _no_worse(rules: GateRules, challenger: bytes, champion: bytes) -> RuleResult:
+    # A two-sided interval of 2c - 1 has a lower bound that holds with confidence c.
+    level = 2 * rules.confidence - 1
+    found = compare(champion, challenger, rounds=rules.resamples, level=level, seed=rules.seed)
+    gap = found.differences["weighted_f1"]
+    says = (
+        f"weighted F1 is {gap.second:.4f}, the champion's {gap.first:.4f}: {gap.difference:+.4f}, and with confidence "
+        f"{rules.confidence:g} no less than {gap.interval.low:+.4f}, at least {-rules.margin:+g}"
+    )
+    passed = gap.interval.low >= -rules.margin
+    return RuleResult(rule="weighted-f1", passed=passed, measured=gap.interval.low, bound=-rules.margin, says=says)
+
+
+def _no_drop(rules: GateRules, challenger: Side, champion: Side) -> RuleResult:
+    before = {row.label: row.f1 for row in champion.scores.classes}
+    drops = {row.label: before[row.label] - row.f1 for row in _counted(rules, challenger)}
+    label = max(drops, key=lambda name: drops[name], default=None)
+    if label is None:
+        says = f"no class has {rules.class_utterances} utterances to compare"
+        return RuleResult(rule="class-drop", passed=True, measured=0.0, bound=rules.class_drop, says=says)
+    says = f"largest loss of F1 in a class is {drops[label]:.4f} ({label}), at most {rules.class_drop:g}"
+    passed = drops[label] <= rules.class_drop
+    return RuleResult(rule="class-drop", passed=passed, measured=drops[label], bound=rules.class_drop, says=says)
+
+
+def _counted(rules: GateRules, side: Side) -> list[ClassRow]:
+    return [row for row in side.scores.classes if row.support >= rules.class_utterances]

@@ -1,0 +1,95 @@
+"""The gate before an alias: a challenger is judged, the verdict is kept, and the alias moves or stays."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ada2i.errors import ConfigError
+from ada2i.evaluation.gate import GateRules
+from ada2i.presets import explain
+from ada2i.promotion.judge import judge
+from ada2i.registry.aliases import CHAMPION, check_alias, current, history, move
+from ada2i.registry.verdicts import Judgement, Verdict, record, verdicts
+from ada2i.registry.versions import Version, find
+
+
+def resolve_rules(fields: Mapping[str, Any]) -> GateRules:
+    """Return the rules, with some fields other than usual.
+
+    Raises:
+        ConfigError: A field is unknown or has a bad value; all mistakes are named at once.
+    """
+    try:
+        return GateRules.model_validate(dict(fields))
+    except ValidationError as problem:
+        lines = "\n".join(f"  - {mistake}" for mistake in explain(problem))
+        known = ", ".join(GateRules.model_fields)
+        raise ConfigError(f"The gate's rules have mistakes:\n{lines}\nFields are {known}.") from problem
+
+
+def dry_run(root: str, challenger: Version, rules: GateRules, *, by: str, alias: str = CHAMPION) -> Judgement:
+    """Judge a challenger against whichever version has the alias now; see ``judge``.
+
+    Raises:
+        ConfigError: The challenger has the alias already.
+    """
+    check_alias(alias)
+    holder = current(root, challenger.model, alias)
+    if holder is not None and holder.number == challenger.number:
+        raise ConfigError(
+            f"A version must not have the alias that it is judged for, but {challenger.model}@{challenger.number} is "
+            f"{alias} already. Name another version."
+        )
+    champion = find(root, challenger.model, holder.number) if holder else None
+    return judge(root, challenger, champion, rules, alias=alias, by=by)
+
+
+def pass_gate(
+    root: str, challenger: Version, rules: GateRules, *, by: str, alias: str = CHAMPION, override: str | None = None
+) -> Verdict:
+    """Judge a challenger, keep the verdict, and give it the alias if the verdict allows that; harmless to call again.
+
+    Args:
+        root: The storage root.
+        challenger: The version that may be promoted.
+        rules: What must hold.
+        by: Who asks.
+        alias: The alias.
+        override: Why to promote in spite of a refusal; kept in the alias's history.
+
+    Raises:
+        ConflictError: Somebody else moved the alias meanwhile; the verdict on that is kept.
+        ConfigError: The challenger has the alias already, without a verdict.
+    """
+    if (done := _done(root, challenger, alias)) is not None:
+        return done
+    found = dry_run(root, challenger, rules, by=by, alias=alias)
+    # The verdict first: a crash in between leaves one whose promotion did not happen; the next call catches up.
+    verdict = record(root, found, by=by)
+    if found.decision == "promote" or override:
+        reason = f"verdict {verdict.n}, {found.facts}"
+        if found.decision == "refuse":
+            reason = f"{override} (overrides verdict {verdict.n}: {'; '.join(found.failures)})"
+        move(root, challenger.model, alias, challenger.number, expected=found.champion, by=by, reason=reason)
+    return verdict
+
+
+def last_verdict(root: str, challenger: Version, alias: str = CHAMPION) -> Verdict | None:
+    """Return the newest verdict on a version, or None where it was never judged for an alias."""
+    known = (v for v in reversed(verdicts(root, challenger.model)) if v.judgement.challenger == challenger.number)
+    return next((verdict for verdict in known if verdict.judgement.alias == alias), None)
+
+
+def is_settled(root: str, challenger: Version, alias: str = CHAMPION) -> bool:
+    """Tell whether nothing is left to do for a version: it was refused, or has or had the alias."""
+    if any(past.number == challenger.number for past in history(root, challenger.model, alias)):
+        return True
+    verdict = last_verdict(root, challenger, alias)
+    return verdict is not None and verdict.judgement.decision == "refuse"
+
+
+def _done(root: str, challenger: Version, alias: str) -> Verdict | None:
+    """Return the verdict that has given the alias to a version, where it has it; else None."""
+    holder = current(root, challenger.model, alias)
+    return last_verdict(root, challenger, alias) if holder and holder.number == challenger.number else None

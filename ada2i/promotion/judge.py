@@ -1,0 +1,182 @@
+"""Judges a challenger on dialogues that neither it nor the champion was trained or selected on.
+
+The gate split of the challenger's features decides. Where it leaves too few dialogues, the test split does, and each
+pair of versions that it judges is counted: a test that decides every night stops being one.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ada2i.data.manifest import FeatureSet, open_features
+from ada2i.data.seen import SEEN, read_dialogues
+from ada2i.errors import DataError
+from ada2i.evaluation.gate import GateRules, against, alone, enough, measure, not_used_up
+from ada2i.promotion.predictions import dialogues, in_common, own_features, predictions, to_file
+from ada2i.records import RuleResult, Side
+from ada2i.registry.verdicts import Judgement, use_test
+from ada2i.registry.versions import Version
+
+SPLITS = ("gate", "test")  # the first that leaves enough decides
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What there is to judge by.
+
+    Attributes:
+        split: Where the dialogues come from.
+        files: Predictions of the challenger and of the champion, if there is one, for the same dialogues.
+        left_out: Dialogues of the split, by why they do not count.
+        digest: Of all dialogues and labels of the split.
+        counts: Dialogues and utterances that do count.
+    """
+
+    split: str
+    files: list[bytes]
+    left_out: dict[str, int]
+    digest: str
+    counts: tuple[int, int]
+
+
+def judge(
+    root: str, challenger: Version, champion: Version | None, rules: GateRules, *, alias: str, by: str
+) -> Judgement:
+    """Compare a challenger with the champion by the rules; the alias stays where it is.
+
+    That a test split was looked at is written down.
+
+    Args:
+        root: The storage root.
+        challenger: The version that may be promoted.
+        champion: The version that has the alias; None: none.
+        rules: What must hold.
+        alias: The alias.
+        by: Who asks.
+
+    Raises:
+        DataError: The challenger's features are gone, or the two versions tell different classes apart.
+        IntegrityError: A shard or a version's file differs from its digest.
+    """
+    _check_classes(challenger, champion)
+    notes = list(_notes(champion))
+    evidence = _decisive(root, challenger, champion, rules, notes)
+    results = list(_enough(rules, evidence))
+    uses = None
+    if evidence.split == "test":
+        against = champion.number if champion else None
+        uses = use_test(root, challenger.model, evidence.digest, challenger=challenger.number, champion=against, by=by)
+        results.append(not_used_up(rules, uses))
+    sides = _sides(evidence, challenger.features.labels)
+    results += _compared(rules, evidence, sides)
+    return Judgement(
+        model=challenger.model,
+        alias=alias,
+        challenger=challenger.number,
+        champion=champion.number if champion else None,
+        decision="promote" if all(result.passed for result in results) else "refuse",
+        split=evidence.split,
+        dialogues=evidence.counts[0],
+        utterances=evidence.counts[1],
+        left_out=evidence.left_out,
+        notes=tuple(notes),
+        test_uses=uses,
+        synthetic=challenger.features.synthetic,
+        rules=rules.model_dump(mode="json"),
+        results=tuple(results),
+        sides=sides,
+    )
+
+
+def _decisive(
+    root: str, challenger: Version, champion: Version | None, rules: GateRules, notes: list[str]
+) -> _Evidence:
+    """Return the evidence of the first split that holds enough, or of the test split; note why others do not."""
+    features = open_features(challenger.features.uri)
+    for split in (name for name in SPLITS[:-1] if name in features.manifest.splits):
+        evidence = _gather(root, challenger, champion, features, split)
+        lacking = [result.says for result in _enough(rules, evidence) if not result.passed]
+        if not lacking:
+            return evidence
+        notes.append(f"The {split} split decides nothing: {'; '.join(lacking)}.")
+    return _gather(root, challenger, champion, features, SPLITS[-1])
+
+
+def _enough(rules: GateRules, evidence: _Evidence) -> Iterator[RuleResult]:
+    return enough(rules, dialogues=evidence.counts[0], utterances=evidence.counts[1])
+
+
+def _check_classes(challenger: Version, champion: Version | None) -> None:
+    if champion is not None and champion.features.labels != challenger.features.labels:
+        names = (f"{version.model}@{version.number}" for version in (challenger, champion))
+        classes = (", ".join(version.features.labels) for version in (challenger, champion))
+        told = " and ".join(f"{name} knows {known}" for name, known in zip(names, classes, strict=True))
+        raise DataError(
+            f"Two versions can be compared that tell the same classes apart, but {told}. Promote by hand, with a "
+            "reason: `ada2i registry promote`."
+        )
+
+
+def _notes(champion: Version | None) -> Iterator[str]:
+    if champion is None:
+        yield "There is no champion: only what needs none was asked."
+    elif own_features(champion) is None:
+        yield (
+            f"The features of version {champion.number} are gone ({champion.features.uri}): what it was trained on "
+            "cannot be left out. Where it has seen dialogues, the comparison favours it."
+        )
+
+
+def _gather(root: str, challenger: Version, champion: Version | None, features: FeatureSet, split: str) -> _Evidence:
+    versions = [challenger, *([champion] if champion else [])]
+    keep, left_out = _unseen(versions, features, split)
+    tables = [predictions(root, version, features, split) for version in versions]
+    files = in_common(tables, keep)
+    counts = (dialogues(files[0]), files[0].num_rows)
+    if missing := len(keep) - counts[0]:
+        left_out["the champion cannot be run on them, or knows other labels"] = missing
+    return _Evidence(split, [to_file(table) for table in files], left_out, _digest(tables[0]), counts)
+
+
+def _unseen(versions: list[Version], features: FeatureSet, split: str) -> tuple[list[str], dict[str, int]]:
+    """Return ids of the dialogues of a split that no version has seen, and how many were left out, by why.
+
+    An id that train or dev holds too is the same dialogue, unless the set itself uses its ids anew in each split, as
+    MELD does: then only what is said tells dialogues apart.
+    """
+    held = read_dialogues(features, [split]).contents
+    own = read_dialogues(features, SEEN).contents
+    anew = bool(held.keys() & own.keys())
+    left_out: dict[str, int] = {}
+    for version in versions:
+        trained_on = (
+            features if version.features.fingerprint == features.manifest.fingerprint else own_features(version)
+        )
+        if trained_on is None:
+            continue
+        seen = read_dialogues(trained_on, SEEN)
+        digests = seen.digests
+        gone = {name for name, found in held.items() if found & digests or (not anew and name in seen.contents)}
+        if gone:
+            left_out[f"version {version.number} was trained or selected on them"] = len(gone)
+        held = {name: found for name, found in held.items() if name not in gone}
+    return list(held), left_out
+
+
+def _digest(table: pa.Table) -> str:
+    """Return a digest of the dialogues and labels of a split, whatever the features."""
+    columns = (table[name].to_pylist() for name in ("dialogue_id", "utterance_index", "label"))
+    return hashlib.sha256(repr(sorted(zip(*columns, strict=True))).encode()).hexdigest()[:32]
+
+
+def _sides(evidence: _Evidence, labels: tuple[str, ...]) -> tuple[Side, ...]:
+    return tuple(measure(file, labels, evidence.split) for file in evidence.files) if evidence.counts[1] else ()
+
+
+def _compared(rules: GateRules, evidence: _Evidence, sides: tuple[Side, ...]) -> Iterator[RuleResult]:
+    if sides:
+        yield alone(rules, sides[0])
+    if len(sides) == 2:
+        yield from against(rules, evidence.files[0], evidence.files[1], (sides[0], sides[1]))

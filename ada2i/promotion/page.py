@@ -1,0 +1,66 @@
+"""A judgement as one page for people."""
+
+from collections.abc import Iterator
+
+from ada2i.evaluation.report import SYNTHETIC_NOTE, Row, markdown_table, markdown_text
+from ada2i.registry.verdicts import Judgement
+
+
+def page(found: Judgement) -> str:
+    """Return a judgement as markdown: decision, rules with their numbers, scores, and what was left out."""
+    return "\n\n".join(_blocks(found)) + "\n"
+
+
+def headline(found: Judgement) -> str:
+    """Return the decision and the reason for it, as one sentence."""
+    name = f"{found.model}@{found.challenger}"
+    if found.decision == "promote":
+        return f"{name} may become {found.alias}. On {found.facts}."
+    return f"{name} is refused as {found.alias}: {'; '.join(found.failures)}. On {found.facts}."
+
+
+def protocol(found: Judgement) -> str:
+    """Return what was compared on what, in sentences."""
+    return " ".join(_protocol(found))
+
+
+def _blocks(found: Judgement) -> Iterator[str]:
+    yield f"# {markdown_text(headline(found))}"
+    if found.synthetic:
+        yield f"**{SYNTHETIC_NOTE}**"
+    yield markdown_table([_rule(result.rule, says=result.says, passed=result.passed) for result in found.results])
+    if found.sides:
+        yield "## By class"
+        yield markdown_table(_classes(found))
+    yield "## Protocol"
+    yield markdown_text(protocol(found))
+
+
+def _rule(name: str, *, says: str, passed: bool) -> Row:
+    return {"rule": name, "passed": "yes" if passed else "NO", "what was found": says}
+
+
+def _classes(found: Judgement) -> list[Row]:
+    numbers = [number for number in (found.challenger, found.champion) if number]
+    rows: list[Row] = []
+    for place, first in enumerate(found.sides[0].scores.classes):
+        row: Row = {"class": first.label, "utterances": first.support}
+        for number, side in zip(numbers, found.sides, strict=True):
+            row[f"F1 of {number}"] = f"{side.scores.classes[place].f1:.4f}"
+        rows.append(row)
+    return rows
+
+
+def _protocol(found: Judgement) -> Iterator[str]:
+    against = f"version {found.champion}" if found.champion else "no champion"
+    yield (
+        f"Version {found.challenger} against {against} on {found.dialogues} dialogues ({found.utterances} utterances) "
+        f"of the {found.split} split; {found.rules['resamples']} resamples of dialogues, seed {found.rules['seed']}."
+    )
+    yield from (f"Left out: {number} dialogues, since {why}." for why, number in found.left_out.items())
+    if found.test_uses is not None:
+        yield (
+            "A test split decides here, not a gate split; pairs of versions that it has judged by now: "
+            f"{found.test_uses}. The more it judges, the less it says of new dialogues."
+        )
+    yield from found.notes

@@ -1,0 +1,97 @@
+"""What registered versions say of dialogues, in the form of ``predictions.parquet``."""
+
+import io
+from collections.abc import Collection
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ada2i.config import TrainConfig
+from ada2i.data.loader import open_split
+from ada2i.data.manifest import FeatureSet, open_features
+from ada2i.errors import DataError
+from ada2i.evaluation.evaluate import predict_all, predictions_file
+from ada2i.prediction.versions import load_config, load_model
+from ada2i.registry.versions import Version, read_file, version_uri
+
+_ID = "dialogue_id"
+
+
+def predictions(root: str, version: Version, features: FeatureSet, split: str) -> pa.Table:
+    """Return a version's predictions for a split of some features.
+
+    It is run on them where it can read them. Else those for its own test split, which were stored when it was
+    registered, stand in for another test split, and nothing does for a gate split.
+
+    Raises:
+        IntegrityError: A shard or file differs from its digest.
+        DataError: Its config or weights are of another version of ada2i.
+    """
+    own, uri = version.features.fingerprint == features.manifest.fingerprint, version_uri(root, version)
+    if (own and split != "test") or (not own and can_read(version, load_config(uri, version), features)):
+        return _table(_run(uri, version, features, split))
+    stored = _table(read_file(root, version, "predictions.parquet"))
+    return stored if split == "test" else stored.slice(0, 0)
+
+
+def can_read(version: Version, config: TrainConfig, features: FeatureSet) -> bool:
+    """Tell whether features are of the kind that a version was trained on: its modalities, widths and encoders."""
+    widths, trained_on = features.manifest.widths, own_features(version)
+    if any(version.features.widths[m] != widths.get(m) for m in config.model.modalities):
+        return False
+    made = {m: info.encoder for m, info in features.manifest.modalities.items()}
+    known = trained_on.manifest.modalities if trained_on else {}
+    return all(m not in known or known[m].encoder == made[m] for m in config.model.modalities)
+
+
+def own_features(version: Version) -> FeatureSet | None:
+    """Return the features that a version was trained on; None where they are gone."""
+    try:
+        return open_features(version.features.uri)
+    except DataError:
+        return None
+
+
+def in_common(tables: Collection[pa.Table], keep: Collection[str]) -> list[pa.Table]:
+    """Return several versions' predictions for the same dialogues: those of ``keep`` that all know, with equal labels.
+
+    Args:
+        tables: A table for each version, of which one at least is of the dialogues that are meant.
+        keep: Ids of the dialogues that may count.
+
+    Returns:
+        Predictions of each version, of no row where nothing is in common.
+    """
+    labels = [_labels(table) for table in tables]
+    same = [name for name in keep if all(found.get(name) == labels[0].get(name) is not None for found in labels)]
+    return [table.filter(pc.is_in(table[_ID], value_set=pa.array(same, pa.string()))) for table in tables]
+
+
+def dialogues(table: pa.Table) -> int:
+    """Return how many dialogues there are predictions for."""
+    return len(pc.unique(table[_ID]))
+
+
+def _labels(table: pa.Table) -> dict[str, list[tuple[int, int]]]:
+    found: dict[str, list[tuple[int, int]]] = {}
+    for name, index, label in zip(*(table[c].to_pylist() for c in (_ID, "utterance_index", "label")), strict=True):
+        found.setdefault(name, []).append((index, label))
+    return {name: sorted(rows) for name, rows in found.items()}
+
+
+def _run(uri: str, version: Version, features: FeatureSet, split: str) -> bytes:
+    config = load_config(uri, version)
+    data = open_split(features, split, config.model.modalities)
+    return predictions_file(data, *predict_all(load_model(uri, version), data, config.training.batch_dialogues))
+
+
+def _table(data: bytes) -> pa.Table:
+    return pq.read_table(io.BytesIO(data))
+
+
+def to_file(table: pa.Table) -> bytes:
+    """Return predictions as a ``predictions.parquet``."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()

@@ -1,0 +1,65 @@
+"""The registry in numbers, for Prometheus: read from storage, so they count what anybody registers or moves.
+
+`alias` is the name of an alias, or `newest` for a model's newest version.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+
+from ada2i.jobs.metrics import Metric
+from ada2i.records import RunResult
+from ada2i.registry.aliases import aliases, history
+from ada2i.registry.verdicts import verdicts
+from ada2i.registry.versions import Version, models, read_file, versions
+
+NEWEST = "newest"
+_ALIAS = ("model", "alias")
+
+METRICS = (
+    Metric("registry_versions", "Versions of a model", ("model",)),
+    Metric("registry_number", "Number of the version", _ALIAS),
+    Metric("registry_created", "When the version was registered, in seconds since 1970", _ALIAS),
+    Metric("registry_dev_weighted_f1", "Weighted F1 of the version on dev", _ALIAS),
+    Metric("registry_test_weighted_f1", "Weighted F1 on test, mean over the seeds of the version's run", _ALIAS),
+    Metric("registry_test_macro_f1", "Macro F1 on test, mean over the seeds of the version's run", _ALIAS),
+    Metric("registry_training_seconds", "Seconds that the epochs of the version's run took, all seeds", _ALIAS),
+    Metric("registry_moves", "Moves of an alias, promotions or rollbacks", (*_ALIAS, "kind")),
+    Metric("registry_verdicts", "Versions judged for an alias: promote or refuse", (*_ALIAS, "decision")),
+)
+
+Sample = tuple[str, float, dict[str, str]]  # name, value, labels
+
+
+def measure(root: str) -> Iterator[Sample]:
+    """Yield the value of every metric for every model under a root.
+
+    Raises:
+        DataError: Something is damaged; `ada2i registry verify` says all that is.
+        UnreachableError: The store does not answer.
+    """
+    for model in models(root):
+        found = {version.number: version for version in versions(root, model)}
+        yield "registry_versions", len(found), {"model": model}
+        moves = aliases(root, model)
+        places = {name: move.number for name, move in moves.items()} | ({NEWEST: max(found)} if found else {})
+        for alias, number in places.items():
+            for name, value in _of_version(root, found[number]):
+                yield name, value, {"model": model, "alias": alias}
+        for alias in moves:
+            kinds = Counter(move.kind for move in history(root, model, alias))
+            for kind, number in kinds.items():
+                yield "registry_moves", number, {"model": model, "alias": alias, "kind": kind}
+        judged = Counter((one.judgement.alias, one.judgement.decision) for one in verdicts(root, model))
+        for (alias, decision), number in judged.items():
+            yield "registry_verdicts", number, {"model": model, "alias": alias, "decision": decision}
+
+
+def _of_version(root: str, version: Version) -> Iterator[tuple[str, float]]:
+    result = RunResult.model_validate_json(read_file(root, version, "result.json"))
+    yield "registry_number", version.number
+    yield "registry_created", datetime.fromisoformat(version.created).timestamp()
+    yield "registry_dev_weighted_f1", version.dev_weighted_f1
+    yield "registry_test_weighted_f1", version.test_summary["weighted_f1"].mean
+    yield "registry_test_macro_f1", version.test_summary["macro_f1"].mean
+    yield "registry_training_seconds", sum(epoch.seconds for seed in result.seeds for epoch in seed.history)

@@ -1,0 +1,138 @@
+"""What was judged of a challenger, with all numbers, on record for good; and which pairs a test split has judged.
+
+`<root>/registry/<model>/verdicts/<n>.json` is the model's n-th verdict, written only if absent, before the alias moves
+that it allows. `<root>/registry/<model>/test-uses/<digest>/<challenger>-<champion>.json` says that a test split was
+looked at to decide between two versions: one object a pair, however often it is looked at.
+"""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import JsonValue
+
+from ada2i import storage
+from ada2i.errors import IntegrityError
+from ada2i.records import Record, RuleResult, Side
+from ada2i.registry.places import home_uri, numbered
+from ada2i.registry.sealed import Sealed
+from ada2i.registry.versions import check_model_name
+
+NOBODY = 0  # in place of a champion's number where there is none
+
+
+class Judgement(Record):
+    """What was found of a challenger; the same versions, features and rules give the same one."""
+
+    model: str
+    alias: str
+    challenger: int
+    champion: int | None  # that has the alias; none: the challenger would be the first
+    decision: Literal["promote", "refuse"]
+    split: str  # that decided
+    dialogues: int
+    utterances: int
+    left_out: dict[str, int]  # dialogues of that split, by why they do not count
+    notes: tuple[str, ...]
+    test_uses: int | None  # pairs that the test split has judged, this one counted; none where a gate split decided
+    synthetic: bool
+    rules: dict[str, JsonValue]  # resolved
+    results: tuple[RuleResult, ...]
+    sides: tuple[Side, ...]  # challenger, then champion; none where there was nothing to judge by
+
+    @property
+    def facts(self) -> str:
+        """What was measured on what, in a few words."""
+        where = f"{self.dialogues} {self.split} dialogues"
+        if not self.sides:
+            return f"{where}: nothing to compare"
+        first, *other = (f"{side.scores.weighted_f1:.4f}" for side in self.sides)
+        against = f" against {other[0]} of version {self.champion}" if other else ", and no champion before it"
+        return f"{where}: weighted F1 {first} of version {self.challenger}{against}"
+
+    @property
+    def failures(self) -> list[str]:
+        """What the rules that forbid a promotion say."""
+        return [result.says for result in self.results if not result.passed]
+
+
+class Verdict(Sealed):
+    """A judgement on record."""
+
+    schema_version: Literal[1] = 1
+    n: int  # counted from 1
+    at: str  # UTC, ISO 8601
+    by: str
+    judgement: Judgement
+
+
+class _Use(Record):
+    """That two versions were compared on a test split."""
+
+    at: str
+    by: str
+
+
+def verdicts(root: str, model: str) -> list[Verdict]:
+    """Return all verdicts on a model's versions, oldest first.
+
+    Raises:
+        ConfigError: The model's name is no safe folder.
+        IntegrityError: One is damaged or missing.
+    """
+    uri = _verdicts_uri(root, model)
+    found = numbered(uri, ".json")
+    for n in range(1, max(found, default=0) + 1):
+        if n not in found and not storage.exists(place := storage.join(uri, f"{n}.json")):
+            raise IntegrityError(
+                f"{uri} must hold every verdict up to {found[-1]}, but lacks {n}.json. Restore it.", uri=place
+            )
+    return [Verdict.load(storage.join(uri, f"{n}.json")) for n in range(1, max(found, default=0) + 1)]
+
+
+def record(root: str, judgement: Judgement, *, by: str) -> Verdict:
+    """Put a judgement on record; one that was the last on record already is there once.
+
+    Args:
+        root: The storage root.
+        judgement: What was found.
+        by: Who asked for it.
+    """
+    while True:
+        known = verdicts(root, judgement.model)
+        if known and known[-1].judgement == judgement:
+            return known[-1]
+        verdict = Verdict(n=len(known) + 1, at=_now(), by=by, judgement=judgement).sealed()
+        # A crash right behind leaves a verdict without the move that it allows; asked again, it is found here.
+        if storage.put_if_absent(_place(root, judgement.model, verdict.n), verdict.to_json()):
+            return verdict
+
+
+def use_test(root: str, model: str, digest: str, *, challenger: int, champion: int | None, by: str) -> int:
+    """Note that a test split is used to decide between two versions; return how many pairs it was used for by now.
+
+    Args:
+        root: The storage root.
+        model: The model's name.
+        digest: Of the test split's dialogues and labels.
+        challenger: Number of the version that is judged.
+        champion: Number of the other one; None: none.
+        by: Who looks.
+    """
+    check_model_name(model)
+    uri = storage.join(home_uri(root, model), "test-uses", digest)
+    use = _Use(at=_now(), by=by)
+    storage.put_if_absent(storage.join(uri, f"{challenger}-{champion or NOBODY}.json"), use.to_json())
+    return len(storage.children(uri))
+
+
+def _verdicts_uri(root: str, model: str) -> str:
+    check_model_name(model)
+    return storage.join(home_uri(root, model), "verdicts")
+
+
+def _place(root: str, model: str, n: int) -> str:
+    return storage.join(_verdicts_uri(root, model), f"{n}.json")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

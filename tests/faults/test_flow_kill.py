@@ -1,0 +1,149 @@
+"""Driver, flow process and worker killed in turn, in one run of the deployment: one version, and no job left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Crashed
+
+from ada2i import storage
+from ada2i.jobs import client, processes
+from ada2i.records import run_uri, seed_uri
+from ada2i.registry.versions import versions
+from infra import stack as stacks
+from infra.services import DEPLOYMENT, REPOSITORY
+from infra.stack import Stack
+from tests.runs import SLOW, gone
+
+pytestmark = pytest.mark.integration
+
+MODEL = "killed-flow"
+SECONDS = 300.0
+LONG = {"training.epochs": 200, "training.early_stopping_epochs": 200}  # longer than a worker takes to start
+
+
+@pytest.fixture(scope="module")
+def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as api:
+        yield api
+
+
+def until(found: Callable[[], Any], what: str) -> Any:
+    """Wait for something that is not empty, and return it."""
+    deadline = time.monotonic() + SECONDS
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"{what}: not within {SECONDS:g} s"
+        time.sleep(0.5)
+    return value
+
+
+def start(prefect: SyncPrefectClient, root: str) -> FlowRun:
+    deployment = prefect.read_deployment_by_name(f"{DEPLOYMENT}/{DEPLOYMENT}")
+    overrides = {name: value for name, value in SLOW.items() if name != "training.seeds"} | LONG
+    parameters = {"features": "demo", "overrides": overrides, "seeds": [1], "model": MODEL, "root": root}
+    return prefect.create_flow_run_from_deployment(deployment.id, parameters=parameters | {"promote": False})
+
+
+def state(prefect: SyncPrefectClient, run: FlowRun) -> str:
+    found = prefect.read_flow_run(run.id).state
+    assert found is not None
+    return str(found.name)
+
+
+def attempts(run: FlowRun) -> list[Any]:
+    return client._attempts(client.connect(os.environ["RAY_API_SERVER_ADDRESS"]), str(run.id))
+
+
+def live(run: FlowRun) -> list[Any]:
+    return [job for job in attempts(run) if not job.status.is_terminal()]
+
+
+def training(run: FlowRun, root: str, attempt: int) -> Any:
+    """Return an attempt's live job, once there is a checkpoint to resume from; None before."""
+    checkpoints = storage.join(seed_uri(run_uri(root, str(run.id)), 1), "checkpoints")
+    found = [job for job in live(run) if job.submission_id == f"{run.id}-{attempt}" and job.driver_info]
+    assert len(live(run)) <= 1
+    return found[0] if found and storage.children(checkpoints) else None
+
+
+def flow_process(stack: Stack, run: FlowRun) -> int:
+    """Return the process that runs a flow, 0 for none: one below the worker, with the run in its environment."""
+    mark = f"PREFECT__FLOW_RUN_ID={run.id}".encode()
+    family = sorted(member.pid for member in processes._family(stack.running["worker"]) if member.alive)
+    return next((pid for pid in family if mark in _environment(pid)), 0)
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def retry(run: FlowRun) -> None:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "flow-run", "retry", str(run.id)]
+    subprocess.run(command, cwd=REPOSITORY, check=True, timeout=SECONDS, capture_output=True)
+
+
+def restart_worker(stack: Stack) -> None:
+    again = stacks.start(stack.layout.folder)
+    stack.running.update(again.running)
+    stack._children += again._children
+
+
+def kill_worker_and_flow(stack: Stack, prefect: SyncPrefectClient, run: FlowRun) -> None:
+    """Leave nobody to say that the run is over, nor to stop its job; then say what a missing heartbeat says."""
+    orphan = flow_process(stack, run)
+    os.kill(stack.running["worker"].pid, signal.SIGKILL)
+    os.kill(orphan, signal.SIGKILL)
+    assert gone(orphan)
+    assert live(run)
+    lost: Any = Crashed(message="No sign of life for 90 s: its process is gone.")  # waiting for it would take 90 s
+    prefect.set_flow_run_state(run.id, lost, force=True)
+
+
+def test_one_version_and_no_job_left(stack: Stack, root: str, prefect: SyncPrefectClient) -> None:
+    run = start(prefect, root)
+
+    # The driver: the flow's own retry submits the next attempt.
+    first = until(lambda: training(run, root, 0), "a first attempt")
+    os.kill(int(first.driver_info.pid), signal.SIGKILL)
+    until(lambda: training(run, root, 1), "a second attempt")
+
+    # The flow's process: the worker says that it crashed, and the hook stops the job.
+    os.kill(flow_process(stack, run), signal.SIGKILL)
+    until(lambda: state(prefect, run) == "Crashed", "a crashed run")
+    until(lambda: not live(run), "the end of a crashed run's job")
+    retry(run)
+    until(lambda: training(run, root, 2), "a third attempt")
+
+    # The worker too, and somebody tries again at once: the run finds its live job.
+    kill_worker_and_flow(stack, prefect, run)
+    retry(run)
+    restart_worker(stack)
+    until(lambda: state(prefect, run) == "Running", "a run that was tried again")
+    until(lambda: flow_process(stack, run), "its process")
+    time.sleep(10)  # in which it would submit another job
+    assert [job.submission_id for job in live(run)] == [f"{run.id}-2"]
+
+    # And once more, when nobody does: the reaper stops the job.
+    kill_worker_and_flow(stack, prefect, run)
+    restart_worker(stack)
+    until(lambda: not live(run), "the end of a lost run's job")
+    assert state(prefect, run) == "Crashed"
+
+    retry(run)
+    until(lambda: state(prefect, run) == "Registered", "the end")
+    (version,) = versions(root, MODEL)
+    assert (version.number, version.run_id, version.flow_run_id) == (1, str(run.id), str(run.id))
+    statuses = [str(job.status) for job in attempts(run)]
+    assert len(statuses) in (3, 4)  # training may have ended as the reaper came
+    assert live(run) == []

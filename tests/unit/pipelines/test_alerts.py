@@ -1,0 +1,79 @@
+"""Alerts reach whom the environment names, and their failure is nobody else's."""
+
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prefect.states import Crashed
+
+from pipelines import alerts
+
+SECRET = "T000-B000-secret"
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A webhook's URL, and what it got."""
+    got: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204 if "broken" not in self.path else 500)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/{SECRET}", got
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "flow_run_logger", lambda *_: logging.getLogger("flow"))
+
+
+def tell(monkeypatch: pytest.MonkeyPatch, target: str | None) -> None:
+    monkeypatch.delenv(alerts.ALERTS, raising=False)
+    if target is not None:
+        monkeypatch.setenv(alerts.ALERTS, target)
+    flow: Any = SimpleNamespace(name="train-ada2i")
+    run: Any = SimpleNamespace(id=uuid.UUID(int=7), name="quiet-otter")
+    alerts.alert(flow, run, Crashed(message="No sign of life."))
+
+
+def test_a_webhook_gets_what_happened_to_which_run(
+    hook: tuple[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(monkeypatch, hook[0])
+    (got,) = hook[1]
+    assert got["text"].startswith("train-ada2i quiet-otter: Crashed. No sign of life. ")
+    assert str(uuid.UUID(int=7)) in got["text"]
+
+
+def test_nobody_is_told_where_nobody_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell(monkeypatch, None)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:9/{secret}", "http://[{secret}", "{secret}", "{hook}/broken"])
+def test_who_cannot_be_told_is_a_warning_without_the_secret(
+    target: str,
+    hook: tuple[str, list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tell(monkeypatch, target.format(secret=SECRET, hook=hook[0]))
+    assert "ADA2I_ALERTS could not be told: " in caplog.text
+    assert SECRET not in caplog.text

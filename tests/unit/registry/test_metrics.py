@@ -1,0 +1,73 @@
+"""The registry in numbers: those of what was registered and moved."""
+
+from pathlib import Path
+
+import pytest
+
+from ada2i import storage
+from ada2i.errors import DataError
+from ada2i.registry.aliases import move, rollback
+from ada2i.registry.metrics import METRICS, Sample, measure
+from ada2i.registry.verdicts import Judgement, record
+from tests.unit.registry.finished import finished_run, registered
+
+REFUSAL = Judgement(
+    model="m",
+    alias="champion",
+    challenger=2,
+    champion=1,
+    decision="refuse",
+    split="test",
+    dialogues=9,
+    utterances=99,
+    left_out={},
+    notes=(),
+    test_uses=1,
+    synthetic=True,
+    rules={},
+    results=(),
+    sides=(),
+)
+
+
+def samples(root: str) -> dict[tuple[str, ...], float]:
+    return {(name, *tags.values()): value for name, value, tags in measure(root)}
+
+
+def test_numbers_are_those_of_the_versions(root: str) -> None:
+    first, second = (registered(root, name, "m") for name in ("run-a", "run-b"))
+    move(root, "m", "champion", 1, expected=None, by="anna", reason="first")
+    move(root, "m", "champion", 2, expected=1, by="anna", reason="better")
+    rollback(root, "m", "champion", by="anna", reason="worse")
+    record(root, REFUSAL, by="anna")
+    found = samples(root)
+    assert found["registry_versions", "m"] == 2
+    assert (found["registry_number", "m", "champion"], found["registry_number", "m", "newest"]) == (1, 2)
+    assert found["registry_moves", "m", "champion", "promote"] == 2
+    assert found["registry_moves", "m", "champion", "rollback"] == 1
+    assert found["registry_verdicts", "m", "champion", "refuse"] == 1
+    assert found["registry_dev_weighted_f1", "m", "champion"] == first.dev_weighted_f1
+    assert found["registry_test_macro_f1", "m", "newest"] == second.test_summary["macro_f1"].mean
+    seconds = sum(epoch.seconds for seed in finished_run(root, "run-b").seeds for epoch in seed.history)
+    assert found["registry_training_seconds", "m", "newest"] == seconds
+
+
+def test_every_metric_is_measured_with_its_labels(root: str) -> None:
+    registered(root, "run-a", "m")
+    move(root, "m", "champion", 1, expected=None, by="anna", reason="first")
+    record(root, REFUSAL, by="anna")
+    labels = {name: tuple(tags) for name, _, tags in measure(root)}
+    assert labels == {metric.name: metric.tags for metric in METRICS}
+
+
+def test_nothing_registered_yields_nothing(tmp_path: Path) -> None:
+    nothing: list[Sample] = []
+    assert list(measure(str(tmp_path))) == nothing
+
+
+def test_a_damaged_version_is_refused(root: str) -> None:
+    registered(root, "run-a", "m")
+    place = storage.join(root, "registry", "m", "versions", "1", "manifest.json")
+    storage.put(place, storage.get(place).replace(b"run-a", b"run-b", 1))
+    with pytest.raises(DataError, match=r"manifest\.json must have the SHA-256"):
+        samples(root)
