@@ -1,0 +1,43 @@
+"""How far this machine's clock is from a server's."""
+
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from ada2i import storage
+from ada2i.doctor.check import Check, fail, ok, warn
+
+_ODD: Final = 60.0  # seconds
+_REFUSED: Final = 14 * 60.0  # S3 refuses signatures that are 15 minutes off
+_TODO: Final = "Set this machine's clock, for example with `timedatectl set-ntp true`."
+
+
+def check_clock(name: str, url: str) -> Check:
+    """Compare this machine's clock with that of a web server, whatever it answers."""
+    begun = time.time()
+    try:
+        date = _date(url)
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "reason", problem)
+        return fail(name, f"{storage.public(url)} does not answer: {reason}", "Mend the address, or start the server.")
+    if date is None:
+        return warn(name, f"{storage.public(url)} does not say what time it is", "Compare the clocks yourself.")
+    skew = (begun + time.time()) / 2 - parsedate_to_datetime(date).timestamp()
+    found = f"this machine is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {storage.public(url)}"
+    if abs(skew) > _REFUSED:
+        return fail(name, found, f"S3 refuses what is signed 15 minutes off. {_TODO}")
+    if abs(skew) > _ODD:
+        return warn(name, found, _TODO)
+    return ok(name, f"within {max(1.0, abs(skew)):.0f} s of {storage.public(url)}")
+
+
+def _date(url: str) -> str | None:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5) as answer:
+            return str(answer.headers["Date"]) if "Date" in answer.headers else None
+    except urllib.error.HTTPError as problem:
+        with closing(problem):
+            return problem.headers.get("Date")

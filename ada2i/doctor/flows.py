@@ -1,0 +1,116 @@
+"""Prefect: the server, the deployments, workers for them, and whether schedules make runs.
+
+Asks over HTTP what a client of Prefect's would.
+"""
+
+import base64
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ada2i import storage
+from ada2i.doctor.check import Check, fail, ok, skipped, warn
+from ada2i.doctor.clock import check_clock
+from ada2i.jobs.cluster import request
+
+_FLOW: Final = "train-ada2i"
+
+
+def check_flows() -> Iterator[Check]:
+    """Look at the server, and at every deployment that it has."""
+    url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    if not url:
+        yield skipped("Prefect", "not configured: PREFECT_API_URL is not set")
+        return
+    status, body = _ask(url, "admin/version")
+    if status != 200:
+        yield _refused(storage.public(url), status)
+        return
+    yield _version(storage.public(url), json.loads(body))
+    yield _password(url)
+    yield check_clock("Prefect clock", f"{url}/health")
+    yield _settings()
+    status, body = _ask(url, "deployments/filter", {})
+    deployments: list[dict[str, Any]] = json.loads(body) if status == 200 else []
+    if not any(each["name"] == _FLOW for each in deployments):
+        todo = "Run: prefect --no-prompt deploy --all (in the folder of prefect.yaml)."
+        yield fail("deployments", f"there is no {_FLOW}", todo)
+    for pool in sorted({each["work_pool_name"] for each in deployments if each["work_pool_name"]}):
+        yield _pool(url, pool)
+    for deployment in deployments:
+        yield _deployment(url, deployment)
+
+
+def _refused(shown: str, status: int) -> Check:
+    if status in (401, 403):
+        return fail("Prefect", f"{shown} refuses the password", "Mend PREFECT_API_AUTH_STRING: user:password.")
+    found = f"answers HTTP {status}" if status else "does not answer"
+    return fail("Prefect", f"{shown} {found}", "Start the server, or mend PREFECT_API_URL (it ends in /api).")
+
+
+def _version(shown: str, theirs: str) -> Check:
+    ours = importlib.metadata.version("prefect")
+    if theirs == ours:
+        return ok("Prefect", f"{theirs} at {shown}")
+    return warn("Prefect", f"{theirs} at {shown}, but {ours} here", "Install the same version on both sides.")
+
+
+def _password(url: str) -> Check:
+    if request(f"{url}/admin/version", {})[0] == 200:
+        todo = "Whoever reaches it starts flows. Set PREFECT_SERVER_API_AUTH_STRING where the server runs."
+        return warn("Prefect password", "the server asks for none", todo)
+    return ok("Prefect password", "the server asks for it")
+
+
+def _settings() -> Check:
+    wanted = {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": ("false", "0"), "DO_NOT_TRACK": ("true", "1")}
+    wrong = [name for name, values in wanted.items() if os.environ.get(name, "").lower() not in values]
+    if not wrong:
+        return ok("Prefect settings", "no server of its own behind a wrong address, no telemetry")
+    todo = " and ".join(f"{name}={wanted[name][1] if name == 'DO_NOT_TRACK' else wanted[name][0]}" for name in wrong)
+    return warn("Prefect settings", f"{', '.join(wrong)} not set", f"Set {todo}.")
+
+
+def _pool(url: str, name: str) -> Check:
+    title, todo = f"work pool {name}", f"Start one: prefect worker start --pool {name}"
+    status, body = _ask(url, f"work_pools/{name}")
+    if status != 200:
+        return fail(title, "does not exist", f"Run: prefect work-pool create {name} --type process")
+    if json.loads(body).get("is_paused"):
+        return fail(title, "is paused", f"Run: prefect work-pool resume {name}")
+    status, body = _ask(url, f"work_pools/{name}/workers/filter", {})
+    online = [worker for worker in (json.loads(body) if status == 200 else []) if worker["status"] == "ONLINE"]
+    return ok(title, f"{len(online)} workers online") if online else fail(title, "no worker is online", todo)
+
+
+def _deployment(url: str, deployment: Mapping[str, Any]) -> Check:
+    title = f"deployment {deployment['name']}"
+    if deployment["paused"]:
+        return warn(title, "is paused", "Resume it in Prefect's UI, if its schedules are to run.")
+    schedules = [schedule for schedule in deployment["schedules"] if schedule["active"]]
+    if not schedules:
+        off = len(deployment["schedules"])
+        return ok(title, f"runs when asked{f'; {off} schedules are off' if off else ''}")
+    coming = {
+        "deployments": {"id": {"any_": [deployment["id"]]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        "sort": "EXPECTED_START_TIME_ASC",
+    }
+    status, body = _ask(url, "flow_runs/filter", coming)
+    runs = [run for run in (json.loads(body) if status == 200 else []) if run["auto_scheduled"]]
+    if runs:
+        return ok(title, f"{len(schedules)} schedules; next run {runs[0]['expected_start_time'][:16]}Z")
+    todo = "The server's scheduler stands still: look at its log, and at the version of sqlalchemy there (below 2.1)."
+    return fail(title, f"{len(schedules)} schedules are on, but no run is scheduled", todo)
+
+
+def _ask(url: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
+    auth = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    headers = {"Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"} if auth else {}
+    if key := os.environ.get("PREFECT_API_KEY"):
+        headers = {"Authorization": f"Bearer {key}"}
+    if body is None:
+        return request(f"{url}/{path}", headers)
+    return request(f"{url}/{path}", headers, method="POST", body=json.dumps(body).encode())

@@ -1,0 +1,50 @@
+"""Keeps the registry's numbers in Prometheus: one small actor on the cluster, which outlives jobs.
+
+Versions are registered and moved by processes that Ray does not know, and that end. So what they did is read from
+storage, again and again, by somebody whom Prometheus can ask.
+"""
+
+import logging
+import threading
+import time
+
+import ray
+
+from ada2i import storage
+from ada2i.errors import Ada2iError
+from ada2i.jobs.metrics import Gauges
+from ada2i.registry.metrics import METRICS, measure
+
+log = logging.getLogger(__name__)
+
+NAMESPACE = "ada2i"
+_SECONDS = 30.0  # between two looks
+
+
+class Watch:
+    """Looks at a registry and sets its gauges, until the cluster ends."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.gauges = Gauges(METRICS)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self.look()
+            time.sleep(_SECONDS)
+
+    def look(self) -> None:
+        """Set the gauges; where the registry cannot be read, those that are not set yet stay as they are."""
+        try:
+            for name, value, tags in measure(self.root):
+                self.gauges.set(name, value, **tags)
+        except Ada2iError as problem:
+            log.warning("The registry cannot be read: %s", problem.message)
+
+
+def ensure(root: str) -> None:
+    """Start the watch of a root's registry, unless the cluster has it; returns at once."""
+    name = f"registry-{storage.digest(root.encode())[:12]}"
+    options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    ray.remote(Watch).options(**options, num_cpus=0, max_restarts=-1).remote(root)
