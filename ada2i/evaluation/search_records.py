@@ -1,0 +1,166 @@
+"""What a search for a config varies, and what it found: spaces, trials, finals. All of it is stored as JSON.
+
+Scores are weighted F1 on dev; a search knows no others.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ada2i.config import Config, TrainConfig
+from ada2i.records import FeatureInfo, Record, Summary
+
+Value = bool | int | float | str
+Params = dict[str, Value]  # by dotted config field
+
+
+class _Range(Config):
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"`low` must be less than `high`, but they are {self.low:g} and {self.high:g}")
+        return self
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """The values at which it ends."""
+        return (self.low, self.high)
+
+    def holds(self, value: object) -> bool:
+        """Tell whether a value is one of its own."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+class Uniform(_Range):
+    """A number between two, each as likely."""
+
+    kind: Literal["uniform"] = "uniform"
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+
+class LogUniform(_Range):
+    """A number between two, each power as likely."""
+
+    kind: Literal["loguniform"] = "loguniform"
+    low: float = Field(gt=0.0)
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}, by powers"
+
+
+class Whole(_Range):
+    """A whole number from one to another, both among them."""
+
+    kind: Literal["int"] = "int"
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}, whole"
+
+
+class Choice(Config):
+    """One of some values."""
+
+    kind: Literal["choice"] = "choice"
+    values: tuple[Value, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len({(type(value), value) for value in self.values}) != len(self.values):
+            raise ValueError("`values` must differ from one another")
+        return self
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """All its values."""
+        return self.values
+
+    def holds(self, value: object) -> bool:
+        """Tell whether a value is one of its own."""
+        return value in self.values
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.values))
+
+
+Dimension = Annotated[Uniform | LogUniform | Whole | Choice, Field(discriminator="kind")]
+
+
+class Space(Config):
+    """What a search varies, by dotted config field."""
+
+    fields: dict[str, Dimension] = Field(min_length=1)
+
+
+class TrialRecord(Record):
+    """How one trial ended; written once.
+
+    Attributes:
+        number: Counted from 0, which is the config as it is.
+        params: What it was trained with; for 0 what the config says.
+        state: ``stopped``: by ASHA, before its last epoch; ``failed``: no attempt ended.
+        curve: Dev weighted F1 of its first seed by epoch.
+        score: Of the best epoch, mean over seeds where it is complete; 0 where it diverged or failed.
+        seconds: That its first seed took.
+        problem: Why it diverged or failed.
+    """
+
+    schema_version: Literal[1] = 1
+    number: int
+    params: Params
+    state: Literal["complete", "stopped", "diverged", "failed"]
+    curve: tuple[float, ...]
+    score: float
+    seconds: float
+    problem: str = ""
+
+
+class Final(Record):
+    """One config, trained again on seeds that no trial had.
+
+    Attributes:
+        trial: Whose config; 0 is the config as it is.
+        run_id: The run that trained it.
+        dev_weighted_f1: Over its seeds; None where one of them diverged.
+        problem: Why there is none.
+    """
+
+    trial: int
+    run_id: str
+    params: Params
+    dev_weighted_f1: Summary | None
+    problem: str = ""
+
+
+class SearchResult(Record):
+    """All of a search."""
+
+    schema_version: Literal[1] = 1
+    search_id: str
+    features: FeatureInfo
+    config: TrainConfig  # before anything was varied
+    space: Space
+    trials: tuple[TrialRecord, ...]
+    finals: tuple[Final, ...]
+    winner: int  # a trial's number
+    run_id: str  # the winner's
+
+    @property
+    def best(self) -> Final:
+        """The winner's final."""
+        return next(final for final in self.finals if final.trial == self.winner)
+
+
+class SearchOutcome(Record):
+    """A search, and what became of its winner: what ``--json`` writes."""
+
+    schema_version: Literal[1] = 1
+    search: SearchResult
+    version: str  # MODEL@NUMBER
+    test_summary: dict[str, Summary]

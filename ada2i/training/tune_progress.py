@@ -1,0 +1,63 @@
+"""How a running search looks in a terminal: a bar over trials with the best so far, and one per running trial."""
+
+from rich.progress import TaskID, TextColumn
+
+from ada2i.jobs.events import Event
+from ada2i.jobs.terminal import Terminal
+
+
+class TuneProgress(Terminal):
+    """Follows a search."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__("Starting the search on Ray…", TextColumn("{task.fields[newest]}"))
+        self.epochs = epochs
+        self.done = self.total = 0
+        self.whole: TaskID | None = None
+        self.running: dict[int, TaskID] = {}
+
+    def show(self, event: Event) -> None:
+        """Show the plan, an epoch or the end of a trial, or a final."""
+        if event["kind"] in ("searching", "finals"):
+            self._begin(event)
+        elif event["kind"] == "trial_epoch":
+            self._epoch(event)
+        elif event["kind"] in ("trial", "final", "final_failed"):
+            self._end(event)
+
+    def _begin(self, event: Event) -> None:
+        searching = event["kind"] == "searching"
+        self.done, self.total = (event["done"], event["trials"]) if searching else (0, event["left"])
+        self.whole = self.bars.add_task("trials" if searching else "finals", total=self.total, newest="")
+        self.bars.update(self.whole, completed=self.done)
+        self.console.print(line(event))
+
+    def _epoch(self, event: Event) -> None:
+        number = event["trial"]
+        if number not in self.running:
+            self.running[number] = self.bars.add_task(f"  trial {number}", total=self.epochs, newest="")
+        self.bars.update(self.running[number], completed=event["epoch"], newest=f"dev wF1 {event['score']:.4f}")
+
+    def _end(self, event: Event) -> None:
+        self.done += 1
+        self.console.print(f"{self.done:>4}/{self.total}  {line(event)}", markup=False)
+        if event["kind"] == "trial" and (bar := self.running.pop(event["trial"], None)) is not None:
+            self.bars.remove_task(bar)
+        if self.whole is not None:
+            newest = f"best {event['best_score']:.4f}, trial {event['best']}" if event["kind"] == "trial" else ""
+            self.bars.update(self.whole, completed=self.done, newest=newest)
+
+
+def line(event: Event) -> str:
+    """Return an event of a search in one line, for logs."""
+    if event["kind"] == "searching":
+        before = f", {event['done']} of them done before" if event["done"] else ""
+        return f"{event['trials']} trials{before}, {event['concurrent']} at a time"
+    if event["kind"] == "finals":
+        return f"Finals: {event['configs']} configs on {event['seeds']} seeds, {event['left']} trainings left"
+    if event["kind"] == "final":
+        return f"final of trial {event['trial']}, seed {event['seed']}: dev wF1 {event['score']:.4f}"
+    if event["kind"] == "final_failed":
+        return f"final of trial {event['trial']}, {event['message']}"
+    best = f"; best {event['best_score']:.4f}, trial {event['best']}"
+    return f"trial {event['trial']} {event['state']} after {event['epochs']} epochs: dev wF1 {event['score']:.4f}{best}"
