@@ -25,8 +25,7 @@ lint: install
 	@$(BIN)/lint-imports
 
 bench: install
-	@$(BIN)/python -m tests.benchmarks
-	@$(BIN)/python -m tests.benchmarks.extraction
+	@$(BIN)/python -m tests.benchmarks --out benchmarks
 
 up down status: install
 	@$(BIN)/python -m infra.local $@

@@ -5,14 +5,17 @@ Shape letters in this file:
     D width of a modality's features
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from ada2i.modalities import Modality
+
+_GROUP_CELLS = 10_000  # cells of attention that cost as much as the calls of one more group
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,26 @@ class Layout:
         """Whether no slot of the padded grid is empty."""
         return all(length == self.padded_length for length in self.lengths)
 
+    @cached_property
+    def parts(self) -> tuple["Part", ...]:
+        """Dialogues of similar length by turns, whose padded grids together are small; see ``similar``."""
+        groups = similar(self.lengths)
+        if len(groups) == 1:
+            return (Part(replace(self, padded_length=max(self.lengths)), None),)
+        starts = [0, *accumulate(self.lengths)]
+        return tuple(
+            Part(
+                Layout(tuple(self.lengths[d] for d in group), max(self.lengths[d] for d in group), self.device),
+                torch.cat([torch.arange(starts[d], starts[d + 1]) for d in group]).to(self.device, non_blocking=True),
+            )
+            for group in groups
+        )
+
+    @cached_property
+    def from_parts(self) -> Tensor:
+        """``(N,)`` int64: where each row stands among the rows of the parts, one part after the other."""
+        return torch.argsort(torch.cat([part.rows for part in self.parts if part.rows is not None]))
+
     def pad(self, rows: Tensor) -> Tensor:
         """Place ``(N, ...)`` rows into the grid, ``(S, ...)``, with zeros in empty slots."""
         if self.is_full:
@@ -81,6 +104,45 @@ class Layout:
     def unpad(self, grid: Tensor) -> Tensor:
         """Take the ``(N, ...)`` rows out of the ``(S, ...)`` grid: the inverse of ``pad``."""
         return grid if self.is_full else grid.index_select(0, self.slots)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some dialogues of a layout.
+
+    Attributes:
+        layout: Of these dialogues alone.
+        rows: ``(n,)`` int64: their rows; None: all rows, as they stand.
+    """
+
+    layout: Layout
+    rows: Tensor | None
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Return those of the layout's rows that belong to the part."""
+        return rows if self.rows is None else rows.index_select(0, self.rows)
+
+
+def similar(lengths: Sequence[int]) -> list[list[int]]:
+    """Group dialogues by length so that padding each group to its longest costs least, with a price for each group.
+
+    Args:
+        lengths: Utterances of each dialogue.
+
+    Returns:
+        Indices into ``lengths`` by group, shorter dialogues first.
+    """
+    order = sorted(range(len(lengths)), key=lambda d: lengths[d])
+    ends = [i for i in range(1, len(order)) if lengths[order[i - 1]] != lengths[order[i]]] + [len(order)]
+    best = {0: (0, 0)}  # by dialogues grouped so far: cells, and where the last group starts
+    for end in ends:
+        cells = lengths[order[end - 1]] ** 2
+        best[end] = min((before + (end - start) * cells + _GROUP_CELLS, start) for start, (before, _) in best.items())
+    groups, end = [], len(order)
+    while end:
+        groups.append(order[best[end][1] : end])
+        end = best[end][1]
+    return groups[::-1]
 
 
 @dataclass(frozen=True)
@@ -119,6 +181,16 @@ class DialogueBatch:
         shapes |= {"labels": tuple(self.labels.shape), "speakers": tuple(self.speakers.shape)}
         if wrong := {name: shape for name, shape in shapes.items() if shape != (rows,)}:
             raise ValueError(f"all tensors must have {rows} rows, the sum of lengths, but have {wrong}")
+
+    def pinned(self) -> "DialogueBatch":
+        """Return the batch in page-locked memory, from which a GPU copies while it computes."""
+        return replace(
+            self,
+            features={m: x.pin_memory() for m, x in self.features.items()},
+            present={m: x.pin_memory() for m, x in self.present.items()},
+            labels=self.labels.pin_memory(),
+            speakers=self.speakers.pin_memory(),
+        )
 
     def to(self, device: torch.device) -> "DialogueBatch":
         """Return the batch on a device."""

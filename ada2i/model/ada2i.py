@@ -54,6 +54,7 @@ class Ada2I(nn.Module):
         mask_missing: bool = False,
         modality_dropout: float = 0.0,
         ratio_from_votes: bool = False,
+        encode_in_bfloat16: bool = False,
     ) -> None:
         super().__init__()
         self.modalities = tuple(encoders)
@@ -67,6 +68,7 @@ class Ada2I(nn.Module):
         self.mask_missing = mask_missing
         self.modality_dropout = modality_dropout
         self.ratio_from_votes = ratio_from_votes
+        self.encode_in_bfloat16 = encode_in_bfloat16
 
     def forward(self, batch: DialogueBatch) -> Prediction:
         """Predict the emotion of each utterance of a batch."""
@@ -97,7 +99,10 @@ class Ada2I(nn.Module):
         elif present is not None:
             features = features * there[:, None]
         encoder = self.encoders[modality]
-        encoded: Tensor = encoder(features, batch.layout, batch.speakers, None if present is None else there)
+        # The encoders hold nearly all the work; weighting and votes, whose small differences count, stay in float32.
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.encode_in_bfloat16):
+            encoded: Tensor = encoder(features, batch.layout, batch.speakers, None if present is None else there)
+        encoded = encoded.float()
         return _between(encoded, batch.layout, padded=bool(encoder.attend_to_padding), wanted=self.average_padding)
 
     def _present(self, batch: DialogueBatch) -> dict[Modality, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ada2i.batch import Layout
 from ada2i.modalities import Modality
+from ada2i.model.dropout import dropout
 
 _QUIET = 0.1  # factor of the attention maps' first weights
 
@@ -103,7 +104,7 @@ class AfwLayer(nn.Module):
         attention = {m: self._attend(m, scores[m], means) for m in features}
         weighted = {m: attention[m] * x + self.beta * x for m, x in features.items()}
         gap = self._mapping_gap(features, attention if self.map_attention else weighted) if self.training else None
-        dropped = {m: F.dropout(x, self.dropout, self.training) for m, x in weighted.items()}
+        dropped = {m: dropout(x, self.dropout, self.training) for m, x in weighted.items()}
         return Weighted(dropped, gap, torch.stack([_gate_share(a + self.beta) for a in attention.values()]))
 
     def _quieten(self) -> None:

@@ -45,6 +45,7 @@ def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes:
         mask_missing=model.mask_missing,
         modality_dropout=model.modality_dropout,
         ratio_from_votes=config.balance.ratio == "votes" and not no_amw,
+        encode_in_bfloat16=model.precision == "bfloat16",
     )
 
 

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ada2i.batch import Layout
-from ada2i.model.encoders import dialogue_attention, head_count, visibility
+from ada2i.model.attention import Masks, dialogue_attention, visibility
+from ada2i.model.dropout import dropout
+from ada2i.model.encoders import head_count
 
 _REACH = 8  # utterances; farther ones are all equally far
 _FALL = 0.5  # of attention's logits per utterance of distance, at the start
@@ -73,7 +75,7 @@ class ContextEncoder(nn.Module):
         Returns:
             ``(N, H)``.
         """
-        x = F.dropout(features, self.input_dropout, self.training)
+        x = dropout(features, self.input_dropout, self.training)
         visible = visibility(layout, present, causal=self.causal)
         for layer in self.layers:
             x = layer(x, layout, visible, speakers)
@@ -109,26 +111,31 @@ class ContextLayer(nn.Module):
         self.same_speaker = nn.Parameter(torch.zeros(heads)) if speakers else None
         self._start_near_the_neighbours(inertia)
 
-    def forward(self, x: Tensor, layout: Layout, visible: Tensor | None, speakers: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, visible: Masks, speakers: Tensor | None) -> Tensor:
         """Map ``(N, D)`` to ``(N, D)``; ``visible`` as ``visibility`` returns it."""
         queries, keys, values = self.attention_in(self.attention_norm(x)).chunk(3, dim=-1)
-        mask = self._mask(x, layout, visible, speakers)
-        attended = dialogue_attention(queries, keys, values, layout, mask, heads=self.heads, dropout=0.0)
+        masks = [
+            self._mask(x.dtype, part.layout, seen, None if speakers is None else part.take(speakers))
+            for part, seen in zip(layout.parts, visible, strict=True)
+        ]
+        attended = dialogue_attention(queries, keys, values, layout, masks, heads=self.heads, dropout_p=0.0)
         x = x + self._drop(self.attention_out(attended))
         expanded = self._drop(F.relu(self.expand(self.feedforward_norm(x))))
         return x + self._drop(self.contract(expanded))
 
-    def _mask(self, x: Tensor, layout: Layout, visible: Tensor | None, speakers: Tensor | None) -> Tensor | None:
-        """Return attention's mask: ``(1 or B, A, T, T)`` logits of ``x``'s dtype, or ``visible``."""
+    def _mask(
+        self, dtype: torch.dtype, layout: Layout, visible: Tensor | None, speakers: Tensor | None
+    ) -> Tensor | None:
+        """Return a part's mask: ``(1 or B, A, T, T)`` logits, or ``visible``."""
         bias: Tensor | None = None
         if self.distance is not None:
             place = torch.arange(layout.padded_length, device=self.distance.device)
             steps = (place[None, :] - place[:, None]).clamp(-_REACH, _REACH) + _REACH  # (T, T)
             # A product rather than a lookup: its backward pass is deterministic on a GPU.
-            bias = (F.one_hot(steps, 2 * _REACH + 1).to(x.dtype) @ self.distance.T).permute(2, 0, 1)[None]
+            bias = (F.one_hot(steps, 2 * _REACH + 1).to(dtype) @ self.distance.T).permute(2, 0, 1)[None]
         if self.same_speaker is not None and speakers is not None:
             who = layout.pad(speakers + 1).view(len(layout.lengths), -1)
-            same = (who[:, :, None] == who[:, None, :]).to(x.dtype)[:, None]  # (B, 1, T, T)
+            same = (who[:, :, None] == who[:, None, :]).to(dtype)[:, None]  # (B, 1, T, T)
             by_speaker = same * self.same_speaker[:, None, None]
             bias = by_speaker if bias is None else bias + by_speaker
         if bias is None or visible is None:
@@ -136,7 +143,7 @@ class ContextLayer(nn.Module):
         return bias.masked_fill(~visible, float("-inf"))
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
     def _start_near_the_neighbours(self, inertia: float) -> None:
         width = self.attention_out.in_features

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ada2i.batch import Layout
+from ada2i.model.attention import Masks, dialogue_attention, visibility
+from ada2i.model.dropout import dropout
 
 _SPEAKERS = 10  # with a vector of their own; MELD's dialogues have up to 9
 
@@ -25,8 +27,7 @@ def head_count(width: int) -> int:
 class TransformerEncoder(nn.Module):
     """Post-norm transformer of the features' own width, then a linear map to the hidden width.
 
-    Every matrix product of weights runs over utterances laid end to end; only the attention scores of dialogues of
-    different length share a padded grid, whose empty slots are masked.
+    Every matrix product of weights runs over utterances laid end to end.
     """
 
     def __init__(
@@ -78,29 +79,6 @@ class TransformerEncoder(nn.Module):
         return self.project(features)  # type: ignore[no-any-return]
 
 
-def visibility(layout: Layout, present: Tensor | None, *, causal: bool) -> Tensor | None:
-    """Say which utterances of its dialogue each one attends to.
-
-    Args:
-        layout: Which rows belong to which dialogue.
-        present: ``(N,)`` bool: what is absent is seen by itself alone. None: nothing is absent.
-        causal: Whether the future is hidden.
-
-    Returns:
-        ``(B, 1, T or 1, T)`` bool, true where a query (third axis) sees a key; None where all see all.
-    """
-    if present is None and not causal:
-        return None if layout.is_full else layout.occupied[:, None, None, :]
-    keys = layout.occupied
-    if present is not None:
-        keys = layout.pad(present).view(keys.shape)
-    seen = keys[:, None, None, :].expand(-1, 1, layout.padded_length, -1)  # (B, 1, T, T)
-    if causal:
-        seen = seen & torch.ones(seen.shape[2:], dtype=torch.bool, device=seen.device).tril()
-    # Each sees itself, so that no row is without a key: softmax over nothing is no number.
-    return seen | torch.eye(layout.padded_length, dtype=torch.bool, device=seen.device)
-
-
 def sinusoids(position: Tensor, width: int) -> Tensor:
     """Return ``(N, D)`` sines and cosines of each position (Vaswani et al. 2017, section 3.5)."""
     rates = torch.exp(torch.arange(0, width, 2, device=position.device) * (-math.log(10000.0) / width))
@@ -126,50 +104,18 @@ class TransformerLayer(nn.Module):
         nn.init.zeros_(self.attention_in.bias)
         nn.init.zeros_(self.attention_out.bias)
 
-    def forward(self, x: Tensor, layout: Layout, visible: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, visible: Masks) -> Tensor:
         """Map ``(R, D)`` to ``(R, D)``; see ``visibility``."""
         queries, keys, values = self.attention_in(x).chunk(3, dim=-1)
         attended = dialogue_attention(
-            queries, keys, values, layout, visible, heads=self.heads, dropout=self.dropout if self.training else 0.0
+            queries, keys, values, layout, visible, heads=self.heads, dropout_p=self.dropout if self.training else 0.0
         )
         x = self.attention_norm(x + self._drop(self.attention_out(attended)))
         expanded = self._drop(F.relu(self.expand(x)))
         return self.feedforward_norm(x + self._drop(self.contract(expanded)))  # type: ignore[no-any-return]
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
-
-
-def dialogue_attention(
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    layout: Layout,
-    visible: Tensor | None,
-    *,
-    heads: int,
-    dropout: float,
-) -> Tensor:
-    """Scaled dot-product attention of each utterance to its own dialogue.
-
-    Args:
-        queries: ``(R, D)``; also ``keys`` and ``values``.
-        keys: See ``queries``.
-        values: See ``queries``.
-        layout: Which rows belong to which dialogue.
-        visible: Which keys a query sees; see ``visibility``.
-        heads: ``A``; divides ``D``.
-        dropout: Probability with which an attention weight is dropped.
-
-    Returns:
-        ``(R, D)``.
-    """
-    q, k, v = (
-        layout.pad(x).view(len(layout.lengths), layout.padded_length, heads, -1).transpose(1, 2)  # (B, A, T, D / A)
-        for x in (queries, keys, values)
-    )
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=dropout)
-    return layout.unpad(mixed.transpose(1, 2).reshape(-1, queries.shape[-1]))
+        return dropout(x, self.dropout, self.training)
 
 
 class LstmEncoder(nn.Module):

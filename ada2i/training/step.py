@@ -4,18 +4,21 @@ Shape letters in this file:
     M modalities     W ranks
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ada2i.batch import DialogueBatch
 from ada2i.config import BalanceConfig, LossConfig
-from ada2i.errors import DivergenceError
 from ada2i.model.ada2i import Ada2I, Prediction
 from ada2i.training import balance, distributed, losses
+from ada2i.training.flags import Flags, StepKey
+from ada2i.training.update import gradient_norms, update
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class StepReport:
         gate_share: ``(M,)`` data-dependent share of AFW's gate, mean over ranks.
         gradient_norm: Scalar L2 norm of all gradients before clipping.
         encoder_norms: ``(M,)`` the same by encoder.
+        flags: What the host has to know of the step.
     """
 
     losses: Tensor
@@ -39,59 +43,68 @@ class StepReport:
     gate_share: Tensor
     gradient_norm: Tensor
     encoder_norms: Tensor
-
-
-@dataclass(frozen=True)
-class StepKey:
-    """Which step it is: with the rank, the key of all its randomness. Steps are counted from 0 over the whole run."""
-
-    seed: int
-    step: int
+    flags: Flags
 
 
 def train_step(
     network: nn.Module,
-    batch: DialogueBatch,
-    optimizer: torch.optim.Optimizer,
+    parts: Sequence[DialogueBatch],
+    optimizer: torch.optim.Adam,
     *,
     key: StepKey,
     clip_norm: float,
     modulate: BalanceConfig | None,
     weights: LossConfig | None = None,
     class_weights: Tensor | None = None,
+    leaving: bool = False,
 ) -> StepReport:
     """Take one step on this rank's share of a global batch.
 
+    On a GPU nothing here waits for the device. Where a loss or gradient is not finite on some rank, the optimizer
+    stands still on all of them, from this step on: ``StepReport.flags`` says so once it is read.
+
     Args:
         network: The model, or the model in DDP.
-        batch: This rank's share.
-        optimizer: Over the model's parameters.
+        parts: This rank's share, as a whole or in parts whose gradients are summed up.
+        optimizer: As ``make_optimizer`` makes it.
         key: Seed and step.
         clip_norm: L2 norm to clip to.
         modulate: Modulation and noise; None for neither.
         weights: Of the loss terms; None for the reference's.
         class_weights: ``(C,)`` of the cross-entropies; None: all 1.
-
-    Raises:
-        DivergenceError: A loss or gradient is not finite on some rank; raised on all ranks, before the optimizer moves.
+        leaving: Whether this rank was asked to leave; all ranks learn it.
     """
     model = unwrap(network)
     network.train()
     torch.manual_seed(balance.stream_key(key.seed, key.step, f"dropout/{distributed.rank()}"))
-    prediction = network(batch)
-    shares = loss_shares(prediction, batch, over_padding=model.average_padding, class_weights=class_weights)
-    loss = weigh(shares, weights or LossConfig())
-    sums = _sum_over_ranks(shares, loss, prediction, batch)
     optimizer.zero_grad(set_to_none=True)
-    # DDP divides by the number of ranks; the shares already sum to the mean over the global batch.
-    (loss * distributed.world_size()).backward()  # type: ignore[no-untyped-call]
-    encoders = encoder_gradients(model)
-    encoder_norms, gradient_norm = _clip(model, encoders, clip_norm)
-    _stop_unless_finite(sums.broken, gradient_norm, key)
+    measured = [
+        _pass(network, part, weights or LossConfig(), class_weights, synchronise=part is parts[-1]) for part in parts
+    ]
+    sums = _sum_over_ranks(_Sums(*map(sum, zip(*measured, strict=True))), leaving=leaving)  # type: ignore[arg-type]
+    encoder_norms, gradient_norm = gradient_norms(optimizer)
     ratio = balance.disparity_ratio(sums.scores)
     coefficient = torch.ones_like(ratio) if modulate is None else balance.modulation(ratio, modulate.alpha)
-    _update(model, optimizer, encoders, coefficient, key=key, modulate=modulate)
-    return StepReport(sums.losses, sums.loss[0], ratio, coefficient, sums.gate_share, gradient_norm, encoder_norms)
+    update(
+        model,
+        optimizer,
+        norm=gradient_norm,
+        broken=sums.flags[:-1].any(),
+        clip_norm=clip_norm,
+        coefficient=coefficient,
+        modulate=modulate,
+        stream=(key.seed, key.step),
+    )
+    return StepReport(
+        losses=sums.losses,
+        loss=sums.loss[0],
+        ratio=ratio,
+        coefficient=coefficient,
+        gate_share=sums.gate_share / sums.parts,
+        gradient_norm=gradient_norm,
+        encoder_norms=encoder_norms,
+        flags=Flags.of(sums.flags, gradient_norm, key),
+    )
 
 
 def unwrap(network: nn.Module) -> Ada2I:
@@ -99,18 +112,6 @@ def unwrap(network: nn.Module) -> Ada2I:
     model = getattr(network, "module", network)
     assert isinstance(model, Ada2I)
     return model
-
-
-def encoder_gradients(model: Ada2I) -> list[Mapping[str, Tensor]]:
-    """Return each modality's encoder gradients by parameter name, modalities in the model's order."""
-    return [
-        {
-            f"encoders.{m}.{name}": parameter.grad
-            for name, parameter in model.encoders[m].named_parameters()
-            if parameter.grad is not None
-        }
-        for m in model.modalities
-    ]
 
 
 def loss_shares(
@@ -134,79 +135,43 @@ def weigh(shares: Tensor, weights: LossConfig) -> Tensor:
 
 
 class _Sums(NamedTuple):
-    """Sums over ranks: losses ``(3,)``, total ``(1,)``, s_m ``(M,)``, gate shares ``(M,)``, broken ranks ``(W,)``."""
+    """Sums over parts, then over ranks.
+
+    Losses ``(3,)``, total ``(1,)``, s_m ``(M,)``, gate shares ``(M,)``, number of parts ``(1,)``, and flags
+    ``(W + 1,)``: which ranks have a loss that is not finite, and how many were asked to leave.
+    """
 
     losses: Tensor
     loss: Tensor
     scores: Tensor
     gate_share: Tensor
-    broken: Tensor
+    parts: Tensor
+    flags: Tensor
 
 
-def _sum_over_ranks(shares: Tensor, loss: Tensor, prediction: Prediction, batch: DialogueBatch) -> _Sums:
-    """Sum over ranks, in one call."""
+def _pass(
+    network: nn.Module, batch: DialogueBatch, weights: LossConfig, class_weights: Tensor | None, *, synchronise: bool
+) -> _Sums:
+    """Go forward and backward over a part; DDP averages gradients over ranks after the last one."""
+    waiting = isinstance(network, DistributedDataParallel) and not synchronise
+    with network.no_sync() if waiting else nullcontext():  # type: ignore[operator]
+        prediction = network(batch)
+        shares = loss_shares(
+            prediction, batch, over_padding=unwrap(network).average_padding, class_weights=class_weights
+        )
+        loss = weigh(shares, weights)
+        # DDP divides by the number of ranks; the shares already sum to the mean over the global batch.
+        (loss * distributed.world_size()).backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         scores = balance.true_class_scores(prediction.unimodal_logits, batch.labels) * float(batch.counted)
-        gate = prediction.gate_share.to(shares.device) / distributed.world_size()
-        broken = shares.new_zeros(distributed.world_size())
-        broken[distributed.rank()] = (~torch.isfinite(loss)).to(shares.dtype)
-        parts = [shares.detach(), loss.detach()[None], scores, gate, broken]
-        together = distributed.sum_over_ranks(torch.cat(parts))
-    return _Sums(*torch.split(together, [len(part) for part in parts]))
+        flags = shares.new_zeros(distributed.world_size() + 1)
+        flags[distributed.rank()] = (~torch.isfinite(loss)).to(flags.dtype)
+        gate = prediction.gate_share.to(shares.device)
+        return _Sums(shares.detach(), loss.detach()[None], scores, gate, flags.new_ones(1), flags)
 
 
-def _update(
-    model: Ada2I,
-    optimizer: torch.optim.Optimizer,
-    gradients: Sequence[Mapping[str, Tensor]],
-    coefficient: Tensor,
-    *,
-    key: StepKey,
-    modulate: BalanceConfig | None,
-) -> None:
-    if modulate is None:
-        optimizer.step()
-    elif modulate.acts_on == "gradient":
-        balance.scale_(gradients, coefficient)
-        if modulate.noise:
-            balance.add_noise_(gradients, seed=key.seed, step=key.step)
-        optimizer.step()
-    else:
-        parameters = encoder_parameters(model)
-        before = [{name: tensor.clone() for name, tensor in tensors.items()} for tensors in parameters]
-        optimizer.step()
-        balance.scale_update_(parameters, before, coefficient)
-        if modulate.noise:
-            rate = float(optimizer.param_groups[0]["lr"])
-            balance.add_update_noise_(parameters, gradients, rate=rate, seed=key.seed, step=key.step)
-
-
-def encoder_parameters(model: Ada2I) -> list[Mapping[str, Tensor]]:
-    """Return each modality's encoder parameters that have gradients, by name, modalities in the model's order."""
-    return [
-        {f"encoders.{m}.{name}": p.detach() for name, p in model.encoders[m].named_parameters() if p.grad is not None}
-        for m in model.modalities
-    ]
-
-
-def _clip(model: Ada2I, encoders: Sequence[Mapping[str, Tensor]], clip_norm: float) -> tuple[Tensor, Tensor]:
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    total = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    by_encoder = torch.stack([nn.utils.get_total_norm(list(tensors.values())) for tensors in encoders])
-    nn.utils.clip_grads_with_norm_(parameters, clip_norm, total)
-    return by_encoder, total
-
-
-def _stop_unless_finite(broken: Tensor, gradient_norm: Tensor, key: StepKey) -> None:
-    # Both tensors are equal on all ranks, so all stop or none does.
-    if torch.isfinite(gradient_norm) and not broken.any():
-        return
-    ranks = [str(rank) for rank in broken.nonzero().flatten().tolist()]
-    what = f"The loss of rank {', '.join(ranks)}" if ranks else "The averaged gradient"
-    raise DivergenceError(
-        f"{what} is not finite at step {key.step} of seed {key.seed}; the optimizer did not move. "
-        "Lower `training.learning_rate`, or look at the features of the dialogues named.",
-        seed=key.seed,
-        step=key.step,
-        ranks=ranks,
-    )
+def _sum_over_ranks(sums: _Sums, *, leaving: bool) -> _Sums:
+    """Sum over ranks, in one call."""
+    sums.flags[-1] += float(leaving)
+    together = distributed.sum_over_ranks(torch.cat(sums))
+    return _Sums(*torch.split(together, [len(part) for part in sums]))

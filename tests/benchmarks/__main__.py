@@ -1,87 +1,64 @@
-"""Training throughput at the published settings: ``python -m tests.benchmarks [--json FILE]``.
+"""All benchmarks: ``python -m tests.benchmarks [--out FOLDER] [--full]``; prints a table, writes figures and a plot.
 
-Each setting is run twice, alternating, in one process: with utterances laid end to end and masked, and on the padded
-grid as the released code computes. Same model, same dialogues (lengths drawn as in the dataset); medians over steps.
+Each part runs in a process of its own, one after the other, and takes its ratios within that run, since machines are
+noisy; leave the machine alone meanwhile. Without ``--full`` memory is measured at a million streamed rows rather than
+at ten.
 """
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Mapping
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
 from rich.console import Console
-from rich.table import Table
 
-from ada2i.batch import DialogueBatch, Layout
-from ada2i.modalities import Modality
-from ada2i.model.build import build_model
-from ada2i.presets import resolve
-from ada2i.training.step import StepKey, train_step
+from tests.benchmarks.workload import Figure, finish
 
-Widths = Mapping[Modality, int]
-# Mean dialogue length, longest dialogue, classes, feature widths.
-SETTINGS: Mapping[str, tuple[float, int, int, Widths]] = {
-    "iemocap": (49.0, 110, 6, {"text": 768, "audio": 512, "visual": 1024}),
-    "meld": (9.6, 33, 7, {"text": 768, "audio": 300, "visual": 342}),
-}
-STEPS = 8
+PARTS = ("training", "scaling", "engine", "streaming", "prediction", "extraction")
+_LONG = {"streaming": ["--rows", "1000000", "10000000"]}
 
 
-def batch_of(name: str, dialogues: int, seed: int) -> DialogueBatch:
-    """Return one global batch of random features with the dataset's dialogue lengths."""
-    mean, longest, classes, widths = SETTINGS[name]
-    random = np.random.RandomState(seed)
-    lengths = tuple(int(n) for n in np.clip(random.gamma(4.0, mean / 4.0, dialogues), 1, longest))
-    rows = sum(lengths)
-    features = {m: torch.from_numpy(random.randn(rows, width).astype(np.float32)) for m, width in widths.items()}
-    return DialogueBatch(
-        features=features,
-        present={m: torch.ones(rows, dtype=torch.bool) for m in widths},
-        labels=torch.from_numpy(random.randint(0, classes, rows)),
-        speakers=torch.zeros(rows, dtype=torch.int64),
-        layout=Layout(lengths, max(lengths)),
-        global_utterances=rows,
-        global_dialogues=len(lengths),
-    )
+def measure(*, full: bool) -> list[Figure]:
+    """Run all parts and return their figures."""
+    console, figures = Console(), []
+    for part in PARTS:
+        with console.status(f"Measuring {part}..."), tempfile.TemporaryDirectory() as folder:
+            target = Path(folder, "figures.json")
+            more = _LONG.get(part, []) if full else []
+            command = [sys.executable, "-m", f"tests.benchmarks.{part}", "--json", str(target), *more]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=dict(os.environ))
+            figures += [Figure(**facts) for facts in json.loads(target.read_text())]
+    return figures
 
 
-def measure(name: str) -> dict[str, float | str]:
-    """Return utterances per second of both ways, and their ratio."""
-    _, _, classes, widths = SETTINGS[name]
-    rates: dict[bool, list[float]] = {True: [], False: []}
-    setups = {}
-    for padded in rates:
-        fields = {"model.encoder.attend_to_padding": padded, "model.afw.average_padding": padded}
-        config = resolve(preset="reference", settings=name, overrides=fields)
-        model = build_model(config, widths=widths, classes=classes)
-        setups[padded] = (config, model, torch.optim.Adam(model.parameters(), lr=1e-4, foreach=True))
-    for step in range(STEPS + 2):
-        for padded, (config, model, optimizer) in setups.items():
-            batch = batch_of(name, config.training.batch_dialogues, step)
-            started = time.perf_counter()
-            train_step(model, batch, optimizer, key=StepKey(0, step), clip_norm=2.0, modulate=config.balance)
-            rates[padded].append(batch.global_utterances / (time.perf_counter() - started))
-    end_to_end, grid = (statistics.median(rates[padded][2:]) for padded in (False, True))  # the first steps warm up
-    return {"settings": name, "end_to_end": end_to_end, "padded": grid, "ratio": end_to_end / grid}
+def draw(figures: Sequence[Figure], target: Path) -> None:
+    """Draw how far each figure with a target is: right of the line is met."""
+    from matplotlib.figure import Figure as Canvas
+
+    rows = [figure for figure in figures if figure.target][::-1]
+    parts = [f.target / f.value if f.at_most else f.value / f.target for f in rows]  # type: ignore[operator]
+    canvas = Canvas(figsize=(9, 0.32 * len(rows) + 1.2), layout="constrained")
+    axes = canvas.add_subplot()
+    axes.barh([f.name for f in rows], parts, color=["tab:green" if part >= 1 else "tab:orange" for part in parts])
+    axes.axvline(1.0, color="black", linewidth=1)
+    axes.set_xlabel("measured over target, or target over measured where less is better")
+    canvas.savefig(target, dpi=110)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("--json", type=Path)
-    target = parser.parse_args().json
-    rows = [measure(name) for name in SETTINGS]
-    table = Table("settings", "end to end, utt/s", "padded, utt/s", "ratio")
-    table.title = f"Training, float32, {torch.get_num_threads()} threads, noise and modulation on"
-    for row in rows:
-        table.add_row(str(row["settings"]), *(f"{row[key]:.1f}" for key in ("end_to_end", "padded", "ratio")))
-    Console().print(table)
-    if target is not None:
-        target.write_text(json.dumps(rows, indent=1))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"))
+    parser.add_argument("--full", action="store_true")
+    arguments = parser.parse_args()
+    figures = measure(full=arguments.full)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    draw(figures, arguments.out / "figures.png")
+    finish(arguments.out / "figures.json", figures)
 
 
 if __name__ == "__main__":

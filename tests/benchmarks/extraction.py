@@ -5,19 +5,15 @@ that also write what they made. Weights are loaded before the clock starts; the 
 """
 
 import argparse
-import json
 import os
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from ada2i import storage
 from ada2i.extraction.config import resolve
@@ -27,13 +23,12 @@ from ada2i.extraction.plan import Piece
 from ada2i.extraction.request import Request
 from ada2i.extraction.run import encode
 from ada2i.jobs import cluster
+from tests.benchmarks.workload import Figure, finish
 
 COUNT = 4_000
 SIZES = (1_000, 20_000)  # at which memory is compared
 ROUNDS = 3
 _WORDS = 8.0  # mean, of a gamma distribution with MELD's spread
-
-Row = Mapping[str, float | str]
 
 
 def texts(count: int) -> list[str]:
@@ -95,7 +90,7 @@ def _peaks() -> list[float]:
     return found
 
 
-def measure() -> list[Row]:
+def measure() -> list[Figure]:
     """Measure all, in turns, and keep the best of each: what else the machine does only slows it."""
     folder = cluster.short_folder()
     cluster.write_secret(folder / "token", secrets.token_hex(32))
@@ -111,30 +106,20 @@ def measure() -> list[Row]:
     peaks = {count: pipeline(count, 1)[1] for count in SIZES}
     ray.shutdown()
     shutil.rmtree(folder)
-    memory: list[Row] = [
-        {"what": f"peak memory of a worker at {count:,} texts, MiB", "value": peak} for count, peak in peaks.items()
-    ]
     return [
-        {"what": "bare encoder, texts per second", "value": rates["bare"]},
-        {"what": "pipeline, 1 worker, texts per second", "value": rates["1"]},
-        {"what": "pipeline / bare", "value": rates["1"] / rates["bare"]},
-        {"what": "2 workers / 1 worker", "value": rates["2"] / rates["1"]},
-        *memory,
+        Figure("extraction: bare text encoder", rates["bare"], "texts/s"),
+        Figure("extraction: 1 worker", rates["1"], "texts/s"),
+        Figure("extraction: 1 worker over the bare encoder", rates["1"] / rates["bare"], "times", 0.9),
+        Figure("extraction: 2 workers over 1", rates["2"] / rates["1"], "times", 1.7),
+        *(Figure(f"extraction: peak memory at {n:,} texts", peak, "MiB") for n, peak in peaks.items()),
     ]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.extraction")
     parser.add_argument("--json", type=Path)
-    target = parser.parse_args().json
-    rows = measure()
-    table = Table("what", "value", title="Extraction, text, one thread each")
-    for row in rows:
-        table.add_row(str(row["what"]), f"{row['value']:,.2f}")
-    Console().print(table)
-    if target is not None:
-        target.write_text(json.dumps(rows, indent=1))
+    finish(parser.parse_args().json, measure())
 
 
 if __name__ == "__main__":

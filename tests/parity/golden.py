@@ -28,7 +28,9 @@ from ada2i.model.build import build_model
 from ada2i.model.interop import from_released, to_released
 from ada2i.presets import resolve
 from ada2i.training import balance, losses
-from ada2i.training.step import StepKey, train_step
+from ada2i.training.flags import StepKey
+from ada2i.training.step import train_step
+from ada2i.training.update import make_optimizer
 
 TOLERANCES = {
     "outputs": 1e-6,
@@ -140,14 +142,14 @@ def check_gradients(model: Ada2I, case: Case, golden: Golden, seen: Differences)
 
 def check_steps(model: Ada2I, config: TrainConfig, case: Case, golden: Golden, seen: Differences) -> None:
     """Compare the training steps and the parameters after them."""
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=config.training.learning_rate, weight_decay=config.training.weight_decay
+    optimizer = make_optimizer(
+        model, learning_rate=config.training.learning_rate, weight_decay=config.training.weight_decay
     )
     modulate: BalanceConfig | None = None if config.ablations.no_modulation else config.balance
     for step in range(case["steps"]):
         batch = golden_batch(case, golden, step)
         clip = config.training.clip_norm
-        report = train_step(model, batch, optimizer, key=StepKey(0, step), clip_norm=clip, modulate=modulate)
+        report = train_step(model, [batch], optimizer, key=StepKey(0, step), clip_norm=clip, modulate=modulate)
         seen.see("losses", report.loss, golden[f"train/loss{step}"])
         seen.see("losses", report.gradient_norm, golden[f"train/grad_norm{step}"])
         for m, rho in zip(case["modalities"], report.ratio, strict=True):

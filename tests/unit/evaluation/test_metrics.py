@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ada2i.errors import DataError
@@ -103,6 +103,7 @@ def test_scores_refuse_wrong_shapes_and_no_utterances() -> None:
         metrics.scores(np.zeros((2, 2), np.int64), ["a", "b"], "dev")
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(pairs_of_four)
 def test_scores_equal_the_oracle(pairs: Pairs) -> None:
     scores, expected = metrics.scores(count(pairs), list("abcd"), "test"), oracle(pairs, 4)
@@ -127,6 +128,7 @@ def test_order_of_classes_changes_nothing(pairs: Pairs, order: list[int]) -> Non
     assert here.macro_f1 == pytest.approx(there.macro_f1)
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(pairs_of_four)
 def test_right_predictions_score_one(pairs: Pairs) -> None:
     assert weighted_f1(count([(true, true) for true, _ in pairs])) == pytest.approx(1.0)

@@ -68,23 +68,15 @@ def test_modulation(alpha: float) -> None:
     assert balance.modulation(torch.tensor(ratios), alpha).tolist() == pytest.approx(wanted, abs=1e-6)
 
 
-def test_scale_multiplies_each_modalitys_gradients() -> None:
-    gradients = [{"a": torch.ones(2, 3), "b": torch.full((2,), 2.0)}, {"c": torch.full((3,), -1.0)}]
-    balance.scale_(gradients, torch.tensor([0.5, 3.0]))
-    assert gradients[0]["a"].eq(0.5).all()
-    assert gradients[0]["b"].eq(1.0).all()
-    assert gradients[1]["c"].eq(-3.0).all()
-
-
 def noise(name: str, gradient: Tensor, *, seed: int = 1, step: int = 2) -> Tensor:
-    noisy = gradient.clone()
-    balance.add_noise_([{name: noisy}], seed=seed, step=step)
-    return noisy - gradient
+    added = torch.zeros_like(gradient)
+    balance.add_noise_([added], {name: gradient}, (seed, step), scale=1.0, floor=0.0)
+    return added
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 300.0])
 def test_noise_has_the_gradients_own_deviation(scale: float) -> None:
-    gradient = (scale * (5 + random_rows(200, 500, seed=1))).double()
+    gradient = scale * (5 + random_rows(200, 500, seed=1))
     added = noise("w", gradient)
     deviation = gradient.std().item()
     assert added.std().item() == pytest.approx(deviation, rel=0.02)
@@ -104,11 +96,12 @@ def test_noise_is_keyed_by_seed_step_and_name() -> None:
 
 def test_noise_of_a_parameter_does_not_depend_on_the_others() -> None:
     gradient = random_rows(20, 5, seed=1)
-    together = [{"u": random_rows(7, 3, seed=2), "w": gradient.clone()}, {"x": random_rows(2, 2, seed=3)}]
+    together = {"u": random_rows(7, 3, seed=2), "w": gradient, "x": random_rows(2, 2, seed=3)}
+    added = [torch.zeros_like(x) for x in together.values()]
     torch.manual_seed(0)
-    balance.add_noise_(together, seed=1, step=2)
+    balance.add_noise_(added, together, (1, 2), scale=1.0, floor=0.0)
     torch.manual_seed(1)
-    assert torch.equal(together[0]["w"] - gradient, noise("w", gradient))
+    assert torch.equal(added[1], noise("w", gradient))
 
 
 def test_noise_leaves_the_global_stream_alone() -> None:
@@ -117,6 +110,26 @@ def test_noise_leaves_the_global_stream_alone() -> None:
     torch.manual_seed(0)
     noise("w", random_rows(20, 5, seed=1))
     assert torch.equal(torch.rand(3), wanted)
+
+
+def test_noise_takes_a_floor_for_gradients_that_do_not_vary() -> None:
+    added = torch.zeros(400, 100)
+    balance.add_noise_([added], {"w": torch.full((400, 100), 3.0)}, (1, 2), scale=1.0, floor=torch.tensor(0.5))
+    assert added.std().item() == pytest.approx(0.5, rel=0.02)
+
+
+def test_noise_is_gaussian_and_uncorrelated() -> None:
+    drawn = [balance.gaussian(torch.empty(1000, 1000), key) for key in range(4)]
+    for one in drawn:
+        flat = one.flatten().double()
+        shares = [(flat.abs() < bound).double().mean().item() for bound in (0.5, 1.0, 2.0, 3.0)]
+        assert shares == pytest.approx([math.erf(bound / math.sqrt(2)) for bound in (0.5, 1.0, 2.0, 3.0)], abs=2e-3)
+        for lag in (1, 7, 32, 64, 1000):
+            assert abs((flat[lag:] * flat[:-lag]).mean().item()) < 5e-3
+    for other in drawn[1:]:
+        assert abs((drawn[0] * other).mean().item()) < 5e-3
+    sums = torch.stack([one @ torch.ones(1000) / 1000**0.5 for one in drawn]).flatten()
+    assert sums.std().item() == pytest.approx(1.0, abs=0.05)
 
 
 def test_a_single_number_gets_no_noise() -> None:

@@ -1,17 +1,20 @@
 """One step against the same step written out by hand."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
 import torch
 from torch import Tensor
 
-from ada2i.batch import DialogueBatch
+from ada2i.batch import DialogueBatch, Layout
 from ada2i.config import BalanceConfig, LossConfig
 from ada2i.errors import DivergenceError
 from ada2i.model.ada2i import Ada2I
-from ada2i.training.step import StepKey, StepReport, encoder_gradients, train_step
+from ada2i.training.flags import StepKey
+from ada2i.training.step import StepReport, train_step
+from ada2i.training.update import encoder_gradients, make_optimizer
 from tests.unit.model.batches import MASKED, build, make_batch
 
 LENGTHS = (3, 1, 6)
@@ -19,13 +22,13 @@ KEY = StepKey(seed=3, step=5)
 
 
 def adam(model: Ada2I) -> torch.optim.Adam:
-    return torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=1e-3)
+    return make_optimizer(model, learning_rate=0.01, weight_decay=1e-3)
 
 
 def step(
     model: Ada2I, *, clip_norm: float = 2.0, modulate: BalanceConfig | None = None, key: StepKey = KEY, seed: int = 0
 ) -> StepReport:
-    return train_step(model, make_batch(LENGTHS, seed), adam(model), key=key, clip_norm=clip_norm, modulate=modulate)
+    return train_step(model, [make_batch(LENGTHS, seed)], adam(model), key=key, clip_norm=clip_norm, modulate=modulate)
 
 
 def weights(model: Ada2I) -> dict[str, Tensor]:
@@ -50,7 +53,7 @@ def coefficients(model: Ada2I, batch: DialogueBatch, alpha: float) -> list[float
 def test_equals_the_step_by_hand(*, padding: bool, clip_norm: float, alpha: float | None) -> None:
     ours = build({} if padding else MASKED).train()
     twin = copy.deepcopy(ours)
-    batch, optimizer = make_batch(LENGTHS), adam(twin)
+    batch, optimizer = make_batch(LENGTHS), torch.optim.Adam(twin.parameters(), lr=0.01, weight_decay=1e-3)
     k = coefficients(twin, batch, alpha) if alpha is not None else [1.0] * 3
 
     prediction = twin(batch)
@@ -113,10 +116,52 @@ def test_a_nan_feature_stops_before_the_optimizer_moves() -> None:
     model, batch = build(), make_batch(LENGTHS)
     batch.features["audio"][7, 2] = float("nan")
     before, optimizer = weights(model), adam(model)
-    with pytest.raises(DivergenceError, match=r"The loss of rank 0 is not finite at step 5 of seed 3; .* did not move"):
-        train_step(model, batch, optimizer, key=KEY, clip_norm=2.0, modulate=BalanceConfig(alpha=0.4))
+    for acts_on in ("gradient", "update"):
+        modulate = BalanceConfig(alpha=0.4, acts_on=acts_on)
+        report = train_step(model, [batch], optimizer, key=KEY, clip_norm=2.0, modulate=modulate)
+        with pytest.raises(
+            DivergenceError, match="The loss of rank 0 is not finite at step 5 of seed 3; the optimizer did"
+        ):
+            report.flags.check()
+        assert all(torch.equal(x, weights(model)[name]) for name, x in before.items())
+    moments = [state["exp_avg"] for state in optimizer.state_dict()["state"].values()]
+    assert all(not moment.any() for moment in moments)
+
+
+def test_nothing_moves_after_a_step_that_was_not_finite() -> None:
+    model, batch = build(), make_batch(LENGTHS)
+    broken, optimizer = copy.deepcopy(batch), adam(model)
+    broken.features["audio"][7, 2] = float("nan")
+    before = weights(model)
+    for given in (broken, batch):
+        report = train_step(model, [given], optimizer, key=KEY, clip_norm=2.0, modulate=None)
+    report.flags.check()  # the second step itself was finite
     assert all(torch.equal(x, weights(model)[name]) for name, x in before.items())
-    assert optimizer.state_dict()["state"] == {}
+
+
+def test_parts_of_a_batch_sum_to_the_batch() -> None:
+    whole, parted = build(MASKED), build(MASKED)
+    batch = make_batch(LENGTHS)
+    parts = [part_of(batch, slice(0, 4), LENGTHS[:2]), part_of(batch, slice(4, 10), LENGTHS[2:])]
+    modulate = BalanceConfig(alpha=0.4)
+    one = train_step(whole, [batch], adam(whole), key=KEY, clip_norm=2.0, modulate=modulate)
+    two = train_step(parted, parts, adam(parted), key=KEY, clip_norm=2.0, modulate=modulate)
+    for name, tensor in weights(whole).items():
+        if not name.endswith("attention_in.bias"):  # its keys' third has no gradient but rounding
+            torch.testing.assert_close(weights(parted)[name], tensor, atol=1e-6, rtol=0)
+    for field in ("losses", "loss", "ratio", "coefficient", "gradient_norm", "encoder_norms"):
+        torch.testing.assert_close(getattr(one, field), getattr(two, field), rtol=1e-4, atol=1e-6)
+
+
+def part_of(batch: DialogueBatch, rows: slice, lengths: tuple[int, ...]) -> DialogueBatch:
+    return dataclasses.replace(
+        batch,
+        features={m: x[rows] for m, x in batch.features.items()},
+        present={m: x[rows] for m, x in batch.present.items()},
+        labels=batch.labels[rows],
+        speakers=batch.speakers[rows],
+        layout=Layout(lengths, batch.layout.padded_length),
+    )
 
 
 def test_a_gradient_alone_may_break() -> None:
@@ -124,8 +169,9 @@ def test_a_gradient_alone_may_break() -> None:
     before = weights(model)
     bias = model.get_parameter("fusion.classifier.bias")
     bias.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
+    report = step(model)
     with pytest.raises(DivergenceError, match="The averaged gradient is not finite at step 5 of seed 3") as caught:
-        step(model)
+        report.flags.check()
     assert caught.value.context == {"seed": 3, "step": 5, "ranks": []}
     assert all(torch.equal(x, weights(model)[name]) for name, x in before.items())
 
@@ -136,8 +182,8 @@ def test_modulated_updates_are_shorter_by_exactly_k() -> None:
     config = BalanceConfig(alpha=0.4, noise=False, acts_on="update")
     free, modulated = build(), build()
     start = {name: p.detach().clone() for name, p in free.named_parameters()}
-    train_step(free, batch, adam(free), key=KEY, clip_norm=2.0, modulate=None)
-    report = train_step(modulated, batch, adam(modulated), key=KEY, clip_norm=2.0, modulate=config)
+    train_step(free, [batch], adam(free), key=KEY, clip_norm=2.0, modulate=None)
+    report = train_step(modulated, [batch], adam(modulated), key=KEY, clip_norm=2.0, modulate=config)
     assert report.coefficient.min() < 1
     after = dict(modulated.named_parameters())
     k = dict(zip(modulated.modalities, report.coefficient.tolist(), strict=True))
@@ -152,7 +198,7 @@ def test_noise_after_the_update_has_the_deviation_of_a_noisy_step() -> None:
     quiet, noisy = build(), build()
     for network, noise in ((quiet, False), (noisy, True)):
         config = BalanceConfig(alpha=0.4, noise=noise, acts_on="update")
-        train_step(network, batch, adam(network), key=KEY, clip_norm=2.0, modulate=config)
+        train_step(network, [batch], adam(network), key=KEY, clip_norm=2.0, modulate=config)
     gradients = {name: p.grad for name, p in noisy.named_parameters()}
     for name, parameter in quiet.named_parameters():
         difference = dict(noisy.named_parameters())[name].detach() - parameter.detach()
@@ -168,7 +214,7 @@ def test_the_modal_loss_is_the_votes_cross_entropy() -> None:
     network, batch = build({"model.prediction": "mlp"}), make_batch((3, 4))
     terms = LossConfig(classification=0.5, modal=2.0, feature=0.25)
     fused = network.eval()(batch).fused.detach()
-    report = train_step(network, batch, adam(network), key=KEY, clip_norm=2.0, modulate=None, weights=terms)
+    report = train_step(network, [batch], adam(network), key=KEY, clip_norm=2.0, modulate=None, weights=terms)
     expected = -fused.log_softmax(-1)[range(7), batch.labels].mean().item()
     assert report.losses[1].item() == pytest.approx(expected, rel=1e-5)
     total = 0.5 * report.losses[0] + 2.0 * report.losses[1] + 0.25 * report.losses[2]

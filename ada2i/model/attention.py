@@ -1,0 +1,89 @@
+"""Attention of each utterance to its own dialogue: the only place where dialogues of different length share a grid.
+
+Dialogues of similar length share one, so that little of it is empty (``batch.Layout.parts``).
+
+Shape letters in this file:
+    R rows: the N utterances, or the S slots of the padded grid     B dialogues     T longest dialogue of a part
+    D width of the modality's features     A attention heads
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ada2i.batch import Layout
+from ada2i.model.dropout import dropout
+
+Masks = Sequence[Tensor | None]  # by part: bool, true where a query sees a key, or what is added to its logit
+
+
+def visibility(layout: Layout, present: Tensor | None, *, causal: bool) -> list[Tensor | None]:
+    """Say which utterances of its dialogue each one attends to.
+
+    Args:
+        layout: Which rows belong to which dialogue.
+        present: ``(R,)`` bool: what is absent is seen by itself alone. None: nothing is absent.
+        causal: Whether the future is hidden.
+
+    Returns:
+        For each part of the layout ``(B, 1, T or 1, T)`` bool, true where a query (third axis) sees a key; None where
+        all see all.
+    """
+    return [
+        _visible(part.layout, None if present is None else part.take(present), causal=causal) for part in layout.parts
+    ]
+
+
+def dialogue_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, layout: Layout, masks: Masks, *, heads: int, dropout_p: float
+) -> Tensor:
+    """Scaled dot-product attention of each utterance to its own dialogue.
+
+    Args:
+        queries: ``(R, D)``; also ``keys`` and ``values``.
+        keys: See ``queries``.
+        values: See ``queries``.
+        layout: Which rows belong to which dialogue.
+        masks: For each part of the layout ``(1 or B, 1 or A, T or 1, T)``; see ``visibility``.
+        heads: ``A``; divides ``D``.
+        dropout_p: Probability with which an attention weight is dropped.
+
+    Returns:
+        ``(R, D)``.
+    """
+    mixed = []
+    for part, mask in zip(layout.parts, masks, strict=True):
+        q, k, v = (_grid(part.take(x), part.layout, heads) for x in (queries, keys, values))
+        attended = _attend(q, k, v, mask, dropout_p)
+        mixed.append(part.layout.unpad(attended.transpose(1, 2).reshape(-1, queries.shape[-1])))
+    return mixed[0] if len(mixed) == 1 else torch.cat(mixed).index_select(0, layout.from_parts)
+
+
+def _visible(layout: Layout, present: Tensor | None, *, causal: bool) -> Tensor | None:
+    if present is None and not causal:
+        return None if layout.is_full else layout.occupied[:, None, None, :]
+    keys = layout.occupied
+    if present is not None:
+        keys = layout.pad(present).view(keys.shape)
+    seen = keys[:, None, None, :].expand(-1, 1, layout.padded_length, -1)  # (B, 1, T, T)
+    if causal:
+        seen = seen & torch.ones(seen.shape[2:], dtype=torch.bool, device=seen.device).tril()
+    # Each sees itself, so that no row is without a key: softmax over nothing is no number.
+    return seen | torch.eye(layout.padded_length, dtype=torch.bool, device=seen.device)
+
+
+def _grid(rows: Tensor, layout: Layout, heads: int) -> Tensor:
+    """Return ``(B, A, T, D / A)``."""
+    return layout.pad(rows).view(len(layout.lengths), layout.padded_length, heads, -1).transpose(1, 2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float) -> Tensor:
+    if dropout_p == 0.0 or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p)
+    # On a CPU torch's own falls back to the same products, with its slow dropout.
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, A, T, T)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    return dropout(torch.softmax(scores, dim=-1), dropout_p, training=True) @ v

@@ -1,0 +1,116 @@
+"""What surrounds a step: ``python -m tests.benchmarks.engine [--json FILE]``.
+
+Checkpoints: steps at IEMOCAP's settings with one thread, an epoch every 12 steps, with and without checkpoints at the
+default interval on a local disk, by turns; the processor time that checkpoints took, over all time. First step: from
+the start of a Ray job's driver to the first optimizer step of two workers, on a Ray head that is already up.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ada2i.checkpoint import EpochPart, Progress, Rng, Trainee
+from ada2i.config import ResourceConfig
+from ada2i.jobs.cluster import cluster
+from ada2i.jobs.events import Event
+from ada2i.model.build import build_model
+from ada2i.records import FeatureInfo
+from ada2i.training.flags import StepKey
+from ada2i.training.launch import launch
+from ada2i.training.memory import keep_freed_memory
+from ada2i.training.request import Wish, prepare
+from ada2i.training.saving import Saver
+from ada2i.training.step import train_step
+from ada2i.training.update import make_optimizer
+from tests.benchmarks.workload import WORKLOADS, Figure, finish
+
+EPOCHS, STEPS = 8, 12
+WORK = WORKLOADS["iemocap"]
+
+
+def checkpoint_cost() -> list[Figure]:
+    """Return the share of time that checkpoints take, and how many were written."""
+    torch.set_num_threads(1)
+    config = WORK.config()
+    model = build_model(config, widths=WORK.widths, classes=WORK.classes)
+    optimizer = make_optimizer(model, learning_rate=1e-4, weight_decay=1e-8)
+    trainee = Trainee(model, optimizer, ReduceLROnPlateau(optimizer))
+    batches = [WORK.batch(config.training.batch_dialogues, seed) for seed in range(STEPS)]
+    costs, written, started = 0.0, 0, time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        saver = Saver(Path(folder).as_uri(), trainee, minutes=ResourceConfig().checkpoint_minutes)
+        with saver:
+            for epoch in range(1, EPOCHS + 1):
+                for place, batch in enumerate(batches):
+                    key = StepKey(0, (epoch - 1) * STEPS + place)
+                    train_step(model, [batch], optimizer, key=key, clip_norm=2.0, modulate=config.balance)
+                progress = _progress(epoch)
+                begun = time.thread_time()
+                saver.keep_best(progress)  # as if every epoch were the best so far
+                costs += time.thread_time() - begun
+                if saver.due(epoch_done=True):
+                    saver.start(progress)
+                    saver._settle()  # so that its cost is known
+                    costs, written = costs + saver.cost, written + 1
+    took = time.perf_counter() - started
+    return [
+        Figure("checkpoints at the default interval, of all time", costs / took, "share", 0.05, at_most=True),
+        Figure("checkpoints written meanwhile", written, f"in {took:.0f} s"),
+    ]
+
+
+def _progress(epoch: int) -> Progress:
+    features = FeatureInfo(
+        uri="file:///nowhere",
+        fingerprint="0" * 32,
+        dataset="iemocap",
+        labels=("a",) * WORK.classes,
+        widths=WORK.widths,
+        synthetic=True,
+    )
+    return Progress(
+        config=WORK.config(),
+        features=features,
+        rng=Rng(seed=0, step=epoch * STEPS),
+        epoch=epoch,
+        step=epoch * STEPS,
+        best_epoch=epoch,
+        best_step=epoch * STEPS,
+        best_dev=None,
+        stale_epochs=0,
+        history=(),
+        part=EpochPart(),
+    )
+
+
+def first_step() -> list[Figure]:
+    """Return the seconds to the first step of a run, the second on its head."""
+    seconds: list[float] = []
+
+    def listen(event: Event | str) -> None:
+        if not isinstance(event, str) and event["kind"] == "first_step":
+            seconds.append(float(event["seconds"]))
+
+    with tempfile.TemporaryDirectory() as folder, cluster() as ray:
+        for number in range(2):
+            wish = Wish(features="demo", overrides={"training.epochs": 1, "training.seeds": [1]})
+            uri = prepare(wish, root=Path(folder).as_uri(), run_id=f"first-step-{number}")
+            launch(uri, address=ray.address, on_event=listen)
+    return [Figure("driver's start to first step, 2 workers", seconds[-1], "s", 15.0, at_most=True)]
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.engine")
+    parser.add_argument("--json", type=Path)
+    target = parser.parse_args().json
+    keep_freed_memory()
+    finish(target, [*checkpoint_cost(), *first_step()])
+
+
+if __name__ == "__main__":
+    main()
