@@ -2,9 +2,10 @@
 
 `<base>/<step>/` holds weights and optimizer state as safetensors and ``state.json``; ``manifest.json``, written last,
 names each with size and digest and makes the checkpoint exist. All randomness of a run is keyed by (seed, step, rank),
-so the position is the random state, too.
+so the position is the random state, too. Weights alone, without the optimizer, are written alike.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -42,20 +43,29 @@ class Rng(Record):
     step: int
 
 
+class EpochPart(Record):
+    """What is done of the epoch that is under way."""
+
+    steps: int = 0
+    sums: tuple[float, ...] = ()  # of what these steps measured, as ``training.tally`` lays it out
+    seconds: float = 0.0
+
+
 class Progress(Record):
     """How far a seed's training is; with weights and optimizer, all that a resumed run needs."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     config: TrainConfig
     features: FeatureInfo
     rng: Rng
     epoch: int  # epochs done
-    step: int  # optimizer steps done
+    step: int  # optimizer steps done, those of the epoch under way included
     best_epoch: int
     best_step: int
     best_dev: Scores | None
     stale_epochs: int  # epochs since the best
     history: tuple[EpochRecord, ...]
+    part: EpochPart = EpochPart()
 
 
 class _State(Record):
@@ -69,8 +79,23 @@ class Trainee:
     """What training changes."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Adam
     scheduler: ReduceLROnPlateau
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint in memory, which training changes no more.
+
+    Attributes:
+        progress: How far it is.
+        tensors: By file, the tensors by name.
+        state: The bytes of ``state.json``.
+    """
+
+    progress: Progress
+    tensors: dict[str, dict[str, Tensor]]
+    state: bytes
 
 
 def checkpoint_uri(base: str, step: int) -> str:
@@ -79,40 +104,63 @@ def checkpoint_uri(base: str, step: int) -> str:
 
 
 def save(base: str, trainee: Trainee, progress: Progress) -> str:
-    """Write the checkpoint of the current step and return its URI; then delete those before it, but for the best.
+    """Write the checkpoint of the current step and return its URI."""
+    return write(base, take(trainee, progress))
+
+
+def take(trainee: Trainee, progress: Progress, *, optimizer: bool = True, over: Snapshot | None = None) -> Snapshot:
+    """Copy what a checkpoint holds into this machine's memory.
+
+    Args:
+        trainee: What to copy.
+        progress: How far it is.
+        optimizer: Whether the optimizer's tensors are copied, without which training cannot go on.
+        over: A snapshot that nobody needs any more, whose memory is used again.
+    """
+    held = trainee.optimizer.state_dict()
+    tensors = {WEIGHTS: dict(trainee.model.state_dict())}
+    if optimizer:
+        tensors |= {OPTIMIZER.format(slot=slot): found for slot, found in _by_slot(held["state"]).items()}
+    state = _State(
+        progress=progress,
+        param_groups=[_plain(group) for group in held["param_groups"]],
+        scheduler=_scheduler_state(trainee.scheduler),
+    )
+    old = over.tensors if over else {}
+    copies = {name: _copied(found, old.get(name, {})) for name, found in tensors.items()}
+    return Snapshot(progress, copies, state.to_json())
+
+
+def write(base: str, snapshot: Snapshot) -> str:
+    """Write a snapshot and return its URI.
 
     A checkpoint that is complete stays as it is: whoever comes to the same step again, a late writer of an attempt that
     was given up included, would write the same weights.
     """
-    uri = checkpoint_uri(base, progress.step)
+    uri = checkpoint_uri(base, snapshot.progress.step)
     if storage.exists(storage.join(uri, MANIFEST)):
         return uri
-    optimizer = trainee.optimizer.state_dict()
-    state = _State(
-        progress=progress,
-        param_groups=[_plain(group) for group in optimizer["param_groups"]],
-        scheduler=_scheduler_state(trainee.scheduler),
-    )
-    # One file at a time: only one of them is in memory, as bytes, beside the tensors themselves.
-    entries = {WEIGHTS: put_folder_file(uri, WEIGHTS, save_tensors(_contiguous(trainee.model.state_dict())))}
-    for slot, tensors in _by_slot(optimizer["state"]).items():
-        name = OPTIMIZER.format(slot=slot)
-        entries[name] = put_folder_file(uri, name, save_tensors(_contiguous(tensors)))
-    entries[STATE] = put_folder_file(uri, STATE, state.to_json())
-    # A crash up to here leaves a folder without manifest: never loaded, overwritten when the step comes again.
-    storage.put(storage.join(uri, MANIFEST), FolderManifest(files=entries).to_json())
-    sweep(base, keep={progress.step, progress.best_step})
+    # One file at a time: only one of them is in memory, as bytes, beside the snapshot itself.
+    entries = {
+        name: put_folder_file(uri, name, save_tensors(snapshot.tensors[name])) for name in sorted(snapshot.tensors)
+    }
+    entries[STATE] = put_folder_file(uri, STATE, snapshot.state)
+    # A crash up to here leaves a folder without manifest: never loaded, overwritten when the step comes again, and
+    # deleted by a sweep when it does not.
+    storage.put(storage.join(uri, MANIFEST), FolderManifest(files=entries).stored())
     return uri
 
 
-def sweep(base: str, keep: set[int]) -> None:
-    """Delete the checkpoints, and remains of killed writes, before the newest step named; keep those named.
+def sweep(base: str, keep: int, *, later: bool = False) -> None:
+    """Delete the checkpoints, and remains of killed writes, before a step.
 
-    Later steps stay: they belong to an attempt that is further on.
+    Args:
+        base: The checkpoints' folder.
+        keep: The step whose checkpoint stays.
+        later: Whether later steps go as well. They belong to an attempt that is further on, unless training is over.
     """
-    newest = max(keep)
     for name in storage.children(base):
-        if name.isdigit() and int(name) < newest and int(name) not in keep:
+        if name.isdigit() and (int(name) < keep or (later and int(name) > keep)):
             # Manifest first: a crash in between leaves an invisible folder, which the next sweep deletes.
             storage.delete(storage.join(base, name, MANIFEST))
             storage.delete_folder(storage.join(base, name))
@@ -155,7 +203,7 @@ def _load_state(uri: str) -> _State:
         return _State.model_validate_json(_read(uri, STATE))
     except ValidationError as problem:
         raise DataError(
-            f"{uri}/{STATE} must be of schema version 1, but: {explain(problem)[0]}. Resume with the version of ada2i "
+            f"{uri}/{STATE} must be of schema version 2, but: {explain(problem)[0]}. Resume with the version of ada2i "
             "that wrote it.",
             uri=uri,
         ) from problem
@@ -175,9 +223,11 @@ def _read(uri: str, name: str) -> bytes:
 
 
 def _scheduler_state(scheduler: ReduceLROnPlateau) -> dict[str, JsonValue]:
-    # What moves; the rest is config, which the resumed run has built anew.
+    # What moves; the rest is config, which the resumed run has built anew. So is infinity, the best loss before there
+    # is one, which JSON does not have.
     moving = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
-    return _plain({key: scheduler.state_dict()[key] for key in moving})
+    found = scheduler.state_dict()
+    return _plain({key: found[key] for key in moving if found[key] != math.inf})
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, JsonValue]:
@@ -206,5 +256,11 @@ def _read_slots(uri: str) -> dict[int, dict[str, Tensor]]:
     return state
 
 
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _copied(tensors: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    copies = {}
+    for name, tensor in tensors.items():
+        place = old.get(name)
+        if place is None or place.shape != tensor.shape or place.dtype != tensor.dtype:
+            place = torch.empty(tensor.shape, dtype=tensor.dtype)
+        copies[name] = place.copy_(tensor.detach())
+    return copies

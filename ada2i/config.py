@@ -121,6 +121,9 @@ class ModelConfig(Config):
     )
     mask_missing: bool = Field(False, description="A missing modality is neither attended to nor asked for its vote.")
     modality_dropout: Fraction = Field(0.0, description="Share of a dialogue's modalities hidden in training.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the encoders' matrix products; weights, their updates and all sums stay float32."
+    )
 
     @field_validator("modalities")
     @classmethod
@@ -185,6 +188,9 @@ class TrainingConfig(Config):
     )
     plateau_factor: float = Field(0.1, gt=0.0, lt=1.0, description="Learning-rate factor when the dev loss stalls.")
     plateau_epochs: int = Field(10, ge=0, description="Epochs without a lower dev loss before that.")
+    shuffle_gib: float = Field(
+        0.5, gt=0.0, description="Decoded features that are shuffled together; a larger split streams through the disk."
+    )
     seeds: tuple[int, ...] = Field((12,), min_length=1)
 
     @field_validator("seeds")
@@ -202,6 +208,23 @@ class ResourceConfig(Config):
     cpus_per_worker: float = Field(1.0, gt=0.0, description="Also its threads, one at least; may be a fraction.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where the cluster has GPUs.")
     max_failures: int = Field(3, ge=0, description="Worker losses that one attempt survives.")
+    accumulate: Positive = Field(
+        1, description="Parts of a worker's share of a batch, one after the other, whose gradients are summed."
+    )
+    min_workers: Positive | None = Field(
+        None, description="With how many a run may do while the cluster holds no more; null: with `workers` only."
+    )
+    checkpoint_minutes: float = Field(
+        5.0,
+        ge=0.0,
+        description="What a kill may cost at most; epochs' ends are kept as often as costs little. 0: every step.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"`min_workers` must be at most `workers` = {self.workers}, but is {self.min_workers}")
+        return self
 
 
 class TrainConfig(Config):

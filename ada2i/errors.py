@@ -80,5 +80,9 @@ class JobError(Ada2iError):
     retryable = True
 
 
+class PreemptedError(JobError):
+    """A job was asked to leave, wrote a checkpoint and left; a new attempt goes on from it."""
+
+
 class DivergenceError(Ada2iError):
     """A loss or gradient is not finite; all ranks stopped before the optimizer moved."""

@@ -5,14 +5,18 @@ A run is a folder: ``request.json`` (written first), one folder per seed with ch
 written once; of a request only resources may change, when a run goes on elsewhere.
 """
 
+import re
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ada2i import storage
 from ada2i.config import TrainConfig
-from ada2i.errors import DataError
+from ada2i.errors import DataError, IntegrityError
 from ada2i.modalities import Modality
+
+_SEAL = re.compile(rb'\{\n "seal": "([0-9a-f]{64})",')
+_NO_SEAL = b"0" * 64
 
 
 class Record(BaseModel):
@@ -21,8 +25,16 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def to_json(self) -> bytes:
-        """Return the stored form: UTF-8 JSON, indented, with a newline at the end."""
+        """Return UTF-8 JSON, indented, with a newline at the end."""
         return self.model_dump_json(indent=1).encode() + b"\n"
+
+    def stored(self) -> bytes:
+        """Return ``to_json`` for an object that no other one keeps a digest of: its first line is its own seal.
+
+        The seal is the SHA-256 of these bytes with 64 zeros in its place: one changed byte, and ``load`` refuses.
+        """
+        blank = self.to_json().replace(b"{", b'{\n "seal": "%b",' % _NO_SEAL, 1)
+        return blank.replace(_NO_SEAL, storage.digest(blank).encode(), 1)
 
     @classmethod
     def load(cls, uri: str) -> Self:
@@ -30,10 +42,11 @@ class Record(BaseModel):
 
         Raises:
             NotFoundError: There is none.
+            IntegrityError: Its bytes are not those that were sealed.
             DataError: It is damaged, or of another schema version.
         """
         try:
-            return cls.model_validate_json(storage.get(uri))
+            return cls.model_validate_json(_unsealed(storage.get(uri), uri))
         except ValidationError as problem:
             raise DataError(
                 f"{uri} must hold a {cls.__name__} of schema version 1, but: "
@@ -41,6 +54,35 @@ class Record(BaseModel):
                 "It was damaged, or written by another version of ada2i.",
                 uri=uri,
             ) from problem
+
+
+def _unsealed(data: bytes, uri: str) -> bytes:
+    """Return a record's JSON without its seal, which must be right; what is older than seals has none."""
+    seal = _SEAL.match(data)
+    if seal is None:
+        return data
+    found = storage.digest(data[: seal.start(1)] + _NO_SEAL + data[seal.end(1) :]).encode()
+    if found != seal[1]:
+        raise IntegrityError(
+            f"{uri} must have the SHA-256 that it carries as its seal, {seal[1][:16].decode()}..., but has "
+            f"{found[:16].decode()}.... It was changed or damaged after it was written: restore it.",
+            uri=uri,
+        )
+    return b"{" + data[seal.end() :]
+
+
+class FileEntry(Record):
+    """A stored file's size in bytes and SHA-256."""
+
+    size: int
+    sha256: str
+
+
+class Recipe(Record):
+    """How vectors were extracted: enough to extract more of them by the same encoders."""
+
+    config: dict[str, JsonValue]  # `encoders` and `media` of the extraction's config
+    encoders: dict[Modality, str]  # digests of all that decides an encoder's vectors, its weights included
 
 
 class FeatureInfo(Record):
@@ -52,6 +94,7 @@ class FeatureInfo(Record):
     synthetic: bool
     labels: tuple[str, ...]
     widths: dict[Modality, int]
+    recipe: Recipe | None = None  # none where the vectors were imported
 
 
 class Finding(Record):
@@ -73,6 +116,15 @@ class GateRecord(Record):
     left_out: tuple[Modality, ...] = ()  # asked for, but fitted to the labels of train
 
 
+class SearchNote(Record):
+    """Which search a run's config comes from."""
+
+    search_id: str
+    trial: int  # 0: the config as it was before the search
+    trials: int
+    space: dict[str, str]  # what was varied, by config field, in words
+
+
 class RunRequest(Record):
     """What a job is asked to do; the job's only input beside the feature shards."""
 
@@ -81,6 +133,16 @@ class RunRequest(Record):
     config: TrainConfig
     features: FeatureInfo
     audit: GateRecord | None = None  # none in requests older than the audit
+    search: SearchNote | None = None  # none where the config was given
+
+    @property
+    def searched(self) -> str:
+        """What to tell of the search that the config comes from, as a sentence; empty where there was none."""
+        if self.search is None:
+            return ""
+        note, whose = self.search, f"trial {self.search.trial}" if self.search.trial else "the config as it was"
+        fields = len(note.space)
+        return f"Config: {whose}, the best on dev of {note.trials} trials over {fields} fields ({note.search_id})."
 
     @property
     def left_out(self) -> str:
@@ -174,6 +236,7 @@ class TestResult(Record):
     scores: Scores
     weighted_f1_interval: Interval
     calibration_error: float | None = None  # expected calibration error; none in tests older than it
+    predictions: FileEntry | None = None  # of `predictions.parquet`; none in tests older than it
 
 
 class Summary(Record):
@@ -197,13 +260,24 @@ class RunResult(Record):
     tests: tuple[TestResult, ...]
     test_summary: dict[str, Summary]
     best_seed: int
+    files: dict[str, FileEntry] = {}  # beside the result, by name; none in results older than it
 
 
-class FileEntry(Record):
-    """A stored file's size in bytes and SHA-256."""
+class Side(Record):
+    """One of two models on the dialogues that decide about a promotion."""
 
-    size: int
-    sha256: str
+    scores: Scores
+    calibration_error: float  # expected calibration error
+
+
+class RuleResult(Record):
+    """What one rule of a promotion says."""
+
+    rule: str
+    passed: bool
+    measured: float
+    bound: float  # that `measured` must not cross
+    says: str  # both in words
 
 
 class FolderManifest(Record):
@@ -219,12 +293,14 @@ def put_folder_file(uri: str, name: str, data: bytes) -> FileEntry:
     return FileEntry(size=len(data), sha256=storage.digest(data))
 
 
-def get_folder_file(uri: str, name: str, entry: FileEntry) -> bytes:
-    """Read one file of a folder, checked against its entry.
+def get_folder_file(uri: str, name: str, entry: FileEntry | None) -> bytes:
+    """Read one file of a folder, checked against its entry; files that are older than their entry have none.
 
     Raises:
         IntegrityError: Its bytes are not those of the manifest.
     """
+    if entry is None:
+        return storage.get(storage.join(uri, name))
     return storage.get_checked(storage.join(uri, name), size=entry.size, sha256=entry.sha256)
 
 

@@ -3,20 +3,26 @@
 The only code that knows fsspec and boto3. An object is complete or absent on both backends, and ``put_if_absent`` has
 one winner on both: an exclusive hard link in a folder, a conditional write (``If-None-Match: *``) on S3. S3 takes its
 endpoint and credentials from the usual places of the AWS SDK (environment, profile, role), never from a config.
+
+An S3 that is away, broken or busy is asked again for 90 s; one that never answered this process, whose address may be
+wrong, for 15 s.
 """
 
 import errno
 import hashlib
+import logging
 import math
 import os
+import random
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ada2i.errors import AccessError, Ada2iError, DataError, InputError, IntegrityError, NotFoundError, UnreachableError
@@ -24,8 +30,18 @@ from ada2i.errors import AccessError, Ada2iError, DataError, InputError, Integri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 _PARTIAL = ".partial-"  # prefix of files that a killed write may leave in a folder; never listed
 _CONFLICTS = 5  # tries when S3 answers 409: another conditional write is under way
+_PATIENCE_S: Final = 90.0
+_FIRST_PATIENCE_S: Final = 8.0  # seconds, of a place that never answered: a wrong address, most likely
+_LONGEST_PAUSE_S: Final = 5.0
+_PASSING: Final = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"})  # whatever the status
+
+_answered: set[str] = set()  # endpoints that did
 
 
 def normalise(location: str) -> str:
@@ -76,7 +92,7 @@ def get(uri: str) -> bytes:
         if path := local_path(uri):
             return path.read_bytes()
         bucket, key = _split(uri)
-        return _client().get_object(Bucket=bucket, Key=key)["Body"].read()
+        return _asked(lambda s3: s3.get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
 def get_checked(uri: str, *, size: int, sha256: str) -> bytes:
@@ -98,6 +114,18 @@ def get_checked(uri: str, *, size: int, sha256: str) -> bytes:
     return data
 
 
+def open_object(uri: str) -> IO[bytes]:
+    """Open an object for reading here and there, such as a file's footer; its digest cannot be checked then.
+
+    Raises:
+        NotFoundError: There is no such object.
+    """
+    with _translated(uri):
+        options = {} if local_path(uri) else {"block_size": 2**16}
+        file: IO[bytes] = _from_source(uri, lambda fs, path: fs.open(path, "rb", **options))
+    return file
+
+
 def put(uri: str, data: bytes) -> None:
     """Write an object, replacing what is there; a reader sees the old bytes or the new ones, never a mixture."""
     with _translated(uri):
@@ -107,16 +135,16 @@ def put(uri: str, data: bytes) -> None:
                 _sync_folder(path.parent)
             return
         bucket, key = _split(uri)
-        _client().put_object(Bucket=bucket, Key=key, Body=data)
+        _asked(lambda s3: s3.put_object(Bucket=bucket, Key=key, Body=data))
 
 
 def put_if_absent(uri: str, data: bytes) -> bool:
     """Write an object only where there is none.
 
     Returns:
-        Whether this call created it; false leaves what is there untouched. Of many callers at once, one at most gets
-        true: where S3's answer is lost on the way, the client's own second try finds the object there, and this is
-        false. Who must know whether an object is its own looks at its bytes.
+        Whether this call created it; false leaves what is there untouched. Of many callers at once, one gets true.
+        Where S3's answer is lost on the way, the next try finds an object there, which counts as this call's own if it
+        has its bytes: only callers with equal bytes may then both get true.
     """
     with _translated(uri):
         if path := local_path(uri):
@@ -139,7 +167,7 @@ def exists(uri: str) -> bool:
         from botocore.exceptions import ClientError
 
         try:
-            _client().head_object(Bucket=bucket, Key=key)
+            _asked(lambda s3: s3.head_object(Bucket=bucket, Key=key))
         except ClientError as problem:
             if _status(problem) == 404:
                 return False
@@ -154,9 +182,8 @@ def children(uri: str) -> list[str]:
             return sorted(p.name for p in path.iterdir() if not p.name.startswith(_PARTIAL)) if path.is_dir() else []
         bucket, key = _split(uri)
         prefix = f"{key}/" if key else ""
-        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
         found: set[str] = set()
-        for page in pages:
+        for page in _pages(bucket, prefix, delimiter="/"):
             found.update(entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
             found.update(entry["Key"] for entry in page.get("Contents", ()))
         return sorted(name.removeprefix(prefix).rstrip("/") for name in found if name != prefix)
@@ -169,7 +196,7 @@ def delete(uri: str) -> None:
             path.unlink(missing_ok=True)
             return
         bucket, key = _split(uri)
-        _client().delete_object(Bucket=bucket, Key=key)
+        _delete_key(bucket, key)
 
 
 def delete_folder(uri: str) -> None:
@@ -179,9 +206,13 @@ def delete_folder(uri: str) -> None:
             shutil.rmtree(path, ignore_errors=False) if path.exists() else None
             return
         bucket, key = _split(uri)
-        for page in _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{key}/"):
+        for page in _pages(bucket, f"{key}/"):
             for entry in page.get("Contents", ()):
-                _client().delete_object(Bucket=bucket, Key=entry["Key"])
+                _delete_key(bucket, entry["Key"])
+
+
+def _delete_key(bucket: str, key: str) -> None:
+    _asked(lambda s3: s3.delete_object(Bucket=bucket, Key=key))
 
 
 def age(uri: str) -> float:
@@ -191,7 +222,7 @@ def age(uri: str) -> float:
             newest = max(map(_written, path.rglob("*")), default=0.0)
         else:
             bucket, key = _split(uri)
-            pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{key}/")
+            pages = _pages(bucket, f"{key}/")
             times = (entry["LastModified"].timestamp() for page in pages for entry in page.get("Contents", ()))
             newest = max(times, default=0.0)
     return time.time() - newest if newest else math.inf
@@ -232,8 +263,8 @@ def check_writable(uri: str) -> None:
     bucket, prefix = _split(uri)
     probe = f"{prefix}/.probe-{uuid.uuid4().hex}".lstrip("/")
     with _translated(uri):
-        _client().put_object(Bucket=bucket, Key=probe, Body=b"")
-        _client().delete_object(Bucket=bucket, Key=probe)
+        _asked(lambda s3: s3.put_object(Bucket=bucket, Key=probe, Body=b""))
+        _delete_key(bucket, probe)
 
 
 def source_files(location: str, suffix: str) -> list[str]:
@@ -248,9 +279,10 @@ def source_files(location: str, suffix: str) -> list[str]:
     """
     with _translated(public(location)):
         fs, path = _fsspec(location)
-        if fs.isfile(path):
+        if _from_source(location, lambda fs, path: fs.isfile(path)):
             return [location if _is_remote(location) else Path(path).as_uri()]
-        found = sorted(name for name in fs.find(path) if str(name).endswith(suffix)) if fs.exists(path) else []
+        names = _from_source(location, lambda fs, path: fs.find(path) if fs.exists(path) else [])
+        found = sorted(name for name in names if str(name).endswith(suffix))
     if not found:
         raise NotFoundError(
             f"{public(location)} must be a {suffix} file or a folder with some, but holds none. Check the path.",
@@ -262,8 +294,7 @@ def source_files(location: str, suffix: str) -> list[str]:
 def read_source(location: str) -> bytes:
     """Return the bytes of a file outside our own layout, at a path or any URI that fsspec opens."""
     with _translated(public(location)):
-        fs, path = _fsspec(location)
-        data = fs.cat_file(path)
+        data = _from_source(location, lambda fs, path: fs.cat_file(path))
     if not isinstance(data, bytes):
         raise DataError(f"{public(location)} must be a file, but is {type(data).__name__}. Name a file.")
     return data
@@ -272,9 +303,12 @@ def read_source(location: str) -> bytes:
 def source_digest(location: str) -> str:
     """Return the SHA-256 of a file outside our own layout, which is read piece by piece."""
     with _translated(public(location)):
-        fs, path = _fsspec(location)
-        with fs.open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return _from_source(location, _digest_of)
+
+
+def _digest_of(fs: Any, path: str) -> str:
+    with fs.open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def source_stamps(locations: Iterable[str]) -> dict[str, str]:
@@ -289,8 +323,8 @@ def source_stamps(locations: Iterable[str]) -> dict[str, str]:
             stamps |= {location: stamp for location in files if (stamp := _local_stamp(location))}
             continue
         with _translated(public(folder)), suppress(FileNotFoundError):
-            fs, path = _fsspec(folder)
-            found = {str(info["name"]): info.get("ETag") or info.get("etag") for info in fs.ls(path, detail=True)}
+            infos = _from_source(folder, lambda fs, path: fs.ls(path, detail=True))
+            found = {str(info["name"]): info.get("ETag") or info.get("etag") for info in infos}
             tags = {location: found.get(_fsspec(location)[1]) for location in files}
             stamps |= {location: str(tag) for location, tag in tags.items() if tag}
     return stamps
@@ -324,6 +358,14 @@ def _is_remote(location: str) -> bool:
     return "://" in location and not location.startswith("file://")
 
 
+def _from_source(location: str, read: Callable[[Any, str], T]) -> T:
+    """Read from a place outside our own layout, by fsspec's filesystem and the path there."""
+    fs, path = _fsspec(location)
+    if not _is_remote(location):
+        return read(fs, path)
+    return _patiently(location.split("/")[2], lambda: read(fs, path))
+
+
 def _fsspec(location: str) -> tuple[Any, str]:
     import fsspec
 
@@ -344,17 +386,70 @@ def _put_if_absent_s3(uri: str, data: bytes) -> bool:
 
     bucket, key = _split(uri)
     for attempt in range(_CONFLICTS):
+        tries = count()
         try:
-            _client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+            _asked(lambda s3: (next(tries), s3.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")))  # noqa: B023
         except ClientError as problem:
             if _status(problem) == 412:
-                return False
+                # After a try whose answer was lost, the object may be that try's.
+                return next(tries) > 1 and get(uri) == data
             if _status(problem) != 409 or attempt == _CONFLICTS - 1:
                 raise
             time.sleep(0.1 * 2**attempt)
         else:
             return True
     raise AssertionError  # the last try returned or raised
+
+
+def _pages(bucket: str, prefix: str, *, delimiter: str = "") -> Iterator[Any]:
+    """List objects, a page at a time."""
+    question: dict[str, str] = {"Bucket": bucket, "Prefix": prefix} | ({"Delimiter": delimiter} if delimiter else {})
+    while True:
+        page: Any = _asked(lambda s3: s3.list_objects_v2(**question))  # type: ignore[arg-type]
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        question["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _asked(call: Callable[["S3Client"], T]) -> T:
+    """Make an S3 call."""
+    return _patiently(_endpoint(), lambda: call(_client()))
+
+
+def _patiently(place: str, call: Callable[[], T]) -> T:
+    """Make a call; try again what may pass, after pauses that grow and that differ from caller to caller."""
+    begun = time.monotonic()
+    for attempt in count():
+        try:
+            answer = call()
+        except Exception as problem:
+            if hasattr(problem, "response"):  # it does answer
+                _answered.add(place)
+            patience = _PATIENCE_S if place in _answered else _FIRST_PATIENCE_S
+            if not _may_pass(problem) or time.monotonic() - begun > patience:
+                raise
+            if attempt == 3:  # the first ones are every day's
+                log.warning("%s fails, and is asked again for %.0f s: %s", place, patience, problem)
+            time.sleep(random.uniform(0.5, 1.0) * min(0.1 * 2**attempt, _LONGEST_PAUSE_S))
+        else:
+            _answered.add(place)
+            return answer
+    raise AssertionError  # counts for ever
+
+
+def _may_pass(problem: Exception) -> bool:
+    """Tell whether the same call may succeed a little later: S3 is away, broken or busy, rather than saying no."""
+    from botocore import exceptions as aws
+    from urllib3.exceptions import HTTPError
+
+    if isinstance(problem, aws.ClientError):
+        code = problem.response.get("Error", {}).get("Code", "")
+        return _status(problem) >= 500 or _status(problem) == 429 or code in _PASSING
+    if isinstance(problem, OSError):  # fsspec's; EBUSY is what it makes of a busy S3
+        return isinstance(problem, ConnectionError | TimeoutError) or problem.errno == errno.EBUSY
+    # The last two: an answer that breaks off while it is read.
+    return isinstance(problem, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError | HTTPError)
 
 
 @contextmanager
@@ -394,21 +489,25 @@ def _split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
+def _endpoint() -> str:
+    return os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "AWS"))
+
+
 def _client() -> "S3Client":
-    return _client_for(os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL")))
+    return _client_for(_endpoint())
 
 
 @lru_cache
-def _client_for(endpoint: str | None) -> "S3Client":
+def _client_for(endpoint: str) -> "S3Client":
     import boto3
     from botocore.config import Config
 
     # Path-style addresses: a private endpoint rarely resolves bucket.host.
     config = Config(
         connect_timeout=5,
-        read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 4},
-        s3={"addressing_style": "path"} if endpoint else {},
+        read_timeout=30,
+        retries={"mode": "standard", "total_max_attempts": 1},  # `_asked` tries again
+        s3={"addressing_style": "path"} if endpoint != "AWS" else {},
     )
     return boto3.session.Session().client("s3", config=config, region_name=os.environ.get("AWS_REGION", "us-east-1"))
 
@@ -445,7 +544,7 @@ def _folder_error(uri: str, problem: OSError) -> Ada2iError:
 def _s3_error(uri: str, problem: Exception) -> Ada2iError | None:
     from botocore import exceptions as aws
 
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "AWS"))
+    endpoint = _endpoint()
     if isinstance(problem, aws.NoCredentialsError | aws.PartialCredentialsError | aws.ProfileNotFound):
         return AccessError(
             f"{uri} needs S3 credentials, but found none. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "

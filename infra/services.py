@@ -103,6 +103,7 @@ class Layout:
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # a wrong URL must not start a server of its own
             "PREFECT_PLUGINS_ENABLED": "true",
             "PREFECT_PLUGINS_ALLOW": "ada2i",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # of every flow: after 90 s without, it is called crashed
             "DO_NOT_TRACK": "1",
         }
 
@@ -334,7 +335,6 @@ def _worker_environment(layout: Layout) -> dict[str, str]:
         "ADA2I_HOME": str(REPOSITORY),  # prefect.yaml's working directory
         "PREFECT_PLUGINS_ENABLED": "false",  # the plugin is for the command line
         "PREFECT_WORKER_QUERY_SECONDS": "2",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     }
 
 

@@ -58,7 +58,7 @@ def _run(location: str, model: str | None) -> None:
     _check_server()
     from pipelines.train import train_ada2i
 
-    uri = train_ada2i(features=location, model=model)
+    uri = str(train_ada2i(features=location, model=model, force=True))  # Prefect returns the state's result
     version = Version.load(storage.join(uri, "manifest.json"))
     show_result(RunResult.load(storage.join(uri, "result.json")), f"{version.model}@{version.number}")
 

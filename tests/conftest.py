@@ -35,7 +35,12 @@ def _prefect_settings(running: Stack) -> Iterator[None]:
     from prefect import settings
 
     environment = running.environment()
-    names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE")
+    names = (
+        "PREFECT_API_URL",
+        "PREFECT_API_AUTH_STRING",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
+    )
     with settings.temporary_settings({getattr(settings, name): environment[name] for name in names}):
         yield
 

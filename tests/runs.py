@@ -5,10 +5,11 @@ import os
 import signal
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
@@ -32,6 +33,38 @@ def prepared(root: str, run_id: str, **overrides: Any) -> str:
     """Prepare a run on the demo corpus; return its URI."""
     wish = Wish(features="demo", overrides={**SLOW, **overrides})
     return prepare(wish, root=root, run_id=run_id)
+
+
+def stored(uri: str) -> list[str]:
+    """Return the names of all objects under a URI, relative to it."""
+    found = []
+    for name in storage.children(uri):
+        place = storage.join(uri, name)
+        found += [name] if storage.exists(place) else [f"{name}/{inner}" for inner in stored(place)]
+    return found
+
+
+def remains(run_uri: str, seed: int = 1) -> set[str]:
+    """Return what a trained run holds beside what it must hold, and what it lacks; nothing where nothing is wrong."""
+    result = seed_result(run_uri, seed)
+    whole = ["manifest.json", "state.json", "weights.safetensors"]
+    adam = [f"optimizer.{slot}.safetensors" for slot in ("exp_avg", "exp_avg_sq", "step")]
+    expected = {f"seed-{seed}/checkpoints/{result.history[-1].step:09d}/{name}" for name in whole + adam}
+    expected |= {f"seed-{seed}/best/{result.history[result.best_epoch - 1].step:09d}/{name}" for name in whole}
+    expected |= {"request.json", "environment.json", f"seed-{seed}/result.json"}
+    return expected ^ {name for name in stored(run_uri) if not name.startswith("jobs/")}
+
+
+def same_weights(ours: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Tell whether weights are equal to the last bit."""
+    return ours.keys() == other.keys() and all(torch.equal(ours[name], other[name]) for name in other)
+
+
+def live_actor(name: str) -> int:
+    """Return the process id of the one live actor of a class."""
+    actors = dashboard("/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
+    (found,) = [actor for actor in actors if actor["class_name"] == name and actor["state"] == "ALIVE"]
+    return int(found["pid"])
 
 
 def final_weights(run_uri: str, seed: int = 1) -> dict[str, Tensor]:
@@ -75,11 +108,12 @@ def worker_pid(run_id: str, rank: int) -> int:
 
 
 class KillOnce:
-    """An event listener that kills one process, with SIGKILL, once an epoch is done."""
+    """An event listener that sends one process a signal, once an epoch is done."""
 
-    def __init__(self, epoch: int, pid: Callable[[], int]) -> None:
+    def __init__(self, epoch: int, pid: Callable[[], int], number: signal.Signals = signal.SIGKILL) -> None:
         self.epoch = epoch
         self.pid = pid
+        self.number = number
         self.killed: int | None = None
         self.epochs: list[int] = []
 
@@ -90,7 +124,7 @@ class KillOnce:
         self.epochs.append(event["record"]["epoch"])
         if self.killed is None and self.epochs[-1] >= self.epoch:
             self.killed = self.pid()
-            os.kill(self.killed, signal.SIGKILL)
+            os.kill(self.killed, self.number)
 
 
 def gone(pid: int, seconds: float = 10.0) -> bool:

@@ -5,15 +5,29 @@ Exit codes: 0 done; 1 failed; 2 the input, config or credentials must be changed
 """
 
 import logging
+import os
 import sys
 
 import typer
 from rich.console import Console
 
-from ada2i.cli import auditing, comparing, extracting, importing, registry, reproducing, training
+from ada2i.cli import (
+    auditing,
+    comparing,
+    doctoring,
+    extracting,
+    importing,
+    predicting,
+    registry,
+    reproducing,
+    training,
+    tuning,
+)
 from ada2i.errors import Ada2iError
+from ada2i.jobs import logs
 
-_FILES = (extracting, importing, auditing, training, reproducing, comparing, registry)  # in the order of `ada2i --help`
+# In the order of `ada2i --help`.
+_FILES = (extracting, importing, auditing, training, tuning, predicting, reproducing, comparing, registry, doctoring)
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Balanced emotion recognition in conversations."
@@ -24,7 +38,7 @@ for _file in _FILES:
 
 @app.callback()
 def _setup() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logs.configure()
 
 
 def main() -> None:
@@ -32,10 +46,15 @@ def main() -> None:
     try:
         app()
     except Ada2iError as error:
-        Console(stderr=True).print(
-            f"[bold red]error:[/bold red] {_plain(error.message)}", soft_wrap=True, highlight=False
-        )
+        _tell(error)
         sys.exit(error.exit_code)
+
+
+def _tell(error: Ada2iError) -> None:
+    if os.environ.get(logs.FORMAT) == "json":
+        logging.getLogger(__name__).error(error.message, extra={"facts": {"error": type(error).__name__}})
+        return
+    Console(stderr=True).print(f"[bold red]error:[/bold red] {_plain(error.message)}", soft_wrap=True, highlight=False)
 
 
 def _plain(text: str) -> str:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ada2i import presets, storage
 from ada2i.cli.options import AsJson, Root, check_target
 from ada2i.cli.output import out
 from ada2i.extraction.corpora.readers import CORPORA
+from ada2i.jobs import logs
 from ada2i.training.request import DEFAULT_ROOT, new_run_id, with_named
 
 app = typer.Typer()
@@ -50,7 +50,7 @@ def extract(  # noqa: PLR0917
     wish = Wish.model_validate({"kind": kind, "location": location, "encoders": encoders, "overrides": overrides})
     run_id = run or new_run_id()
     uri = prepare(wish, root=root, run_id=run_id)
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    notes = logs.notes()
     notes.print(f"If it is cut short, the same command with `--run {run_id}` resumes it.", markup=False)
     if not is_done(uri):
         with cluster() as ray, TerminalProgress() as progress:

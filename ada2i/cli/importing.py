@@ -8,6 +8,7 @@ from rich.console import Console
 from ada2i.cli.options import Root, writable
 from ada2i.cli.output import out
 from ada2i.data.datasets import DATASETS
+from ada2i.data.splits import GATE_SHARE
 from ada2i.training.request import DEFAULT_ROOT
 
 app = typer.Typer()
@@ -22,13 +23,17 @@ def import_table(
         str | None, typer.Option(help="Name of the dataset. Default: the file's metadata, or its name.")
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Class names by index, separated by commas.")] = None,
+    gate_share: Annotated[
+        float, typer.Option(min=0.0, max=0.5, help="Share of the newest train dialogues, by `recorded_at`, to gate on.")
+    ] = GATE_SHARE,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import a table of utterances as a feature set; print its URI."""
     from ada2i.data.table import import_table as run
 
     names = tuple(labels.split(",")) if labels else None
-    out.print(run(source, writable(root), dataset=dataset, labels=names), soft_wrap=True)
+    uri = run(source, writable(root), dataset=dataset, labels=names, gate_share=gate_share)
+    out.print(uri, soft_wrap=True)
 
 
 @imports.command("pickle")
@@ -84,7 +89,7 @@ def _show_import(uri: str) -> None:
     from ada2i.data.manifest import open_features
 
     manifest = open_features(uri).manifest
-    held = [(split, manifest.splits[split]) for split in ("train", "dev", "test")]
+    held = [(split, manifest.splits[split]) for split in ("train", "dev", "test", "gate") if split in manifest.splits]
     counts = "; ".join(f"{split} {info.dialogues} dialogues, {info.utterances} utterances" for split, info in held)
     out.print(uri, soft_wrap=True)
     Console(stderr=True).print(f"{counts}; {manifest.source}", soft_wrap=True, markup=False, highlight=False)

@@ -34,3 +34,30 @@ def check_target(option: str, target: Path | None) -> None:
             f"`{option}` must name a file in a folder that exists, but is {target}. Create the folder, or name a file "
             "in it."
         )
+
+
+def check_folder(folder: Path | None) -> None:
+    """Refuse an `--out` that is no folder.
+
+    Raises:
+        ConfigError: It is a file.
+    """
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ConfigError(f"`--out` must name a folder, but {folder} is a file. Name another.", field="out")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return seeds: of a count, so many from 1 on, or those of a list with commas.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and part.isascii() for part in parts) or parts == ["0"]:
+        raise ConfigError(
+            f"`--seeds` must be a count from 1 on, or whole numbers separated by commas, but is {text!r}. Write for "
+            "example `--seeds 5` or `--seeds 1,2,3`.",
+            field="seeds",
+        )
+    numbers = tuple(map(int, parts))
+    return numbers if len(numbers) > 1 else tuple(range(1, numbers[0] + 1))

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from ada2i import presets as known
 from ada2i import storage
-from ada2i.cli.options import Root, check_target
+from ada2i.cli.options import Root, check_folder, check_target, parse_seeds
 from ada2i.cli.output import out
-from ada2i.errors import ConfigError
+from ada2i.jobs import logs
 from ada2i.training.request import DEFAULT_ROOT
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def reproduce(  # noqa: PLR0917
     from ada2i.training.study import StudyWish, prepare_study
 
     check_target("--json", json_)
-    _check_folder(out_)
+    check_folder(out_)
     wish = StudyWish(
         dataset=dataset,
         features=features,
@@ -55,7 +55,7 @@ def reproduce(  # noqa: PLR0917
         modalities=modalities,
         ablations=ablations,
         variations=tuple(vary or ()),
-        seeds=_seeds(seeds),
+        seeds=parse_seeds(seeds),
         overrides=dict(known.parse_override(text) for text in set_ or []),
         allow=tuple(allow or ()),
     )
@@ -88,7 +88,7 @@ def _train(cells: "tuple[Cell, ...]", root: str) -> dict[str, str]:
     uri = write_study(root, cells)
     if uri is None:
         return {}
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    notes = logs.notes()
     try:
         with cluster() as ray, StudyProgress(cells) as progress:
             client.run(client.Job(JOB, uri), address=ray.address, on_event=progress)
@@ -96,20 +96,3 @@ def _train(cells: "tuple[Cell, ...]", root: str) -> dict[str, str]:
         notes.print("Interrupted; what was started has been stopped. The same command goes on from here.")
         raise
     return progress.problems
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and part.isascii() for part in parts) or parts == ["0"]:
-        raise ConfigError(
-            f"`--seeds` must be a count from 1 on, or whole numbers separated by commas, but is {text!r}. Write for "
-            "example `--seeds 5` or `--seeds 1,2,3`.",
-            field="seeds",
-        )
-    numbers = tuple(map(int, parts))
-    return numbers if len(numbers) > 1 else tuple(range(1, numbers[0] + 1))
-
-
-def _check_folder(folder: Path | None) -> None:
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise ConfigError(f"`--out` must name a folder, but {folder} is a file. Name another.", field="out")

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ada2i import presets, storage
 from ada2i.cli.options import Root, check_target
 from ada2i.cli.output import mean_text, out, version_name
 from ada2i.errors import ConfigError
+from ada2i.jobs import logs
 from ada2i.records import RunRequest, RunResult
 from ada2i.training.request import DEFAULT_ROOT, Wish, new_run_id, prepare, with_named
 
@@ -83,7 +83,7 @@ def train(  # noqa: PLR0917
     )
     run_id = run or new_run_id()
     run_uri = prepare(wish, root=root, run_id=run_id)
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    notes = logs.notes()
     notes.print(f"Run {run_id}; if it is cut short, the same command with `--run {run_id}` resumes it.", markup=False)
     if left_out := RunRequest.load(storage.join(run_uri, "request.json")).left_out:
         notes.print(f"{left_out} `--allow train-fitted-features` keeps them.", markup=False)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS: Mapping[str, str] = {"train": "#33415c", "dev": "#e69f00", "test": "#56b4e9"}
+_COLOURS: Mapping[str, str] = {"train": "#33415c", "dev": "#e69f00", "test": "#56b4e9", "gate": "#009e73"}
 _OTHER = "#999999"
 _BARS = 0.8  # of a group's place that its bars take
 

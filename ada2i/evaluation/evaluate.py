@@ -1,7 +1,7 @@
 """The one evaluation on the test split, after selection on dev, and everything that is derived from it.
 
 A run's folder gains, per seed, ``predictions.parquet`` and ``test.json`` (written once: a second call reads it and
-leaves the test split closed), and then ``result.json``, ``report.html`` and the model card ``README.md``.
+leaves the test split closed), and then ``report.html``, the model card ``README.md``, and last ``result.json``.
 """
 
 import io
@@ -24,7 +24,7 @@ from ada2i.evaluation.metrics import confusion_matrix, dialogue_bootstrap, over_
 from ada2i.evaluation.report import markdown_summary, render_report
 from ada2i.model.ada2i import Ada2I
 from ada2i.model.build import build_model
-from ada2i.records import RunRequest, RunResult, SeedResult, TestResult, seed_uri
+from ada2i.records import RunRequest, RunResult, SeedResult, TestResult, put_folder_file, seed_uri
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -41,9 +41,13 @@ def evaluate_run(run_uri: str) -> RunResult:
     seeds = [_seed_result(run_uri, seed) for seed in request.config.training.seeds]
     tests = [_test_once(request, seed_uri(run_uri, result.seed), result) for result in seeds]
     result = _gather(request, run_uri, seeds, tests)
-    storage.put(storage.join(run_uri, "result.json"), result.to_json())
-    storage.put(storage.join(run_uri, "report.html"), render_report(result).encode())
-    storage.put(storage.join(run_uri, "README.md"), markdown_summary(result).encode())
+    files = {"report.html": render_report(result).encode(), "README.md": markdown_summary(result).encode()}
+    if storage.exists(place := storage.join(run_uri, "environment.json")):  # of the job that trained
+        files["environment.json"] = storage.get(place)
+    entries = {name: put_folder_file(run_uri, name, data) for name, data in files.items()}
+    # The result last: a crash before leaves files without it, and the next call writes the same ones again.
+    result = result.model_copy(update={"files": entries})
+    storage.put(storage.join(run_uri, "result.json"), result.stored())
     return result
 
 
@@ -70,16 +74,17 @@ def _test_once(request: RunRequest, uri: str, result: SeedResult) -> TestResult:
     if storage.exists(place):
         return TestResult.load(place)
     config = request.config
-    split = open_split(open_features(request.features.uri), "test", config.model.modalities)
-    labels, probabilities = _predict(load_model(result.checkpoint_uri), split, config.training.batch_dialogues)
-    test = _score(request, result, split, labels, probabilities)
-    storage.put(storage.join(uri, "predictions.parquet"), _predictions_file(split, labels, probabilities))
+    features, shuffle_gib = open_features(request.features.uri), config.training.shuffle_gib
+    split = open_split(features, "test", config.model.modalities, shuffle_gib=shuffle_gib)
+    labels, probabilities = predict_all(load_model(result.checkpoint_uri), split, config.training.batch_dialogues)
+    predictions = put_folder_file(uri, "predictions.parquet", predictions_file(split, labels, probabilities))
+    test = _score(request, result, split, labels, probabilities).model_copy(update={"predictions": predictions})
     # Predictions first: a crash in between leaves them without a result, and the next call writes the same ones again.
-    storage.put_if_absent(place, test.to_json())
+    storage.put_if_absent(place, test.stored())
     return TestResult.load(place)
 
 
-def _predict(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Floats]:
+def predict_all(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Floats]:
     """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a whole split."""
     labels, probabilities = [], []
     for _, batch, logits in predict_split(model, split, batch_dialogues=batch_dialogues, device=torch.device("cpu")):
@@ -108,7 +113,8 @@ def _score(
     )
 
 
-def _predictions_file(split: SplitData, labels: Ints, probabilities: Floats) -> bytes:
+def predictions_file(split: SplitData, labels: Ints, probabilities: Floats) -> bytes:
+    """Return a ``predictions.parquet``: a row per utterance of a split, in its order."""
     ids = np.repeat(np.array(split.dialogue_ids), split.lengths)
     index = np.concatenate([np.arange(length, dtype=np.int32) for length in split.lengths])
     table = pa.table(
@@ -133,7 +139,7 @@ def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], test
         run_uri=run_uri,
         config=request.config,
         features=request.features,
-        protocol=" ".join(filter(None, (_protocol(seeds, tests), request.left_out))),
+        protocol=" ".join(filter(None, (_protocol(seeds, tests), request.searched, request.left_out))),
         seeds=tuple(seeds),
         tests=tuple(tests),
         test_summary=over_seeds(tests),

@@ -16,7 +16,17 @@ from ada2i.evaluation.pooling import dialogue_counts, pool
 from ada2i.evaluation.published import SOURCE, Published, other_widths, printed, published
 from ada2i.evaluation.report import SYNTHETIC_NOTE, dead_classes
 from ada2i.modalities import LETTERS, MODALITIES, Modality
-from ada2i.records import FeatureInfo, Interval, Record, RunResult, Summary, run_uri, seed_uri
+from ada2i.records import (
+    FeatureInfo,
+    FileEntry,
+    Interval,
+    Record,
+    RunResult,
+    Summary,
+    get_folder_file,
+    run_uri,
+    seed_uri,
+)
 
 
 class Cell(Record):
@@ -127,13 +137,15 @@ class Runs:
 
     def predictions(self, run_id: str) -> bytes:
         """Return the predictions of a run's seeds, pooled."""
-        return _predictions(self.root, run_id, tuple(test.seed for test in self.results[run_id].tests))
+        return _predictions(
+            self.root, run_id, tuple((test.seed, test.predictions) for test in self.results[run_id].tests)
+        )
 
 
 @lru_cache(maxsize=64)
-def _predictions(root: str, run_id: str, seeds: tuple[int, ...]) -> bytes:
-    places = [storage.join(seed_uri(run_uri(root, run_id), seed), "predictions.parquet") for seed in seeds]
-    return pool([storage.get(place) for place in places])
+def _predictions(root: str, run_id: str, seeds: tuple[tuple[int, FileEntry | None], ...]) -> bytes:
+    uri = run_uri(root, run_id)
+    return pool([get_folder_file(seed_uri(uri, seed), "predictions.parquet", entry) for seed, entry in seeds])
 
 
 def gather(

@@ -3,6 +3,7 @@
 Caller and job share nothing but a folder of storage, so either may die and be started again.
 """
 
+import logging
 import re
 import shlex
 import sys
@@ -14,14 +15,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ada2i import errors, storage
-from ada2i.jobs import events
+from ada2i.jobs import events, logs
 from ada2i.jobs.cluster import auth_headers
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobDetails, JobSubmissionClient
+    from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
 _ERROR = re.compile(r"\b[A-Z]\w*(Error|Exception|Failure)\b|\bKilled\b")
+_STOP_SECONDS = 75.0  # a job that is stopped writes a checkpoint first
 _GONE_SECONDS = 60.0  # how long the cluster may be out of reach before a follower gives up
 
 
@@ -52,7 +56,7 @@ def run(job: Job, *, address: str, on_event: Callable[[events.Event | str], None
         on_event: Called with each event, and with each other line of the job's log.
 
     Raises:
-        UnreachableError: The cluster does not answer.
+        UnreachableError: The cluster does not answer; while a job is followed, for a minute.
         JobError: The job failed; a new call is another attempt.
         Ada2iError: What the job itself raised.
     """
@@ -105,6 +109,18 @@ def stop(address: str, run_id: str) -> None:
                 _wait_until_gone(client, job.submission_id)
 
 
+def live_runs(address: str) -> set[str]:
+    """Return the ids of all runs that have a live job.
+
+    Raises:
+        UnreachableError: The cluster does not answer.
+    """
+    client = connect(address)
+    with _answering(address):
+        live = [job.metadata or {} for job in client.list_jobs() if not job.status.is_terminal()]
+    return {facts["run_id"] for facts in live if "run_id" in facts}
+
+
 def _attempts(client: "JobSubmissionClient", run_id: str) -> "list[JobDetails]":
     return [job for job in client.list_jobs() if (job.metadata or {}).get("run_id") == run_id]
 
@@ -122,6 +138,7 @@ def _attach_or_submit(client: "JobSubmissionClient", job: Job) -> str:
             entrypoint=shlex.join([python, "-m", job.module, job.uri, submission]),
             submission_id=submission,
             metadata={"run_id": job.run_id, "run_uri": job.uri},
+            runtime_env={"env_vars": logs.environment()} if logs.environment() else None,
         )
     except RuntimeError as problem:
         if "already exists" in str(problem):  # somebody else submitted this attempt meanwhile
@@ -133,23 +150,13 @@ def _follow(
     client: "JobSubmissionClient", submission: str, run_uri: str, on_event: Callable[[events.Event | str], None]
 ) -> None:
     seen, failure = 0, None
-    last_answer = time.monotonic()
     while True:
-        try:
-            status = client.get_job_status(submission)
-            text = client.get_job_logs(submission)
-            last_answer = time.monotonic()
-        except (OSError, RuntimeError) as problem:
-            if time.monotonic() - last_answer > _GONE_SECONDS:
-                raise errors.JobError(
-                    f"Job {submission} is out of reach: {problem}. Check the cluster; run again."
-                ) from problem
-            time.sleep(_POLL_SECONDS)
-            continue
+        status, text, message = _ask(client, submission)
         complete = text if status.is_terminal() else text[: text.rfind("\n") + 1]
         for event in events.parse(complete[seen:]):
-            if isinstance(event, dict) and event["kind"] == "error":
-                failure = event
+            if isinstance(event, dict):
+                log.info(event["kind"], extra={"facts": event})
+                failure = event if event["kind"] == "error" else failure
             on_event(event)
         seen = len(complete)
         if status.is_terminal():
@@ -158,7 +165,7 @@ def _follow(
     if failure is not None:
         raise getattr(errors, failure["error"])(failure["message"])
     if status != "SUCCEEDED":
-        words = _last_words(f"{text}\n{client.get_job_info(submission).message or ''}")
+        words = _last_words(f"{text}\n{message}")
         place = storage.join(run_uri, "jobs", f"{submission}.log")
         storage.put(place, text.encode())  # the cluster that has it may end with this call
         raise errors.JobError(
@@ -166,6 +173,33 @@ def _follow(
             "attempt at the same run goes on from what this one wrote.",
             submission=submission,
         )
+
+
+def _ask(client: "JobSubmissionClient", submission: str) -> "tuple[JobStatus, str, str]":
+    """Return a job's status, its log and, at its end, the cluster's word on it; a cluster may be away for a while.
+
+    Raises:
+        UnreachableError: It does not answer for a minute.
+    """
+    from ray.exceptions import RayError
+
+    deadline = time.monotonic() + _GONE_SECONDS
+    while True:
+        try:
+            status = client.get_job_status(submission)
+            text = client.get_job_logs(submission)
+            ended = client.get_job_info(submission).message if status.is_terminal() else None
+        except (OSError, RuntimeError, RayError) as problem:
+            if time.monotonic() > deadline:
+                found = str(problem).partition("\n")[0]
+                raise errors.UnreachableError(
+                    f"Job {submission} must be in reach, but was not for {_GONE_SECONDS:.0f} s: {found}. "
+                    "Check the cluster, and run again: a job that lives on is found, and waited for.",
+                    submission=submission,
+                ) from problem
+        else:
+            return status, text, ended or ""
+        time.sleep(_POLL_SECONDS)
 
 
 def _last_words(text: str) -> str:
@@ -176,6 +210,6 @@ def _last_words(text: str) -> str:
 
 
 def _wait_until_gone(client: "JobSubmissionClient", submission: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + _STOP_SECONDS
     while time.monotonic() < deadline and not client.get_job_status(submission).is_terminal():
         time.sleep(0.2)

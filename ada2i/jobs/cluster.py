@@ -33,6 +33,7 @@ _FIXED: Final[Mapping[str, str]] = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     "RAY_metrics_report_interval_ms": "2000",
+    "RAY_JOB_STOP_WAIT_TIME_S": "60",  # a job that is stopped writes a checkpoint first
 }
 _FOREIGN: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN")  # would send the head's own processes to another cluster
 _OBJECT_STORE_BYTES: Final = 256 << 20  # jobs exchange URIs, not tensors

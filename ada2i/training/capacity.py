@@ -46,20 +46,22 @@ def check_resources(resources: ResourceConfig, available: Mapping[str, float]) -
     """Tell whether to train on GPUs.
 
     Raises:
-        ResourceError: The cluster has fewer processors or GPUs than asked for.
+        ResourceError: The cluster has fewer processors or GPUs than a run needs to start.
     """
-    cpus, needed = available.get("CPU", 0.0), resources.workers * resources.cpus_per_worker
+    field = "resources.min_workers" if resources.min_workers else "resources.workers"
+    workers = resources.min_workers or resources.workers
+    cpus, needed = available.get("CPU", 0.0), workers * resources.cpus_per_worker
     if needed > cpus:
         raise ResourceError(
-            f"`resources.workers` = {resources.workers} with {resources.cpus_per_worker:g} CPU each needs {needed:g} "
-            f"CPUs, but the cluster has {cpus:g}. Ask for fewer with `--workers`, or add nodes.",
-            field="resources.workers",
+            f"`{field}` = {workers} with {resources.cpus_per_worker:g} CPU each needs {needed:g} CPUs, but the cluster "
+            f"has {cpus:g}. Ask for fewer with `--workers`, or add nodes.",
+            field=field,
         )
     gpus = int(available.get("GPU", 0))
-    if resources.device == "cuda" and gpus < resources.workers:
+    if resources.device == "cuda" and gpus < workers:
         raise ResourceError(
-            f"`resources.device` = cuda needs {resources.workers} GPUs, one per worker, but the cluster has {gpus}. "
+            f"`resources.device` = cuda needs {workers} GPUs, one per worker, but the cluster has {gpus}. "
             "Ask for fewer workers, or set `resources.device=cpu`.",
             field="resources.device",
         )
-    return resources.device == "cuda" or (resources.device == "auto" and gpus >= resources.workers)
+    return resources.device == "cuda" or (resources.device == "auto" and gpus >= workers)

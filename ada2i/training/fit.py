@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -14,20 +15,26 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ada2i import checkpoint, storage
 from ada2i.batch import DialogueBatch
-from ada2i.checkpoint import Progress, Rng, Trainee
+from ada2i.checkpoint import EpochPart, Progress, Rng, Trainee
 from ada2i.config import LossConfig, TrainConfig, TrainingConfig
 from ada2i.data.loader import SplitData
-from ada2i.data.order import cut, epoch_batches, share
+from ada2i.data.order import share
+from ada2i.data.prefetch import ahead
 from ada2i.data.skill import held_out_skill
-from ada2i.errors import ConfigError, DivergenceError
+from ada2i.errors import ConfigError, DivergenceError, PreemptedError
 from ada2i.evaluation.inference import predict
 from ada2i.evaluation.metrics import scores
+from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I
 from ada2i.model.build import build_model
 from ada2i.records import EpochRecord, FeatureInfo, Scores, SeedResult
 from ada2i.training import distributed
+from ada2i.training.flags import StepKey
 from ada2i.training.losses import balanced_weights
-from ada2i.training.step import StepKey, StepReport, loss_shares, train_step, unwrap, weigh
+from ada2i.training.saving import Saver
+from ada2i.training.step import StepReport, loss_shares, train_step, unwrap, weigh
+from ada2i.training.tally import Tally
+from ada2i.training.update import make_optimizer
 
 
 class Reporter(Protocol):
@@ -37,7 +44,7 @@ class Reporter(Protocol):
         """The first optimizer step of this call is done, resumed or not."""
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
-        """An epoch is done and its checkpoint complete."""
+        """An epoch is done; its checkpoint may be still to come."""
 
 
 @dataclass(frozen=True)
@@ -57,30 +64,56 @@ class Task:
         """URI of the folder with this seed's checkpoints."""
         return storage.join(self.uri, "checkpoints")
 
+    @property
+    def best(self) -> str:
+        """URI of the folder with the weights of this seed's best epoch."""
+        return storage.join(self.uri, "best")
+
     @cached_property
     def class_weights(self) -> Tensor | None:
         """``(C,)`` weights of the cross-entropies, by the classes' shares of train; None: all 1."""
         if not self.config.loss.class_balance:
             return None
-        counts = self.train.class_counts(len(self.features.labels))
-        return balanced_weights(torch.from_numpy(counts), self.config.loss.class_balance).to(self.device)
+        return balanced_weights(torch.from_numpy(self.train.class_counts), self.config.loss.class_balance).to(
+            self.device
+        )
 
 
-def fit(task: Task, reporter: Reporter) -> SeedResult:
+@dataclass(frozen=True)
+class _Training:
+    """What an epoch touches."""
+
+    task: Task
+    network: nn.Module
+    trainee: Trainee
+    saver: Saver
+    leave: Callable[[], bool]
+    begun: Progress  # where this attempt began
+    reporter: Reporter
+
+
+def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: False) -> SeedResult:
     """Train one seed to its end, from the newest checkpoint where there is one, and return the selected result.
+
+    Args:
+        task: What to train.
+        reporter: Told how it goes.
+        leave: Asked after every step whether this rank is to leave; one that is takes all others along.
 
     Raises:
         DivergenceError: A loss or gradient is not finite; names step, rank and dialogues.
+        PreemptedError: A rank was asked to leave; the newest checkpoint is of the last step.
         ConfigError: The folder holds checkpoints of another config.
     """
     trainee = _build(task)
     progress = _resume(task, trainee)
     network = replicate(trainee.model, _warm_up_batch(task), task.config.loss)
-    begun = progress.epoch
-    while not _finished(progress, task.config):
-        first_step = reporter.first_step if progress.epoch == begun else None
-        progress, record = _run_epoch(task, network, trainee, progress, first_step)
-        reporter.epoch(task.seed, record)
+    with Saver(task.uri, trainee, minutes=task.config.resources.checkpoint_minutes) as saver:
+        training = _Training(task, network, trainee, saver, leave, progress, reporter)
+        while not _finished(progress, task.config):
+            progress, record = _run_epoch(training, progress)
+            reporter.epoch(task.seed, record)
+        saver.finish(progress)
     return _result(task, trainee.model, progress)
 
 
@@ -112,9 +145,7 @@ def _build(task: Task) -> Trainee:
     if model.fusion.weights is not None:
         classes = len(task.features.labels)
         model.fusion.weigh({m: held_out_skill(task.train, m, classes=classes) for m in model.modalities})
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
-    )
+    optimizer = make_optimizer(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
     scheduler = ReduceLROnPlateau(
         optimizer, mode="min", factor=settings.plateau_factor, patience=settings.plateau_epochs
     )
@@ -150,11 +181,12 @@ def _fresh(task: Task) -> Progress:
         best_dev=None,
         stale_epochs=0,
         history=(),
+        part=EpochPart(),
     )
 
 
 def _warm_up_batch(task: Task) -> DialogueBatch:
-    batch = cut(range(len(task.train.lengths)), task.config.training.batch_dialogues)[0]
+    batch = range(min(task.config.training.batch_dialogues, len(task.train.lengths)))
     return _own_share(task.train, batch).to(task.device)
 
 
@@ -168,57 +200,111 @@ def _finished(progress: Progress, config: TrainConfig) -> bool:
     return progress.epoch >= settings.epochs or progress.stale_epochs >= settings.early_stopping_epochs
 
 
-def _run_epoch(
-    task: Task, network: nn.Module, trainee: Trainee, progress: Progress, first_step: Callable[[], None] | None
-) -> tuple[Progress, EpochRecord]:
-    started = time.perf_counter()
-    reports = _train_epoch(task, network, trainee, progress, first_step)
+def _run_epoch(training: _Training, progress: Progress) -> tuple[Progress, EpochRecord]:
+    task, trainee = training.task, training.trainee
+    progress, tally = _train_epoch(training, progress)
     learning_rate = float(trainee.optimizer.param_groups[0]["lr"])
-    seconds = time.perf_counter() - started
-    dev_loss, dev = _evaluate(task, unwrap(network))
+    dev_loss, dev = _evaluate(task, unwrap(training.network))
     if task.config.training.schedule == "plateau":
         trainee.scheduler.step(dev_loss)
-    record = _record(
-        task, reports, dev, dev_loss=dev_loss, seconds=seconds, learning_rate=learning_rate, progress=progress
-    )
+    record = _record(task, progress, tally.means(), dev, dev_loss=dev_loss, learning_rate=learning_rate)
     progress = _advance(progress, record, dev)
-    if distributed.rank() == 0:
-        checkpoint.save(task.checkpoints, trainee, progress)
+    if progress.best_epoch == progress.epoch:
+        training.saver.keep_best(progress)
+    if training.saver.due(epoch_done=True):
+        training.saver.start(progress)
     return progress, record
 
 
-def _train_epoch(
-    task: Task, network: nn.Module, trainee: Trainee, progress: Progress, first_step: Callable[[], None] | None
-) -> list[StepReport]:
-    settings, balance = task.config.training, task.config.balance
-    epoch = progress.epoch + 1
-    modulate = None if task.config.ablations.no_modulation or epoch < balance.start_epoch else balance
-    batches = epoch_batches(
-        len(task.train.lengths), batch_dialogues=settings.batch_dialogues, seed=task.seed, epoch=epoch
+def _train_epoch(training: _Training, progress: Progress) -> tuple[Progress, Tally]:
+    """Take the steps of an epoch that are not done yet."""
+    task, before = training.task, progress.part.seconds - time.perf_counter()
+    tally = Tally(progress.part, modalities=len(task.config.model.modalities), device=task.device)
+    first = progress.step - tally.steps
+    batches = task.train.epoch(
+        seed=task.seed, epoch=progress.epoch + 1, batch_dialogues=task.config.training.batch_dialogues
     )
-    reports = []
-    for index, dialogues in enumerate(batches):
-        if settings.schedule == "cosine":
-            set_rate(trainee.optimizer, settings, step=progress.step + index, steps=settings.epochs * len(batches))
-        batch = _own_share(task.train, dialogues).to(task.device)
-        key = StepKey(task.seed, progress.step + index)
+    late: deque[tuple[Sequence[int], StepReport]] = deque()
+    for dialogues, parts in _shares(task, batches.batches(tally.steps)):
+        report = _step(training, parts, progress.epoch + 1, step=first + tally.steps, steps=len(batches))
+        tally.add(report)
+        late.append((dialogues, report))
+        if first + tally.steps == training.begun.step + 1:
+            training.reporter.first_step()
+        leaving = _looked_at(task, late, keep=task.device.type == "cuda" and tally.steps < len(batches))
+        if leaving or (tally.steps < len(batches) and training.saver.due()):
+            _save_part(training, _within(progress, tally, time.perf_counter() + before), leaving=leaving)
+    return _within(progress, tally, time.perf_counter() + before), tally
+
+
+def _looked_at(task: Task, late: deque[tuple[Sequence[int], StepReport]], *, keep: bool) -> bool:
+    """Tell whether a rank was asked to leave, and stop where a step was not finite.
+
+    With a GPU the newest step is kept for the next time, so that the host never waits for what it has just asked for.
+    """
+    leaving = False
+    while len(late) > keep:
+        dialogues, report = late.popleft()
         try:
-            report = train_step(
-                network,
-                batch,
-                trainee.optimizer,
-                key=key,
-                clip_norm=settings.clip_norm,
-                modulate=modulate,
-                weights=task.config.loss,
-                class_weights=task.class_weights,
-            )
+            report.flags.check()
         except DivergenceError as error:
             raise _with_dialogues(error, task.train, dialogues) from error
-        reports.append(report)
-        if index == 0 and first_step is not None:
-            first_step()
-    return reports
+        leaving = leaving or report.flags.leaving
+    return leaving
+
+
+def _shares(task: Task, batches: Iterator[list[int]]) -> Iterator[tuple[list[int], list[DialogueBatch]]]:
+    """Yield each global batch of train with this rank's share; for a GPU, the next one is assembled meanwhile."""
+    if task.device.type != "cuda":  # a thread would take from the step what it gives
+        return ((dialogues, _own_parts(task, dialogues)) for dialogues in batches)
+    return ahead(batches, lambda dialogues: (dialogues, [part.pinned() for part in _own_parts(task, dialogues)]))
+
+
+def _own_parts(task: Task, batch: Sequence[int]) -> list[DialogueBatch]:
+    """Return this rank's share of a global batch of train, in as many parts as gradients are summed over."""
+    lengths = task.train.lengths
+    own = share(batch, lengths, distributed.world_size())[distributed.rank()]
+    parts = [part for part in share(own, lengths, task.config.resources.accumulate) if part]
+    return [task.train.batch(part, batch) for part in parts or [own]]
+
+
+def _step(training: _Training, parts: Sequence[DialogueBatch], epoch: int, *, step: int, steps: int) -> StepReport:
+    """Take one step of an epoch with so many steps."""
+    task, optimizer = training.task, training.trainee.optimizer
+    settings, balance = task.config.training, task.config.balance
+    modulate = None if task.config.ablations.no_modulation or epoch < balance.start_epoch else balance
+    if settings.schedule == "cosine":
+        set_rate(optimizer, settings, step=step, steps=settings.epochs * steps)
+    return train_step(
+        training.network,
+        [part.to(task.device) for part in parts],
+        optimizer,
+        key=StepKey(task.seed, step),
+        clip_norm=settings.clip_norm,
+        modulate=modulate,
+        weights=task.config.loss,
+        class_weights=task.class_weights,
+        leaving=training.leave(),
+    )
+
+
+def _within(progress: Progress, tally: Tally, seconds: float) -> Progress:
+    """Return how far training is within an epoch that began, or went on, at ``progress``."""
+    step = progress.step - progress.part.steps + tally.steps
+    rng = Rng(seed=progress.rng.seed, step=step)
+    return progress.model_copy(update={"rng": rng, "step": step, "part": tally.part(seconds)})
+
+
+def _save_part(training: _Training, progress: Progress, *, leaving: bool) -> None:
+    if not leaving:
+        training.saver.start(progress)
+        return
+    training.saver.save(progress)
+    raise PreemptedError(
+        f"Seed {training.task.seed} was asked to leave, and did after step {progress.step}. Run again to go on.",
+        seed=training.task.seed,
+        step=progress.step,
+    )
 
 
 def set_rate(optimizer: torch.optim.Optimizer, settings: TrainingConfig, *, step: int, steps: int) -> None:
@@ -232,7 +318,7 @@ def _with_dialogues(error: DivergenceError, split: SplitData, batch: Sequence[in
     """Name the dialogues of the ranks that failed, or of the whole batch where no single rank did."""
     shares = share(batch, split.lengths, distributed.world_size())
     ranks = [int(rank) for rank in error.context["ranks"]] or range(len(shares))
-    names = [split.dialogue_ids[d] for rank in ranks for d in shares[rank]]
+    names = [str(split.dialogue_ids[d]) for rank in ranks for d in shares[rank]]
     return DivergenceError(f"{error.message} Dialogues: {', '.join(names)}.", **error.context, dialogues=names)
 
 
@@ -241,7 +327,7 @@ def _evaluate(task: Task, model: Ada2I) -> tuple[float, Scores]:
     classes = len(task.features.labels)
     confusion = torch.zeros(classes * classes, dtype=torch.float64, device=task.device)
     loss = torch.zeros(1, dtype=torch.float64, device=task.device)
-    for dialogues in cut(range(len(task.dev.lengths)), task.config.training.batch_dialogues):
+    for dialogues in task.dev.in_order(task.config.training.batch_dialogues).batches():
         batch = _own_share(task.dev, dialogues).to(task.device)
         if not batch.counted:
             continue
@@ -262,32 +348,30 @@ def _evaluate(task: Task, model: Ada2I) -> tuple[float, Scores]:
 
 def _record(
     task: Task,
-    reports: Sequence[StepReport],
+    progress: Progress,
+    means: Mapping[str, Sequence[float]],
     dev: Scores,
     *,
     dev_loss: float,
-    seconds: float,
     learning_rate: float,
-    progress: Progress,
 ) -> EpochRecord:
-    names = task.config.model.modalities
+    def by_modality(name: str) -> dict[Modality, float]:
+        return dict(zip(task.config.model.modalities, means[name], strict=True))
 
-    def mean(tensors: Sequence[Tensor]) -> list[float]:
-        return torch.stack([t.detach().double() for t in tensors]).mean(dim=0).reshape(-1).tolist()
-
-    classification, modal, feature = mean([r.losses for r in reports])
+    classification, modal, feature = means["losses"]
+    seconds = progress.part.seconds
     return EpochRecord(
         epoch=progress.epoch + 1,
-        step=progress.step + len(reports),
-        loss=mean([r.loss for r in reports])[0],
+        step=progress.step,
+        loss=means["loss"][0],
         classification_loss=classification,
         modal_loss=modal,
         feature_loss=feature,
-        gradient_norm=mean([r.gradient_norm for r in reports])[0],
-        encoder_gradient_norm=dict(zip(names, mean([r.encoder_norms for r in reports]), strict=True)),
-        ratio=dict(zip(names, mean([r.ratio for r in reports]), strict=True)),
-        coefficient=dict(zip(names, mean([r.coefficient for r in reports]), strict=True)),
-        gate_share=dict(zip(names, mean([r.gate_share for r in reports]), strict=True)),
+        gradient_norm=means["gradient_norm"][0],
+        encoder_gradient_norm=by_modality("encoder_norms"),
+        ratio=by_modality("ratio"),
+        coefficient=by_modality("coefficient"),
+        gate_share=by_modality("gate_share"),
         learning_rate=learning_rate,
         dev_loss=dev_loss,
         dev_weighted_f1=dev.weighted_f1,
@@ -302,11 +386,10 @@ def _advance(progress: Progress, record: EpochRecord, dev: Scores) -> Progress:
     best = {"best_epoch": record.epoch, "best_step": record.step, "best_dev": dev} if better else {}
     return progress.model_copy(
         update={
-            "rng": Rng(seed=progress.rng.seed, step=record.step),
             "epoch": record.epoch,
-            "step": record.step,
             "stale_epochs": 0 if better else progress.stale_epochs + 1,
             "history": (*progress.history, record),
+            "part": EpochPart(),
         }
         | best
     )
@@ -316,7 +399,7 @@ def _result(task: Task, model: nn.Module, progress: Progress) -> SeedResult:
     assert progress.best_dev is not None  # there is at least one epoch
     result = SeedResult(
         seed=task.seed,
-        checkpoint_uri=checkpoint.checkpoint_uri(task.checkpoints, progress.best_step),
+        checkpoint_uri=checkpoint.checkpoint_uri(task.best, progress.best_step),
         best_epoch=progress.best_epoch,
         stopped_early=progress.epoch < task.config.training.epochs,
         parameters=sum(p.numel() for p in model.parameters()),
@@ -326,5 +409,5 @@ def _result(task: Task, model: nn.Module, progress: Progress) -> SeedResult:
         history=progress.history,
     )
     if distributed.rank() == 0:
-        storage.put_if_absent(storage.join(task.uri, "result.json"), result.to_json())
+        storage.put_if_absent(storage.join(task.uri, "result.json"), result.stored())
     return result

@@ -5,16 +5,23 @@
 resumes from the newest complete checkpoint.
 """
 
+import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
 from ada2i import errors, storage
 from ada2i.config import ResourceConfig
 from ada2i.jobs import client, driver, events
 from ada2i.records import RunRequest, seed_uri
 from ada2i.training.capacity import check_resources
+
+Failure = dict[str, str]  # `kind`, the name of an error of ours, and `message`
+
+log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
 _REPLACEMENT_SECONDS = 30.0
@@ -30,6 +37,9 @@ _DRIVER_ENVIRONMENT = {
     "RAY_COLOR_PREFIX": "0",
 }
 
+# Right after a node's loss Ray Train still counts on it, and would wait as long for workers that cannot come.
+_SHRINKING_ENVIRONMENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60"}
+
 
 def launch(run_uri: str, *, address: str, on_event: Callable[[events.Event | str], None]) -> None:
     """Train a prepared run as a Ray job and wait for its end; see ``jobs.client.run``.
@@ -42,6 +52,7 @@ def launch(run_uri: str, *, address: str, on_event: Callable[[events.Event | str
     Raises:
         UnreachableError: The cluster does not answer.
         JobError: The job failed; a new call resumes it.
+        PreemptedError: The job was told to stop, wrote a checkpoint and did; a new call resumes it.
         InputError: The job says that the request cannot work, for example more workers than processors.
         DivergenceError: A loss or gradient was not finite.
     """
@@ -58,22 +69,63 @@ def is_trained(run_uri: str) -> bool:
 
 def drive(run_uri: str, *, submission: str, started: float) -> None:
     """Run the job's side: check the cluster, train on its workers, and raise what they raise."""
-    for name, value in _DRIVER_ENVIRONMENT.items():
+    request = RunRequest.load(storage.join(run_uri, "request.json"))
+    shrinks = _SHRINKING_ENVIRONMENT if request.config.resources.min_workers else {}
+    for name, value in {**_DRIVER_ENVIRONMENT, **shrinks}.items():
         os.environ.setdefault(name, value)
     import ray
 
+    from ada2i.training import preemption, watch
     from ada2i.training.environment import environment
 
-    request = RunRequest.load(storage.join(run_uri, "request.json"))
     ray.init()
-    resources = request.config.resources
-    use_gpu = _wait_for_resources(resources, ray.cluster_resources)
+    preemption.listen_as_driver()
     storage.put(storage.join(run_uri, "environment.json"), environment(ray_job_id=submission))
-    events.emit("started", run_id=request.run_id, workers=resources.workers, device="cuda" if use_gpu else "cpu")
-    failure = _train(request, run_uri, use_gpu=use_gpu, started=started)
-    storage.delete_folder(_ray_folder(run_uri))  # Ray Train's own markers
+    try:
+        failure = _train_through_losses(request, run_uri, started=started)
+    finally:
+        _sweep(request, run_uri)
+    watch.ensure(run_uri.rpartition("/runs/")[0])
     if failure:
         raise getattr(errors, failure["kind"])(failure["message"])
+
+
+def _train_through_losses(request: RunRequest, run_uri: str, *, started: float) -> Failure | None:
+    """Return what the workers return; go on after the loss of the controller, and after a preemption.
+
+    Losses of workers are Ray Train's to mend, but it never restarts its own controller.
+    """
+    import ray
+    from ray.exceptions import RayActorError
+
+    from ada2i.training import preemption
+
+    resources, losses = request.config.resources, 0
+    while True:
+        use_gpu = _wait_for_resources(resources, ray.cluster_resources)
+        device = "cuda" if use_gpu else "cpu"
+        events.emit("started", run_id=request.run_id, workers=resources.workers, device=device)
+        try:
+            failure = _train(request, run_uri, use_gpu=use_gpu, started=started)
+        except RayActorError as problem:
+            losses += 1
+            if losses > resources.max_failures or preemption.asked():
+                raise
+            log.warning("Ray Train's controller was lost, and is started again: %s", problem)
+            started = time.time()
+            continue
+        if failure is None or failure["kind"] != errors.PreemptedError.__name__ or preemption.asked():
+            return failure
+        log.warning("%s It does so now.", failure["message"])
+        started = time.time()
+
+
+def _sweep(request: RunRequest, run_uri: str) -> None:
+    """Delete what nobody needs once a job ends: Ray Train's own markers, and what killed attempts were writing."""
+    with suppress(errors.Ada2iError):  # whatever ended the job is worth more; the next one sweeps
+        storage.delete_folder(_ray_folder(run_uri))
+        for seed in request.config.training.seeds:
+            storage.delete_partials(seed_uri(run_uri, seed), older_than_s=0)
 
 
 def _wait_for_resources(resources: ResourceConfig, available: Callable[[], Mapping[str, float]]) -> bool:
@@ -88,27 +140,39 @@ def _wait_for_resources(resources: ResourceConfig, available: Callable[[], Mappi
         time.sleep(_POLL_SECONDS)
 
 
-def _train(request: RunRequest, run_uri: str, *, use_gpu: bool, started: float) -> dict[str, str] | None:
+def _train(request: RunRequest, run_uri: str, *, use_gpu: bool, started: float) -> Failure | None:
     """Return what the workers return."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.backend import Backend
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from ada2i.training import preemption
     from ada2i.training.worker import work
+
+    class Listening(Backend):
+        """Has the workers' main threads, beside which training goes on, learn who must leave."""
+
+        def on_training_start(self, worker_group: Any, *_: Any) -> None:
+            worker_group.execute(preemption.listen_as_worker)
+
+        def on_shutdown(self, worker_group: Any, *_: Any) -> None:
+            # Of a group that lost a worker the first call fails, and nobody waits; of one that is done it ends at once.
+            worker_group.execute(preemption.ask)
+            worker_group.execute(preemption.wait_until_left)
 
     class OwnProcessGroup(TorchConfig):
         """The workers join their process group themselves, on their nodes' own addresses."""
 
-        backend_cls = Backend
+        backend_cls = Listening
 
-    resources = request.config.resources
+    resources, least = request.config.resources, request.config.resources.min_workers
     place = _ray_folder(run_uri)
     # Type checkers see Train's old interface, which knows neither what workers return nor the controller's limit.
     trainer = TorchTrainer(
         work,  # type: ignore[arg-type]
         train_loop_config={"run_uri": run_uri, "started": str(started)},
         scaling_config=ScalingConfig(
-            num_workers=resources.workers,
+            num_workers=(least, resources.workers) if least else resources.workers,  # type: ignore[arg-type]
             use_gpu=use_gpu,
             resources_per_worker={"CPU": resources.cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
         ),
@@ -130,4 +194,4 @@ def _ray_folder(run_uri: str) -> str:
 
 if __name__ == "__main__":
     begun = time.time()
-    sys.exit(driver.run(lambda: drive(sys.argv[1], submission=sys.argv[2], started=begun)))
+    sys.exit(driver.run(lambda: drive(sys.argv[1], submission=sys.argv[2], started=begun), sys.argv[1]))

@@ -1,53 +1,25 @@
 """How a running job looks in a terminal: a bar over epochs, with the newest scores."""
 
-import logging
-import sys
-from types import TracebackType
-from typing import Self
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TaskID, TextColumn, TimeRemainingColumn
 
 from ada2i import storage
 from ada2i.jobs.events import Event
+from ada2i.jobs.terminal import Terminal
 from ada2i.records import EpochRecord, RunRequest
 
-log = logging.getLogger(__name__)
 
-
-class TerminalProgress:
-    """Shows events of a job; other lines of its log go to the logger at debug level."""
+class TerminalProgress(Terminal):
+    """Follows a run."""
 
     def __init__(self, run_uri: str) -> None:
+        columns = (TimeRemainingColumn(), TextColumn("{task.fields[newest]}"))
+        super().__init__("Starting training on Ray…", *columns, unit="epochs")
         self.training = RunRequest.load(storage.join(run_uri, "request.json")).config.training
-        self.console = Console(stderr=True)
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} epochs"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[newest]}"),
-            console=self.console,
-            disable=not sys.stderr.isatty(),
-        )
         self.tasks: dict[int, TaskID] = {}
 
-    def __enter__(self) -> Self:
-        self.console.print("Starting training on Ray…")
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bars.stop()
-
-    def __call__(self, event: Event | str) -> None:
-        """Show one event."""
-        if isinstance(event, str):
-            log.debug(event)
-        elif event["kind"] == "epoch":
+    def show(self, event: Event) -> None:
+        """Show the start or an epoch."""
+        if event["kind"] == "epoch":
             self._epoch(event["seed"], EpochRecord.model_validate(event["record"]))
         elif event["kind"] == "started":
             self.console.print(f"{event['workers']} workers on {event['device']}, run {event['run_id']}")
@@ -55,7 +27,7 @@ class TerminalProgress:
     def _epoch(self, seed: int, record: EpochRecord) -> None:
         line = epoch_line(seed, record, self.training.epochs)
         if self.bars.disable:
-            self.console.print(line, highlight=False, soft_wrap=True)
+            self.console.print(line)
             return
         if seed not in self.tasks:
             self.tasks[seed] = self.bars.add_task(f"seed {seed}", total=self.training.epochs, newest="")

@@ -52,6 +52,16 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
         ResourceError: The cluster has fewer processors or GPUs than the workers need.
         UnreachableError: The S3 endpoint or the cluster does not answer.
     """
+    request = planned(wish, root=root, run_id=run_id)
+    uri = run_uri(storage.normalise(root), run_id)
+    place = storage.join(uri, "request.json")
+    if not storage.put_if_absent(place, request.stored()):
+        _resume(place, request)
+    return uri
+
+
+def planned(wish: Wish, *, root: str, run_id: str) -> RunRequest:
+    """Check everything, make sure that the features exist, and return the run's request, unwritten; see ``prepare``."""
     tried = check(wish)
     overrides = wish.overrides | {"model.modalities": tried.model.modalities}
     root = storage.normalise(root)
@@ -67,12 +77,7 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
     )
     if audit.left_out:
         config = presets.resolve(preset=wish.preset, settings=settings, overrides=overrides | _without(config, audit))
-    uri = run_uri(root, run_id)
-    request = RunRequest(run_id=run_id, config=config, features=features.info(), audit=audit)
-    place = storage.join(uri, "request.json")
-    if not storage.put_if_absent(place, request.to_json()):
-        _resume(place, request)
-    return uri
+    return RunRequest(run_id=run_id, config=config, features=features.info(), audit=audit)
 
 
 def check(wish: Wish) -> TrainConfig:
@@ -129,4 +134,4 @@ def _resume(place: str, now: RunRequest) -> None:
             "differ. Repeat the first command, or start a new run."
         )
     if first.config != now.config:
-        storage.put(place, first.model_copy(update={"config": now.config}).to_json())
+        storage.put(place, first.model_copy(update={"config": now.config}).stored())

@@ -210,7 +210,7 @@ def write_study(root: str, cells: Sequence[Cell]) -> str | None:
     if not left:
         return None
     uri = study_uri(root, runs)
-    storage.put(storage.join(uri, "request.json"), StudyRequest(runs=left).to_json())
+    storage.put(storage.join(uri, "request.json"), StudyRequest(runs=left).stored())
     return uri
 
 

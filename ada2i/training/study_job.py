@@ -129,4 +129,4 @@ def _tell(run: Run, seed: int, failure: Failure | None) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(driver.run(lambda: drive(sys.argv[1], submission=sys.argv[2])))
+    sys.exit(driver.run(lambda: drive(sys.argv[1], submission=sys.argv[2]), sys.argv[1]))

@@ -1,55 +1,28 @@
 """How a running study looks in a terminal: a bar over all seeds of all runs, with the newest one's score."""
 
-import logging
-import sys
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TaskID, TimeRemainingColumn
 
 from ada2i.evaluation.study_rows import Cell
 from ada2i.jobs.events import Event
+from ada2i.jobs.terminal import Terminal
 
-log = logging.getLogger(__name__)
 
-
-class StudyProgress:
-    """Shows events of a study's job, and remembers which runs failed; other lines go to the logger at debug level."""
+class StudyProgress(Terminal):
+    """Follows a study, and remembers which runs failed."""
 
     def __init__(self, cells: Sequence[Cell]) -> None:
+        super().__init__("Starting the study on Ray…", TimeRemainingColumn(), unit="seeds")
         # Of a run that cells share, the first one's name.
         self.names = {cell.run_id: cell.name for cell in reversed(cells) if cell.run_id is not None}
         self.problems: dict[str, str] = {}
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} seeds"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not sys.stderr.isatty(),
-        )
         self.bar: TaskID | None = None
         self.done = self.total = 0
 
-    def __enter__(self) -> Self:
-        self.console.print("Starting the study on Ray…")
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bars.stop()
-
-    def __call__(self, event: Event | str) -> None:
-        """Show one event."""
-        if isinstance(event, str):
-            log.debug(event)
-        elif event["kind"] == "planned":
+    def show(self, event: Event) -> None:
+        """Show the plan, or the end of a seed."""
+        if event["kind"] == "planned":
             self.total = event["seeds"]
             self.bar = self.bars.add_task("training", total=self.total)
         elif event["kind"] in ("trained", "diverged"):

@@ -7,11 +7,13 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(
+    ["tests.faults.test_registry_races", "tests.faults.test_registry_kill", "tests.integration.ranks", "boto3"]
+)
 
 
 def spawn(task: Callable[..., None], *arguments: Any) -> ForkServerProcess:
     """Start a function in a process of its own."""
-    FORKSERVER.set_forkserver_preload(["tests.faults.test_registry_races", "tests.faults.test_registry_kill", "boto3"])
     process = FORKSERVER.Process(target=_call, args=(dict(os.environ), task, arguments))
     process.start()
     return process

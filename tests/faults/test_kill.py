@@ -1,20 +1,41 @@
-"""A killed worker or driver costs time, and nothing else: weights equal those of an undisturbed run to the last bit."""
+"""A loss costs time, and nothing else: weights equal those of an undisturbed run to the last bit, and nothing is left.
+
+Beside kills there are requests to leave, SIGTERM, which cost not even a step.
+"""
 
 import os
+import signal
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import torch
 
 from ada2i import storage
+from ada2i.errors import PreemptedError
 from ada2i.jobs.client import connect
 from ada2i.jobs.events import Event
 from ada2i.registry.versions import versions
 from ada2i.training.launch import launch
 from infra.stack import Stack
 from pipelines import train as flows
-from tests.runs import SLOW, KillOnce, final_weights, prepared, seed_result, worker_pid
+from tests.faults.test_outage import outage
+from tests.runs import (
+    SLOW,
+    KillOnce,
+    final_weights,
+    gone,
+    live_actor,
+    prepared,
+    remains,
+    same_weights,
+    seed_result,
+    worker_pid,
+)
 
 pytestmark = pytest.mark.integration
+
+EPOCHS = list(range(1, 17))
+OUTAGE_SECONDS = 8.0
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +55,74 @@ def test_killed_worker(address: str, root: str, undisturbed: dict[str, torch.Ten
     killer = KillOnce(3, lambda: worker_pid("killed-worker", rank=1))
     launch(uri, address=address, on_event=killer)
     assert killer.killed is not None
-    weights = final_weights(uri)
-    assert weights.keys() == undisturbed.keys()
-    assert all(torch.equal(weights[name], undisturbed[name]) for name in weights)
-    assert [record.epoch for record in seed_result(uri).history] == list(range(1, 17))
+    check_end(uri, undisturbed)
+
+
+def test_killed_controller(address: str, root: str, undisturbed: dict[str, torch.Tensor]) -> None:
+    uri = prepared(root, "killed-controller")
+    killer = KillOnce(3, lambda: live_actor("TrainController"))
+    launch(uri, address=address, on_event=killer)
+    assert killer.killed is not None
+    check_end(uri, undisturbed)
+
+
+def test_a_worker_that_gets_sigterm_leaves_after_a_checkpoint(
+    address: str, root: str, undisturbed: dict[str, torch.Tensor]
+) -> None:
+    uri = prepared(root, "preempted-worker")
+    killer = KillOnce(3, lambda: worker_pid("preempted-worker", rank=1), signal.SIGTERM)
+    launch(uri, address=address, on_event=killer)
+    assert killer.killed is not None
+    assert gone(killer.killed)
+    assert killer.epochs == EPOCHS  # none twice
+    check_end(uri, undisturbed)
+
+
+def test_a_driver_that_gets_sigterm_leaves_after_a_checkpoint(
+    address: str, root: str, undisturbed: dict[str, torch.Tensor]
+) -> None:
+    uri = prepared(root, "preempted-driver")
+    killer = KillOnce(3, lambda: driver_pid(address), signal.SIGTERM)
+    with pytest.raises(PreemptedError, match=r"asked to leave, and did after step \d+\. Run again"):
+        launch(uri, address=address, on_event=killer)
+    assert all(job.status.is_terminal() for job in connect(address).list_jobs())
+    launch(uri, address=address, on_event=killer)
+    assert killer.epochs == EPOCHS  # none twice
+    check_end(uri, undisturbed)
+
+
+def test_s3_that_is_away_for_a_while(
+    stack: Stack, address: str, root: str, undisturbed: dict[str, torch.Tensor]
+) -> None:
+    uri = prepared(root, "outage", **{"resources.checkpoint_minutes": 0.002})
+
+    with ThreadPoolExecutor(1) as pool:
+        away: list[Future[None]] = []
+
+        def cut(event: Event | str) -> None:
+            if isinstance(event, dict) and event["kind"] == "epoch" and not away:
+                away.append(pool.submit(hold, stack))
+
+        launch(uri, address=address, on_event=cut)
+        away[0].result()
+    check_end(uri, undisturbed)
+
+
+def hold(stack: Stack) -> None:
+    with outage(stack, OUTAGE_SECONDS):
+        pass
+
+
+def check_end(uri: str, undisturbed: dict[str, torch.Tensor]) -> None:
+    assert same_weights(final_weights(uri), undisturbed)
+    assert [record.epoch for record in seed_result(uri).history] == EPOCHS
+    assert remains(uri) == set()
+
+
+def driver_pid(address: str) -> int:
+    (live,) = [job for job in connect(address).list_jobs() if not job.status.is_terminal()]
+    assert live.driver_info is not None
+    return int(live.driver_info.pid)
 
 
 def test_killed_driver_through_the_flows_retry(
@@ -47,17 +132,11 @@ def test_killed_driver_through_the_flows_retry(
     killers: list[KillOnce] = []
     follow = flows.Follower.__call__
 
-    def driver_pid() -> int:
-        live = [job for job in client.list_jobs() if not job.status.is_terminal()]
-        assert len(live) == 1
-        assert live[0].driver_info is not None
-        return int(live[0].driver_info.pid)
-
     def follow_and_kill(self: flows.Follower, event: Event | str) -> None:
         follow(self, event)
         killers[0](event)
 
-    killers.append(KillOnce(3, driver_pid))
+    killers.append(KillOnce(3, lambda: driver_pid(address)))
     monkeypatch.setattr(flows.Follower, "__call__", follow_and_kill)
     overrides = {name: value for name, value in SLOW.items() if name != "training.seeds"}
     version = flows.train_ada2i(features="demo", overrides=overrides, seeds=[1], model="killed-driver", root=root)
@@ -65,8 +144,7 @@ def test_killed_driver_through_the_flows_retry(
     found = versions(root, "killed-driver")
     assert [(v.number, v.seed) for v in found] == [(1, 1)]
     assert version == storage.join(root, "registry", "killed-driver", "versions", "1")
-    weights = final_weights(found[0].run_uri)
-    assert all(torch.equal(weights[name], undisturbed[name]) for name in weights)
+    assert same_weights(final_weights(found[0].run_uri), undisturbed)
     attempts = [job for job in client.list_jobs() if (job.metadata or {}).get("run_id") == found[0].run_id]
     assert sorted(str(job.status) for job in attempts) == ["FAILED", "SUCCEEDED"]
 

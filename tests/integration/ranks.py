@@ -1,7 +1,9 @@
 """Runs a seed's training on plain gloo process groups of any size, without Ray: the same `fit`, in seconds."""
 
 import json
+import secrets
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from unittest.mock import patch
@@ -29,8 +31,17 @@ class Silent:
         """See Reporter."""
 
 
-def main(job: dict[str, str | int | dict[str, object]], rank: int) -> None:
-    """Train as one rank; rank 0 writes the final weights, every rank a digest of its replica after every step."""
+Job = dict[str, str | int | dict[str, object]]
+
+
+def main(job: Job, rank: int, *, after_step: Callable[[int], None] = lambda _: None) -> None:
+    """Train as one rank; rank 0 writes the final weights, every rank a digest of its replica after every step.
+
+    Args:
+        job: ``out``, ``features``, ``world``, ``overrides``, ``preset``.
+        rank: Which rank.
+        after_step: Called after every step with its number, counted from 0 over the whole run.
+    """
     world = int(str(job["world"]))
     torch.set_num_threads(1)
     if world > 1:
@@ -41,18 +52,23 @@ def main(job: dict[str, str | int | dict[str, object]], rank: int) -> None:
     config = resolve(preset=str(job.get("preset", "reference")), settings="demo", overrides=overrides)
     features = open_features(str(job["features"]))
     modalities = config.model.modalities
-    train = open_split(features, "train", modalities, part=(rank, world), wait=distributed.barrier)
-    dev = open_split(features, "dev", modalities, part=(rank, world), wait=distributed.barrier)
+    attempt = distributed.from_rank_zero(secrets.randbits(62), torch.device("cpu"))
+    shared = {"part": (rank, world), "wait": distributed.barrier, "attempt": attempt}
+    shuffle_gib = config.training.shuffle_gib
+    train, dev = (
+        open_split(features, split, modalities, shuffle_gib=shuffle_gib, **shared)  # type: ignore[arg-type]
+        for split in ("train", "dev")
+    )
     seed_folder = Path(str(job["out"])).as_uri() + "/run"
     task = fitting.Task(config, features.info(), config.training.seeds[0], train, dev, seed_folder, torch.device("cpu"))
-    digests = _watch_replicas()
+    digests = _watch_replicas(str(job["out"]), after_step)
     fitting.fit(task, Silent())
     Path(f"{job['out']}/replica-{rank}.json").write_text(json.dumps(digests))
     if world > 1:
         dist.destroy_process_group()
 
 
-def _watch_replicas() -> list[str]:
+def _watch_replicas(out: str, after_step: Callable[[int], None]) -> list[str]:
     """Record each step's parameters, to the last bit, and keep the last step's on rank 0."""
     digests: list[str] = []
 
@@ -61,7 +77,8 @@ def _watch_replicas() -> list[str]:
         digests.append(replica_digest(network))
         if distributed.rank() == 0:
             state = {name: p.detach().clone() for name, p in unwrap(network).named_parameters()}
-            save_file(state, f"{sys.argv[1]}/weights.safetensors")
+            save_file(state, f"{out}/weights.safetensors")
+        after_step(more["key"].step)  # type: ignore[attr-defined]
         return report
 
     patch.object(fitting, "train_step", watched).start()

@@ -114,7 +114,7 @@ def test_the_nightly_schedule_makes_runs(stack: Stack) -> None:
 
 def test_lost_runs_are_watched_once(stack: Stack) -> None:
     names = [automation["name"] for automation in ask_prefect(stack, "automations/filter", {})]
-    assert names == ["lost-runs-are-crashed"]
+    assert sorted(names) == ["lost-runs-are-crashed", "reap-jobs-of-ended-runs", "train-on-new-features"]
 
 
 def prefect(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -60,6 +60,13 @@ def test_workers_change_nothing_but_rounding(tmp_path: Path, features: str, *, p
     assert largest_gap(one, four) < 1e-5
 
 
+def test_workers_change_nothing_but_rounding_in_the_corrected_preset(tmp_path: Path, features: str) -> None:
+    overrides = TWENTY_STEPS | NO_DROPOUT | {"model.encoder.input_dropout": 0.0}
+    one, two, four = (train(tmp_path / str(n), features, n, overrides, "corrected") for n in (1, 2, 4))
+    assert largest_gap(one, two) < 1e-5
+    assert largest_gap(one, four) < 1e-5
+
+
 @pytest.mark.parametrize(
     ("preset", "variant"),
     [
@@ -86,23 +93,43 @@ def test_replicas_are_equal_after_every_step_with_dropout(tmp_path: Path, featur
     assert first == second
 
 
-@pytest.mark.parametrize("world", [1, 3])
-def test_resumed_equals_uninterrupted_to_the_last_bit(tmp_path: Path, features: str, world: int) -> None:
-    whole = train(tmp_path / "whole", features, world, {**TWENTY_STEPS, "training.epochs": 3})
-    kill_after_epoch(tmp_path / "parts", features, world, epochs=3, killed_after=1)
-    resumed = train(tmp_path / "parts", features, world, {**TWENTY_STEPS, "training.epochs": 3})
+@pytest.mark.parametrize(("preset", "world"), [("reference", 1), ("reference", 3), ("corrected", 2)])
+def test_resumed_equals_uninterrupted_to_the_last_bit(tmp_path: Path, features: str, preset: str, world: int) -> None:
+    three = {**TWENTY_STEPS, "training.epochs": 3}
+    whole = train(tmp_path / "whole", features, world, three, preset)
+    kill_after_epoch(tmp_path / "parts", features, world, epochs=3, killed_after=1, preset=preset)
+    resumed = train(tmp_path / "parts", features, world, three, preset)
     assert len(json.loads((tmp_path / "parts" / "replica-0.json").read_text())) == 20  # of 30: the rest was resumed
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def kill_after_epoch(out: Path, features: str, world: int, *, epochs: int, killed_after: int) -> None:
-    """Train, and kill all ranks with SIGKILL once the checkpoint of an epoch is complete."""
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (2, 3), (1, 2)])
+def test_other_workers_go_on_with_the_same_trajectory(tmp_path: Path, features: str, first: int, then: int) -> None:
+    overrides = TWENTY_STEPS | NO_DROPOUT | PUBLISHED_RATE | {"resources.checkpoint_minutes": 0.0}
+    whole = train(tmp_path / "whole", features, first, overrides)
+    kill_after_epoch(tmp_path / "parts", features, first, epochs=2, killed_after=1, more=overrides)
+    resumed = train(tmp_path / "parts", features, then, overrides)
+    assert len(json.loads((tmp_path / "parts" / "replica-0.json").read_text())) < 20  # of 20: the rest was resumed
+    assert largest_gap(whole, resumed) < 1e-5
+
+
+def kill_after_epoch(
+    out: Path,
+    features: str,
+    world: int,
+    *,
+    epochs: int,
+    killed_after: int,
+    preset: str = "reference",
+    more: Mapping[str, object] | None = None,
+) -> None:
+    """Train, and kill all ranks with SIGKILL once a checkpoint is complete."""
     import time
 
     out.mkdir()
-    overrides = {**TWENTY_STEPS, "training.epochs": epochs}
+    overrides = {**TWENTY_STEPS, "training.epochs": epochs, **(more or {})}
     (out / "job.json").write_text(
-        json.dumps({"out": str(out), "features": features, "world": world, "overrides": overrides})
+        json.dumps({"out": str(out), "features": features, "world": world, "overrides": overrides, "preset": preset})
     )
     command = [sys.executable, "-m", "tests.integration.ranks", str(out)]
     ranks = [subprocess.Popen([*command, str(rank)]) for rank in range(world)]

@@ -9,10 +9,16 @@ import typer
 
 from ada2i.cli import app
 from ada2i.config import TrainConfig
+from ada2i.evaluation.gate import GateRules
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.presets import PRESETS, SETTINGS, field_names
+from ada2i.training.tune import SearchOptions
 from pipelines.extract import extract_features
+from pipelines.predict import predict_emotions
+from pipelines.promote import promote_ada2i
+from pipelines.reap import reap_ada2i_jobs
 from pipelines.train import train_ada2i
+from pipelines.tune import tune_ada2i
 
 FIELDS = [
     "ablations.no_afw",
@@ -57,12 +63,16 @@ FIELDS = [
     "model.modalities",
     "model.modality_dropout",
     "model.normalise",
+    "model.precision",
     "model.prediction",
     "model.train_fitted",
     "preset",
+    "resources.accumulate",
+    "resources.checkpoint_minutes",
     "resources.cpus_per_worker",
     "resources.device",
     "resources.max_failures",
+    "resources.min_workers",
     "resources.workers",
     "schema_version",
     "settings",
@@ -75,6 +85,7 @@ FIELDS = [
     "training.plateau_factor",
     "training.schedule",
     "training.seeds",
+    "training.shuffle_gib",
     "training.weight_decay",
 ]
 
@@ -83,13 +94,16 @@ COMMANDS = {
     "compare": ["--json", "--root", "FIRST", "SECOND"],
     "config": ["--preset", "--set", "--settings"],
     "demo-corpus": ["--root"],
+    "doctor": ["--json", "--root"],
     "encoders": ["--json"],
     "extract": ["--audio", "--json", "--root", "--run", "--set", "--text", "--visual", "--workers", "KIND", "LOCATION"],
     "import join": ["--audio", "--root", "--text", "--visual", "BASE"],
     "import meld": ["--features", "--root", "FOLDER"],
     "import pickle": ["--dataset", "--root", "SOURCE"],
-    "import table": ["--dataset", "--labels", "--root", "SOURCE"],
+    "import table": ["--dataset", "--gate-share", "--labels", "--root", "SOURCE"],
+    "predict": ["--json", "--out", "--root", "--split", "--workers", "SOURCE", "VERSION"],
     "registry diff": ["--json", "--root", "FIRST", "SECOND"],
+    "registry gate": ["--alias", "--by", "--json", "--promote", "--root", "--set", "REFERENCE"],
     "registry gc": ["--json", "--older-than", "--root", "--versions-older-than", "MODEL"],
     "registry history": ["--alias", "--json", "--root", "MODEL"],
     "registry list": ["--json", "--root", "MODEL"],
@@ -97,6 +111,7 @@ COMMANDS = {
     "registry pull": ["--root", "FOLDER", "REFERENCE"],
     "registry rollback": ["--alias", "--by", "--expected", "--json", "--reason", "--root", "MODEL"],
     "registry show": ["--json", "--root", "REFERENCE"],
+    "registry verdicts": ["--json", "--page", "--root", "MODEL"],
     "registry verify": ["--json", "--root", "REFERENCE"],
     "reproduce": [
         "--ablations",
@@ -129,6 +144,30 @@ COMMANDS = {
         "--workers",
         "FEATURES",
     ],
+    "tune": [
+        "--allow",
+        "--concurrent",
+        "--epochs",
+        "--finalists",
+        "--grace",
+        "--json",
+        "--modalities",
+        "--model",
+        "--out",
+        "--preset",
+        "--reduction",
+        "--root",
+        "--search-seed",
+        "--seeds",
+        "--set",
+        "--settings",
+        "--space",
+        "--trial-seeds",
+        "--trials",
+        "--vary",
+        "--workers",
+        "FEATURES",
+    ],
 }
 
 FLOW: dict[str, Any] = {
@@ -142,7 +181,51 @@ FLOW: dict[str, Any] = {
     "model": None,
     "root": None,
     "allow": [],
+    "promote": False,
+    "rules": {},
+    "force": False,
 }
+
+PROMOTION_FLOW: dict[str, Any] = {
+    "version": inspect.Parameter.empty,
+    "rules": {},
+    "override": None,
+    "alias": "champion",
+    "root": None,
+}
+
+RULES = [
+    "calibration_rise",
+    "class_drop",
+    "class_floor",
+    "class_utterances",
+    "confidence",
+    "dialogues",
+    "margin",
+    "resamples",
+    "seed",
+    "test_uses",
+    "utterances",
+]
+
+TUNING_FLOW: dict[str, Any] = {
+    "features": "demo",
+    "preset": "corrected",
+    "settings": None,
+    "modalities": "tav",
+    "space": {},
+    "vary": [],
+    "options": SearchOptions(),
+    "epochs": None,
+    "seeds": [1, 2, 3],
+    "workers": 1,
+    "overrides": {},
+    "model": None,
+    "root": None,
+    "allow": [],
+}
+
+SEARCH_OPTIONS = ["concurrent", "finalists", "grace", "reduction", "seed", "trial_seeds", "trials"]
 
 EXTRACTION_FIELDS = [
     "chunk.audio",
@@ -160,6 +243,15 @@ EXTRACTION_FIELDS = [
     "schema_version",
     "workers",
 ]
+
+PREDICTION_FLOW: dict[str, Any] = {
+    "version": inspect.Parameter.empty,
+    "source": inspect.Parameter.empty,
+    "split": "all",
+    "out": None,
+    "workers": None,
+    "root": None,
+}
 
 EXTRACTION_FLOW: dict[str, Any] = {
     "corpus": "demo-media",
@@ -203,9 +295,24 @@ def test_extraction_config_fields() -> None:
     assert sorted(field_names(ExtractionConfig)) == EXTRACTION_FIELDS
 
 
+def test_rules_of_the_gate() -> None:
+    assert sorted(field_names(GateRules)) == RULES
+
+
+def test_search_options() -> None:
+    assert sorted(field_names(SearchOptions)) == SEARCH_OPTIONS
+
+
 @pytest.mark.parametrize(
     ("flow", "name", "expected"),
-    [(train_ada2i, "train-ada2i", FLOW), (extract_features, "extract-features", EXTRACTION_FLOW)],
+    [
+        (train_ada2i, "train-ada2i", FLOW),
+        (extract_features, "extract-features", EXTRACTION_FLOW),
+        (tune_ada2i, "tune-ada2i", TUNING_FLOW),
+        (predict_emotions, "predict-emotions", PREDICTION_FLOW),
+        (promote_ada2i, "promote-ada2i", PROMOTION_FLOW),
+        (reap_ada2i_jobs, "reap-ada2i-jobs", {}),
+    ],
 )
 def test_flows(flow: Any, name: str, expected: dict[str, Any]) -> None:
     parameters = inspect.signature(flow.fn).parameters

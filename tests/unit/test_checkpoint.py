@@ -128,20 +128,23 @@ def test_a_crash_before_the_manifest_leaves_nothing_visible(tmp_path: Path, monk
     assert same(checkpoint.load_weights(uri), weights(what))
 
 
-def test_sweep_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
+def test_sweep_deletes_what_is_older(tmp_path: Path) -> None:
     base, what = tmp_path.as_uri(), trainee(seed=1)
-    for step, best in ((10, 10), (20, 20), (30, 20), (40, 20)):
-        checkpoint.save(base, what, progress(step, best_step=best))
-    assert storage.children(base) == ["000000020", "000000040"]
-    checkpoint.save(base, what, progress(1000, best_step=1000))
-    assert storage.children(base) == ["000001000"]
+    for step in (10, 20, 1000):
+        checkpoint.save(base, what, progress(step))
+    storage.put(storage.join(base, "000000015", WEIGHTS), b"of a writer that was killed")
+    checkpoint.sweep(base, 20)
+    assert storage.children(base) == ["000000020", "000001000"]  # an attempt that is further on
+    checkpoint.sweep(base, 20, later=True)
+    assert storage.children(base) == ["000000020"]
 
 
 def test_a_crash_during_a_sweep_never_leaves_a_broken_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, what = tmp_path.as_uri(), trainee(seed=1)
-    checkpoint.save(base, what, progress(10))
+    for step in (10, 20):
+        checkpoint.save(base, what, progress(step))
 
     def crash(uri: str) -> None:
         raise KeyboardInterrupt("killed")
@@ -149,11 +152,39 @@ def test_a_crash_during_a_sweep_never_leaves_a_broken_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(storage, "delete_folder", crash)
         with pytest.raises(KeyboardInterrupt, match="killed"):
-            checkpoint.save(base, what, progress(20))
+            checkpoint.sweep(base, 20)
     assert checkpoint.latest_step(base) == 20
     assert not (tmp_path / "000000010" / MANIFEST).exists()
-    checkpoint.save(base, what, progress(30))
-    assert storage.children(base) == ["000000030"]
+    checkpoint.sweep(base, 20)
+    assert storage.children(base) == ["000000020"]
+
+
+def test_a_snapshot_is_what_it_was(tmp_path: Path) -> None:
+    what = trainee(seed=1)
+    train(what, range(3))
+    before, snapshot = weights(what), checkpoint.take(what, progress(3))
+    train(what, range(3, 5))
+    assert same(checkpoint.load_weights(checkpoint.write(tmp_path.as_uri(), snapshot)), before)
+
+
+def test_a_snapshot_uses_the_memory_of_one_that_nobody_needs() -> None:
+    what = trainee(seed=1)
+    train(what, range(2))
+    old = checkpoint.take(what, progress(2))
+    places = {name: {key: t.data_ptr() for key, t in tensors.items()} for name, tensors in old.tensors.items()}
+    train(what, range(2, 3))
+    new = checkpoint.take(what, progress(3), over=old)
+    assert {name: {key: t.data_ptr() for key, t in found.items()} for name, found in new.tensors.items()} == places
+    assert same(new.tensors[WEIGHTS], weights(what))
+
+
+def test_weights_alone_can_be_written(tmp_path: Path) -> None:
+    what = trainee(seed=1)
+    train(what, range(2))
+    uri = checkpoint.write(tmp_path.as_uri(), checkpoint.take(what, progress(2), optimizer=False))
+    assert storage.children(uri) == [MANIFEST, STATE, WEIGHTS]
+    assert same(checkpoint.load_weights(uri), weights(what))
+    assert checkpoint.load_progress(uri) == progress(2)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER.format(slot="exp_avg"), STATE])
@@ -194,9 +225,9 @@ def test_a_pickle_is_refused_and_never_run(tmp_path: Path, name: str, *, zipped:
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     uri = checkpoint.save(tmp_path.as_uri(), trainee(seed=1), progress(1))
     state = (tmp_path / "000000001" / STATE).read_bytes()
-    state = state.replace(b'"schema_version": 1', b'"schema_version": 9')
+    state = state.replace(b'"schema_version": 2', b'"schema_version": 9')
     rewrite(tmp_path / "000000001", STATE, state)
     with pytest.raises(
-        DataError, match=r"must be of schema version 1, but: `progress\.schema_version`: .* found 9\. Resume"
+        DataError, match=r"must be of schema version 2, but: `progress\.schema_version`: .* found 9\. Resume"
     ):
         checkpoint.load_progress(uri)

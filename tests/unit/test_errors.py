@@ -21,6 +21,7 @@ EXIT_CODES = {
     "ConflictError": 2,
     "UnreachableError": 2,
     "JobError": 1,
+    "PreemptedError": 1,
     "DivergenceError": 1,
 }
 
@@ -30,7 +31,7 @@ def test_the_family_is_complete() -> None:
 
 
 def test_only_what_may_pass_is_retryable() -> None:
-    assert {kind.__name__ for kind in CLASSES if kind.retryable} == {"UnreachableError", "JobError"}
+    assert {kind.__name__ for kind in CLASSES if kind.retryable} == {"UnreachableError", "JobError", "PreemptedError"}
 
 
 @pytest.mark.parametrize("kind", CLASSES)

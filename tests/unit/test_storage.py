@@ -1,6 +1,7 @@
 """Objects in folders: complete or absent, one winner, errors that say what to do."""
 
 import errno
+import io
 import math
 import os
 import re
@@ -11,10 +12,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import boto3
+import fsspec
 import pytest
+from botocore.exceptions import ResponseStreamingError
 from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
@@ -332,3 +337,69 @@ def test_digests_of_source_files(tmp_path: Path) -> None:
     assert storage.source_digest((tmp_path / "a").as_uri()) == storage.digest(b"one")
     with pytest.raises(NotFoundError, match="does not exist"):
         storage.source_digest(str(tmp_path / "b"))
+
+
+LOST: list[dict[str, Any]] = [
+    {"service_error_code": "InternalError", "http_status_code": 500},
+    {"service_error_code": "SlowDown", "http_status_code": 503},
+    {"service_error_code": "RequestTimeout", "http_status_code": 400},
+]
+
+
+@pytest.mark.parametrize("problem", LOST)
+@pytest.mark.parametrize(("there", "created"), [(b"data", True), (b"other", False)])
+def test_a_write_whose_answer_was_lost_is_recognised(
+    s3: Stubber, problem: dict[str, Any], there: bytes, *, created: bool
+) -> None:
+    s3.add_client_error("put_object", **problem)
+    answer(s3, 412)
+    s3.add_response("get_object", {"Body": io.BytesIO(there)}, {"Bucket": "bucket", "Key": "key"})
+    assert storage.put_if_absent("s3://bucket/key", b"data") is created
+    s3.assert_no_pending_responses()
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(s3: Stubber) -> None:
+    class Broken:
+        def read(self) -> bytes:
+            raise ResponseStreamingError(error="broken off")
+
+    for body in (Broken(), io.BytesIO(b"data")):
+        s3.add_response("get_object", {"Body": body})
+    assert storage.get("s3://bucket/key") == b"data"
+
+
+@pytest.mark.parametrize(("code", "status"), [("ExpiredToken", 400), ("AccessDenied", 403)])
+def test_a_refusal_is_not_asked_again(s3: Stubber, code: str, status: int) -> None:
+    s3.add_client_error("get_object", service_error_code=code, http_status_code=status)
+    with pytest.raises(AccessError, match=rf"refused the S3 credentials \({code}\)"):
+        storage.get("s3://bucket/key")
+    s3.assert_no_pending_responses()
+
+
+def test_patience_has_an_end(s3: Stubber, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_PATIENCE_S", -1.0)
+    s3.add_client_error("get_object", service_error_code="SlowDown", http_status_code=503)
+    with pytest.raises(UnreachableError, match="answered 503 SlowDown") as caught:
+        storage.get("s3://bucket/key")
+    assert caught.value.retryable
+
+
+def test_lists_go_on_where_a_page_ends(s3: Stubber) -> None:
+    pages: list[dict[str, Any]] = [{"IsTruncated": True, "NextContinuationToken": "t"}, {"IsTruncated": False}]
+    for page, key in zip(pages, ("folder/a", "folder/b/c"), strict=True):
+        s3.add_response("list_objects_v2", {**page, "Contents": [{"Key": key, "LastModified": datetime.now(UTC)}]})
+    assert storage.age("s3://bucket/folder") < 60
+    s3.assert_no_pending_responses()
+
+
+def test_sources_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    memory, failures = fsspec.filesystem("memory"), [ConnectionResetError("away"), OSError(errno.EBUSY, "busy")]
+
+    def cat_file(_path: str) -> bytes:
+        if failures:
+            raise failures.pop()
+        return b"data"
+
+    monkeypatch.setattr(memory, "cat_file", cat_file)
+    assert storage.read_source("memory://place/a") == b"data"

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ada2i.data.loader import SplitData
 from ada2i.errors import DataError
 from ada2i.evaluation import evaluate, report
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.records import RunRequest, TestResult
+from tests.unit.evaluation.predictions import split_of
 from tests.unit.evaluation.runs import build_run
 
 
@@ -91,7 +91,7 @@ def test_reports_show_it_and_older_tests_load_without() -> None:
 def test_evaluation_stores_it() -> None:
     run = build_run(("a", "b"), seeds=(1,), epochs=1)
     request = RunRequest(run_id=run.run_id, config=run.config, features=run.features)
-    split = SplitData(dialogue_ids=("d0", "d1"), lengths=np.array([2, 1]), chunks=(), homes=())
+    split = split_of({"d0": 2, "d1": 1})
     probabilities = np.array([[0.75, 0.25], [0.25, 0.75], [0.875, 0.125]], np.float32)
     test = evaluate._score(request, run.seeds[0], split, np.array([0, 0, 0]), probabilities)
     assert test.scores.confusion == ((2, 1), (0, 0))

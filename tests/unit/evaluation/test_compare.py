@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ada2i.data.loader import SplitData
 from ada2i.errors import DataError
 from ada2i.evaluation import evaluate, metrics
 from ada2i.evaluation.compare import Comparison, compare, verdict
-from tests.unit.evaluation.predictions import columns, predictions, stored
+from tests.unit.evaluation.predictions import columns, predictions, split_of, stored
 
 Scored = dict[str, float]
 PINNED = (-0.0326103111507271, 0.22262684538271135, 0.132986701329867, 0.18098190180981902)
@@ -148,9 +147,9 @@ def test_comparison_is_pinned_and_the_order_of_rows_changes_nothing(found: Compa
 
 
 def test_what_an_evaluation_writes_can_be_compared() -> None:
-    split = SplitData(dialogue_ids=("d0", "d1"), lengths=np.array([2, 1]), chunks=(), homes=())
+    split = split_of({"d0": 2, "d1": 1})
     labels, right = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], np.float32)
-    data, other = (evaluate._predictions_file(split, labels, chances) for chances in (right, 1 - right))
+    data, other = (evaluate.predictions_file(split, labels, chances) for chances in (right, 1 - right))
     gap = compare(data, other, rounds=1500).differences["accuracy"]
     assert (gap.first, gap.second, gap.interval.resamples) == (1, 0, 1500)
 

@@ -10,8 +10,9 @@ import numpy as np
 from ada2i import storage
 from ada2i.extraction.corpora import face, voice
 from ada2i.extraction.request import Request, Result, Wish, prepare
-from ada2i.extraction.run import Call, extract
+from ada2i.extraction.run import extract
 from ada2i.extraction.work import Worker
+from ada2i.jobs.crew import Call
 from ada2i.modalities import Modality
 from tests.unit.extraction import own
 

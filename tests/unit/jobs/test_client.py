@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ada2i.errors import DataError, DivergenceError, JobError, ResourceError
+from ada2i.errors import DataError, DivergenceError, JobError, ResourceError, UnreachableError
 from ada2i.jobs import client
 
-EVENT = 'ada2i-event {"kind": "epoch", "seed": 1}\n'
+EVENT = '{"ada2i_event": "epoch", "seed": 1}\n'
 
 
 class Status(str):
@@ -25,9 +25,10 @@ class Status(str):
 class Client:
     """A job that goes through some states, each with its log so far."""
 
-    def __init__(self, *states: tuple[str, str] | Exception, message: str = "") -> None:
+    def __init__(self, *states: tuple[str, str] | Exception, message: str = "", away_at_the_end: bool = False) -> None:
         self.states = list(states)
         self.message = message
+        self.away_at_the_end = away_at_the_end
 
     def get_job_status(self, _submission: str) -> Status:
         state = self.states[0]
@@ -42,6 +43,10 @@ class Client:
         return state[1]
 
     def get_job_info(self, _submission: str) -> SimpleNamespace:
+        if self.away_at_the_end:
+            self.away_at_the_end = False
+            self.states.append(("FAILED", ""))
+            raise ConnectionError("away")
         return SimpleNamespace(message=self.message)
 
 
@@ -74,7 +79,7 @@ def test_a_last_line_without_its_end_counts_when_the_job_is_over() -> None:
 
 @pytest.mark.parametrize("kind", [DataError, ResourceError, DivergenceError])
 def test_the_jobs_own_error_is_raised(kind: type[Exception]) -> None:
-    log = f'ada2i-event {{"kind": "error", "error": "{kind.__name__}", "message": "It must. Mend it."}}\n'
+    log = f'{{"ada2i_event": "error", "error": "{kind.__name__}", "message": "It must. Mend it."}}\n'
     with pytest.raises(kind, match=r"^It must\. Mend it\.$"):
         follow(Client(("FAILED", log)))
 
@@ -93,7 +98,12 @@ def test_a_short_silence_is_borne() -> None:
     ]
 
 
+def test_a_silence_at_the_very_end_is_borne() -> None:
+    with pytest.raises(JobError, match="ended FAILED: OOM"):
+        follow(Client(("RUNNING", ""), ("FAILED", ""), message="OOM", away_at_the_end=True))
+
+
 def test_a_long_silence_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_GONE_SECONDS", -1.0)
-    with pytest.raises(JobError, match=r"job-0 is out of reach: away"):
+    with pytest.raises(UnreachableError, match=r"job-0 must be in reach, but was not for .*: away\. Check the cluster"):
         follow(Client(("RUNNING", ""), ConnectionError("away")))

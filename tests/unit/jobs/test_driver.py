@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from ada2i.errors import DataError, DivergenceError, UnreachableError
-from ada2i.jobs import driver, events
+from ada2i.jobs import driver, events, logs
 
 
 def test_our_own_error_is_found_in_what_ray_raised() -> None:
@@ -19,16 +19,22 @@ def test_our_own_error_is_found_in_what_ray_raised() -> None:
     assert driver.cause(UnreachableError("down")) is not None
 
 
-def test_followers_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_followers_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_facts", {})
+
     def fail() -> None:
         raise DataError("It must. Mend it.")
 
     def fail_otherwise() -> None:
         raise RuntimeError("theirs")
 
-    assert driver.run(lambda: None) == 0
-    assert driver.run(fail) == 2
+    assert driver.run(lambda: None, "s3://b/runs/r1") == 0
+    assert driver.run(fail, "s3://b/runs/r1") == 2
     told = list(events.parse(capsys.readouterr().out))
-    assert told == [{"kind": "error", "error": "DataError", "message": "It must. Mend it."}]
+    (event,) = told
+    assert isinstance(event, dict)
+    assert event.pop("time")
+    wanted = {"kind": "error", "level": "error", "run_id": "r1", "error": "DataError", "message": "It must. Mend it."}
+    assert event == wanted
     with pytest.raises(RuntimeError, match="theirs"):
-        driver.run(fail_otherwise)
+        driver.run(fail_otherwise, "s3://b/runs/r1")

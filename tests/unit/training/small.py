@@ -25,6 +25,7 @@ TINY: Mapping[str, Any] = {
     "training.epochs": 4,
     "training.seeds": [5],
     "balance.start_epoch": 2,
+    "resources.checkpoint_minutes": 0.0,
 }
 
 
@@ -40,7 +41,8 @@ def tiny_task(root: Path, run: str, **more: Any) -> Task:
         patch.setattr(tempfile, "tempdir", str(root))  # decoded shards
         features = open_features(write_demo_corpus((root / "store").as_uri(), dialogues=26))
         config = tiny_config(**more)
-        train, dev = (open_split(features, split, config.model.modalities) for split in ("train", "dev"))
+        modalities, shuffle_gib = config.model.modalities, config.training.shuffle_gib
+        train, dev = (open_split(features, s, modalities, shuffle_gib=shuffle_gib) for s in ("train", "dev"))
     return Task(config, features.info(), 5, train, dev, (root / run).as_uri(), torch.device("cpu"))
 
 

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from ada2i.config import ResourceConfig
 from ada2i.errors import ResourceError, UnreachableError
@@ -47,6 +48,15 @@ def test_where_to_train(wanted: ResourceConfig, available: dict[str, float], *, 
 def test_too_little(wanted: ResourceConfig, available: dict[str, float], message: str) -> None:
     with pytest.raises(ResourceError, match=message):
         check_resources(wanted, available)
+
+
+def test_a_run_that_may_shrink_needs_no_more_than_its_least() -> None:
+    shrinking = ResourceConfig(workers=4, min_workers=2)
+    assert check_resources(shrinking, {"CPU": 2.0}) is False
+    with pytest.raises(ResourceError, match=r"`resources.min_workers` = 2 with 1 CPU each needs 2 CPUs, .* has 1\."):
+        check_resources(shrinking, {"CPU": 1.0})
+    with pytest.raises(ValidationError, match="`min_workers` must be at most `workers` = 4, but is 5"):
+        ResourceConfig(workers=4, min_workers=5)
 
 
 def test_a_private_head_has_this_machines_cpus(monkeypatch: pytest.MonkeyPatch) -> None:

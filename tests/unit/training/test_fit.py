@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from ada2i import checkpoint, storage
+from ada2i.data.chunks import Held
 from ada2i.data.loader import SplitData
-from ada2i.errors import ConfigError, DivergenceError
+from ada2i.errors import ConfigError, DivergenceError, PreemptedError
 from ada2i.evaluation.evaluate import load_model
 from ada2i.evaluation.inference import predict_split
 from ada2i.records import EpochRecord, SeedResult
 from ada2i.training import fit as fitting
 from ada2i.training.fit import Task, fit
-from ada2i.training.step import StepKey, StepReport, train_step
+from ada2i.training.flags import StepKey
+from ada2i.training.step import StepReport, train_step
 from tests.unit.training.small import Listener, tiny_config, tiny_task
 
 
@@ -64,7 +66,7 @@ def test_the_first_best_epoch_on_dev_is_selected(whole: tuple[Task, SeedResult, 
     task, result, _ = whole
     scores = [record.dev_weighted_f1 for record in result.history]
     assert result.best_epoch == 1 + scores.index(max(scores))
-    assert result.checkpoint_uri == checkpoint.checkpoint_uri(task.checkpoints, 3 * result.best_epoch)
+    assert result.checkpoint_uri == checkpoint.checkpoint_uri(task.best, 3 * result.best_epoch)
     weighted, accuracy = naive_scores(task, result.checkpoint_uri)
     assert weighted == pytest.approx(max(scores), abs=1e-9)
     assert result.dev.weighted_f1 == pytest.approx(weighted, abs=1e-9)
@@ -115,6 +117,59 @@ def test_resumed_equals_uninterrupted(base: Path, whole: tuple[Task, SeedResult,
     assert all(torch.equal(ours[name], other[name]) for name in ours)
 
 
+class DyingStep:
+    """Dies after some steps, as a step is done but not yet counted."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self, *all_of: Any, **more: Any) -> StepReport:
+        if self.left == 0:
+            raise KeyboardInterrupt("killed")
+        self.left -= 1
+        return train_step(*all_of, **more)
+
+
+@pytest.mark.parametrize("preset", ["reference", "corrected"])
+@pytest.mark.parametrize("killed_after", [[1], [4], [2, 2, 1, 5]])
+def test_any_step_can_be_resumed(
+    base: Path, monkeypatch: pytest.MonkeyPatch, preset: str, killed_after: list[int]
+) -> None:
+    """The schedule, the epoch's sums and the best weights included; with dropout, modulation and noise."""
+    whole = tiny_task(base, f"whole-{preset}", preset=preset)
+    expected = fit(whole, Listener()) if not storage.exists(storage.join(whole.uri, "result.json")) else None
+    expected = expected or SeedResult.load(storage.join(whole.uri, "result.json"))
+    task, listener = tiny_task(base, f"steps-{preset}-{len(killed_after)}-{killed_after[0]}", preset=preset), Listener()
+    for steps in killed_after:
+        monkeypatch.setattr(fitting, "train_step", DyingStep(steps))
+        with pytest.raises(KeyboardInterrupt, match="killed"):
+            fit(task, listener)
+    monkeypatch.undo()
+    result = fit(task, listener)
+    assert listener.epochs == [1, 2, 3, 4]  # no step was taken twice, so no epoch was told twice
+    assert listener.first_steps == len(killed_after) + 1
+    assert without_clock(result.history) == without_clock(expected.history)
+    assert result.best_epoch == expected.best_epoch
+    for place in ("best", "checkpoints"):
+        (ours,), (other,) = (
+            [checkpoint.load_weights(storage.join(t.uri, place, name)) for name in storage.children(f"{t.uri}/{place}")]
+            for t in (task, whole)
+        )
+        assert all(torch.equal(ours[name], other[name]) for name in other)
+
+
+def test_who_is_asked_to_leave_does_so_after_a_checkpoint(base: Path, whole: tuple[Task, SeedResult, Listener]) -> None:
+    task, listener = tiny_task(base, "leaving", resources__checkpoint_minutes=60.0), Listener()
+    questions = iter([False] * 4 + [True])
+    with pytest.raises(PreemptedError, match=r"Seed 5 was asked to leave, and did after step 5\. Run again"):
+        fit(task, listener, leave=lambda: next(questions))
+    assert listener.epochs == [1]
+    assert checkpoint.latest_step(task.checkpoints) == 5
+    result = fit(task, listener)
+    assert listener.epochs == [1, 2, 3, 4]
+    assert without_clock(result.history) == without_clock(whole[1].history)
+
+
 def test_a_finished_seed_is_not_trained_again(whole: tuple[Task, SeedResult, Listener]) -> None:
     task, result, _ = whole
     listener = Listener()
@@ -142,13 +197,14 @@ def test_a_run_may_continue_on_other_machines(base: Path) -> None:
 
 def poisoned(split: SplitData, dialogue: int) -> SplitData:
     """The split with a NaN in one dialogue's text."""
-    place, start = split.homes[dialogue]
+    assert isinstance(split.chunks, Held)
+    place, rows = split.index.place(dialogue)
     chunk = split.chunks[place]
     text = np.array(chunk.features["text"])
-    text[start + 1, 0] = np.nan
-    chunks = list(split.chunks)
+    text[rows.start + 1, 0] = np.nan
+    chunks = list(split.chunks.shards)
     chunks[place] = replace(chunk, features={**chunk.features, "text": text})
-    return replace(split, chunks=tuple(chunks))
+    return replace(split, chunks=Held(chunks))
 
 
 def test_a_non_finite_loss_names_the_dialogues(base: Path) -> None:
@@ -157,7 +213,7 @@ def test_a_non_finite_loss_names_the_dialogues(base: Path) -> None:
         fit(replace(task, train=poisoned(task.train, 4)), Listener())
     assert caught.value.context["seed"] == 5
     assert len(caught.value.context["dialogues"]) <= 7
-    assert task.train.dialogue_ids[4] in caught.value.context["dialogues"]
+    assert str(task.train.dialogue_ids[4]) in caught.value.context["dialogues"]
     assert checkpoint.latest_step(task.checkpoints) is None
 
 

@@ -1,0 +1,120 @@
+"""When checkpoints are written, and how: copied into memory between two steps, written by a thread beside training.
+
+A seed's folder holds ``checkpoints``, of which the newest is all that a resumed run needs, and ``best``, the weights of
+the epoch that leads on dev. Both stay in memory until they are written: together, the best weights first, so that no
+checkpoint ever names best weights that are not there. What a kill loses is trained again, to the last bit.
+
+Memory of rank 0 beside training: one copy of weights and optimizer, one or two of the weights, and, while it writes,
+twice the largest file.
+"""
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Final, Self
+
+from ada2i import checkpoint, storage
+from ada2i.checkpoint import Progress, Snapshot, Trainee
+from ada2i.training import distributed
+
+log = logging.getLogger(__name__)
+
+_SHARE: Final = 0.02  # of the time that checkpoints of epochs' ends may take
+
+
+class Saver:
+    """Writes one seed's checkpoints; only rank 0's does anything.
+
+    Leaving its block waits for what is being written: a kill alone can cut that short, and leaves nothing visible.
+
+    Args:
+        uri: The seed's folder.
+        trainee: What is trained.
+        minutes: A checkpoint is due after so many; 0: after every step.
+    """
+
+    def __init__(self, uri: str, trainee: Trainee, *, minutes: float) -> None:
+        self.uri = uri
+        self.base = storage.join(uri, "checkpoints")
+        self.best_base = storage.join(uri, "best")
+        self.trainee = trainee
+        self.seconds = 60.0 * minutes
+        self.writes = distributed.rank() == 0
+        self.cost = 0.0  # seconds of this process's processor that the last checkpoint took
+        self.since = time.monotonic()
+        self._memory: Snapshot | None = None
+        self._best: Snapshot | None = None  # not written yet
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[float] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown()
+        if error is None:
+            self._settle()
+        elif self._writing and (problem := self._writing.exception()):
+            log.warning("The last checkpoint was not written: %s", problem)  # beside what ends training
+
+    def due(self, *, epoch_done: bool = False) -> bool:
+        """Tell whether a checkpoint is to be written now; raise what the last one failed with.
+
+        While one is being written, none is due: storage that is slow or away delays checkpoints, not training.
+        """
+        if not self.writes:
+            return False
+        if self._writing and self._writing.done():
+            self._settle()
+        if not self.seconds:
+            return True
+        waited = time.monotonic() - self.since
+        enough = waited >= self.seconds or (epoch_done and waited >= self.cost / _SHARE)
+        return enough and self._writing is None
+
+    def keep_best(self, progress: Progress) -> None:
+        """Copy the weights as the best so far; they are written with the next checkpoint."""
+        if self.writes:
+            # One that a thread writes is no longer `_best`, so this never changes what is being written.
+            self._best = checkpoint.take(self.trainee, progress, optimizer=False, over=self._best)
+
+    def start(self, progress: Progress) -> None:
+        """Copy weights and optimizer, and begin to write them; wait before that for what is being written."""
+        self._settle()
+        begun = time.monotonic()
+        self._memory = checkpoint.take(self.trainee, progress, over=self._memory)
+        best, self._best = self._best, None
+        self.since = time.monotonic()
+        self._writing = self._pool.submit(self._write, self._memory, best, self.since - begun)
+
+    def save(self, progress: Progress) -> None:
+        """Write a checkpoint and wait until it is complete."""
+        if self.writes:
+            self.start(progress)
+            self._settle()
+
+    def finish(self, progress: Progress) -> None:
+        """Write the last checkpoint, and delete all that killed attempts left beside it and the best weights."""
+        self.save(progress)
+        if self.writes:
+            checkpoint.sweep(self.base, progress.step, later=True)
+            checkpoint.sweep(self.best_base, progress.best_step, later=True)
+            storage.delete_partials(self.uri, older_than_s=0)
+
+    def _write(self, whole: Snapshot, best: Snapshot | None, cost: float) -> float:
+        """Write, in the thread; return what it cost."""
+        begun = time.thread_time()
+        if best:
+            checkpoint.write(self.best_base, best)
+        checkpoint.write(self.base, whole)
+        checkpoint.sweep(self.base, whole.progress.step)
+        checkpoint.sweep(self.best_base, whole.progress.best_step)
+        return cost + time.thread_time() - begun
+
+    def _settle(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing:
+            self.cost = writing.result()

@@ -1,0 +1,94 @@
+"""A node that is lost takes its workers along; what is left of the cluster goes on, on as many workers as it holds."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ada2i.jobs import cluster, processes
+from ada2i.jobs.events import Event
+from ada2i.training.capacity import capacity
+from ada2i.training.launch import launch
+from infra.stack import Stack
+from tests.integration.test_ranks import largest_gap
+from tests.runs import final_weights, prepared, remains, seed_result, train_run
+
+pytestmark = pytest.mark.integration
+
+CPUS = 2
+SECONDS = 180.0
+# No dropout, whose draws differ by rank, and a rate at which rounding stays rounding over so many steps; a step that was
+# lost or taken twice would still show.
+EXACT = {
+    "model.encoder.dropout": 0.0,
+    "model.encoder.input_dropout": 0.0,
+    "model.afw.dropout": 0.0,
+    "training.learning_rate": 3e-5,
+    "training.epochs": 12,
+}
+
+
+@pytest.fixture
+def node(stack: Stack, tmp_path: Path) -> Iterator[processes.Process]:
+    """A second node of the session's cluster, on this machine."""
+    address = (stack.layout.ray_folder / "ray" / "ray_current_cluster").read_text().strip()
+    command = [sys.executable, "-m", "tests.faults.node", address, str(CPUS)]
+    env = {**os.environ, **cluster._FIXED, "TMPDIR": str(stack.layout.ray_folder)}
+    before, owner = capacity()["CPU"], f"{stack.layout.ray_folder}-2"
+    child = processes.spawn(command, owner=owner, env=env, log=tmp_path / "node.log")
+    try:
+        processes.wait_until(
+            lambda: capacity()["CPU"] == before + CPUS,
+            child=child,
+            name="The second node",
+            address="the head",
+            log=tmp_path / "node.log",
+            timeout=SECONDS,
+        )
+        yield processes.identify(child, owner)
+    finally:
+        processes.stop(processes.identify(child, owner), grace=1)
+        child.wait()
+    deadline = time.monotonic() + SECONDS
+    while capacity()["CPU"] != before and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+class KillNode:
+    """An event listener that kills a node with all its processes once an epoch is done."""
+
+    def __init__(self, run_id: str, node: processes.Process) -> None:
+        self.run_id = run_id
+        self.node = node
+        self.workers: list[int] = []  # that ran there
+        self.rest: list[int] = []
+
+    def __call__(self, event: Event | str) -> None:
+        """Take one event."""
+        if isinstance(event, str) or event["kind"] != "epoch" or self.workers:
+            return
+        family = {member.pid for member in processes._family(self.node)}
+        pids = [int(worker["pid"]) for worker in train_run(self.run_id)["attempts"][-1]["workers"]]
+        self.workers = [pid for pid in pids if pid in family]
+        self.rest = [pid for pid in pids if pid not in family]
+        for pid in family:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_lost_node_takes_its_workers_alone(stack: Stack, root: str, node: processes.Process) -> None:
+    address = stack.environment()["RAY_API_SERVER_ADDRESS"]
+    workers = int(capacity()["CPU"]) - CPUS + 1  # more than either node holds
+    uri = prepared(root, "lost-node", **EXACT, **{"resources.workers": workers, "resources.min_workers": 1})
+    killer = KillNode("lost-node", node)
+    launch(uri, address=address, on_event=killer)
+    assert killer.workers != []
+    assert killer.rest != []
+    assert seed_result(uri).workers < workers
+    assert remains(uri) == set()
+    undisturbed = prepared(root, "no-node-lost", **EXACT, **{"resources.workers": 1})
+    launch(undisturbed, address=address, on_event=lambda _: None)
+    assert largest_gap(final_weights(uri), final_weights(undisturbed)) < 1e-5
