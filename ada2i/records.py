@@ -1,8 +1,8 @@
 """Small frozen records that flows, jobs and files exchange, and where a run keeps them.
 
-A run is a folder: ``request.json`` (written first), one folder per seed with checkpoints and ``result.json``, then
-``test.json`` per seed, ``result.json``, ``report.html`` and ``README.md``. Seeds' results and test scores are
-written once; of a request only resources may change, when a run goes on elsewhere.
+A run is a folder: ``request.json`` (written first), one folder per seed with ``checkpoints``, ``best`` beside it, and
+``result.json``, then ``test.json`` per seed, ``result.json``, ``report.html`` and ``README.md``. Seeds' results and
+test scores are written once; of a request only resources may change, when a run goes on elsewhere.
 """
 
 import re

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -33,14 +34,19 @@ def environment(*, ray_job_id: str) -> bytes:
 
 
 def revision(package: Path) -> str | None:
-    """Return the git commit of the checkout that a package lies in, with ``-dirty`` behind it where files differ.
+    """Return the git commit that a package was made from, with ``-dirty`` behind it where its checkout's files differ.
 
     Args:
         package: A folder right below the checkout's. Only its own files count, new ones included.
 
     Returns:
-        The commit in full; None where the package lies in no checkout, or git is absent or may not read it.
+        The commit in full. Where git knows none, what the file ``REVISION`` beside the package says, as the image has
+        it; None where there is none either.
     """
+    return _commit(package) or _noted(package.parent / "REVISION")
+
+
+def _commit(package: Path) -> str | None:
     if not (package.parent / ".git").exists():  # a repository further up is somebody else's
         return None
     git = ["git", "--no-optional-locks", "-C", str(package)]
@@ -50,3 +56,9 @@ def revision(package: Path) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() + ("-dirty" if status.stdout else "")
+
+
+def _noted(file: Path) -> str | None:
+    with suppress(FileNotFoundError):
+        return file.read_text().strip() or None  # empty where the image's build was not told
+    return None

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.integration
 
 CPUS = 2
 SECONDS = 180.0
-# No dropout, whose draws differ by rank, and a rate at which rounding stays rounding over so many steps; a step that was
-# lost or taken twice would still show.
+# No dropout, whose draws differ by rank, and a rate at which rounding stays rounding over so many steps; a step lost or
+# taken twice would still show.
 EXACT = {
     "model.encoder.dropout": 0.0,
     "model.encoder.input_dropout": 0.0,

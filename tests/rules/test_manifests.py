@@ -5,6 +5,7 @@ cluster. Where no package carries a schema, ``schemas.yaml`` has one written by 
 """
 
 import configparser
+import importlib.util
 import json
 import os
 import re
@@ -39,6 +40,14 @@ OF_THE_CHART = {
     "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY",
     "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES",
 }
+# Where Ray reads the variables that we set; some of them are read in C++, too.
+FILES_OF_RAY = (
+    "_common/usage/usage_constants.py",
+    "_private/authentication/authentication_token_setup.py",
+    "_private/ray_constants.py",
+    "_private/runtime_env/image_uri.py",
+    "dashboard/modules/job/job_supervisor.py",
+)
 Document = dict[str, Any]
 
 
@@ -146,6 +155,14 @@ def written() -> list[Path]:
     """Return the files below infra that somebody wrote, without the secrets that a stack made there."""
     kinds = (".yaml", ".yml", ".json", ".sh", ".example", "")
     return [p for p in INFRA.rglob("*") if p.is_file() and p.suffix in kinds and p.parent.name != "secrets"]
+
+
+def code_of_ray() -> str:
+    """Return the code in which Ray reads its environment; importing it would take seconds."""
+    found = importlib.util.find_spec("ray")
+    assert found is not None
+    assert found.origin is not None
+    return "\n".join((Path(found.origin).parent / name).read_text() for name in FILES_OF_RAY)
 
 
 def settings_of_prefect(model: type[BaseModel]) -> set[str]:
@@ -489,6 +506,7 @@ def test_every_variable_is_one_that_is_read(compose: Document, overlays: dict[st
     entrypoint = (INFRA / "image" / "entrypoint.sh").read_text()
     prefect = settings_of_prefect(Settings) | OF_THE_CHART
     aws = {name for _, name, *_ in BOTOCORE_DEFAUT_SESSION_VARIABLES.values() if isinstance(name, str)}
+    ray = code_of_ray()
     for place, name, _ in environments(compose, overlays):
         plain = name.removesuffix("_FILE")
         if plain != name and plain in entrypoint:
@@ -497,10 +515,28 @@ def test_every_variable_is_one_that_is_read(compose: Document, overlays: dict[st
             assert name in prefect, (place, name)
         elif name.startswith("AWS_"):
             assert name in aws or name in code, (place, name)
-        elif name.startswith(("ADA2I_", "RAY_")):
+        elif name.startswith("RAY_"):
+            assert re.search(rf"\b{name}\b", ray), (place, name)
+        elif name.startswith("ADA2I_"):
             assert name in code, (place, name)
         else:
             assert name.startswith(("GF_", "POSTGRES_")), (place, name)
+
+
+def test_who_must_leave_has_the_time(compose: Document, overlays: dict[str, list[Document]]) -> None:
+    drain, stop = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "RAY_JOB_STOP_WAIT_TIME_S"
+    for documents in overlays.values():
+        for group, pod in ray_templates(one(documents, "RayCluster")).items():
+            given = {v["name"]: v["value"] for v in pod["spec"]["containers"][0]["env"]}
+            assert given == {drain: "30"} | ({stop: "60"} if group == "head" else {}), group
+            assert pod["spec"]["terminationGracePeriodSeconds"] >= 60, group
+    assert flow_run()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 90
+    for name in ("ray-head", "ray-worker", "ray-worker-gpu"):
+        service = compose["services"][name]
+        assert {drain: "30", stop: "60"}.items() <= service["environment"].items(), name
+        assert service["stop_grace_period"] == "1m0s", name
+        assert "-g" not in service["entrypoint"], name
+    assert compose["services"]["prefect-worker"]["stop_grace_period"] == "1m30s"
 
 
 def test_no_manifest_holds_a_secret(compose: Document, overlays: dict[str, list[Document]]) -> None:

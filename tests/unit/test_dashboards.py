@@ -9,6 +9,7 @@ import pytest
 
 from ada2i.extraction import metrics as extraction
 from ada2i.jobs.metrics import Metric
+from ada2i.prediction import metrics as prediction
 from ada2i.records import EpochRecord
 from ada2i.registry import metrics as registry
 from ada2i.training import metrics as training
@@ -17,6 +18,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "infra" / "dashboards"
 EXPORTED: dict[str, tuple[Metric, ...]] = {
     "training": training.METRICS,
     "extraction": extraction.METRICS,
+    "prediction": prediction.METRICS,
     "registry": registry.METRICS,
 }
 

@@ -60,6 +60,17 @@ def test_no_commit_yet_and_no_git(package: Path, tmp_path: Path, monkeypatch: py
     assert environment.revision(package) is None
 
 
+def test_an_image_says_what_it_was_built_from(package: Path, tmp_path: Path) -> None:
+    built = tmp_path / "image" / "package"
+    shutil.copytree(package, built)
+    (built.parent / "REVISION").write_text("\n")
+    assert environment.revision(built) is None
+    (built.parent / "REVISION").write_text("0123abc\n")
+    assert environment.revision(built) == "0123abc"
+    (package.parent / "REVISION").write_text("0123abc\n")
+    assert environment.revision(package) == git(package, "rev-parse", "HEAD")
+
+
 def test_facts(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-recorded")
     monkeypatch.setattr(environment, "_PACKAGE", package)
