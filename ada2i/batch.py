@@ -34,7 +34,7 @@ class Layout:
     @cached_property
     def lengths_tensor(self) -> Tensor:
         """``(B,)`` int64 lengths."""
-        return torch.tensor(self.lengths, dtype=torch.int64, device=self.device)
+        return torch.tensor(self.lengths, dtype=torch.int64).to(self.device, non_blocking=True)
 
     @cached_property
     def dialogue(self) -> Tensor:

@@ -5,6 +5,7 @@ names each with size and digest and makes the checkpoint exist. All randomness o
 so the position is the random state, too. Weights alone, without the optimizer, are written alike.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ada2i import storage
 from ada2i.config import TrainConfig
-from ada2i.errors import DataError
+from ada2i.errors import DataError, DivergenceError
 from ada2i.presets import explain
 from ada2i.records import (
     EpochRecord,
@@ -116,7 +117,11 @@ def take(trainee: Trainee, progress: Progress, *, optimizer: bool = True, over: 
         progress: How far it is.
         optimizer: Whether the optimizer's tensors are copied, without which training cannot go on.
         over: A snapshot that nobody needs any more, whose memory is used again.
+
+    Raises:
+        DivergenceError: A number of the progress is not finite; training could not go on from there.
     """
+    _check_finite(progress)
     held = trainee.optimizer.state_dict()
     tensors = {WEIGHTS: dict(trainee.model.state_dict())}
     if optimizer:
@@ -129,6 +134,18 @@ def take(trainee: Trainee, progress: Progress, *, optimizer: bool = True, over: 
     old = over.tensors if over else {}
     copies = {name: _copied(found, old.get(name, {})) for name, found in tensors.items()}
     return Snapshot(progress, copies, state.to_json())
+
+
+def _check_finite(progress: Progress) -> None:
+    try:
+        json.dumps(progress.model_dump(), allow_nan=False)
+    except ValueError as problem:
+        raise DivergenceError(
+            f"What training measured up to step {progress.step} of seed {progress.rng.seed} must be finite to be kept "
+            "in a checkpoint, but is not. Lower `training.learning_rate`.",
+            seed=progress.rng.seed,
+            step=progress.step,
+        ) from problem
 
 
 def write(base: str, snapshot: Snapshot) -> str:

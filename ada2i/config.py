@@ -202,7 +202,7 @@ class TrainingConfig(Config):
 
 
 class ResourceConfig(Config):
-    """Where it runs; nothing here changes a result beyond rounding, but for the ranks' own draws of dropout."""
+    """Where it runs; nothing here changes a result beyond rounding, but for dropout, drawn by rank and by part."""
 
     workers: Positive = 2
     cpus_per_worker: float = Field(1.0, gt=0.0, description="Also its threads, one at least; may be a fraction.")

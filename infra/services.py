@@ -103,7 +103,7 @@ class Layout:
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # a wrong URL must not start a server of its own
             "PREFECT_PLUGINS_ENABLED": "true",
             "PREFECT_PLUGINS_ALLOW": "ada2i",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # of every flow: after 90 s without, it is called crashed
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # of every flow: after 300 s without, it is called crashed
             "DO_NOT_TRACK": "1",
         }
 

@@ -15,6 +15,7 @@ from prefect.utilities.urls import url_for
 from ada2i import storage
 from ada2i.evaluation.report import Row, markdown_table, markdown_text
 from ada2i.promotion.page import headline, page
+from ada2i.registry.aliases import Move
 from ada2i.registry.verdicts import Verdict
 from ada2i.registry.versions import Version, version_uri
 from pipelines.alerts import alert
@@ -25,7 +26,7 @@ What = Literal["Skipped", "Registered", "Promoted", "Refused"]
 
 
 def conclude(
-    root: str, version: Version, *, why: str, verdict: Verdict | None, promoted: bool, trained: bool, more: str = ""
+    root: str, version: Version, *, why: str, verdict: Verdict | None, held: Move | None, trained: bool, more: str = ""
 ) -> State[str]:
     """Show how a run ended, and return the flow's state, whose result is the version's URI.
 
@@ -34,16 +35,34 @@ def conclude(
         version: The version that the run made, or found.
         why: The reason, where there is no verdict.
         verdict: What the gate said, if it was asked.
-        promoted: Whether the version has been given the alias.
+        held: The move by which the version has the alias now, if it was asked for and has it.
         trained: Whether the run made the version.
         more: Markdown to follow.
     """
-    what: What = ("Promoted" if promoted else "Refused") if verdict else ("Registered" if trained else "Skipped")
-    reason = headline(verdict.judgement) if verdict else why
+    what, reason = _what(verdict, held, trained=trained), _reason(verdict, held, why)
     blocks = [f"# {what}", markdown_text(reason), markdown_table(_links(root, version))]
     blocks += [page(verdict.judgement).replace("# ", "## ", 1)] if verdict else []
     create_markdown_artifact(key=KEY, markdown="\n\n".join([*blocks, more]), description=f"{what}: {name(version)}")
     return Completed(name=what, message=reason, data=version_uri(root, version))
+
+
+def _what(verdict: Verdict | None, held: Move | None, *, trained: bool) -> What:
+    if held:
+        return "Promoted"
+    if verdict and verdict.judgement.decision == "refuse":
+        return "Refused"
+    return "Registered" if trained or verdict else "Skipped"
+
+
+def _reason(verdict: Verdict | None, held: Move | None, why: str) -> str:
+    """Return why a run ended as it did: the alias decides, as people move it whatever the gate says."""
+    said = headline(verdict.judgement) if verdict else why
+    passed = verdict is not None and verdict.judgement.decision == "promote"
+    if held and not passed:
+        return f"{held.model}@{held.number} is {held.alias}: {held.reason}. {said}"
+    if passed and not held:
+        return f"{said} It is not now: the alias was moved on, or back."
+    return said
 
 
 def failed(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:

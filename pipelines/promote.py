@@ -9,9 +9,9 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.client.schemas.objects import State
 
 from ada2i import storage
-from ada2i.promotion.gate import pass_gate, resolve_rules
+from ada2i.promotion.gate import holding, last_verdict, pass_gate, resolve_rules
 from ada2i.promotion.page import headline
-from ada2i.registry.aliases import CHAMPION
+from ada2i.registry.aliases import CHAMPION, Move
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Verdict
 from ada2i.registry.versions import Version
@@ -45,9 +45,8 @@ def promote_ada2i(
     root = storage.normalise(root or default_root())
     challenger = look_up(root, version)
     verdict = gate(root, challenger, rules, alias=alias, override=override)
-    promoted = bool(override) or verdict.judgement.decision == "promote"
-    why = f"Overridden: {override}" if override and verdict.judgement.decision == "refuse" else ""
-    return conclude(root, challenger, why="", verdict=verdict, promoted=promoted, trained=False, more=why)
+    held = look_for_alias(root, challenger, alias)
+    return conclude(root, challenger, why="The gate was not asked.", verdict=verdict, held=held, trained=False)
 
 
 @task(name="version", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
@@ -59,9 +58,20 @@ def look_up(root: str, reference: str) -> Version:
 @task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
 def gate(
     root: str, challenger: Version, rules: dict[str, Any], *, alias: str = CHAMPION, override: str | None = None
-) -> Verdict:
-    """Judge a version, keep the verdict, and move the alias if it says so; a retry finds what it already did."""
+) -> Verdict | None:
+    """Judge a version, keep the verdict, and move the alias if it says so; a retry finds what it already did.
+
+    A version that has the alias is not judged for it: one promoted by hand may have no verdict.
+    """
+    if holding(root, challenger, alias):
+        return last_verdict(root, challenger, alias)
     by = f"{runtime.flow_run.flow_name} {runtime.flow_run.id}"
     verdict = pass_gate(root, challenger, resolve_rules(rules), by=by, alias=alias, override=override)
     get_run_logger().info("Verdict %d: %s", verdict.n, headline(verdict.judgement))
     return verdict
+
+
+@task(name="alias", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+def look_for_alias(root: str, version: Version, alias: str = CHAMPION) -> Move | None:
+    """Return the move by which a version has an alias now: somebody may have moved it after the verdict."""
+    return holding(root, version, alias)

@@ -18,7 +18,7 @@ from ada2i.extraction.config import NONE
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
 from ada2i.modalities import MODALITIES
-from ada2i.promotion.gate import is_settled, resolve_rules
+from ada2i.promotion.gate import is_settled, last_verdict, resolve_rules
 from ada2i.records import EpochRecord, RunRequest, RunResult
 from ada2i.registry.verdicts import Verdict
 from ada2i.registry.versions import Version, check_model_name, register
@@ -29,7 +29,7 @@ from pipelines import following
 from pipelines.extract import extracted
 from pipelines.jobs import stop_jobs
 from pipelines.outcome import conclude, failed, name
-from pipelines.promote import gate
+from pipelines.promote import gate, look_for_alias
 from pipelines.retries import RETRY_SECONDS, retry_if_transient
 
 
@@ -49,7 +49,7 @@ def train_ada2i(  # noqa: PLR0917
     rules: dict[str, Any] = {},  # noqa: B006
     force: bool = False,
 ) -> State[str]:
-    """Train Ada2I and register the result, unless the newest version has these features and this config already.
+    """Train Ada2I and register the result, unless a version has these features and this config already.
 
     Args:
         features: `demo` (synthetic), the URI of a feature set, or of a table to import; or a raw corpus, whose features
@@ -65,10 +65,10 @@ def train_ada2i(  # noqa: PLR0917
         allow: Codes of an audit's findings to train in spite of.
         promote: Whether the gate makes the version champion, or refuses it.
         rules: Fields of the gate's rules that are other than usual.
-        force: Train even where nothing has changed since the newest version.
+        force: Train even where a version has these features and this config.
 
     Returns:
-        URI of the registered version; where nothing has changed, of the newest one.
+        URI of the registered version; where nothing has changed, of the newest with the same features and config.
     """
     resolve_rules(rules)
     if model is not None:
@@ -86,23 +86,17 @@ def train_ada2i(  # noqa: PLR0917
     )
     run = prepare_run(with_features(wish, root, flow_run), root, flow_run)
     if not force and (known := look_for_repetition(run, root, model)):
-        why = f"Features and config are those of {name(known)}, the newest version; `force` trains all the same."
-        verdict = catch_up(root, known, rules) if promote else None
-        return conclude(root, known, why=why, verdict=verdict, promoted=_is_promoted(verdict), trained=False)
+        why = f"Features and config are those of {name(known)}; `force` trains all the same."
+        verdict, asked = gate_once(root, known, rules) if promote else (None, False)
+        held = look_for_alias(root, known) if asked else None
+        return conclude(root, known, why=why, verdict=verdict if asked else None, held=held, trained=False)
     train(run)
     evaluate(run)
     version = register_version(run, root, model)
-    verdict = gate(root, version, rules) if promote else None
+    verdict, _ = gate_once(root, version, rules) if promote else (None, False)
+    held = look_for_alias(root, version) if promote else None
     why = f"{name(version)} was trained; the gate was not asked."
-    return conclude(
-        root,
-        version,
-        why=why,
-        verdict=verdict,
-        promoted=_is_promoted(verdict),
-        trained=True,
-        more=publish(run, version),
-    )
+    return conclude(root, version, why=why, verdict=verdict, held=held, trained=True, more=publish(run, version))
 
 
 def with_features(wish: Wish, root: str, flow_run: str) -> Wish:
@@ -113,10 +107,6 @@ def with_features(wish: Wish, root: str, flow_run: str) -> Wish:
     encoders = {m: NONE for m in MODALITIES if m not in wanted}
     asked = extraction.Wish(kind=raw[0], location=raw[1], encoders=encoders)
     return wish.model_copy(update={"features": extracted(asked, root, flow_run)})
-
-
-def _is_promoted(verdict: Verdict | None) -> bool:
-    return verdict is not None and verdict.judgement.decision == "promote"
 
 
 @task(name="features", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
@@ -130,14 +120,20 @@ def prepare_run(wish: Wish, root: str, run_id: str) -> str:
 
 @task(name="unchanged", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
 def look_for_repetition(run: str, root: str, model: str | None) -> Version | None:
-    """Return the newest version if the run would only repeat it."""
+    """Return the newest version that the run would only repeat."""
     return repeats(run, root=root, model=model)
 
 
-@task(name="catch-up", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
-def catch_up(root: str, version: Version, rules: dict[str, Any]) -> Verdict | None:
-    """Send a version through the gate that an earlier run left before it, by a crash or by choice."""
-    return None if is_settled(root, version) else gate.fn(root, version, rules)
+@task(name="gate", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+def gate_once(root: str, version: Version, rules: dict[str, Any]) -> tuple[Verdict | None, bool]:
+    """Send a version through the gate unless it is settled: a run that is tried again undoes no rollback.
+
+    Returns:
+        The newest verdict on the version, and whether the gate was asked only now.
+    """
+    if is_settled(root, version):
+        return last_verdict(root, version), False
+    return gate.fn(root, version, rules), True
 
 
 @task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)

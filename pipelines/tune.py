@@ -88,7 +88,7 @@ def tune_ada2i(  # noqa: PLR0917
     version = register_version(run, root, model)
     more = publish(uri, run, version)
     why = f"{name(version)} is the best of {len(result.trials)} trials and the config as it was, on dev."
-    return conclude(root, version, why=why, verdict=None, promoted=False, trained=True, more=more)
+    return conclude(root, version, why=why, verdict=None, held=None, trained=True, more=more)
 
 
 @task(name="features", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)

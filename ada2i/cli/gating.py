@@ -37,10 +37,13 @@ def gate(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Judge a version against the one that has an alias; exit with 1 where it is refused."""
-    from ada2i.promotion.gate import dry_run, pass_gate, resolve_rules
+    from ada2i.promotion.gate import dry_run, holding, last_verdict, pass_gate, resolve_rules
 
     rules = resolve_rules(dict(presets.parse_override(text) for text in set_ or []))
     challenger = resolve(root, reference)
+    if promote and (held := holding(root, challenger, alias)) and not last_verdict(root, challenger, alias):
+        typer.echo(f"{held.model}@{held.number} is {alias} already: {held.reason}. The gate was not asked.", err=True)
+        return
     if promote:
         found = pass_gate(root, challenger, rules, by=by, alias=alias).judgement
     else:
@@ -49,7 +52,7 @@ def gate(
         out.print_json(found.model_dump_json())
     else:
         _show(found)
-    if found.decision == "refuse":
+    if found.decision == "refuse" and not (promote and holding(root, challenger, alias)):
         raise typer.Exit(1)
 
 

@@ -79,7 +79,7 @@ def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path) -> None
         AccessError: The disk has no room.
     """
     target = lasting_file(shard, cache)
-    if not _is_whole(target):
+    if not is_whole(target):
         partial = decode(features, shard, cache)
         with partial.open("rb") as written:
             os.fsync(written.fileno())
@@ -143,7 +143,8 @@ def chunk_of(table: pa.Table, modalities: Sequence[Modality]) -> Chunk:
     )
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Tell whether a file is there and can be mapped: one that was new when the power was cut may not."""
     try:
         map_table(path)
     except (OSError, pa.ArrowInvalid):

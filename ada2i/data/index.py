@@ -4,6 +4,7 @@ Shape letters in this file:
     D dialogues of the split     S shards of the split
 """
 
+import os
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ada2i import storage
-from ada2i.data.decoded import LAYOUT, map_table, runs
+from ada2i.data.decoded import LAYOUT, is_whole, map_table, runs
 from ada2i.data.manifest import FeatureSet, ShardEntry, read_dialogue_ids
 from ada2i.data.rows import Column
 from ada2i.errors import IntegrityError
@@ -78,7 +79,7 @@ def index_of(columns: Iterable[Column]) -> Index:
 def write_index(features: FeatureSet, shards: Sequence[ShardEntry], cache: Path) -> None:
     """Read the dialogue ids of a split's shards, which are far less than the shards, unless the index is there."""
     target = _home(shards, cache)
-    if target.exists():
+    if is_whole(target):
         return
     with ThreadPoolExecutor(_READERS) as readers:
         index = index_of(readers.map(lambda shard: read_dialogue_ids(features, shard), shards))
@@ -87,6 +88,8 @@ def write_index(features: FeatureSet, shards: Sequence[ShardEntry], cache: Path)
     partial = cache / f".partial-{uuid.uuid4().hex}"  # complete under its final name, or absent
     with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
     partial.replace(target)
 
 

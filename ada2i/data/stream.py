@@ -189,17 +189,28 @@ class Stream:
 
     def _sum(self, shard: ShardEntry) -> None:
         target = self._sums_file(shard)
-        if target.exists():
+        if _has_sums(target):
             return
         table = read_shard(self._features, shard)
         vectors = (schema.unpack_vectors(table[schema.vector_column(m)]) for m in self._features.manifest.modalities)
         partial = self._cache / f".partial-{uuid.uuid4().hex}"  # complete under its final name, or absent
         with partial.open("wb") as file:
             np.save(file, np.hstack([block_sums(values, present) for values, present in vectors]))
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(target)
 
     def _sums_file(self, shard: ShardEntry) -> Path:
         return self._cache / f"{shard.sha256}.{LAYOUT}.sums.npy"
+
+
+def _has_sums(path: Path) -> bool:
+    """Tell whether a file of sums is there and whole: one that was new when the power was cut may not be."""
+    try:
+        np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
 
 
 def sweep(cache: Path) -> None:
@@ -217,7 +228,10 @@ def _enter(cache: Path, name: str) -> tuple[Path, int]:
     while True:
         with suppress(FileExistsError):
             folder.mkdir()
-        handle = os.open(folder, os.O_RDONLY)
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # swept between making and opening it
+            continue
         fcntl.flock(handle, fcntl.LOCK_SH)
         if os.fstat(handle).st_nlink:  # none where it was swept between making and locking it
             return folder, handle

@@ -1,5 +1,6 @@
 """How far this machine's clock is from a server's."""
 
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -20,9 +21,8 @@ def check_clock(name: str, url: str) -> Check:
     begun = time.time()
     try:
         date = _date(url)
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "reason", problem)
-        return fail(name, f"{storage.public(url)} does not answer: {reason}", "Mend the address, or start the server.")
+    except (OSError, ValueError, http.client.HTTPException):  # whose text may hold the URL's password
+        return fail(name, f"{storage.public(url)} does not answer", "Mend the address, or start the server.")
     if date is None:
         return warn(name, f"{storage.public(url)} does not say what time it is", "Compare the clocks yourself.")
     skew = (begun + time.time()) / 2 - parsedate_to_datetime(date).timestamp()

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ada2i import storage
@@ -25,6 +25,14 @@ def check_cluster() -> Iterator[Check]:
         what, _, todo = problem.message.partition(". ")
         yield fail("Ray", what, todo)
         return
+    try:
+        yield from _look(address, headers)
+    except (ValueError, KeyError, TypeError):
+        yield fail("Ray", f"another server answers at {shown}: not as Ray does", "Mend RAY_API_SERVER_ADDRESS.")
+
+
+def _look(address: str, headers: Mapping[str, str]) -> Iterator[Check]:
+    shown = storage.public(address)
     status, body = request(f"{address}/api/version", headers)
     if status != 200:
         yield _refused(shown, status)

@@ -24,6 +24,14 @@ def check_flows() -> Iterator[Check]:
     if not url:
         yield skipped("Prefect", "not configured: PREFECT_API_URL is not set")
         return
+    try:
+        yield from _look(url)
+    except (ValueError, KeyError, TypeError):
+        todo = "Mend PREFECT_API_URL (it ends in /api)."
+        yield fail("Prefect", f"another server answers at {storage.public(url)}: not as Prefect does", todo)
+
+
+def _look(url: str) -> Iterator[Check]:
     status, body = _ask(url, "admin/version")
     if status != 200:
         yield _refused(storage.public(url), status)

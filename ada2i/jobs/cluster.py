@@ -3,6 +3,7 @@
 A head started here listens on loopback only and asks for a token that only this user can read.
 """
 
+import http.client
 import json
 import os
 import random
@@ -250,18 +251,18 @@ def request(
     """Ask a server on this machine, never through a proxy.
 
     Returns:
-        The HTTP status and the answer's body; ``(0, b"")`` where nobody answers.
+        The HTTP status and the answer's body; ``(0, b"")`` where nobody answers, not in HTTP, or where the URL is none.
     """
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     content = {"Content-Type": "application/json"} if body is not None else {}
-    question = urllib.request.Request(url, data=body, headers={**headers, **content}, method=method)
     try:
+        question = urllib.request.Request(url, data=body, headers={**headers, **content}, method=method)
         with opener.open(question, timeout=5) as answer:
             return int(answer.status), answer.read()
     except urllib.error.HTTPError as problem:
         with closing(problem):
             return problem.code, problem.read()
-    except OSError:
+    except (OSError, ValueError, http.client.HTTPException):  # whose text may hold the URL's password
         return 0, b""
 
 

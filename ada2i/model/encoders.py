@@ -144,6 +144,7 @@ class LstmEncoder(nn.Module):
         """Encode each dialogue: ``(N, D)`` to ``(N, H)``."""
         dialogues = list(torch.split(features, list(layout.lengths)))
         packed = nn.utils.rnn.pack_sequence(dialogues, enforce_sorted=False)
-        encoded, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (B, T', H)
-        occupied = layout.occupied[:, : encoded.shape[1]]
-        return encoded[occupied]
+        encoded, _ = nn.utils.rnn.pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True, total_length=layout.padded_length
+        )  # (B, T, H)
+        return layout.unpad(encoded.flatten(0, 1))

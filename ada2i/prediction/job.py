@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ada2i import storage
+from ada2i.errors import NotFoundError
 from ada2i.jobs import driver, events
 from ada2i.jobs.crew import Crew
 from ada2i.jobs.metrics import Gauges
 from ada2i.prediction.metrics import METRICS
-from ada2i.prediction.records import REQUEST, Request, is_done
+from ada2i.prediction.records import REQUEST, Request, is_done, sweep
 from ada2i.prediction.run import predict
 from ada2i.prediction.worker import Worker
 from ada2i.training.capacity import check_resources
@@ -26,6 +27,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def drive(uri: str) -> None:
     """Run the job's side: check the cluster, and predict on its workers."""
     if is_done(uri):
+        sweep(uri)
         return
     import ray
 
@@ -35,7 +37,13 @@ def drive(uri: str) -> None:
     workers, device = request.resources.workers, "cuda" if cuda else "cpu"
     events.emit("started", run_id=request.run_id, workers=workers, device=device)
     code = revision(_PACKAGE) or f"ada2i {metadata.version('ada2i')}"
-    predict(uri, request, RayCrew(uri, request, cuda=cuda), code=code)
+    try:
+        predict(uri, request, RayCrew(uri, request, cuda=cuda), code=code)
+    except NotFoundError:
+        # An equal prediction at the same time was complete first, and deleted what this one still had to read.
+        if not is_done(uri):
+            raise
+        sweep(uri)
 
 
 class RayCrew(Crew):

@@ -105,3 +105,9 @@ def result(uri: str) -> tuple[str, Manifest]:
     """
     out = Request.load(storage.join(uri, REQUEST)).out
     return out, Manifest.load(storage.join(out, MANIFEST))
+
+
+def sweep(uri: str) -> None:
+    """Delete what a complete prediction needs no more; a killed one's leftovers go with the next call."""
+    for folder in (DONE, SOURCE):
+        storage.delete_folder(storage.join(uri, folder))

@@ -12,7 +12,7 @@ from ada2i.errors import ConfigError, DataError, InputError
 from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE
 from ada2i.modalities import MODALITIES, Modality
-from ada2i.prediction.records import MANIFEST, REQUEST, SOURCE, WHOLE, Manifest, Request, prediction_uri
+from ada2i.prediction.records import MANIFEST, REQUEST, SOURCE, WHOLE, Manifest, Request, prediction_uri, sweep
 from ada2i.prediction.source import Features, Table
 from ada2i.prediction.versions import load_config, open_version
 from ada2i.records import Record, get_folder_file
@@ -65,6 +65,7 @@ def prepare(wish: Wish, *, root: str, run_id: str | None = None) -> str:
     out = out or uri
     if storage.exists(storage.join(out, MANIFEST)):
         check_parts(out, run_id)
+        sweep(uri)
         return uri
     storage.check_writable(out)
     check_resources(resources, capacity())

@@ -10,7 +10,7 @@ import numpy as np
 from ada2i import storage
 from ada2i.evaluation.metrics import scores
 from ada2i.jobs.crew import Call
-from ada2i.prediction.records import DONE, MANIFEST, SOURCE, Manifest, Part, Request
+from ada2i.prediction.records import DONE, MANIFEST, Manifest, Part, Request, sweep
 from ada2i.prediction.worker import done_uri
 from ada2i.records import FileEntry, Scores
 
@@ -52,12 +52,6 @@ def predict(uri: str, request: Request, crew: Crew, *, code: str) -> Manifest:
     # Last: what a crash leaves of these takes space and nothing else; the same command deletes it.
     sweep(uri)
     return manifest
-
-
-def sweep(uri: str) -> None:
-    """Delete what a complete prediction needs no more."""
-    for folder in (DONE, SOURCE):
-        storage.delete_folder(storage.join(uri, folder))
 
 
 def padded_lengths(request: Request, crew: Crew) -> Padded:

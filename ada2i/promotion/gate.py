@@ -9,7 +9,7 @@ from ada2i.errors import ConfigError
 from ada2i.evaluation.gate import GateRules
 from ada2i.presets import explain
 from ada2i.promotion.judge import judge
-from ada2i.registry.aliases import CHAMPION, check_alias, current, history, move
+from ada2i.registry.aliases import CHAMPION, Move, check_alias, current, history, move
 from ada2i.registry.verdicts import Judgement, Verdict, record, verdicts
 from ada2i.registry.versions import Version, find
 
@@ -89,7 +89,12 @@ def is_settled(root: str, challenger: Version, alias: str = CHAMPION) -> bool:
     return verdict is not None and verdict.judgement.decision == "refuse"
 
 
+def holding(root: str, version: Version, alias: str = CHAMPION) -> Move | None:
+    """Return the move by which a version has an alias now, whatever verdicts say of it; None where it has it not."""
+    last = current(root, version.model, alias)
+    return last if last is not None and last.number == version.number else None
+
+
 def _done(root: str, challenger: Version, alias: str) -> Verdict | None:
-    """Return the verdict that has given the alias to a version, where it has it; else None."""
-    holder = current(root, challenger.model, alias)
-    return last_verdict(root, challenger, alias) if holder and holder.number == challenger.number else None
+    """Return the newest verdict on a version that has the alias; else None."""
+    return last_verdict(root, challenger, alias) if holding(root, challenger, alias) else None

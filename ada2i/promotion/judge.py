@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.data.seen import SEEN, read_dialogues
-from ada2i.errors import DataError
 from ada2i.evaluation.gate import GateRules, against, alone, enough, measure, not_used_up
 from ada2i.promotion.predictions import dialogues, in_common, own_features, predictions, to_file
 from ada2i.records import RuleResult, Side
@@ -57,10 +56,11 @@ def judge(
         by: Who asks.
 
     Raises:
-        DataError: The challenger's features are gone, or the two versions tell different classes apart.
+        DataError: The challenger's features are gone.
         IntegrityError: A shard or a version's file differs from its digest.
     """
-    _check_classes(challenger, champion)
+    if champion is not None and champion.features.labels != challenger.features.labels:
+        return _incomparable(challenger, champion, rules, alias)
     notes = list(_notes(champion))
     evidence = _decisive(root, challenger, champion, rules, notes)
     results = list(_enough(rules, evidence))
@@ -108,15 +108,30 @@ def _enough(rules: GateRules, evidence: _Evidence) -> Iterator[RuleResult]:
     return enough(rules, dialogues=evidence.counts[0], utterances=evidence.counts[1])
 
 
-def _check_classes(challenger: Version, champion: Version | None) -> None:
-    if champion is not None and champion.features.labels != challenger.features.labels:
-        names = (f"{version.model}@{version.number}" for version in (challenger, champion))
-        classes = (", ".join(version.features.labels) for version in (challenger, champion))
-        told = " and ".join(f"{name} knows {known}" for name, known in zip(names, classes, strict=True))
-        raise DataError(
-            f"Two versions can be compared that tell the same classes apart, but {told}. Promote by hand, with a "
-            "reason: `ada2i registry promote`."
-        )
+def _incomparable(challenger: Version, champion: Version, rules: GateRules, alias: str) -> Judgement:
+    """Return the refusal of a version that tells other classes apart than the champion."""
+    told = " and ".join(f"{v.model}@{v.number} knows {', '.join(v.features.labels)}" for v in (challenger, champion))
+    says = (
+        f"two versions can be compared that tell the same classes apart, but {told}; promote by hand, with a reason: "
+        "`ada2i registry promote`"
+    )
+    return Judgement(
+        model=challenger.model,
+        alias=alias,
+        challenger=challenger.number,
+        champion=champion.number,
+        decision="refuse",
+        split=SPLITS[0],
+        dialogues=0,
+        utterances=0,
+        left_out={},
+        notes=(),
+        test_uses=None,
+        synthetic=challenger.features.synthetic,
+        rules=rules.model_dump(mode="json"),
+        results=(RuleResult(rule="classes", passed=False, measured=0.0, bound=1.0, says=says),),
+        sides=(),
+    )
 
 
 def _notes(champion: Version | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from ada2i.config import TrainConfig
 from ada2i.data.loader import open_split
 from ada2i.data.manifest import FeatureSet, open_features
-from ada2i.errors import DataError
+from ada2i.errors import DataError, IntegrityError
 from ada2i.evaluation.evaluate import predict_all, predictions_file
 from ada2i.prediction.versions import load_config, load_model
 from ada2i.registry.versions import Version, read_file, version_uri
@@ -26,10 +26,11 @@ def predictions(root: str, version: Version, features: FeatureSet, split: str) -
 
     Raises:
         IntegrityError: A shard or file differs from its digest.
-        DataError: Its config or weights are of another version of ada2i.
+        DataError: Its weights are of another version of ada2i.
     """
     own, uri = version.features.fingerprint == features.manifest.fingerprint, version_uri(root, version)
-    if (own and split != "test") or (not own and can_read(version, load_config(uri, version), features)):
+    config = None if own and split == "test" else _config(uri, version)
+    if config is not None and (own or can_read(version, config, features)):
         return _table(_run(uri, version, features, split))
     stored = _table(read_file(root, version, "predictions.parquet"))
     return stored if split == "test" else stored.slice(0, 0)
@@ -40,9 +41,28 @@ def can_read(version: Version, config: TrainConfig, features: FeatureSet) -> boo
     widths, trained_on = features.manifest.widths, own_features(version)
     if any(version.features.widths[m] != widths.get(m) for m in config.model.modalities):
         return False
-    made = {m: info.encoder for m, info in features.manifest.modalities.items()}
-    known = trained_on.manifest.modalities if trained_on else {}
-    return all(m not in known or known[m].encoder == made[m] for m in config.model.modalities)
+    if trained_on is None:
+        return _same_recipe(version, config, features)
+    made, known = features.manifest.modalities, trained_on.manifest.modalities
+    return all(m not in known or known[m].encoder == made[m].encoder for m in config.model.modalities)
+
+
+def _same_recipe(version: Version, config: TrainConfig, features: FeatureSet) -> bool:
+    """Tell whether features are known to be of a version's encoders by what the version itself keeps of them."""
+    trained, made = version.features.recipe, features.info().recipe
+    if trained is None or made is None:
+        return False
+    return all(trained.encoders.get(m, "") == made.encoders.get(m) for m in config.model.modalities)
+
+
+def _config(uri: str, version: Version) -> TrainConfig | None:
+    """Return a version's config; None where it is of another version of ada2i, so that the model cannot be run."""
+    try:
+        return load_config(uri, version)
+    except IntegrityError:
+        raise
+    except DataError:
+        return None
 
 
 def own_features(version: Version) -> FeatureSet | None:

@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 
+from pydantic import ValidationError
+
+from ada2i.errors import DataError
 from ada2i.jobs.metrics import Metric
 from ada2i.records import RunResult
 from ada2i.registry.aliases import aliases, history
 from ada2i.registry.verdicts import verdicts
-from ada2i.registry.versions import Version, models, read_file, versions
+from ada2i.registry.versions import Version, find, models, read_file, version_uri, versions
 
 NEWEST = "newest"
 _ALIAS = ("model", "alias")
@@ -39,12 +42,13 @@ def measure(root: str) -> Iterator[Sample]:
         UnreachableError: The store does not answer.
     """
     for model in models(root):
+        moves = aliases(root, model)  # first: whatever an alias is moved to meanwhile is a version by then
         found = {version.number: version for version in versions(root, model)}
         yield "registry_versions", len(found), {"model": model}
-        moves = aliases(root, model)
         places = {name: move.number for name, move in moves.items()} | ({NEWEST: max(found)} if found else {})
         for alias, number in places.items():
-            for name, value in _of_version(root, found[number]):
+            version = found.get(number) or find(root, model, number)
+            for name, value in _of_version(root, version):
                 yield name, value, {"model": model, "alias": alias}
         for alias in moves:
             kinds = Counter(move.kind for move in history(root, model, alias))
@@ -56,10 +60,22 @@ def measure(root: str) -> Iterator[Sample]:
 
 
 def _of_version(root: str, version: Version) -> Iterator[tuple[str, float]]:
-    result = RunResult.model_validate_json(read_file(root, version, "result.json"))
+    result = _result(root, version)
     yield "registry_number", version.number
     yield "registry_created", datetime.fromisoformat(version.created).timestamp()
     yield "registry_dev_weighted_f1", version.dev_weighted_f1
     yield "registry_test_weighted_f1", version.test_summary["weighted_f1"].mean
     yield "registry_test_macro_f1", version.test_summary["macro_f1"].mean
     yield "registry_training_seconds", sum(epoch.seconds for seed in result.seeds for epoch in seed.history)
+
+
+def _result(root: str, version: Version) -> RunResult:
+    try:
+        return RunResult.model_validate_json(read_file(root, version, "result.json"))
+    except ValidationError as problem:
+        place = f"{version_uri(root, version)}/result.json"
+        raise DataError(
+            f"{place} must hold a run's result of this version of ada2i, but {problem.error_count()} of its fields do "
+            "not. It was written by another version of ada2i: read it with that one.",
+            uri=place,
+        ) from problem

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -107,12 +107,18 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
     """
     trainee = _build(task)
     progress = _resume(task, trainee)
+    if distributed.rank() == 0:
+        # An attempt that was killed may have written best weights without the checkpoint that names them; on other
+        # machines the same step may have others.
+        checkpoint.sweep(task.best, progress.best_step, later=True)
     network = replicate(trainee.model, _warm_up_batch(task), task.config.loss)
     with Saver(task.uri, trainee, minutes=task.config.resources.checkpoint_minutes) as saver:
         training = _Training(task, network, trainee, saver, leave, progress, reporter)
         while not _finished(progress, task.config):
-            progress, record = _run_epoch(training, progress)
+            progress, record, leaving = _run_epoch(training, progress)
             reporter.epoch(task.seed, record)
+            if leaving and not _finished(progress, task.config):
+                _leave(training, progress)
         saver.finish(progress)
     return _result(task, trainee.model, progress)
 
@@ -200,9 +206,10 @@ def _finished(progress: Progress, config: TrainConfig) -> bool:
     return progress.epoch >= settings.epochs or progress.stale_epochs >= settings.early_stopping_epochs
 
 
-def _run_epoch(training: _Training, progress: Progress) -> tuple[Progress, EpochRecord]:
+def _run_epoch(training: _Training, progress: Progress) -> tuple[Progress, EpochRecord, bool]:
+    """Return how far training is, the epoch's record, and whether a rank was asked to leave at the last step."""
     task, trainee = training.task, training.trainee
-    progress, tally = _train_epoch(training, progress)
+    progress, tally, leaving = _train_epoch(training, progress)
     learning_rate = float(trainee.optimizer.param_groups[0]["lr"])
     dev_loss, dev = _evaluate(task, unwrap(training.network))
     if task.config.training.schedule == "plateau":
@@ -211,13 +218,13 @@ def _run_epoch(training: _Training, progress: Progress) -> tuple[Progress, Epoch
     progress = _advance(progress, record, dev)
     if progress.best_epoch == progress.epoch:
         training.saver.keep_best(progress)
-    if training.saver.due(epoch_done=True):
+    if not leaving and training.saver.due(epoch_done=True):
         training.saver.start(progress)
-    return progress, record
+    return progress, record, leaving
 
 
-def _train_epoch(training: _Training, progress: Progress) -> tuple[Progress, Tally]:
-    """Take the steps of an epoch that are not done yet."""
+def _train_epoch(training: _Training, progress: Progress) -> tuple[Progress, Tally, bool]:
+    """Take the steps of an epoch that are not done yet; who is asked to leave at the last one does so after dev."""
     task, before = training.task, progress.part.seconds - time.perf_counter()
     tally = Tally(progress.part, modalities=len(task.config.model.modalities), device=task.device)
     first = progress.step - tally.steps
@@ -225,16 +232,22 @@ def _train_epoch(training: _Training, progress: Progress) -> tuple[Progress, Tal
         seed=task.seed, epoch=progress.epoch + 1, batch_dialogues=task.config.training.batch_dialogues
     )
     late: deque[tuple[Sequence[int], StepReport]] = deque()
+    leaving = False
     for dialogues, parts in _shares(task, batches.batches(tally.steps)):
         report = _step(training, parts, progress.epoch + 1, step=first + tally.steps, steps=len(batches))
         tally.add(report)
         late.append((dialogues, report))
         if first + tally.steps == training.begun.step + 1:
             training.reporter.first_step()
-        leaving = _looked_at(task, late, keep=task.device.type == "cuda" and tally.steps < len(batches))
-        if leaving or (tally.steps < len(batches) and training.saver.due()):
-            _save_part(training, _within(progress, tally, time.perf_counter() + before), leaving=leaving)
-    return _within(progress, tally, time.perf_counter() + before), tally
+        more = tally.steps < len(batches)
+        leaving = _looked_at(task, late, keep=more and task.device.type == "cuda")
+        if more and leaving:
+            _looked_at(task, late, keep=False)  # all ranks see here whether what they would keep is finite
+            _leave(training, _within(progress, tally, time.perf_counter() + before))
+        # Rank 0 alone saves, so it must not raise: what is not finite waits for all ranks' next look.
+        if more and training.saver.due() and all(report.flags.finite for _, report in late):
+            training.saver.start(_within(progress, tally, time.perf_counter() + before))
+    return _within(progress, tally, time.perf_counter() + before), tally, leaving
 
 
 def _looked_at(task: Task, late: deque[tuple[Sequence[int], StepReport]], *, keep: bool) -> bool:
@@ -295,10 +308,7 @@ def _within(progress: Progress, tally: Tally, seconds: float) -> Progress:
     return progress.model_copy(update={"rng": rng, "step": step, "part": tally.part(seconds)})
 
 
-def _save_part(training: _Training, progress: Progress, *, leaving: bool) -> None:
-    if not leaving:
-        training.saver.start(progress)
-        return
+def _leave(training: _Training, progress: Progress) -> NoReturn:
     training.saver.save(progress)
     raise PreemptedError(
         f"Seed {training.task.seed} was asked to leave, and did after step {progress.step}. Run again to go on.",

@@ -53,16 +53,21 @@ class Flags:
         """Whether some rank was asked to leave; waits for the step, and for nothing that came after it."""
         return bool(self._read()[-2])
 
+    @property
+    def finite(self) -> bool:
+        """Whether losses and gradient are finite; waits as ``leaving`` does."""
+        values = self._read()
+        return not (values[:-2].any() or values[-1])
+
     def check(self) -> None:
         """See that the step was finite; waits as ``leaving`` does.
 
         Raises:
             DivergenceError: A loss or gradient is not finite; names step and ranks.
         """
-        values = self._read()
-        ranks = [str(rank) for rank in values[:-2].nonzero().flatten().tolist()]
-        if not ranks and not values[-1]:
+        if self.finite:
             return
+        ranks = [str(rank) for rank in self._read()[:-2].nonzero().flatten().tolist()]
         what = f"The loss of rank {', '.join(ranks)}" if ranks else "The averaged gradient"
         raise DivergenceError(
             f"{what} is not finite at step {self.key.step} of seed {self.key.seed}; the optimizer did not move. "

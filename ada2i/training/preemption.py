@@ -4,9 +4,12 @@ A worker that is to leave finishes its step; then all ranks leave together, afte
 different processes on different nodes: the driver's request goes through the cluster's own key-value store.
 """
 
+import logging
 import signal
 import threading
 from typing import Any, Final
+
+log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 30.0
@@ -65,13 +68,19 @@ def _ask_workers() -> None:
 def _watch() -> None:
     import ray
     from ray._private.state import state
+    from ray.exceptions import RayError
     from ray.experimental import internal_kv
 
     node = ray.get_runtime_context().get_node_id()
-    pause = threading.Event()
+    pause, told = threading.Event(), False
     while not _asked.is_set():
-        if internal_kv._internal_kv_exists(_key(), namespace=_NAMESPACE) or node in state.get_draining_nodes():
-            _asked.set()
+        try:
+            if internal_kv._internal_kv_exists(_key(), namespace=_NAMESPACE) or node in state.get_draining_nodes():
+                _asked.set()
+        except RayError as problem:  # the head may be back soon
+            if not told:
+                log.warning("Ray does not say whether to leave, and is asked again: %s", problem)
+            told = True
         pause.wait(_POLL_SECONDS)
 
 

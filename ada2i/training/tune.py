@@ -152,6 +152,13 @@ def contents(request: SearchRequest) -> str:
 
 def _check_options(options: SearchOptions, config: TrainConfig) -> None:
     epochs, resources = config.training.epochs, config.resources
+    if resources.min_workers is not None:
+        raise ConfigError(
+            f"`resources.min_workers` must be left out of a search, whose trials all have `workers` = "
+            f"{resources.workers}, but is {resources.min_workers}. Leave it out, and ask for fewer with `--workers` "
+            "where the cluster holds fewer.",
+            field="resources.min_workers",
+        )
     if options.grace is not None and options.grace > epochs:
         raise ConfigError(
             f"`--grace` must be at most the epochs of a trial, {epochs}, but is {options.grace}. Lower it, or raise "

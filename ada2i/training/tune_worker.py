@@ -4,12 +4,13 @@ They are in the trial's placement group and end with the process that started th
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import ray
 import ray.util
 import torch
 from ray import tune
+from ray.exceptions import RayError
 
 from ada2i import checkpoint, storage
 from ada2i.errors import Ada2iError
@@ -19,6 +20,8 @@ from ada2i.training.fit import Reporter
 from ada2i.training.study_job import Quiet
 from ada2i.training.tune_trials import Heard, Job
 from ada2i.training.worker import train_seeds
+
+_PEER_SECONDS: Final = 5.0  # that peers have to end once one of them is gone
 
 
 @dataclass
@@ -94,9 +97,24 @@ def _train_ranks(request: RunRequest, job: Job, *, device: str, reporter: Report
 
     try:
         return _train_rank(job, 0, None, device, share=share, reporter=reporter)
+    except RuntimeError:  # gloo's or NCCL's: a peer is gone
+        _raise_peers_own(peers)
+        raise
     finally:
         for each in peers:
             ray.cancel(each, force=True)
+
+
+def _raise_peers_own(peers: list[Any]) -> None:
+    """Raise the error of ours that a peer ended with, if one did."""
+    ended = ray.wait(peers, num_returns=len(peers), timeout=_PEER_SECONDS)[0] if peers else ()
+    for each in ended:
+        try:
+            ray.get(each)
+        except RayError as problem:
+            cause = getattr(problem, "cause", None)  # a task's alone have one
+            if isinstance(cause, Ada2iError):
+                raise cause from problem
 
 
 def _train_rank(

@@ -1,17 +1,17 @@
-"""Whether a run would only repeat what the newest version of its model was trained on."""
+"""Whether a run would only repeat what a version of its model was trained on."""
 
 from pydantic import ValidationError
 
 from ada2i import storage
 from ada2i.config import TrainConfig
-from ada2i.errors import NotFoundError
 from ada2i.records import RunRequest
-from ada2i.registry.versions import Version, find, model_name, read_file
+from ada2i.registry.versions import Version, model_name, read_file, versions
 
 
 def repeats(run_uri: str, *, root: str, model: str | None) -> Version | None:
-    """Return the newest version of a run's model, if the run has its features and config; else None.
+    """Return the newest version of a run's model that has the run's features and config; None where none has.
 
+    None too where the run is registered: a run that is tried again does not repeat itself.
     Resources do not count: where a run computes does not change what it learns. Neither does code.
 
     Args:
@@ -20,13 +20,11 @@ def repeats(run_uri: str, *, root: str, model: str | None) -> Version | None:
         model: The model's name; by default the dataset's.
     """
     request = RunRequest.load(storage.join(run_uri, "request.json"))
-    try:
-        newest = find(root, model_name(request.features, model))
-    except NotFoundError:
+    known = versions(root, model_name(request.features, model))
+    if any(version.run_id == request.run_id for version in known):
         return None
-    if newest.run_id == request.run_id or newest.features.fingerprint != request.features.fingerprint:
-        return None  # a run that is tried again does not repeat itself
-    return newest if _same(request.config, read_file(root, newest, "config.json")) else None
+    alike = (v for v in reversed(known) if v.features.fingerprint == request.features.fingerprint)
+    return next((v for v in alike if _same(request.config, read_file(root, v, "config.json"))), None)
 
 
 def _same(config: TrainConfig, stored: bytes) -> bool:

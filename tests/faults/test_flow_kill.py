@@ -106,7 +106,7 @@ def kill_worker_and_flow(stack: Stack, prefect: SyncPrefectClient, run: FlowRun)
     os.kill(orphan, signal.SIGKILL)
     assert gone(orphan)
     assert live(run)
-    lost: Any = Crashed(message="No sign of life for 90 s: its process is gone.")  # waiting for it would take 90 s
+    lost: Any = Crashed(message="No sign of life for 5 minutes: its process is gone.")  # not waited for
     prefect.set_flow_run_state(run.id, lost, force=True)
 
 

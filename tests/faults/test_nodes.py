@@ -1,6 +1,7 @@
 """A node that is lost takes its workers along; what is left of the cluster goes on, on as many workers as it holds."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from ada2i.jobs import cluster, processes
 from ada2i.jobs.events import Event
 from ada2i.training.capacity import capacity
 from ada2i.training.launch import launch
+from infra import stack as local
 from infra.stack import Stack
 from tests.integration.test_ranks import largest_gap
 from tests.runs import final_weights, prepared, remains, seed_result, train_run
@@ -30,6 +32,27 @@ EXACT = {
     "training.learning_rate": 3e-5,
     "training.epochs": 12,
 }
+
+
+@pytest.fixture
+def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    """A head of this test's own: Ray keeps for 180 s what the drivers that other tests killed had reserved."""
+    folder = cluster.short_folder()
+    try:
+        running = local.start(folder, names=("ray",), deploy=False, preferred_ports=False)
+        for name, value in running.environment().items():
+            monkeypatch.setenv(name, value)
+        yield running
+    finally:
+        local.stop(folder)
+        shutil.rmtree(folder)
+    running.reap()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    """Where its runs keep everything."""
+    return (tmp_path / "store").as_uri()
 
 
 @pytest.fixture

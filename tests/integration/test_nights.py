@@ -70,9 +70,7 @@ def champion(home: str) -> int:
 def test_nothing_new_is_skipped(home: str, prefect: SyncPrefectClient) -> None:
     state = night(home, features(home, early))
     assert (state.type, state.name) == ("COMPLETED", "Skipped")
-    assert state.message == (
-        f"Features and config are those of {MODEL}@1, the newest version; `force` trains all the same."
-    )
+    assert state.message == f"Features and config are those of {MODEL}@1; `force` trains all the same."
     assert state.result() == storage.join(home, "registry", MODEL, "versions", "1")
     page = page_of(prefect, state)
     assert page.startswith("# Skipped\n\nFeatures and config are those of nights@1")
@@ -108,6 +106,7 @@ def test_a_refusal_can_be_overridden_with_a_reason(home: str) -> None:
     why = "the present one may no longer be used"
     state = promote_ada2i(f"{MODEL}@3", rules=RULES, override=why, root=home, return_state=True)
     assert (state.name, champion(home)) == ("Promoted", 3)
+    assert str(state.message).startswith(f"{MODEL}@3 is champion: {why} (overrides verdict ")
     assert history(home, MODEL, "champion")[-1].reason.startswith(f"{why} (overrides verdict ")
 
 

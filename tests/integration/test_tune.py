@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ def wish(**more: Any) -> SearchWish:
 def actors() -> list[str]:
     """Return the states of the trials' actors that live."""
     found = dashboard("/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
-    return [a["class_name"] for a in found if a["state"] == "ALIVE" and "train" in a["class_name"].lower()]
+    kept = "TrainStateActor"  # the Train tab's memory, which outlives all runs
+    names = [str(a["class_name"]) for a in found if a["state"] == "ALIVE"]
+    return [name for name in names if "train" in name.lower() and name != kept]
 
 
 def test_a_killed_search_goes_on(
@@ -72,7 +75,8 @@ def test_a_killed_search_goes_on(
     options += ["--epochs", str(EPOCHS), "--model", "tuned", "--root", root, "--json", str(out)]
     run_cli(monkeypatch, "tune", "demo", *options, "--out", str(tmp_path / "out"))
     shown = capsys.readouterr()
-    assert "4 trials, 1 of them done before, 1 at a time" in shown.err
+    # The follower hears of an epoch a little late: the killed driver may have got further than the second trial.
+    assert re.search("4 trials, [123] of them done before, 1 at a time", shown.err)
     assert "tuned@1" in shown.out
     assert storage.get(storage.join(trial_uri(uri, 0), RECORD)) == done
     resumed = TrialRecord.load(storage.join(trial_uri(uri, 1), RECORD))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ada2i import checkpoint, storage
-from ada2i.checkpoint import MANIFEST, OPTIMIZER, STATE, WEIGHTS, Progress, Rng, Trainee
-from ada2i.errors import DataError, IntegrityError
+from ada2i.checkpoint import MANIFEST, OPTIMIZER, STATE, WEIGHTS, EpochPart, Progress, Rng, Trainee
+from ada2i.errors import DataError, DivergenceError, IntegrityError
 from ada2i.presets import resolve
 from ada2i.records import FeatureInfo, FolderManifest, put_folder_file
 
@@ -176,6 +176,14 @@ def test_a_snapshot_uses_the_memory_of_one_that_nobody_needs() -> None:
     new = checkpoint.take(what, progress(3), over=old)
     assert {name: {key: t.data_ptr() for key, t in found.items()} for name, found in new.tensors.items()} == places
     assert same(new.tensors[WEIGHTS], weights(what))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_never_written(tmp_path: Path, number: float) -> None:
+    broken = progress(3).model_copy(update={"part": EpochPart(steps=1, sums=(1.0, number))})
+    with pytest.raises(DivergenceError, match="up to step 3 of seed 1 must be finite"):
+        checkpoint.save(tmp_path.as_uri(), trainee(0), broken)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_alone_can_be_written(tmp_path: Path) -> None:

@@ -358,6 +358,15 @@ def test_a_write_whose_answer_was_lost_is_recognised(
     s3.assert_no_pending_responses()
 
 
+def test_a_lost_answer_is_remembered_over_a_conflict(s3: Stubber) -> None:
+    s3.add_client_error("put_object", http_status_code=500)
+    answer(s3, 409)
+    answer(s3, 412)
+    s3.add_response("get_object", {"Body": io.BytesIO(b"data")}, {"Bucket": "bucket", "Key": "key"})
+    assert storage.put_if_absent("s3://bucket/key", b"data")
+    s3.assert_no_pending_responses()
+
+
 def test_an_answer_that_breaks_off_is_asked_for_again(s3: Stubber) -> None:
     class Broken:
         def read(self) -> bytes:

@@ -77,6 +77,15 @@ def test_a_refusal_exits_with_1(run: Run, store: str) -> None:
     assert moved.number == 1
 
 
+def test_who_was_promoted_by_hand_is_not_refused(run: Run, store: str) -> None:
+    ok(run, "registry", "promote", "ada2i@2", "--reason", "licence", "--root", store)
+    code, _, err = run("registry", "gate", "ada2i@2", "--promote", "--root", store)
+    assert code == 0
+    assert "ada2i@2 is champion already: licence. The gate was not asked." in err
+    record(store, judgement(2, passed=False), by="anna")
+    ok(run, "registry", "gate", "ada2i@2", "--promote", "--root", store)
+
+
 def test_verdicts_are_listed(run: Run, store: str) -> None:
     assert "was ever judged" in ok(run, "registry", "verdicts", "ada2i", "--root", store)
     record(store, judgement(1, passed=True), by="anna")

@@ -154,6 +154,22 @@ def test_folders_of_the_dead_are_swept_and_those_of_the_living_are_not(
         streamed.batch(batch, batch)
 
 
+def test_files_that_a_power_cut_has_emptied_are_made_again(features: FeatureSet, held: SplitData, cache: Path) -> None:
+    def opened() -> SplitData:
+        split = open_split(features, "train", MODALITIES, shuffle_gib=WINDOW)
+        split.statistics(MODALITIES[0])
+        return split
+
+    opened()
+    kept = [path for ending in ("index.arrow", "sums.npy") for path in cache.rglob(f"*.{ending}")]
+    assert len(kept) > 1
+    for path in kept:
+        path.write_bytes(path.read_bytes()[: 100 * (path.suffix == ".npy")])
+    again = opened()
+    assert again.lengths.tolist() == held.lengths.tolist()
+    assert all(path.stat().st_size > 100 for path in kept)
+
+
 def test_opening_reads_no_shard_and_a_seek_only_its_own_windows(
     features: FeatureSet, read: Counter[str], cache: Path
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ada2i.doctor.check import Check
+from ada2i.doctor.clock import check_clock
 from ada2i.doctor.cluster import check_cluster
 from ada2i.doctor.flows import check_flows
 from tests.unit.doctor.servers import Answer, serving
@@ -185,6 +186,25 @@ def test_a_server_out_of_order(
     assert found[name].status == status
     assert todo in found[name].todo
     assert PASSWORD not in str(found)
+
+
+def test_another_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda *_: (200, b"<html>")) as url:
+        monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", url)
+        assert [(check.status, check.found) for check in (*check_cluster(), *check_flows())] == [
+            ("fail", f"another server answers at {url}: not as Ray does"),
+            ("fail", f"another server answers at {url}/api: not as Prefect does"),
+        ]
+
+
+@pytest.mark.parametrize("url", ["http://user:word@h:port", "http://user:wo rd@127.0.0.1:9", "nothing"])
+def test_addresses_that_are_none_show_no_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", url)
+    found = [*check_cluster(), *check_flows(), check_clock("clock", url)]
+    assert {check.status for check in found} == {"fail"}
+    assert not any("wo" in check.found for check in found)
 
 
 def test_settings_that_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError, DataError, IntegrityError, NotFoundError, ResourceError
 from ada2i.evaluation.evaluate import predict_all
 from ada2i.evaluation.metrics import confusion_matrix, scores
-from ada2i.prediction.records import REQUEST, Request
+from ada2i.prediction.job import drive
+from ada2i.prediction.records import DONE, REQUEST, SOURCE, Request
 from ada2i.prediction.request import Wish, prepare
 from ada2i.prediction.versions import load_config, load_model
 from ada2i.records import FeatureInfo, Recipe
@@ -88,6 +89,16 @@ def test_repeating_a_complete_prediction_checks_it(root: str, features: FeatureS
         with pytest.raises(DataError, match=name):
             prepare(Wish(version="tiny", source=features.uri), root=root)
         storage.put(place, before[name])
+
+
+def test_what_a_crash_behind_the_manifest_leaves_is_deleted(root: str, features: FeatureSet) -> None:
+    registered(root, features.info())
+    uri = run(root, features.uri)
+    for again in (lambda: prepare(Wish(version="tiny", source=features.uri), root=root), lambda: drive(uri)):
+        for folder in (SOURCE, DONE):
+            storage.put(storage.join(uri, folder, "left"), b"over")
+        again()
+        assert not {SOURCE, DONE} & set(storage.children(uri))
 
 
 def flipped(data: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """The gate: what is compared with what, on which dialogues, what it costs, and what becomes of the alias."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,20 @@ import pytest
 
 from ada2i import storage
 from ada2i.data import demo
+from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import ConfigError, ConflictError, DataError
 from ada2i.evaluation.gate import GateRules
-from ada2i.promotion import gate
+from ada2i.modalities import MODALITIES
+from ada2i.prediction.versions import load_config
+from ada2i.promotion import gate, predictions
 from ada2i.promotion.gate import dry_run, is_settled, last_verdict, pass_gate, resolve_rules
 from ada2i.promotion.page import headline, page
+from ada2i.promotion.predictions import can_read
+from ada2i.records import FeatureInfo, Recipe
 from ada2i.registry.aliases import current, history, move, rollback
 from ada2i.registry.verdicts import Judgement, record, verdicts
 from ada2i.registry.verify import verify
-from ada2i.registry.versions import Version, find
+from ada2i.registry.versions import Version, find, version_uri
 from tests.unit.promotion.versions import UNTRAINED, early, features, trained
 
 LENIENT = GateRules(dialogues=4, utterances=30, margin=1, class_drop=1, calibration_rise=1, resamples=500)
@@ -189,7 +195,7 @@ def test_a_champion_whose_features_are_gone(root: str, store: str, tmp_path: Pat
     shutil.rmtree(folder)
     crown(root, 4)
     found = judged(root, 2)
-    assert (found.split, found.dialogues) == ("gate", 10)
+    assert (found.split, found.dialogues) == ("test", 20)  # whether it can read these is not known
     assert any("are gone" in note and "favours it" in note for note in found.notes)
 
 
@@ -201,14 +207,59 @@ def test_a_champion_of_other_encoders_is_compared_on_its_own_test(root: str, sto
     assert found.test_uses == 1
 
 
+@dataclass(frozen=True)
+class Found(FeatureSet):
+    """Features that say by which encoders they were extracted."""
+
+    recipe: Recipe | None = None
+
+    def info(self) -> FeatureInfo:
+        """Return what a model must know of the set."""
+        return super().info().model_copy(update={"recipe": self.recipe})
+
+
+def test_features_that_are_gone_are_known_by_their_recipe(root: str, store: str) -> None:
+    made = open_features(features(store, early))
+    encoders = dict.fromkeys(MODALITIES, "of-the-encoder")
+    champion, config = version(root, 1), load_config(version_uri(root, version(root, 1)), version(root, 1))
+    assert can_read(champion, config, made)
+
+    def readable(trained: Recipe | None, found: Recipe | None) -> bool:
+        gone = champion.features.model_copy(update={"uri": f"{root}/gone", "recipe": trained})
+        there = Found(uri=made.uri, manifest=made.manifest, recipe=found)
+        return can_read(champion.model_copy(update={"features": gone}), config, there)
+
+    recipe = Recipe(config={}, encoders=encoders)
+    another = Recipe(config={}, encoders=encoders | {"text": "of-another"})
+    assert readable(recipe, recipe)
+    assert not readable(recipe, another)
+    assert not readable(recipe, None)
+    assert not readable(None, recipe)
+
+
+def test_a_champion_whose_config_no_longer_loads_is_compared_on_its_own_test(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crown(root, 1)
+    load = load_config
+
+    def older(uri: str, found: Version) -> object:
+        if found.number == 1:
+            raise DataError("It must be a config of this version of ada2i, but is not. Predict with that one.")
+        return load(uri, found)
+
+    monkeypatch.setattr(predictions, "load_config", older)
+    assert (judged(root, 2).split, judged(root, 2).dialogues) == ("test", 20)
+
+
 def test_other_classes_cannot_be_compared(root: str) -> None:
     crown(root, 1)
     other = version(root, 2)
     strange = other.model_copy(update={"features": other.features.model_copy(update={"labels": ("a", "b")})})
-    with pytest.raises(
-        DataError, match=r"tell the same classes apart, but talks@2 knows a, b and talks@1 knows neutral"
-    ):
-        dry_run(root, strange, LENIENT, by="anna")
+    found = dry_run(root, strange, LENIENT, by="anna")
+    assert (found.decision, found.dialogues, found.sides) == ("refuse", 0, ())
+    assert "tell the same classes apart, but talks@2 knows a, b and talks@1 knows neutral" in found.failures[0]
+    assert "promote by hand" in page(found)
 
 
 def test_the_champion_itself_is_not_judged(root: str) -> None:

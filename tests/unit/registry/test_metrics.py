@@ -6,6 +6,7 @@ import pytest
 
 from ada2i import storage
 from ada2i.errors import DataError
+from ada2i.registry import metrics
 from ada2i.registry.aliases import move, rollback
 from ada2i.registry.metrics import METRICS, Sample, measure
 from ada2i.registry.verdicts import Judgement, record
@@ -70,4 +71,11 @@ def test_a_damaged_version_is_refused(root: str) -> None:
     place = storage.join(root, "registry", "m", "versions", "1", "manifest.json")
     storage.put(place, storage.get(place).replace(b"run-a", b"run-b", 1))
     with pytest.raises(DataError, match=r"manifest\.json must have the SHA-256"):
+        samples(root)
+
+
+def test_a_result_of_another_schema_is_refused(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered(root, "run-a", "m")
+    monkeypatch.setattr(metrics, "read_file", lambda *_: b"{}")
+    with pytest.raises(DataError, match=r"result\.json must hold a run's result of this version of ada2i"):
         samples(root)

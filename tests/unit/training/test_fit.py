@@ -170,6 +170,34 @@ def test_who_is_asked_to_leave_does_so_after_a_checkpoint(base: Path, whole: tup
     assert without_clock(result.history) == without_clock(whole[1].history)
 
 
+def test_who_is_asked_to_leave_at_an_epochs_end_leaves_the_best_weights(
+    base: Path, whole: tuple[Task, SeedResult, Listener]
+) -> None:
+    task, listener = tiny_task(base, "leaving-last", resources__checkpoint_minutes=60.0), Listener()
+    questions = iter([False] * 2 + [True])
+    with pytest.raises(PreemptedError, match=r"did after step 3\. Run again"):
+        fit(task, listener, leave=lambda: next(questions))
+    assert listener.epochs == [1]
+    progress = checkpoint.load_progress(checkpoint.checkpoint_uri(task.checkpoints, 3))
+    assert (progress.epoch, progress.best_step) == (1, 3)
+    assert checkpoint.latest_step(task.best) == 3
+    result = fit(task, listener)
+    assert listener.epochs == [1, 2, 3, 4]
+    assert without_clock(result.history) == without_clock(whole[1].history)
+
+
+def test_best_weights_of_a_killed_attempt_are_not_taken(base: Path, whole: tuple[Task, SeedResult, Listener]) -> None:
+    """It wrote them, but not the checkpoint that names them; they are of other machines."""
+    task, expected = tiny_task(base, "stray"), whole[1]
+    stray = checkpoint.checkpoint_uri(task.best, 3 * expected.best_epoch)
+    for name in ("weights.safetensors", "manifest.json"):
+        storage.put(storage.join(stray, name), b"{}")
+    uri = fit(task, Listener()).checkpoint_uri
+    assert uri == stray
+    ours, other = checkpoint.load_weights(uri), checkpoint.load_weights(expected.checkpoint_uri)
+    assert all(torch.equal(ours[name], other[name]) for name in other)
+
+
 def test_a_finished_seed_is_not_trained_again(whole: tuple[Task, SeedResult, Listener]) -> None:
     task, result, _ = whole
     listener = Listener()

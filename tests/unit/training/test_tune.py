@@ -308,6 +308,7 @@ def test_a_search_is_named_by_what_decides_it(root: Path, searched: str) -> None
         ),
         ({"options": {"grace": 5}}, ConfigError, "`--grace` must be at most the epochs of a trial, 2, but is 5"),
         ({"overrides": {"resources.workers": 99}}, ResourceError, "`resources.workers` = 99 with 1 CPU each needs 99"),
+        ({"overrides": {"resources.min_workers": 1}}, ConfigError, "`resources.min_workers` must be left out"),
         ({"overrides": {RATE: 1e-3}}, ConfigError, f"`{RATE}` is varied, but has a value already"),
         ({"overrides": {"model.hidden": 3}}, ConfigError, "`model.hidden` is no config field"),
     ],

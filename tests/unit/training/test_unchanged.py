@@ -1,4 +1,4 @@
-"""Whether a run would repeat the newest version: by features and config, and by nothing else."""
+"""Whether a run would repeat a version: by features and config, and by nothing else."""
 
 from typing import Any
 
@@ -52,12 +52,15 @@ def test_other_features_and_configs_do_not(root: str, result: RunResult) -> None
     assert found(root, requested(root, "run-c", result, config=config)) is None
 
 
-def test_only_the_newest_version_counts(root: str, result: RunResult) -> None:  # noqa: F811
+def test_every_version_counts_and_the_newest_is_named(root: str, result: RunResult) -> None:  # noqa: F811
     newer = finished_run(root, "run-b", seeds=(1,))
     register(newer.run_uri, root=root)
-    assert found(root, requested(root, "run-c", result)) is None
-    assert found(root, requested(root, "run-d", newer)) == 2
+    assert found(root, requested(root, "run-d", result)) == 1
+    assert found(root, requested(root, "run-e", newer)) == 2
+    register(finished_run(root, "run-c").run_uri, root=root)
+    assert found(root, requested(root, "run-f", result)) == 3
 
 
 def test_a_run_does_not_repeat_itself(root: str, result: RunResult) -> None:  # noqa: F811
+    register(finished_run(root, "run-b").run_uri, root=root)
     assert found(root, requested(root, "run-a", result)) is None
