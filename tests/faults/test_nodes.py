@@ -58,7 +58,11 @@ def root(tmp_path: Path) -> str:
 @pytest.fixture
 def node(stack: Stack, tmp_path: Path) -> Iterator[processes.Process]:
     """A second node of the session's cluster, on this machine."""
-    address = (stack.layout.ray_folder / "ray" / "ray_current_cluster").read_text().strip()
+    known = stack.layout.ray_folder / "ray" / "ray_current_cluster"
+    deadline = time.monotonic() + SECONDS
+    while not known.exists() and time.monotonic() < deadline:  # the head writes it last, after its dashboard answers
+        time.sleep(0.2)
+    address = known.read_text().strip()
     command = [sys.executable, "-m", "tests.faults.node", address, str(CPUS)]
     env = {**os.environ, **cluster._FIXED, "TMPDIR": str(stack.layout.ray_folder)}
     before, owner = capacity()["CPU"], f"{stack.layout.ray_folder}-2"
