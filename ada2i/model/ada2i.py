@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ada2i.batch import DialogueBatch, Layout
@@ -99,10 +100,11 @@ class Ada2I(nn.Module):
         elif present is not None:
             features = features * there[:, None]
         encoder = self.encoders[modality]
-        # The encoders hold nearly all the work; weighting and votes, whose small differences count, stay in float32.
-        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.encode_in_bfloat16):
-            encoded: Tensor = encoder(features, batch.layout, batch.speakers, None if present is None else there)
-        encoded = encoded.float()
+        attended = None if present is None else there
+        if self.encode_in_bfloat16:
+            encoded = _in_bfloat16(encoder, features, batch, attended)
+        else:
+            encoded = encoder(features, batch.layout, batch.speakers, attended)
         return _between(encoded, batch.layout, padded=bool(encoder.attend_to_padding), wanted=self.average_padding)
 
     def _present(self, batch: DialogueBatch) -> dict[Modality, Tensor]:
@@ -116,6 +118,20 @@ class Ada2I(nn.Module):
         keep = keep | nn.functional.one_hot(spared, shape[1]).bool()
         rows = keep[batch.layout.dialogue]  # (N, M)
         return {m: present[m] & rows[:, i] for i, m in enumerate(self.modalities)}
+
+
+def _in_bfloat16(encoder: nn.Module, features: Tensor, batch: DialogueBatch, present: Tensor | None) -> Tensor:
+    """Encode in bfloat16, into float32.
+
+    The encoders hold nearly all the work; weighting and votes, whose small differences count, stay in float32.
+    """
+    layout = batch.layout if encoder.attend_to_padding else batch.layout.rounded
+    extra = sum(layout.lengths) - len(features)
+    speakers = F.pad(batch.speakers, (0, extra))
+    present = None if present is None else F.pad(present, (0, extra))
+    with torch.autocast(features.device.type, torch.bfloat16):
+        encoded: Tensor = encoder(F.pad(features, (0, 0, 0, extra)), layout, speakers, present)
+    return encoded[: len(encoded) - extra].float()
 
 
 def _between(rows: Tensor, layout: Layout, *, padded: bool, wanted: bool) -> Tensor:

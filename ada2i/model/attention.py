@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ada2i.batch import Layout
+from ada2i.batch import Layout, Part
 from ada2i.model.dropout import dropout
 
 Masks = Sequence[Tensor | None]  # by part: bool, true where a query sees a key, or what is added to its logit
@@ -31,20 +31,14 @@ def visibility(layout: Layout, present: Tensor | None, *, causal: bool) -> list[
         For each part of the layout ``(B, 1, T or 1, T)`` bool, true where a query (third axis) sees a key; None where
         all see all.
     """
-    return [
-        _visible(part.layout, None if present is None else part.take(present), causal=causal) for part in layout.parts
-    ]
+    return [_visible(part, present, causal=causal) for part in layout.parts]
 
 
-def dialogue_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, layout: Layout, masks: Masks, *, heads: int, dropout_p: float
-) -> Tensor:
+def dialogue_attention(projected: Tensor, layout: Layout, masks: Masks, *, heads: int, dropout_p: float) -> Tensor:
     """Scaled dot-product attention of each utterance to its own dialogue.
 
     Args:
-        queries: ``(R, D)``; also ``keys`` and ``values``.
-        keys: See ``queries``.
-        values: See ``queries``.
+        projected: ``(R, 3 * D)``: queries, keys and values.
         layout: Which rows belong to which dialogue.
         masks: For each part of the layout ``(1 or B, 1 or A, T or 1, T)``; see ``visibility``.
         heads: ``A``; divides ``D``.
@@ -53,20 +47,20 @@ def dialogue_attention(
     Returns:
         ``(R, D)``.
     """
-    mixed = []
+    grids = []
     for part, mask in zip(layout.parts, masks, strict=True):
-        q, k, v = (_grid(part.take(x), part.layout, heads) for x in (queries, keys, values))
-        attended = _attend(q, k, v, mask, dropout_p)
-        mixed.append(part.layout.unpad(attended.transpose(1, 2).reshape(-1, queries.shape[-1])))
-    return mixed[0] if len(mixed) == 1 else torch.cat(mixed).index_select(0, layout.from_parts)
+        grid = part.grid(projected)
+        q, k, v = grid.view(*grid.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)  # (B, A, T, D / A)
+        grids.append(_attend(q, k, v, mask, dropout_p).transpose(1, 2).flatten(2).flatten(0, 1))
+    slots = grids[0] if len(grids) == 1 else torch.cat(grids)
+    return slots if layout.is_full else slots.index_select(0, layout.from_parts)
 
 
-def _visible(layout: Layout, present: Tensor | None, *, causal: bool) -> Tensor | None:
+def _visible(part: Part, present: Tensor | None, *, causal: bool) -> Tensor | None:
+    layout = part.layout
     if present is None and not causal:
         return None if layout.is_full else layout.occupied[:, None, None, :]
-    keys = layout.occupied
-    if present is not None:
-        keys = layout.pad(present).view(keys.shape)
+    keys = layout.occupied if present is None else layout.occupied & part.grid(present)
     seen = keys[:, None, None, :].expand(-1, 1, layout.padded_length, -1)  # (B, 1, T, T)
     if causal:
         seen = seen & torch.ones(seen.shape[2:], dtype=torch.bool, device=seen.device).tril()
@@ -74,16 +68,16 @@ def _visible(layout: Layout, present: Tensor | None, *, causal: bool) -> Tensor 
     return seen | torch.eye(layout.padded_length, dtype=torch.bool, device=seen.device)
 
 
-def _grid(rows: Tensor, layout: Layout, heads: int) -> Tensor:
-    """Return ``(B, A, T, D / A)``."""
-    return layout.pad(rows).view(len(layout.lengths), layout.padded_length, heads, -1).transpose(1, 2)
-
-
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float) -> Tensor:
     if dropout_p == 0.0 or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p)
     # On a CPU torch's own falls back to the same products, with its slow dropout.
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, A, T, T)
+    dialogues, heads, length, width = q.shape
+    bias = q.new_zeros(1, 1, 1)
     if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    return dropout(torch.softmax(scores, dim=-1), dropout_p, training=True) @ v
+        logits = q.new_zeros(mask.shape).masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else mask
+        bias = logits.expand(dialogues, heads, -1, -1).flatten(0, 1)
+    q, k, v = (x.reshape(-1, length, width) for x in (q, k, v))
+    scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=width**-0.5)  # (B * A, T, T)
+    weights = dropout(torch.softmax(scores, dim=-1), dropout_p, training=True)
+    return torch.bmm(weights, v).view(dialogues, heads, length, width)

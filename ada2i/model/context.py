@@ -113,12 +113,12 @@ class ContextLayer(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, visible: Masks, speakers: Tensor | None) -> Tensor:
         """Map ``(N, D)`` to ``(N, D)``; ``visible`` as ``visibility`` returns it."""
-        queries, keys, values = self.attention_in(self.attention_norm(x)).chunk(3, dim=-1)
         masks = [
-            self._mask(x.dtype, part.layout, seen, None if speakers is None else part.take(speakers))
+            self._mask(x.dtype, part.layout, seen, None if speakers is None else part.grid(speakers))
             for part, seen in zip(layout.parts, visible, strict=True)
         ]
-        attended = dialogue_attention(queries, keys, values, layout, masks, heads=self.heads, dropout_p=0.0)
+        projected = self.attention_in(self.attention_norm(x))
+        attended = dialogue_attention(projected, layout, masks, heads=self.heads, dropout_p=0.0)
         x = x + self._drop(self.attention_out(attended))
         expanded = self._drop(F.relu(self.expand(self.feedforward_norm(x))))
         return x + self._drop(self.contract(expanded))
@@ -126,7 +126,7 @@ class ContextLayer(nn.Module):
     def _mask(
         self, dtype: torch.dtype, layout: Layout, visible: Tensor | None, speakers: Tensor | None
     ) -> Tensor | None:
-        """Return a part's mask: ``(1 or B, A, T, T)`` logits, or ``visible``."""
+        """Return a part's mask, ``(1 or B, A, T, T)`` logits or ``visible``; ``speakers`` is ``(B, T)``."""
         bias: Tensor | None = None
         if self.distance is not None:
             place = torch.arange(layout.padded_length, device=self.distance.device)
@@ -134,8 +134,7 @@ class ContextLayer(nn.Module):
             # A product rather than a lookup: its backward pass is deterministic on a GPU.
             bias = (F.one_hot(steps, 2 * _REACH + 1).to(dtype) @ self.distance.T).permute(2, 0, 1)[None]
         if self.same_speaker is not None and speakers is not None:
-            who = layout.pad(speakers + 1).view(len(layout.lengths), -1)
-            same = (who[:, :, None] == who[:, None, :]).to(dtype)[:, None]  # (B, 1, T, T)
+            same = (speakers[:, :, None] == speakers[:, None, :]).to(dtype)[:, None]  # (B, 1, T, T)
             by_speaker = same * self.same_speaker[:, None, None]
             bias = by_speaker if bias is None else bias + by_speaker
         if bias is None or visible is None:

@@ -4,20 +4,22 @@ Shape letters in this file:
     W 64-bit words
 """
 
-from typing import Any
+import functools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _STEPS = 1 << 16  # one draw of 16 bits for each element
+_WINDOW = 1 << 19  # words; a table of random bits is twice as long
+_SEEDS = (0x41646132, 0x49447270)  # of the two tables: any numbers
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Zero each element with probability ``p`` in training and scale the others by ``1 / (1 - p)``.
 
-    On a CPU a whole word of torch's generator serves four elements, so ``p`` is rounded to 1 / 65536, and the scale
-    with it: the expectation stays exact. The draws depend on the generator's state alone, as torch's do.
+    On a CPU 16 random bits serve an element, so ``p`` is rounded to 1 / 65536, and the scale with it: the expectation
+    stays exact. The draws depend on the generator's state alone, as torch's do.
 
     Args:
         x: Any shape, float.
@@ -32,22 +34,29 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     if x.device.type != "cpu":
         return F.dropout(x, p)
     dropped = min(round(p * _STEPS), _STEPS - 1)
-    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)  # (W,)
-    bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-    keep = bits >= dropped - _STEPS // 2
-    return _Masked.apply(x, keep, _STEPS / (_STEPS - dropped))  # type: ignore[no-any-return, no-untyped-call]
+    bits = random_words((x.numel() + 3) // 4).view(torch.int16)[: x.numel()].view(x.shape)
+    # Compared into the dtype of x: a mask of bool would be converted with every product.
+    keep = torch.ge(bits, dropped - _STEPS // 2, out=torch.empty(x.shape, dtype=x.dtype))
+    return x * keep * (_STEPS / (_STEPS - dropped))
 
 
-class _Masked(torch.autograd.Function):
-    """A product with a mask of one byte an element, which is all that the backward pass keeps."""
+def random_words(count: int) -> Tensor:
+    """Return random bits, ``(W,)`` int64, in a tenth of the time that torch's generator takes for as many.
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(keep)
-        ctx.scale = scale
-        return (x * keep).mul_(scale)
+    Words of two tables, each from a random place on, are combined by exclusive or. All bits of a window are
+    independent, and two windows share words only where they start equally far apart in both tables.
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (keep,) = ctx.saved_tensors
-        return (gradients[0] * keep).mul_(ctx.scale), None, None
+    Args:
+        count: ``W``.
+    """
+    windows = [min(_WINDOW, count - start) for start in range(0, count, _WINDOW)]
+    places = torch.randint(_WINDOW, (len(windows), 2)).tolist()
+    one, other = (_table(seed) for seed in _SEEDS)
+    drawn = [one[i : i + n] ^ other[j : j + n] for n, (i, j) in zip(windows, places, strict=True)]
+    return drawn[0] if len(drawn) == 1 else torch.cat(drawn)
+
+
+@functools.cache
+def _table(seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.empty(2 * _WINDOW, dtype=torch.int64).random_(-(2**63), None, generator=generator)

@@ -106,9 +106,8 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout, visible: Masks) -> Tensor:
         """Map ``(R, D)`` to ``(R, D)``; see ``visibility``."""
-        queries, keys, values = self.attention_in(x).chunk(3, dim=-1)
         attended = dialogue_attention(
-            queries, keys, values, layout, visible, heads=self.heads, dropout_p=self.dropout if self.training else 0.0
+            self.attention_in(x), layout, visible, heads=self.heads, dropout_p=self.dropout if self.training else 0.0
         )
         x = self.attention_norm(x + self._drop(self.attention_out(attended)))
         expanded = self._drop(F.relu(self.expand(x)))

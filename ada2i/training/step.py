@@ -82,13 +82,13 @@ def train_step(
         _pass(network, part, weights or LossConfig(), class_weights, synchronise=part is parts[-1]) for part in parts
     ]
     sums = _sum_over_ranks(_Sums(*map(sum, zip(*measured, strict=True))), leaving=leaving)  # type: ignore[arg-type]
-    encoder_norms, gradient_norm = gradient_norms(optimizer)
+    norms = gradient_norms(optimizer)
     ratio = balance.disparity_ratio(sums.scores)
     coefficient = torch.ones_like(ratio) if modulate is None else balance.modulation(ratio, modulate.alpha)
     update(
         model,
         optimizer,
-        norm=gradient_norm,
+        norms=norms,
         broken=sums.flags[:-1].any(),
         clip_norm=clip_norm,
         coefficient=coefficient,
@@ -101,9 +101,9 @@ def train_step(
         ratio=ratio,
         coefficient=coefficient,
         gate_share=sums.gate_share / sums.parts,
-        gradient_norm=gradient_norm,
-        encoder_norms=encoder_norms,
-        flags=Flags.of(sums.flags, gradient_norm, key),
+        gradient_norm=norms.total,
+        encoder_norms=norms.by_encoder,
+        flags=Flags.of(sums.flags, norms.total, key),
     )
 
 

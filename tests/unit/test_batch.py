@@ -79,6 +79,17 @@ def test_the_full_layout_is_the_grid_itself() -> None:
     assert layout.full.pad(grid) is grid
 
 
+@quick
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=40).map(tuple))
+def test_rounded_layouts_come_in_few_sizes(lengths: tuple[int, ...]) -> None:
+    layout = layout_of(lengths, 0)
+    rows, rounded = sum(lengths), sum(layout.rounded.lengths)
+    assert layout.rounded.lengths[: len(lengths)] == lengths
+    assert 0 <= rounded - rows < max(16, rows / 8)
+    assert rounded % 16 == 0
+    assert rounded % ((1 << rows.bit_length()) // 16 or 1) == 0  # eight sizes at most from one power of two to the next
+
+
 def test_padding_takes_part_in_gradients() -> None:
     layout = Layout((1, 3), 3)
     rows = torch.randn(4, 2, requires_grad=True)

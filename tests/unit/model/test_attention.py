@@ -26,8 +26,7 @@ def one_at_a_time(rows: Tensor, lengths: tuple[int, ...], *, causal: bool) -> Te
 
 
 def attend(rows: Tensor, layout: Layout, masks: Masks, dropout_p: float) -> Tensor:
-    queries, keys, values = rows.chunk(3, dim=-1)
-    return dialogue_attention(queries, keys, values, layout, masks, heads=HEADS, dropout_p=dropout_p)
+    return dialogue_attention(rows, layout, masks, heads=HEADS, dropout_p=dropout_p)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -67,18 +66,12 @@ def test_a_mask_that_is_added_or_hides_drops_alike() -> None:
 def test_parts_hold_every_row_once(lengths: tuple[int, ...]) -> None:
     layout = Layout(lengths, max(lengths) + 2)
     rows = torch.arange(sum(lengths))
-    parts = [part.take(rows) for part in layout.parts]
-    if len(parts) > 1:
-        assert torch.equal(torch.cat(parts)[layout.from_parts], rows)
-    else:
-        assert torch.equal(parts[0], rows)
-    dialogues = {tuple(d.tolist()) for d in torch.split(rows, list(lengths))}
-    found = [
-        tuple(d.tolist())
-        for part, own in zip(layout.parts, parts, strict=True)
-        for d in torch.split(own, list(part.layout.lengths))
-    ]
-    assert set(found) == dialogues
-    assert len(found) == len(lengths)
+    grids = [part.grid(rows) for part in layout.parts]
+    assert torch.equal(torch.cat([grid.flatten() for grid in grids])[layout.from_parts], rows)
+    own = [row.tolist()[:n] for part, grid in zip(layout.parts, grids, strict=True)
+           for row, n in zip(grid, part.layout.lengths, strict=True)]  # fmt: skip
+    assert sorted(own) == [dialogue.tolist() for dialogue in torch.split(rows, list(lengths))]
+    for part, grid in zip(layout.parts, grids, strict=True):
+        assert torch.equal(grid[~part.layout.occupied], grid[:, :1].expand_as(grid)[~part.layout.occupied])
     cells = sum(len(part.layout.lengths) * part.layout.padded_length**2 for part in layout.parts)
     assert cells <= len(lengths) * max(lengths) ** 2

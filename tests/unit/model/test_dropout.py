@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ada2i.model.dropout import dropout
+from ada2i.model.dropout import dropout, random_words
 
 
 @pytest.mark.parametrize("p", [0.1, 0.2, 0.5, 0.9])
@@ -57,3 +57,29 @@ def test_nothing_is_drawn_without_need(p: float, *, training: bool) -> None:
 
 def test_the_highest_share_leaves_finite_numbers() -> None:
     assert dropout(torch.ones(1000), 1 - 1e-9, training=True).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_expectation_is_kept(dtype: torch.dtype) -> None:
+    torch.manual_seed(5)
+    means = [dropout(torch.ones(1 << 20, dtype=dtype), 0.1, training=True).double().mean() for _ in range(8)]
+    assert torch.stack(means).mean().item() == pytest.approx(1.0, abs=1e-3 if dtype == torch.float32 else 2e-3)
+
+
+def test_bits_are_fair_and_draws_unlike_each_other() -> None:
+    torch.manual_seed(6)
+    drawn = [random_words(1 << 15) for _ in range(6)]
+    signs = [2.0 * (words[:, None] >> torch.arange(64) & 1).flatten() - 1.0 for words in drawn]
+    for number, one in enumerate(signs):
+        assert abs(one.mean().item()) < 4e-3
+        for lag in (1, 16, 64, 640):
+            assert abs((one[lag:] * one[:-lag]).mean().item()) < 4e-3
+        for other in signs[:number]:
+            assert abs((one * other).mean().item()) < 4e-3
+
+
+def test_more_bits_than_a_table_holds() -> None:
+    torch.manual_seed(7)
+    words = random_words((1 << 21) + 3)
+    assert len(words) == (1 << 21) + 3
+    assert len(torch.unique(words)) > len(words) - 10

@@ -70,7 +70,8 @@ def test_modulation(alpha: float) -> None:
 
 def noise(name: str, gradient: Tensor, *, seed: int = 1, step: int = 2) -> Tensor:
     added = torch.zeros_like(gradient)
-    balance.add_noise_([added], {name: gradient}, (seed, step), scale=1.0, floor=0.0)
+    deviations = balance.deviations([gradient], gradient.norm()[None])
+    balance.add_noise_([added], [name], deviations, (seed, step))
     return added
 
 
@@ -99,7 +100,8 @@ def test_noise_of_a_parameter_does_not_depend_on_the_others() -> None:
     together = {"u": random_rows(7, 3, seed=2), "w": gradient, "x": random_rows(2, 2, seed=3)}
     added = [torch.zeros_like(x) for x in together.values()]
     torch.manual_seed(0)
-    balance.add_noise_(added, together, (1, 2), scale=1.0, floor=0.0)
+    norms = torch.stack([x.norm() for x in together.values()])
+    balance.add_noise_(added, list(together), balance.deviations(list(together.values()), norms), (1, 2))
     torch.manual_seed(1)
     assert torch.equal(added[1], noise("w", gradient))
 
@@ -112,14 +114,21 @@ def test_noise_leaves_the_global_stream_alone() -> None:
     assert torch.equal(torch.rand(3), wanted)
 
 
-def test_noise_takes_a_floor_for_gradients_that_do_not_vary() -> None:
-    added = torch.zeros(400, 100)
-    balance.add_noise_([added], {"w": torch.full((400, 100), 3.0)}, (1, 2), scale=1.0, floor=torch.tensor(0.5))
-    assert added.std().item() == pytest.approx(0.5, rel=0.02)
+def test_deviations_are_those_of_torch() -> None:
+    tensors = [random_rows(30, 7, seed=1), 1e-6 * (5 + random_rows(9, 9, seed=2)), torch.full((4, 5), 3.0)]
+    found = balance.deviations(tensors, torch.stack([x.norm() for x in tensors]))
+    torch.testing.assert_close(found, torch.stack([x.std() for x in tensors]), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.tensor([4.0]), torch.tensor([1.0, float("inf")]), torch.full((3,), float("nan"))]
+)
+def test_what_has_no_deviation_has_zero(tensor: Tensor) -> None:
+    assert balance.deviations([tensor], tensor.norm()[None]).tolist() == [0.0]
 
 
 def test_noise_is_gaussian_and_uncorrelated() -> None:
-    drawn = [balance.gaussian(torch.empty(1000, 1000), key) for key in range(4)]
+    drawn = [torch.mul(*balance.gaussian(torch.empty(1000, 1000), 1234567 * key)) for key in range(4)]
     for one in drawn:
         flat = one.flatten().double()
         shares = [(flat.abs() < bound).double().mean().item() for bound in (0.5, 1.0, 2.0, 3.0)]

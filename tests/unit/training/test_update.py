@@ -24,9 +24,9 @@ def test_norms_are_those_of_torch() -> None:
     optimizer = make_optimizer(model, learning_rate=0.1, weight_decay=0.0)
     for number, parameter in enumerate(model.parameters()):
         parameter.grad = torch.full_like(parameter, 0.1 * number) if number % 5 else None
-    by_encoder, total = gradient_norms(optimizer)
+    norms = gradient_norms(optimizer)
     wanted = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-    assert total.item() == pytest.approx(wanted.item(), rel=1e-5)
-    for modality, found in zip(model.modalities, by_encoder, strict=True):
+    assert norms.total.item() == pytest.approx(wanted.item(), rel=1e-5)
+    for modality, found in zip(model.modalities, norms.by_encoder, strict=True):
         gradients = [p.grad for p in model.encoders[modality].parameters() if p.grad is not None]
         assert found.item() == pytest.approx(torch.nn.utils.get_total_norm(gradients).item(), rel=1e-5)
