@@ -13,6 +13,8 @@ import pytest
 
 from ada2i import storage
 from ada2i.errors import AccessError, UnreachableError
+from ada2i.storage import patience
+from ada2i.storage.s3 import client_for
 from infra import stack as local
 from infra.stack import Stack
 from tests.runs import stored
@@ -32,12 +34,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             for name, value in running.environment().items():
                 if name.startswith("AWS_"):
                     patch.setenv(name, value)
-            storage._client_for.cache_clear()
+            client_for.cache_clear()
             yield running
         finally:
             local.stop(folder)
             running.reap()
-    storage._client_for.cache_clear()
+    client_for.cache_clear()
 
 
 @contextmanager
@@ -95,7 +97,7 @@ def test_who_never_got_an_answer_is_told_soon(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "fake")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "fake")
-    monkeypatch.setattr(storage, "_FIRST_PATIENCE_S", 1.0)
+    monkeypatch.setattr(patience, "_FIRST_PATIENCE_S", 1.0)
     begun = time.monotonic()
     with pytest.raises(UnreachableError, match=r"must be reachable at http://127\.0\.0\.1:9"):
         storage.get("s3://bucket/key")
@@ -104,12 +106,12 @@ def test_who_never_got_an_answer_is_told_soon(monkeypatch: pytest.MonkeyPatch) -
 
 def test_refused_credentials_are_not_tried_again(s3: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    storage._client_for.cache_clear()
+    client_for.cache_clear()
     begun = time.monotonic()
     with pytest.raises(AccessError, match=r"refused the S3 credentials"):
         storage.put("s3://ada2i/key", b"")
     assert time.monotonic() - begun < 20
-    storage._client_for.cache_clear()
+    client_for.cache_clear()
 
 
 def by_hand(seconds: float, folder: Path) -> float:

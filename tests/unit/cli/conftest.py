@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ada2i import cli, storage
+from ada2i import cli
 from ada2i.data.demo import write_demo_corpus
 from ada2i.jobs import cluster
+from ada2i.storage.s3 import client_for
 from tests.unit.cli.commands import Run
 
 
@@ -27,7 +28,7 @@ def _nobody_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr(cluster, "cluster", refuse)
     monkeypatch.chdir(tmp_path)
-    storage._client_for.cache_clear()
+    client_for.cache_clear()
 
 
 @pytest.fixture

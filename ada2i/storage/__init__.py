@@ -1,0 +1,195 @@
+"""Objects behind URIs: folders (``file://`` or a plain path) and S3 (``s3://``, any endpoint).
+
+The only code that knows fsspec and boto3. An object is complete or absent on both backends, and ``put_if_absent`` has
+one winner on both: an exclusive hard link in a folder, a conditional write (``If-None-Match: *``) on S3. S3 takes its
+endpoint and credentials from the usual places of the AWS SDK (environment, profile, role), never from a config.
+
+An S3 that is away, broken or busy is asked again for 90 s; one that never answered this process, whose address may be
+wrong, for 8 s.
+"""
+
+import hashlib
+import math
+import os
+import shutil
+import time
+import uuid
+from typing import IO
+
+from ada2i.errors import AccessError, IntegrityError
+from ada2i.storage import folders, s3
+from ada2i.storage.failures import translated
+from ada2i.storage.locations import join, local_path, normalise, public
+from ada2i.storage.sources import from_source, read_source, source_digest, source_files, source_stamps
+
+__all__ = [
+    "age",
+    "check_writable",
+    "children",
+    "delete",
+    "delete_folder",
+    "delete_partials",
+    "digest",
+    "exists",
+    "get",
+    "get_checked",
+    "join",
+    "local_path",
+    "normalise",
+    "open_object",
+    "public",
+    "put",
+    "put_if_absent",
+    "read_source",
+    "source_digest",
+    "source_files",
+    "source_stamps",
+]
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of some bytes in hex: the digest recorded for every stored object."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def get(uri: str) -> bytes:
+    """Return an object's bytes.
+
+    Raises:
+        NotFoundError: There is no such object.
+        AccessError: It may not be read.
+        UnreachableError: The store does not answer.
+    """
+    with translated(uri):
+        if path := local_path(uri):
+            return path.read_bytes()
+        return s3.get(uri)
+
+
+def get_checked(uri: str, *, size: int, sha256: str) -> bytes:
+    """Return an object's bytes after checking them against the recorded size and digest.
+
+    Raises:
+        IntegrityError: The bytes differ from the record.
+    """
+    data = get(uri)
+    found = digest(data)
+    if len(data) != size or found != sha256:
+        raise IntegrityError(
+            f"{uri} must hold the {size} bytes with SHA-256 {sha256[:16]}... that its manifest records, but holds "
+            f"{len(data)} bytes with {found[:16]}.... The object was changed or damaged after it was written: restore "
+            f"it, or delete {uri.rpartition('/')[0]} and run again what wrote it; while its manifest is there, nothing "
+            "is rewritten.",
+            uri=uri,
+        )
+    return data
+
+
+def open_object(uri: str) -> IO[bytes]:
+    """Open an object for reading here and there, such as a file's footer; its digest cannot be checked then.
+
+    Raises:
+        NotFoundError: There is no such object.
+    """
+    with translated(uri):
+        options = {} if local_path(uri) else {"block_size": 2**16}
+        file: IO[bytes] = from_source(uri, lambda fs, path: fs.open(path, "rb", **options))
+    return file
+
+
+def put(uri: str, data: bytes) -> None:
+    """Write an object, replacing what is there; a reader sees the old bytes or the new ones, never a mixture."""
+    with translated(uri):
+        if path := local_path(uri):
+            folders.put(path, data)
+        else:
+            s3.put(uri, data)
+
+
+def put_if_absent(uri: str, data: bytes) -> bool:
+    """Write an object only where there is none.
+
+    Returns:
+        Whether this call created it; false leaves what is there untouched. Of many callers at once, one gets true.
+        Where S3's answer is lost on the way, the next try finds an object there, which counts as this call's own if it
+        has its bytes: only callers with equal bytes may then both get true.
+    """
+    with translated(uri):
+        if path := local_path(uri):
+            return folders.put_if_absent(path, data)
+        return s3.put_if_absent(uri, data)
+
+
+def exists(uri: str) -> bool:
+    """Tell whether an object exists."""
+    with translated(uri):
+        if path := local_path(uri):
+            return path.is_file()
+        return s3.exists(uri)
+
+
+def children(uri: str) -> list[str]:
+    """Return the names of the objects and folders directly under a URI, sorted; none where there is nothing."""
+    with translated(uri):
+        if path := local_path(uri):
+            return folders.children(path)
+        return s3.children(uri)
+
+
+def delete(uri: str) -> None:
+    """Delete an object; nothing happens where there is none."""
+    with translated(uri):
+        if path := local_path(uri):
+            path.unlink(missing_ok=True)
+        else:
+            s3.delete(uri)
+
+
+def delete_folder(uri: str) -> None:
+    """Delete all objects under a URI; nothing happens where there are none."""
+    with translated(uri):
+        if path := local_path(uri):
+            shutil.rmtree(path) if path.exists() else None
+        else:
+            s3.delete_folder(uri)
+
+
+def age(uri: str) -> float:
+    """Return the seconds since the newest object under a URI was written; infinite where there is none."""
+    with translated(uri):
+        newest = folders.newest(path) if (path := local_path(uri)) else s3.newest(uri)
+    return time.time() - newest if newest else math.inf
+
+
+def delete_partials(uri: str, *, older_than_s: float) -> list[str]:
+    """Delete what killed writes left under a URI, which only folders know, and return where it was.
+
+    Args:
+        uri: Where to look, at any depth.
+        older_than_s: Seconds; younger ones may belong to a writer that is alive.
+    """
+    path = local_path(uri)
+    if path is None:
+        return []
+    with translated(uri):
+        return [partial.as_uri() for partial in folders.delete_partials(path, older_than_s=older_than_s)]
+
+
+def check_writable(uri: str) -> None:
+    """Make sure that objects can be written under a URI, before any work starts; leaves nothing behind.
+
+    Raises:
+        AccessError: Credentials are missing or refused, the bucket does not exist, or the folder may not be written.
+        UnreachableError: The endpoint does not answer.
+    """
+    if path := local_path(uri):
+        home = next(parent for parent in (path, *path.parents) if parent.exists())
+        if not home.is_dir() or not os.access(home, os.W_OK):
+            raise AccessError(
+                f"{uri} must be a folder that can be written, but {home} cannot. Choose another with `--root`.", uri=uri
+            )
+        return
+    probe = join(uri, f".probe-{uuid.uuid4().hex}")
+    with translated(uri):
+        s3.put(probe, b"")
+        s3.delete(probe)

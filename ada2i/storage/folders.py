@@ -1,0 +1,86 @@
+"""Objects in folders: files that are complete or absent, whenever the writer is killed."""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+_PARTIAL: Final = ".partial-"  # prefix of files that a killed write may leave; never listed
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file, replacing what is there."""
+    with _partial_file(path, data) as partial:
+        partial.replace(path)
+        _sync_folder(path.parent)
+
+
+def put_if_absent(path: Path, data: bytes) -> bool:
+    """Write a file only where there is none; tell whether this call created it."""
+    with _partial_file(path, data) as partial:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        _sync_folder(path.parent)
+        return True
+
+
+def children(path: Path) -> list[str]:
+    """Return the names of the files and folders directly in a folder, sorted."""
+    return sorted(p.name for p in path.iterdir() if not p.name.startswith(_PARTIAL)) if path.is_dir() else []
+
+
+def newest(folder: Path) -> float:
+    """Return when the newest file of a folder was written, in seconds since the epoch; 0 where there is none."""
+    return max(map(_written, _files(folder)), default=0.0)
+
+
+def delete_partials(folder: Path, *, older_than_s: float) -> list[Path]:
+    """Delete what killed writes left in a folder at least so many seconds ago, and return where it was."""
+    deleted = []
+    for partial in sorted(found for found in _files(folder) if found.name.startswith(_PARTIAL)):
+        if time.time() - _written(partial) >= older_than_s:
+            partial.unlink(missing_ok=True)
+            deleted.append(partial)
+    return deleted
+
+
+@contextmanager
+def _partial_file(path: Path, data: bytes) -> Iterator[Path]:
+    # A kill in here leaves a `.partial-*` file: never listed, never read; deleted with its folder, or
+    # by `delete_partials`.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Return the files of a folder, at any depth; folders that go meanwhile are passed over."""
+    return (Path(home, name) for home, _, names in os.walk(folder) for name in names)
+
+
+def _written(path: Path) -> float:
+    """Return when a file was written, in seconds since the epoch; 0 for folders, and for one that is gone meanwhile."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime if path.is_file() else 0.0
+    return 0.0
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every filesystem syncs folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

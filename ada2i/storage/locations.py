@@ -1,0 +1,69 @@
+"""Where things are: paths and URIs, taken apart, put together, and fit to be shown."""
+
+import re
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from ada2i.errors import InputError
+
+
+def normalise(location: str) -> str:
+    """Return the URI of a location: a path becomes an absolute ``file://`` URI; trailing slashes go.
+
+    Raises:
+        InputError: The scheme is neither ``file`` nor ``s3``, or an S3 URI names no bucket.
+    """
+    if not location.strip():
+        raise InputError("A location must be a path or a URI, but is empty. Name a folder or s3://bucket/prefix.")
+    scheme = location.partition("://")[0] if "://" in location else ""
+    if not scheme:
+        return Path(location).expanduser().resolve().as_uri()
+    parts = _parts(location)
+    if scheme == "file" and parts.query + parts.fragment:
+        raise InputError(f"{location} must be a folder, but has a `?` or `#`. Write them as %3F and %23.", uri=location)
+    if scheme == "file" and parts.netloc in ("", "localhost"):  # file://data/x would name a host
+        return Path(unquote(parts.path)).resolve().as_uri()
+    if scheme == "s3" and parts.netloc:
+        return location.rstrip("/")
+    shown = public(location)
+    raise InputError(f"{shown} must be a folder, file:///path or s3://bucket/prefix. Mend it.", uri=shown)
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append path segments to a URI."""
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def local_path(uri: str) -> Path | None:
+    """Return the path of a ``file://`` URI, or None for other schemes."""
+    return Path(unquote(_parts(uri).path)) if uri.startswith("file://") else None
+
+
+def is_remote(location: str) -> bool:
+    """Tell whether a location is neither a path nor a ``file://`` URI."""
+    return "://" in location and not location.startswith("file://")
+
+
+def public(location: str) -> str:
+    """Return a location as it may be shown and stored: without user, password and signature, which URLs may carry.
+
+    Raises:
+        InputError: It is no URL.
+    """
+    if not is_remote(location):
+        return location
+    parts = _parts(location)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _parts(uri: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError:
+        shown = re.sub(r"(?<=://)[^/?#]*@|[?#].*", "", uri, flags=re.DOTALL)
+        raise InputError(
+            f"{shown} must be a path or a URI, but what stands in the place of its host can be none: square brackets, "
+            "for one, belong only around an IPv6 address. Mend it; in a user or password, write such characters as "
+            "%5B and %5D.",
+            uri=shown,
+        ) from None  # the cause quotes the password

@@ -1,0 +1,151 @@
+"""Objects in S3, at any endpoint: the client, and the calls that the store makes with it.
+
+Endpoint and credentials come from the usual places of the AWS SDK (environment, profile, role). A call that fails in
+passing is made again; what fails for good is raised as boto3 raises it.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ada2i.storage.patience import patiently, status
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+
+_CONFLICTS: Final = 5  # tries when S3 answers 409: another conditional write is under way
+
+
+def get(uri: str) -> bytes:
+    """Return an object's bytes."""
+    bucket, key = split(uri)
+    return _asked(lambda s3: s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+def put(uri: str, data: bytes) -> None:
+    """Write an object, replacing what is there."""
+    bucket, key = split(uri)
+    _asked(lambda s3: s3.put_object(Bucket=bucket, Key=key, Body=data))
+
+
+def put_if_absent(uri: str, data: bytes) -> bool:
+    """Write an object only where there is none; tell whether this call created it."""
+    from botocore.exceptions import ClientError
+
+    bucket, key = split(uri)
+    tries = count()
+    for attempt in range(_CONFLICTS):
+        try:
+            _asked(lambda s3: (next(tries), s3.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")))
+        except ClientError as problem:
+            if status(problem) == 412:
+                # After a try whose answer was lost, neither a conflict's nor this one, the object may be that try's.
+                return next(tries) > attempt + 1 and get(uri) == data
+            if status(problem) != 409 or attempt == _CONFLICTS - 1:
+                raise
+            time.sleep(0.1 * 2**attempt)
+        else:
+            return True
+    raise AssertionError  # the last try returned or raised
+
+
+def exists(uri: str) -> bool:
+    """Tell whether an object exists."""
+    from botocore.exceptions import ClientError
+
+    bucket, key = split(uri)
+    try:
+        _asked(lambda s3: s3.head_object(Bucket=bucket, Key=key))
+    except ClientError as problem:
+        if status(problem) == 404:
+            return False
+        raise
+    return True
+
+
+def children(uri: str) -> list[str]:
+    """Return the names of the objects and folders directly under a URI, sorted."""
+    bucket, key = split(uri)
+    prefix = f"{key}/" if key else ""
+    found: set[str] = set()
+    for page in _pages(bucket, prefix, delimiter="/"):
+        found.update(entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+        found.update(entry["Key"] for entry in page.get("Contents", ()))
+    return sorted(name.removeprefix(prefix).rstrip("/") for name in found if name != prefix)
+
+
+def newest(uri: str) -> float:
+    """Return when the newest object under a URI was written, in seconds since the epoch; 0 where there is none."""
+    bucket, key = split(uri)
+    pages = _pages(bucket, f"{key}/")
+    return max((entry["LastModified"].timestamp() for page in pages for entry in page.get("Contents", ())), default=0.0)
+
+
+def delete(uri: str) -> None:
+    """Delete an object; nothing happens where there is none."""
+    _delete_key(*split(uri))
+
+
+def delete_folder(uri: str) -> None:
+    """Delete all objects under a URI."""
+    bucket, key = split(uri)
+    for page in _pages(bucket, f"{key}/"):
+        for entry in page.get("Contents", ()):
+            _delete_key(bucket, entry["Key"])
+
+
+def _delete_key(bucket: str, key: str) -> None:
+    _asked(lambda s3: s3.delete_object(Bucket=bucket, Key=key))
+
+
+def _pages(bucket: str, prefix: str, *, delimiter: str = "") -> Iterator[Any]:
+    """List objects, a page at a time."""
+    question: dict[str, str] = {"Bucket": bucket, "Prefix": prefix} | ({"Delimiter": delimiter} if delimiter else {})
+    while True:
+        page: Any = _asked(lambda s3: s3.list_objects_v2(**question))  # type: ignore[arg-type]
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        question["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _asked(call: Callable[["S3Client"], T]) -> T:
+    """Make an S3 call."""
+    return patiently(endpoint(), lambda: call(client()))
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Return bucket and key, which may hold any character, of an S3 URI."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def endpoint() -> str:
+    """Return the address that S3 calls go to, or "AWS"."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "AWS"))
+
+
+def client() -> "S3Client":
+    """Return the client of the endpoint that the environment names now."""
+    return client_for(endpoint())
+
+
+@lru_cache
+def client_for(endpoint: str) -> "S3Client":
+    """Return the one client of an endpoint, with the credentials that the environment named when it was made."""
+    import boto3
+    from botocore.config import Config
+
+    # Path-style addresses: a private endpoint rarely resolves bucket.host.
+    config = Config(
+        connect_timeout=5,
+        read_timeout=30,
+        retries={"mode": "standard", "total_max_attempts": 1},  # `_asked` tries again
+        s3={"addressing_style": "path"} if endpoint != "AWS" else {},
+    )
+    return boto3.session.Session().client("s3", config=config, region_name=os.environ.get("AWS_REGION", "us-east-1"))

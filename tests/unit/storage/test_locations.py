@@ -1,0 +1,98 @@
+"""Locations: one spelling, and nothing secret shown."""
+
+import re
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ada2i import storage
+from ada2i.errors import InputError
+
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1).filter(
+    lambda name: name not in (".", "..") and not name.startswith("~") and name.strip() == name and "://" not in name
+)
+
+
+@given(NAMES)
+def test_any_name_survives_normalising(name: str) -> None:
+    path = Path("/somewhere", name)
+    uri = storage.normalise(str(path))
+    assert storage.local_path(uri) == path
+    assert storage.normalise(uri) == uri
+
+
+@pytest.mark.parametrize(
+    ("location", "uri"),
+    [
+        ("/data/x/", "file:///data/x"),
+        ("file:///data/x/", "file:///data/x"),
+        ("file://localhost/data", "file:///data"),
+        ("/data/../x y", "file:///x%20y"),
+        ("file:///x%20y", "file:///x%20y"),
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/a/b/", "s3://bucket/a/b"),
+    ],
+)
+def test_normalise(location: str, uri: str) -> None:
+    assert storage.normalise(location) == uri
+
+
+def test_normalise_makes_paths_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert storage.normalise("store") == (tmp_path / "store").as_uri()
+
+
+@pytest.mark.parametrize(
+    "location", ["", "  ", "gs://bucket/x", "s3://", "s3:///key", "http://host/x", "file://data/x"]
+)
+def test_normalise_refuses(location: str) -> None:
+    with pytest.raises(InputError, match="must be a"):
+        storage.normalise(location)
+
+
+def test_local_path_of_another_scheme() -> None:
+    assert storage.local_path("s3://bucket/key") is None
+
+
+def stamps(location: str) -> dict[str, str]:
+    return storage.source_stamps([f"{location}/file"])
+
+
+def files(location: str) -> list[str]:
+    return storage.source_files(location, ".parquet")
+
+
+@pytest.mark.parametrize(
+    "ask", [storage.public, storage.normalise, files, storage.read_source, storage.source_digest, stamps]
+)
+@pytest.mark.parametrize(
+    "location", ["http://[bad", "s3://[bad/key", "s3://buck]et/key", "https://host\N{FULLWIDTH SOLIDUS}x"]
+)
+def test_what_is_no_url_is_refused(ask: Callable[[str], Any], location: str) -> None:
+    with pytest.raises(InputError, match=rf"^{re.escape(location)} must be a path or a URI, but .* Mend it"):
+        ask(location)
+
+
+@pytest.mark.parametrize("ask", [storage.normalise, storage.local_path, storage.get, files, stamps])
+def test_what_is_no_file_url_is_refused(ask: Callable[[str], Any]) -> None:
+    with pytest.raises(InputError, match=r"^file://\[bad(/file)? must be a path or a URI, but "):
+        ask("file://[bad")
+
+
+@pytest.mark.parametrize("secret", ["se[cret", "se\N{FULLWIDTH SOLIDUS}cret"])
+def test_a_refusal_shows_nothing_private(secret: str) -> None:
+    location = f"https://user:{secret}@host/file@2?signature=se#cret"
+    with pytest.raises(InputError, match=r"^https://host/file@2 must be") as caught:
+        storage.public(location)
+    assert "cret" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.context == {"uri": "https://host/file@2"}
+
+
+def test_public() -> None:
+    assert storage.public("https://user:secret@host/a b?signature=secret#part") == "https://host/a b"
+    assert storage.public("/a?b") == "/a?b"
