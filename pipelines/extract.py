@@ -5,7 +5,7 @@ Order, retries and artifacts only: what a step does is in ``ada2i``.
 
 from typing import Any
 
-from prefect import flow, get_run_logger, runtime, task
+from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
@@ -14,15 +14,13 @@ from ada2i.data.manifest import open_features
 from ada2i.extraction.progress import line
 from ada2i.extraction.publish import CARD
 from ada2i.extraction.request import DEMO_MEDIA, JOB, RESULT, Request, Result, Wish, is_done, prepare
-from ada2i.jobs import client
-from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
 from ada2i.modalities import Modality
 from ada2i.training.request import default_root, with_named
 from pipelines import following
 from pipelines.alerts import alert
 from pipelines.jobs import extraction_id, stop_jobs
-from pipelines.retries import RETRY_SECONDS, retry_if_transient
+from pipelines.retries import retried
 
 READY = "ada2i.features.ready"
 
@@ -71,7 +69,7 @@ def extracted(wish: Wish, root: str, flow_run: str) -> str:
     return extract(extraction)
 
 
-@task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried()
 def announce(features: str) -> None:
     """Say that features are there, which deployments may wait for."""
     manifest = open_features(features).manifest
@@ -84,19 +82,17 @@ def announce(features: str) -> None:
     emit_event(event=READY, resource=resource)
 
 
-@task(name="corpus", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried("corpus")
 def prepare_extraction(wish: Wish, root: str, run_id: str) -> str:
     """Check corpus and config, and return the extraction's URI."""
     return prepare(wish, root=root, run_id=run_id)
 
 
-@task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried()
 def extract(extraction: str) -> str:
     """Extract as a Ray job; a retry attaches to the live job, or goes on from what was written."""
-    follower = Follower()
     if not is_done(extraction):
-        with follower.following(), cluster() as ray:
-            client.run(client.Job(JOB, extraction), address=ray.address, on_event=follower)
+        Follower().run(JOB, extraction)
     result = Result.load(storage.join(extraction, RESULT))
     if Request.load(storage.join(extraction, "request.json")).labelled:  # what is to be predicted has no card
         card = storage.get(storage.join(result.features, CARD)).decode()

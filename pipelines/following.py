@@ -13,6 +13,8 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from ada2i.errors import Ada2iError
+from ada2i.jobs import client
+from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
 
 _TROUBLE = re.compile(r'\b(WARNING|ERROR|CRITICAL)\b|"level": "(warning|error|critical)"|^Traceback')
@@ -38,6 +40,11 @@ class Follower(ABC):
     @abstractmethod
     def take(self, event: Event) -> None:
         """Take one event."""
+
+    def run(self, module: str, uri: str) -> None:
+        """Run a job to its end, or that of the live attempt at it; see ``jobs.client.run``."""
+        with self.following(), cluster() as ray:
+            client.run(client.Job(module, uri), address=ray.address, on_event=self)
 
     @contextmanager
     def following(self) -> Iterator[None]:

@@ -10,8 +10,6 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from ada2i import storage
 from ada2i.evaluation.report import Row, markdown_table
 from ada2i.extraction import request as extraction
-from ada2i.jobs import client
-from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
 from ada2i.prediction.progress import line
 from ada2i.prediction.records import WHOLE, is_done, result
@@ -21,7 +19,7 @@ from pipelines import following
 from pipelines.alerts import alert
 from pipelines.extract import extracted
 from pipelines.jobs import stop_jobs
-from pipelines.retries import RETRY_SECONDS, retry_if_transient
+from pipelines.retries import retried
 
 
 @flow(name="predict-emotions", on_cancellation=[stop_jobs], on_crashed=[stop_jobs, alert], on_failure=[alert])
@@ -57,25 +55,23 @@ def predict_emotions(  # noqa: PLR0917
     return publish(prediction)
 
 
-@task(name="encoders", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried("encoders")
 def look_for_media(wish: Wish, root: str) -> extraction.Wish | None:
     """Return what must be extracted first, where the source is a raw corpus."""
     return raw_corpus(wish, root=root)
 
 
-@task(name="source", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried("source")
 def prepare_prediction(wish: Wish, root: str, run_id: str) -> str:
     """Check version and source, and return the prediction's URI."""
     return prepare(wish, root=root, run_id=run_id)
 
 
-@task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried()
 def predict(prediction: str) -> None:
     """Predict as a Ray job; a retry attaches to the live job, or goes on with the shards that are left."""
-    follower = Follower()
     if not is_done(prediction):
-        with follower.following(), cluster() as ray:
-            client.run(client.Job(JOB, prediction), address=ray.address, on_event=follower)
+        Follower().run(JOB, prediction)
 
 
 @task(name="artifacts")

@@ -5,7 +5,7 @@ Order, retries and artifacts only: what a step does is in ``ada2i``.
 
 from typing import Any
 
-from prefect import flow, get_run_logger, runtime, task
+from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
 
 from ada2i import storage
@@ -18,7 +18,7 @@ from ada2i.registry.versions import Version
 from ada2i.training.request import default_root
 from pipelines.alerts import alert
 from pipelines.outcome import conclude
-from pipelines.retries import RETRY_SECONDS, retry_if_transient
+from pipelines.retries import retried
 
 
 @flow(name="promote-ada2i", on_failure=[alert], on_crashed=[alert])
@@ -49,13 +49,13 @@ def promote_ada2i(
     return conclude(root, challenger, why="The gate was not asked.", verdict=verdict, held=held, trained=False)
 
 
-@task(name="version", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried("version")
 def look_up(root: str, reference: str) -> Version:
     """Return the version that a reference names; later steps are about that one."""
     return resolve(root, reference)
 
 
-@task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried()
 def gate(
     root: str, challenger: Version, rules: dict[str, Any], *, alias: str = CHAMPION, override: str | None = None
 ) -> Verdict | None:
@@ -71,7 +71,7 @@ def gate(
     return verdict
 
 
-@task(name="alias", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried("alias")
 def look_for_alias(root: str, version: Version, alias: str = CHAMPION) -> Move | None:
     """Return the move by which a version has an alias now: somebody may have moved it after the verdict."""
     return holding(root, version, alias)

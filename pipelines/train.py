@@ -30,7 +30,7 @@ from pipelines.extract import extracted
 from pipelines.jobs import stop_jobs
 from pipelines.outcome import conclude, failed, name
 from pipelines.promote import gate, look_for_alias
-from pipelines.retries import RETRY_SECONDS, retry_if_transient
+from pipelines.retries import retried
 
 
 @flow(name="train-ada2i", on_cancellation=[stop_jobs], on_crashed=[stop_jobs, failed], on_failure=[failed])
@@ -109,7 +109,7 @@ def with_features(wish: Wish, root: str, flow_run: str) -> Wish:
     return wish.model_copy(update={"features": extracted(asked, root, flow_run)})
 
 
-@task(name="features", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried("features")
 def prepare_run(wish: Wish, root: str, run_id: str) -> str:
     """Check the request, make sure that the features exist, and return the run's URI."""
     uri = prepare(wish, root=root, run_id=run_id)
@@ -118,13 +118,13 @@ def prepare_run(wish: Wish, root: str, run_id: str) -> str:
     return uri
 
 
-@task(name="unchanged", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried("unchanged")
 def look_for_repetition(run: str, root: str, model: str | None) -> Version | None:
     """Return the newest version that the run would only repeat."""
     return repeats(run, root=root, model=model)
 
 
-@task(name="gate", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried("gate")
 def gate_once(root: str, version: Version, rules: dict[str, Any]) -> tuple[Verdict | None, bool]:
     """Send a version through the gate unless it is settled: a run that is tried again undoes no rollback.
 
@@ -136,7 +136,7 @@ def gate_once(root: str, version: Version, rules: dict[str, Any]) -> tuple[Verdi
     return gate.fn(root, version, rules), True
 
 
-@task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried()
 def train(run: str) -> None:
     """Train as a Ray job; a retry attaches to the live job, or resumes from the newest checkpoint."""
     follower = Follower(run)
@@ -145,7 +145,7 @@ def train(run: str) -> None:
         launch.launch(run, address=ray.address, on_event=follower)
 
 
-@task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried()
 def evaluate(run: str) -> None:
     """Evaluate the selected checkpoints on test, once."""
     result = evaluate_run(run)
@@ -153,7 +153,7 @@ def evaluate(run: str) -> None:
     get_run_logger().info("Test weighted F1: %.4f over %d seeds", weighted.mean, len(weighted.values))
 
 
-@task(name="register", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried("register")
 def register_version(run: str, root: str, model: str | None) -> Version:
     """Register the run's best seed; a retry finds the version that it already made."""
     version = register(run, root=root, model=model, flow_run_id=str(runtime.flow_run.id))

@@ -13,8 +13,6 @@ from prefect.client.schemas.objects import State
 from ada2i import storage
 from ada2i.evaluation.search_records import SearchOutcome, SearchResult
 from ada2i.evaluation.search_report import final_lines, search_files, search_markdown
-from ada2i.jobs import client
-from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
 from ada2i.records import RunResult, run_uri
 from ada2i.registry.versions import Version, check_model_name
@@ -24,7 +22,7 @@ from ada2i.training.tune_progress import line
 from pipelines import following
 from pipelines.jobs import stop_jobs
 from pipelines.outcome import conclude, failed, name
-from pipelines.retries import RETRY_SECONDS, retry_if_transient
+from pipelines.retries import retried
 from pipelines.train import evaluate, register_version
 
 
@@ -91,19 +89,17 @@ def tune_ada2i(  # noqa: PLR0917
     return conclude(root, version, why=why, verdict=None, held=None, trained=True, more=more)
 
 
-@task(name="features", retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried("features")
 def prepare(wish: SearchWish, root: str, search_id: str) -> str:
     """Check the request, make sure that the features exist, and return the search's URI."""
     return prepare_search(wish, root=root, search_id=search_id)
 
 
-@task(retries=2, retry_delay_seconds=RETRY_SECONDS, retry_condition_fn=retry_if_transient)
+@retried()
 def search(uri: str) -> None:
     """Search as a Ray job; a retry attaches to the live job, or goes on with the trials that are left."""
-    follower = Follower()
     if not is_done(uri):
-        with follower.following(), cluster() as ray:
-            client.run(client.Job(JOB, uri), address=ray.address, on_event=follower)
+        Follower().run(JOB, uri)
 
 
 @task(name="artifacts")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ada2i.cli.options import AsJson, check_target
+from ada2i.cli.options import Allow, AsJson, target
 from ada2i.cli.output import out
 
 app = typer.Typer()
@@ -14,11 +14,9 @@ app = typer.Typer()
 @app.command()
 def audit(
     features: Annotated[str, typer.Argument(help="A feature set, or a table, even one that cannot be imported.")],
-    allow: Annotated[
-        list[str] | None, typer.Option(help="Code of a finding that must not keep it from training; repeatable.")
-    ] = None,
+    allow: Allow = None,
     as_json: AsJson = False,
-    html: Annotated[Path | None, typer.Option(help="Also write a page there.")] = None,
+    html: Annotated[Path | None, typer.Option(callback=target, help="Also write a page there.")] = None,
 ) -> None:
     """Say what is odd about features; exit with 2 where training would refuse them. Writes no features."""
     from ada2i.data.audit import audit as run
@@ -26,7 +24,6 @@ def audit(
     from ada2i.evaluation.audit_report import render_audit, terminal_report
 
     check_codes(allow or ())
-    check_target("--html", html)
     report = run(features)
     if html is not None:
         html.write_text(render_audit(report, allow=allow or ()), encoding="utf-8")

@@ -2,15 +2,15 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from ada2i import presets, storage
-from ada2i.cli.options import AsJson, Root, check_target
-from ada2i.cli.output import out
+from ada2i import storage
+from ada2i.cli.options import AsJson, JsonFile, Root, parse_overrides
+from ada2i.cli.output import out, write_json
+from ada2i.cli.running import run_job
 from ada2i.extraction.corpora.readers import CORPORA
 from ada2i.jobs import logs
 from ada2i.training.request import DEFAULT_ROOT, new_run_id, with_named
@@ -34,18 +34,15 @@ def extract(  # noqa: PLR0917
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="Also write the result there.")] = None,
+    json_: JsonFile = None,
     run: Annotated[str | None, typer.Option(help="Id of an extraction that was cut short, to resume it.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Extract features of a raw corpus on Ray; print the feature set's URI."""
     from ada2i.extraction.progress import TerminalProgress
     from ada2i.extraction.request import JOB, RESULT, Result, Wish, is_done, prepare
-    from ada2i.jobs import client
-    from ada2i.jobs.cluster import cluster
 
-    check_target("--json", json_)
-    overrides = with_named(dict(presets.parse_override(given) for given in set_ or []), {"workers": workers})
+    overrides = with_named(parse_overrides(set_), {"workers": workers})
     encoders = {"text": text, "audio": audio, "visual": visual}
     wish = Wish.model_validate({"kind": kind, "location": location, "encoders": encoders, "overrides": overrides})
     run_id = run or new_run_id()
@@ -53,14 +50,12 @@ def extract(  # noqa: PLR0917
     notes = logs.notes()
     notes.print(f"If it is cut short, the same command with `--run {run_id}` resumes it.", markup=False)
     if not is_done(uri):
-        with cluster() as ray, TerminalProgress() as progress:
-            client.run(client.Job(JOB, uri), address=ray.address, on_event=progress)
+        run_job(JOB, uri, TerminalProgress())
     result = Result.load(storage.join(uri, RESULT))
     for modality, work in result.work.items():
         notes.print(f"{modality}: {work.utterances} utterances, {work.encoded} encoded, {work.reused} made before")
     out.print(result.features, soft_wrap=True)
-    if json_ is not None:
-        json_.write_bytes(result.to_json())
+    write_json(json_, result)
 
 
 @app.command()

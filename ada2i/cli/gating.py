@@ -7,9 +7,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ada2i import presets
 from ada2i.cli.aliasing import Alias, By
-from ada2i.cli.options import AsJson, Model, Reference, Root
+from ada2i.cli.options import AsJson, Model, Reference, Root, parse_overrides
 from ada2i.cli.output import out
 from ada2i.errors import NotFoundError
 from ada2i.registry.aliases import CHAMPION
@@ -39,7 +38,7 @@ def gate(
     """Judge a version against the one that has an alias; exit with 1 where it is refused."""
     from ada2i.promotion.gate import dry_run, holding, last_verdict, pass_gate, resolve_rules
 
-    rules = resolve_rules(dict(presets.parse_override(text) for text in set_ or []))
+    rules = resolve_rules(parse_overrides(set_))
     challenger = resolve(root, reference)
     if promote and (held := holding(root, challenger, alias)) and not last_verdict(root, challenger, alias):
         typer.echo(f"{held.model}@{held.number} is {alias} already: {held.reason}. The gate was not asked.", err=True)

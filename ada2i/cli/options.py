@@ -1,19 +1,68 @@
 """Options that several commands take, and their checks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ada2i import storage
+from ada2i import presets, storage
 from ada2i.errors import ConfigError
+
+
+def target(param: typer.CallbackParam, file: Path | None) -> Path | None:
+    """Refuse a file that could not be written at the end.
+
+    Raises:
+        ConfigError: It is a folder, or in none that exists.
+    """
+    if file is not None and (file.is_dir() or not file.resolve().parent.is_dir()):
+        raise ConfigError(
+            f"`{param.opts[0]}` must name a file in a folder that exists, but is {file}. Create the folder, or name a "
+            "file in it."
+        )
+    return file
+
+
+def _folder(folder: Path | None) -> Path | None:
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ConfigError(f"`--out` must name a folder, but {folder} is a file. Name another.", field="out")
+    return folder
+
+
+def _name(model: str | None) -> str | None:
+    from ada2i.registry.versions import check_model_name
+
+    if model is not None:
+        check_model_name(model)
+    return model
+
 
 Root = Annotated[
     str, typer.Option(envvar="ADA2I_ROOT", help="Where everything is kept: a folder, or s3://bucket/prefix.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", callback=target, help="Also write the result there.")]
+OutFolder = Annotated[
+    Path | None, typer.Option("--out", callback=_folder, help="Folder for plot.png and table.md, .json and so on.")
+]
 Model = Annotated[str, typer.Argument(help="A model's name.")]
+NewModel = Annotated[
+    str | None, typer.Option("--model", callback=_name, help="Name in the registry. Default: ada2i-DATASET.")
+]
 Reference = Annotated[str, typer.Argument(help="MODEL@ALIAS, MODEL@NUMBER, or MODEL for its newest.")]
+
+# What is trained, and how.
+Features = Annotated[str, typer.Argument(help="A feature set, a table to import, or `demo`.")]
+Preset = Annotated[str, typer.Option(help=f"Which Ada2I: {', '.join(presets.PRESETS)}.")]
+Settings = Annotated[
+    str | None, typer.Option(help=f"Published settings: {', '.join(presets.SETTINGS)}. Default: the dataset's.")
+]
+Modalities = Annotated[str, typer.Option(help="Letters of t(ext), a(udio), v(isual), in order.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="FIELD=VALUE, for all that is trained; repeatable. `ada2i config` lists fields."),
+]
+Allow = Annotated[list[str] | None, typer.Option(help="Code of an audit's finding to train in spite of; repeatable.")]
 
 
 def writable(root: str) -> str:
@@ -23,41 +72,45 @@ def writable(root: str) -> str:
     return root
 
 
-def check_target(option: str, target: Path | None) -> None:
-    """Refuse a file that could not be written at the end.
+def parse_overrides(set_: list[str] | None) -> dict[str, Any]:
+    """Return the values of every `--set`, by field.
 
     Raises:
-        ConfigError: It is a folder, or in none that exists.
+        ConfigError: One is not FIELD=VALUE.
     """
-    if target is not None and (target.is_dir() or not target.resolve().parent.is_dir()):
-        raise ConfigError(
-            f"`{option}` must name a file in a folder that exists, but is {target}. Create the folder, or name a file "
-            "in it."
-        )
-
-
-def check_folder(folder: Path | None) -> None:
-    """Refuse an `--out` that is no folder.
-
-    Raises:
-        ConfigError: It is a file.
-    """
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise ConfigError(f"`--out` must name a folder, but {folder} is a file. Name another.", field="out")
+    return dict(presets.parse_override(text) for text in set_ or ())
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return seeds, separated by commas.
+
+    Raises:
+        ConfigError: They are something else.
+    """
+    if seeds := _numbers(text):
+        return seeds
+    raise ConfigError(
+        f"`--seeds` must be whole numbers separated by commas, but is {text!r}. Write for example `--seeds 1,2`."
+    )
+
+
+def count_seeds(text: str) -> tuple[int, ...]:
     """Return seeds: of a count, so many from 1 on, or those of a list with commas.
 
     Raises:
         ConfigError: It is neither.
     """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and part.isascii() for part in parts) or parts == ["0"]:
+    seeds = _numbers(text)
+    if seeds in ((), (0,)):
         raise ConfigError(
             f"`--seeds` must be a count from 1 on, or whole numbers separated by commas, but is {text!r}. Write for "
             "example `--seeds 5` or `--seeds 1,2,3`.",
             field="seeds",
         )
-    numbers = tuple(map(int, parts))
-    return numbers if len(numbers) > 1 else tuple(range(1, numbers[0] + 1))
+    return seeds if len(seeds) > 1 else tuple(range(1, seeds[0] + 1))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Return whole numbers separated by commas; none of what is something else."""
+    parts = [part.strip() for part in text.split(",")]
+    return tuple(map(int, parts)) if all(part.isdecimal() and part.isascii() for part in parts) else ()

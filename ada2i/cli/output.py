@@ -1,13 +1,15 @@
 """What commands print: the console, and the parts that several of them show."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ada2i.records import Summary
+    from ada2i.records import Record, Summary
     from ada2i.registry.versions import Version
 
 out = Console()
@@ -29,3 +31,16 @@ def facts(values: dict[str, Any]) -> Table:
     for key, value in values.items():
         table.add_row(Text(key, "bold"), Text(str(value), overflow="fold"))
     return table
+
+
+def show_wide(parts: Iterable[RenderableType], width: int) -> None:
+    """Print what needs long lines: of so many characters where no terminal says how many it has."""
+    console = out if out.is_terminal else Console(width=width)
+    for part in parts:
+        console.print(part)
+
+
+def write_json(file: Path | None, record: "Record") -> None:
+    """Write a record to the file that `--json` names, if it names one."""
+    if file is not None:
+        file.write_bytes(record.to_json())

@@ -7,13 +7,12 @@ import typer
 from rich.table import Table
 
 from ada2i import storage
-from ada2i.cli.options import Root, check_target
-from ada2i.cli.output import out
-from ada2i.jobs import logs
+from ada2i.cli.options import Root, target
+from ada2i.cli.output import out, write_json
+from ada2i.cli.running import interruptible, run_job
 from ada2i.training.request import DEFAULT_ROOT, new_run_id
 
 if TYPE_CHECKING:
-    from ada2i.jobs.terminal import Terminal
     from ada2i.prediction.records import Manifest
 
 app = typer.Typer()
@@ -30,7 +29,9 @@ def predict(  # noqa: PLR0917
         str | None, typer.Option("--out", help="Folder for the parts, or s3://... Default: ROOT/predictions/ID.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="Also write counts, scores and files there.")] = None,
+    json_: Annotated[
+        Path | None, typer.Option("--json", callback=target, help="Also write counts, scores and files there.")
+    ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Predict every utterance of a source on Ray; print where the Parquet files lie.
@@ -45,34 +46,20 @@ def predict(  # noqa: PLR0917
     from ada2i.prediction.records import is_done, result
     from ada2i.prediction.request import JOB, Wish, prepare, raw_corpus
 
-    check_target("--json", json_)
     wish = Wish(version=version, source=source, split=split, out=out_, workers=workers)
     raw = raw_corpus(wish, root=root)
-    notes = logs.notes()
-    try:
+    with interruptible():
         if raw is not None:
             extraction = prepare_extraction(raw, root=root, run_id=new_run_id())
-            _run(EXTRACTION, extraction, ExtractionProgress())
+            run_job(EXTRACTION, extraction, ExtractionProgress())
             vectors = Result.load(storage.join(extraction, RESULT)).features
             wish = wish.model_copy(update={"source": vectors, "named": source})
         uri = prepare(wish, root=root)
         if not is_done(uri):
-            _run(JOB, uri, TerminalProgress())
-    except KeyboardInterrupt:
-        notes.print("Interrupted; what was started has been stopped. The same command goes on from here.")
-        raise
+            run_job(JOB, uri, TerminalProgress())
     place, manifest = result(uri)
     show_prediction(manifest, place)
-    if json_ is not None:
-        json_.write_bytes(manifest.to_json())
-
-
-def _run(module: str, uri: str, progress: "Terminal") -> None:
-    from ada2i.jobs import client
-    from ada2i.jobs.cluster import cluster
-
-    with cluster() as ray, progress:
-        client.run(client.Job(module, uri), address=ray.address, on_event=progress)
+    write_json(json_, manifest)
 
 
 def show_prediction(manifest: "Manifest", place: str) -> None:

@@ -4,11 +4,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from ada2i import presets, storage
-from ada2i.cli.options import Root, check_folder, check_target, parse_seeds
-from ada2i.cli.output import out, version_name
+from ada2i import storage
+from ada2i.cli.options import (
+    Allow,
+    Features,
+    JsonFile,
+    Modalities,
+    NewModel,
+    OutFolder,
+    Overrides,
+    Preset,
+    Root,
+    Settings,
+    count_seeds,
+    parse_overrides,
+)
+from ada2i.cli.output import show_wide, version_name, write_json
+from ada2i.cli.running import interruptible, run_job
 from ada2i.jobs import logs
 from ada2i.training.request import DEFAULT_ROOT, Wish, with_named
 
@@ -22,12 +35,10 @@ _WIDE = 200  # characters of a line where no terminal says how many it has
 
 @app.command()
 def tune(  # noqa: PLR0917
-    features: Annotated[str, typer.Argument(help="A feature set, a table to import, or `demo`.")],
-    preset: Annotated[str, typer.Option(help=f"Which Ada2I: {', '.join(presets.PRESETS)}.")] = "corrected",
-    settings: Annotated[
-        str | None, typer.Option(help=f"Published settings: {', '.join(presets.SETTINGS)}. Default: the dataset's.")
-    ] = None,
-    modalities: Annotated[str, typer.Option(help="Letters of t(ext), a(udio), v(isual), in order.")] = "tav",
+    features: Features,
+    preset: Preset = "corrected",
+    settings: Settings = None,
+    modalities: Modalities = "tav",
     space: Annotated[Path | None, typer.Option(help="JSON or TOML file: by config field, what to draw from.")] = None,
     vary: Annotated[
         list[str] | None, typer.Option(help="FIELD=V1,V2 or FIELD=uniform|loguniform|int:LOW:HIGH; repeatable.")
@@ -42,36 +53,28 @@ def tune(  # noqa: PLR0917
     seeds: Annotated[str, typer.Option(help="Of the finals: how many, or which: 1,2,3.")] = "3",
     search_seed: Annotated[int | None, typer.Option(help="Of the search's own draws. Default: 0.")] = None,
     workers: Annotated[int, typer.Option(help="Training workers of each trial.")] = 1,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE, for every trial; repeatable.")] = None,
-    model: Annotated[str | None, typer.Option(help="Name in the registry. Default: ada2i-DATASET.")] = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="Also write the result there.")] = None,
-    out_: Annotated[Path | None, typer.Option("--out", help="Folder for table.md, table.json and plot.png.")] = None,
-    allow: Annotated[
-        list[str] | None, typer.Option(help="Code of an audit's finding to train in spite of; repeatable.")
-    ] = None,
+    set_: Overrides = None,
+    model: NewModel = None,
+    json_: JsonFile = None,
+    out_: OutFolder = None,
+    allow: Allow = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Search for a config on dev, train the best and the given one again, and register the winner.
 
     Repeating the command goes on where it was cut short.
     """
-    from ada2i.evaluation.search_report import search_files
-    from ada2i.registry.versions import check_model_name
     from ada2i.training.tune import SearchWish, prepare_search, search_options
     from ada2i.training.tune_space import read_space
 
-    if model is not None:
-        check_model_name(model)
-    check_target("--json", json_)
-    check_folder(out_)
-    named = {"training.epochs": epochs, "training.seeds": list(parse_seeds(seeds)), "resources.workers": workers}
+    named = {"training.epochs": epochs, "training.seeds": list(count_seeds(seeds)), "resources.workers": workers}
     wish = SearchWish(
         wish=Wish(
             features=features,
             preset=preset,
             settings=settings,
             modalities=modalities,
-            overrides=with_named(dict(presets.parse_override(text) for text in set_ or []), named),
+            overrides=with_named(parse_overrides(set_), named),
             allow=tuple(allow or ()),
         ),
         space=read_space(space) if space else {},
@@ -90,30 +93,22 @@ def tune(  # noqa: PLR0917
     _search(uri)
     outcome = _conclude(uri, model=model, root=root)
     if out_ is not None:
-        out_.mkdir(parents=True, exist_ok=True)
-        for name, data in search_files(outcome).items():
-            (out_ / name).write_bytes(data)
-    if json_ is not None:
-        json_.write_bytes(outcome.to_json())
+        _write(outcome, out_)
+    write_json(json_, outcome)
 
 
 def _search(uri: str) -> None:
     """Have a search's job done, where it is not."""
-    from ada2i.jobs import client
-    from ada2i.jobs.cluster import cluster
     from ada2i.training.tune import JOB, REQUEST, SearchRequest, is_done
     from ada2i.training.tune_progress import TuneProgress
 
     if is_done(uri):
         return
-    request, notes = SearchRequest.load(storage.join(uri, REQUEST)), logs.notes()
-    notes.print(f"{request.search_id}: if it is cut short, the same command goes on from there.", markup=False)
-    try:
-        with cluster() as ray, TuneProgress(request.run.config.training.epochs) as progress:
-            client.run(client.Job(JOB, uri), address=ray.address, on_event=progress)
-    except KeyboardInterrupt:
-        notes.print("Interrupted; what was started has been stopped. The same command goes on from here.")
-        raise
+    request = SearchRequest.load(storage.join(uri, REQUEST))
+    again = "if it is cut short, the same command goes on from there."
+    logs.notes().print(f"{request.search_id}: {again}", markup=False)
+    with interruptible():
+        run_job(JOB, uri, TuneProgress(request.run.config.training.epochs))
 
 
 def _conclude(uri: str, *, model: str | None, root: str) -> "SearchOutcome":
@@ -133,8 +128,14 @@ def _conclude(uri: str, *, model: str | None, root: str) -> "SearchOutcome":
     outcome = SearchOutcome(search=found, version=version, test_summary=result.test_summary)
     for name, data in search_files(outcome).items():
         storage.put(storage.join(uri, name), data)
-    wide = out if out.is_terminal else Console(width=_WIDE)
-    for part in terminal_search(found):
-        wide.print(part)
+    show_wide(terminal_search(found), _WIDE)
     show_result(result, version)
     return outcome
+
+
+def _write(outcome: "SearchOutcome", folder: Path) -> None:
+    from ada2i.evaluation.search_report import search_files
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in search_files(outcome).items():
+        (folder / name).write_bytes(data)

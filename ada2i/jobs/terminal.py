@@ -2,16 +2,20 @@
 
 import logging
 import sys
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from ada2i.jobs import logs
 from ada2i.jobs.events import Event
 
 log = logging.getLogger(__name__)
+
+_QUIET_SECONDS = 10.0  # between two lines where there are no bars
 
 
 class Terminal(ABC):
@@ -57,3 +61,57 @@ class Terminal(ABC):
     @abstractmethod
     def show(self, event: Event) -> None:
         """Show one event; kinds that say nothing here are passed over."""
+
+
+class CountingTerminal(Terminal):
+    """Shows a job that counts: bars with rate and time left, or now and then a line where there is no terminal."""
+
+    def __init__(
+        self,
+        opening: str,
+        line: Callable[[Event], str],
+        *,
+        bar: Callable[[Event], str],
+        rate: Callable[[Event], str],
+        unit: str = "",
+    ) -> None:
+        """Make ready; nothing is shown yet.
+
+        Args:
+            opening: The first line.
+            line: An event's line.
+            bar: Name of the bar that progress moves.
+            rate: What stands behind that bar.
+            unit: What a bar counts.
+        """
+        super().__init__(opening, TextColumn("{task.fields[rate]}"), unit=unit)
+        self.line = line
+        self.bar = bar
+        self.rate = rate
+        self.tasks: dict[str, TaskID] = {}
+        self.told = -_QUIET_SECONDS
+
+    def show(self, event: Event) -> None:
+        """Show a start, a plan or progress."""
+        if event["kind"] in ("started", "planned"):
+            self.console.print(self.line(event))
+        elif event["kind"] == "progress":
+            (self._tell if self.bars.disable else self._draw)(event)
+
+    def _tell(self, event: Event) -> None:
+        now = time.monotonic()
+        if event["done"] == event["total"] or now - self.told > _QUIET_SECONDS:
+            self.told = now
+            self.console.print(self.line(event))
+
+    def _draw(self, event: Event) -> None:
+        bar = self.bar(event)
+        if bar not in self.tasks:
+            self.tasks[bar] = self.bars.add_task(bar, total=event["total"], rate="")
+        self.bars.update(self.tasks[bar], completed=event["done"], rate=self.rate(event))
+
+
+def rate_text(event: Event, *, digits: int) -> str:
+    """Return rate and time left of progress; the rate with so many digits after the point."""
+    minutes, seconds = divmod(event["seconds_left"], 60)
+    return f"{event['per_second']:,.{digits}f}/s  {minutes}:{seconds:02} left"

@@ -22,6 +22,7 @@ from tests.unit.training.small import TINY
         (["--ablations", "no_head"], "`--ablations` must be none, all, or some of no_afw"),
         (["--vary", "model.amw.scale"], "`--vary` takes FIELD=V1,V2"),
         (["--seeds", "0"], "`--seeds` must be a count from 1 on"),
+        (["--seeds", "00"], "`--seeds` must be a count from 1 on"),
         (["--seeds", "1,x"], "`--seeds` must be a count from 1 on"),
         (["--set", "training.epoch=5"], "did you mean `training.epochs`?"),
         (["--allow", "copies"], "`--allow` must name codes of findings"),

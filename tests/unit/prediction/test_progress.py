@@ -1,0 +1,31 @@
+"""Rate and time left, in a line each where there is no terminal and behind a bar where there is one."""
+
+import pytest
+
+from ada2i.prediction.progress import TerminalProgress, line
+
+PROGRESS = {"kind": "progress", "done": 1024, "total": 12158, "per_second": 1812.5, "seconds_left": 64}
+
+
+def test_lines() -> None:
+    assert line(PROGRESS) == "    1,024/12,158 utterances  1,812/s  1:04 left"
+    assert line({"kind": "planned", "shards": 3, "done": 1}) == "3 shards, 1 of them predicted before"
+
+
+def test_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with TerminalProgress() as progress:
+        progress({"kind": "started", "workers": 2, "device": "cpu", "run_id": "run"})
+        progress(PROGRESS)
+    shown = capsys.readouterr().err
+    assert "2 workers on cpu, prediction run" in shown
+    assert "1,024/12,158" in shown
+
+
+def test_one_bar() -> None:
+    progress = TerminalProgress()
+    progress.bars.disable = False
+    for done in (1024, 2048):
+        progress(PROGRESS | {"done": done})
+    (bar,) = progress.bars.tasks
+    assert (bar.description, bar.completed, bar.total) == ("predicting", 2048, 12158)
+    assert bar.fields["rate"] == "1,812/s  1:04 left"
