@@ -45,8 +45,13 @@ class Record(BaseModel):
             IntegrityError: Its bytes are not those that were sealed.
             DataError: It is damaged, or of another schema version.
         """
+        return cls.opened(storage.get(uri), uri)
+
+    @classmethod
+    def opened(cls, data: bytes, uri: str) -> Self:
+        """Return the record that was read from a URI; raises as ``load`` does."""
         try:
-            return cls.model_validate_json(_unsealed(storage.get(uri), uri))
+            return cls.model_validate_json(_unsealed(data, uri))
         except ValidationError as problem:
             raise DataError(
                 f"{uri} must hold a {cls.__name__} of schema version 1, but: "
@@ -56,19 +61,48 @@ class Record(BaseModel):
             ) from problem
 
 
+class Sealed(Record):
+    """A record that knows its seal, so that another one can name it.
+
+    Attributes:
+        seal: As ``stored`` makes it; none in what is older than seals.
+    """
+
+    seal: str | None = None  # the first field, so that `to_json` is what `stored` would write
+
+    def sealed(self) -> Self:
+        """Return the record with its seal."""
+        blank = self.model_copy(update={"seal": _NO_SEAL.decode()})
+        return self.model_copy(update={"seal": storage.digest(blank.to_json())})
+
+    @classmethod
+    def opened(cls, data: bytes, uri: str) -> Self:
+        """Return the record, with its seal, that was read from a URI; raises as ``load`` does."""
+        record = super().opened(data, uri)
+        seal = _SEAL.match(data)
+        if record.seal is not None:  # in another form than was checked
+            raise _broken(uri, record.seal, found="none in the form that it was written in")
+        return record.model_copy(update={"seal": seal[1].decode() if seal else None})
+
+
 def _unsealed(data: bytes, uri: str) -> bytes:
     """Return a record's JSON without its seal, which must be right; what is older than seals has none."""
     seal = _SEAL.match(data)
     if seal is None:
         return data
-    found = storage.digest(data[: seal.start(1)] + _NO_SEAL + data[seal.end(1) :]).encode()
-    if found != seal[1]:
-        raise IntegrityError(
-            f"{uri} must have the SHA-256 that it carries as its seal, {seal[1][:16].decode()}..., but has "
-            f"{found[:16].decode()}.... It was changed or damaged after it was written: restore it.",
-            uri=uri,
-        )
+    # Bytes, not fields: those that a later version of the schema adds are in no stored bytes.
+    found = storage.digest(data[: seal.start(1)] + _NO_SEAL + data[seal.end(1) :])
+    if found != seal[1].decode():
+        raise _broken(uri, seal[1].decode(), found=f"{found[:16]}...")
     return b"{" + data[seal.end() :]
+
+
+def _broken(uri: str, seal: str, *, found: str) -> IntegrityError:
+    return IntegrityError(
+        f"{uri} must have the SHA-256 that it carries as its seal, {seal[:16]}..., but has {found}. It was changed or "
+        "damaged after it was written: restore it.",
+        uri=uri,
+    )
 
 
 class FileEntry(Record):

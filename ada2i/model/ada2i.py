@@ -26,13 +26,15 @@ class Prediction:
 
     Attributes:
         logits: ``(N, C)`` of the prediction.
-        fused: ``(N, C)`` sum of the modalities' votes; the same as ``logits`` unless an MLP predicts.
-        unimodal_logits: ``(M, N, C)``, no gradient; modalities in the model's order.
+        votes: ``(M, N, C)``; modalities in the model's order.
+        fused: ``(N, C)`` weighted sum of the votes; the same as ``logits`` unless an MLP predicts.
+        unimodal_logits: ``(M, N, C)``, no gradient: what each modality says alone.
         mapping_gap: ``(S,)`` or ``(N,)`` distance of AFW's mapping network; None in eval mode and without AFW.
         gate_share: ``(M,)`` data-dependent share of AFW's gate; zeros without AFW.
     """
 
     logits: Tensor
+    votes: Tensor
     fused: Tensor
     unimodal_logits: Tensor
     mapping_gap: Tensor | None
@@ -87,7 +89,7 @@ class Ada2I(nn.Module):
         with torch.no_grad():
             alone = votes.detach() if self.ratio_from_votes else self.fusion.unimodal(features)
         logits = fused if self.head is None else self.head(fused)
-        return Prediction(logits, fused, alone, weighted.mapping_gap, weighted.gate_share)
+        return Prediction(logits, votes, fused, alone, weighted.mapping_gap, weighted.gate_share)
 
     def _encode(self, modality: Modality, batch: DialogueBatch, present: Mapping[Modality, Tensor] | None) -> Tensor:
         """Return ``(S, H)`` where AFW averages over padding, else ``(N, H)``."""

@@ -6,7 +6,6 @@ Shape letters in this file:
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,14 +91,14 @@ def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.devic
         contributions=np.empty((rows, len(model.modalities)), np.float32),
         votes=np.empty(rows, np.float32),
     )
-    with torch.inference_mode(), _votes(model) as heard:
+    with torch.inference_mode():
         for chosen in batches(dialogues.lengths, dialogues.padded, batch):
             at, inputs = dialogues.batch(chosen)
             prediction = model(inputs.to(device))
             probabilities = torch.softmax(prediction.logits, dim=-1)
             label = probabilities.argmax(dim=-1)
             said.probabilities[at] = probabilities.cpu().numpy()
-            said.contributions[at] = _of_class(_weighted(model, heard.pop()), label).T.cpu().numpy()
+            said.contributions[at] = _of_class(_weighted(model, prediction.votes), label).T.cpu().numpy()
             said.votes[at] = _of_class(prediction.fused[None], label)[0].cpu().numpy()
     return said
 
@@ -121,17 +120,6 @@ def batches(lengths: Ints, padded: Ints | None, batch: int) -> Iterator[Ints]:
             most = max(1, batch // int(slots[group[first]]))
             yield group[first : first + most]
             first += most
-
-
-@contextmanager
-def _votes(model: Ada2I) -> Iterator[list[Tensor]]:
-    """Collect each modality's votes, ``(M, n, C)``, of each forward pass."""
-    heard: list[Tensor] = []
-    listener = model.fusion.register_forward_hook(lambda _module, _inputs, votes: heard.append(votes))
-    try:
-        yield heard
-    finally:
-        listener.remove()
 
 
 def _weighted(model: Ada2I, votes: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from typing import Literal, NoReturn
 
 from ada2i import storage
 from ada2i.errors import ConfigError, ConflictError, IntegrityError, NotFoundError
+from ada2i.records import Sealed
 from ada2i.registry import fate
 from ada2i.registry.places import home_uri, numbered
-from ada2i.registry.sealed import Sealed
 from ada2i.registry.versions import check_model_name, find, version_uri
 
 CHAMPION, CHALLENGER = "champion", "challenger"

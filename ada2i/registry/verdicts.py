@@ -12,9 +12,8 @@ from pydantic import JsonValue
 
 from ada2i import storage
 from ada2i.errors import IntegrityError
-from ada2i.records import Record, RuleResult, Side
+from ada2i.records import Record, RuleResult, Sealed, Side
 from ada2i.registry.places import home_uri, numbered
-from ada2i.registry.sealed import Sealed
 from ada2i.registry.versions import check_model_name
 
 NOBODY = 0  # in place of a champion's number where there is none

@@ -24,13 +24,13 @@ from ada2i.records import (
     FolderManifest,
     Record,
     RunResult,
+    Sealed,
     Summary,
     get_folder_file,
     seed_uri,
 )
 from ada2i.registry.card import code_revision, render_card
 from ada2i.registry.places import CLAIM, MANIFEST, home_uri, number_uri, numbers
-from ada2i.registry.sealed import Sealed
 
 SWEPT = b'{"schema_version": 1, "swept": true}\n'
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

@@ -3,80 +3,31 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch import nn
 
 from ada2i import checkpoint, storage
 from ada2i.batch import DialogueBatch
 from ada2i.checkpoint import EpochPart, Progress, Rng, Trainee
-from ada2i.config import LossConfig, TrainConfig, TrainingConfig
+from ada2i.config import TrainConfig, TrainingConfig
 from ada2i.data.loader import SplitData
 from ada2i.data.order import share
-from ada2i.data.prefetch import ahead
-from ada2i.data.skill import held_out_skill
-from ada2i.errors import ConfigError, DivergenceError, PreemptedError
-from ada2i.evaluation.inference import predict
-from ada2i.evaluation.metrics import scores
+from ada2i.errors import DivergenceError, PreemptedError
 from ada2i.modalities import Modality
-from ada2i.model.ada2i import Ada2I
-from ada2i.model.build import build_model
-from ada2i.records import EpochRecord, FeatureInfo, Scores, SeedResult
+from ada2i.records import EpochRecord, Scores, SeedResult
 from ada2i.training import distributed
+from ada2i.training.dev import evaluate
 from ada2i.training.flags import StepKey
-from ada2i.training.losses import balanced_weights
 from ada2i.training.saving import Saver
-from ada2i.training.step import StepReport, loss_shares, train_step, unwrap, weigh
+from ada2i.training.shares import own_batches
+from ada2i.training.start import build, replicate, resume, warm_up_batch
+from ada2i.training.step import StepReport, train_step, unwrap
 from ada2i.training.tally import Tally
-from ada2i.training.update import make_optimizer
-
-
-class Reporter(Protocol):
-    """Whoever wants to know how training goes."""
-
-    def first_step(self) -> None:
-        """The first optimizer step of this call is done, resumed or not."""
-
-    def epoch(self, seed: int, record: EpochRecord) -> None:
-        """An epoch is done; its checkpoint may be still to come."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One seed's training: what to fit, on what, and where it is kept."""
-
-    config: TrainConfig
-    features: FeatureInfo
-    seed: int
-    train: SplitData
-    dev: SplitData
-    uri: str  # the seed's folder
-    device: torch.device
-
-    @property
-    def checkpoints(self) -> str:
-        """URI of the folder with this seed's checkpoints."""
-        return storage.join(self.uri, "checkpoints")
-
-    @property
-    def best(self) -> str:
-        """URI of the folder with the weights of this seed's best epoch."""
-        return storage.join(self.uri, "best")
-
-    @cached_property
-    def class_weights(self) -> Tensor | None:
-        """``(C,)`` weights of the cross-entropies, by the classes' shares of train; None: all 1."""
-        if not self.config.loss.class_balance:
-            return None
-        return balanced_weights(torch.from_numpy(self.train.class_counts), self.config.loss.class_balance).to(
-            self.device
-        )
+from ada2i.training.task import Reporter, Task
 
 
 @dataclass(frozen=True)
@@ -105,13 +56,13 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
         PreemptedError: A rank was asked to leave; the newest checkpoint is of the last step.
         ConfigError: The folder holds checkpoints of another config.
     """
-    trainee = _build(task)
-    progress = _resume(task, trainee)
+    trainee = build(task)
+    progress = resume(task, trainee)
     if distributed.rank() == 0:
         # An attempt that was killed may have written best weights without the checkpoint that names them; on other
         # machines the same step may have others.
         checkpoint.sweep(task.best, progress.best_step, later=True)
-    network = replicate(trainee.model, _warm_up_batch(task), task.config.loss)
+    network = replicate(trainee.model, warm_up_batch(task), task.config.loss)
     with Saver(task.uri, trainee, minutes=task.config.resources.checkpoint_minutes) as saver:
         training = _Training(task, network, trainee, saver, leave, progress, reporter)
         while not _finished(progress, task.config):
@@ -121,84 +72,6 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
                 _leave(training, progress)
         saver.finish(progress)
     return _result(task, trainee.model, progress)
-
-
-def replicate(model: nn.Module, warm_up: DialogueBatch, weights: LossConfig) -> nn.Module:
-    """Return the model in DDP where there are several ranks.
-
-    DDP arranges its buckets anew after the first backward pass, and with the arrangement the order of sums changes. So
-    that a resumed run adds in the same order as an uninterrupted one, that first pass is done here, before the first
-    step that counts.
-    """
-    if distributed.world_size() == 1:
-        return model
-    devices = [warm_up.labels.device] if warm_up.labels.is_cuda else None
-    network = DistributedDataParallel(
-        model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
-    )
-    shares = loss_shares(network(warm_up), warm_up, over_padding=unwrap(network).average_padding)
-    weigh(shares, weights).backward()  # type: ignore[no-untyped-call]
-    network.zero_grad(set_to_none=True)
-    return network
-
-
-def _build(task: Task) -> Trainee:
-    torch.manual_seed(task.seed)
-    settings = task.config.training
-    model = build_model(task.config, widths=task.features.widths, classes=len(task.features.labels)).to(task.device)
-    for modality, standardise in model.standardise.items():
-        standardise.set(*(torch.from_numpy(x).to(task.device) for x in task.train.statistics(modality)))  # type: ignore[operator, arg-type]
-    if model.fusion.weights is not None:
-        classes = len(task.features.labels)
-        model.fusion.weigh({m: held_out_skill(task.train, m, classes=classes) for m in model.modalities})
-    optimizer = make_optimizer(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
-    scheduler = ReduceLROnPlateau(
-        optimizer, mode="min", factor=settings.plateau_factor, patience=settings.plateau_epochs
-    )
-    return Trainee(model, optimizer, scheduler)
-
-
-def _resume(task: Task, trainee: Trainee) -> Progress:
-    found = checkpoint.latest_step(task.checkpoints) if distributed.rank() == 0 else None
-    # Rank 0 decides: another rank may already see a checkpoint that is being written.
-    step = distributed.from_rank_zero(-1 if found is None else found, task.device)
-    if step < 0:
-        return _fresh(task)
-    uri = checkpoint.checkpoint_uri(task.checkpoints, step)
-    progress = checkpoint.restore(uri, trainee)
-    same = {"resources": task.config.resources}  # a run may continue on other machines
-    if progress.config.model_copy(update=same) != task.config or progress.features != task.features:
-        raise ConfigError(
-            f"{uri} must come from the config and features of this run, but was made with others. Start a new run.",
-            uri=uri,
-        )
-    return progress
-
-
-def _fresh(task: Task) -> Progress:
-    return Progress(
-        config=task.config,
-        features=task.features,
-        rng=Rng(seed=task.seed, step=0),
-        epoch=0,
-        step=0,
-        best_epoch=0,
-        best_step=0,
-        best_dev=None,
-        stale_epochs=0,
-        history=(),
-        part=EpochPart(),
-    )
-
-
-def _warm_up_batch(task: Task) -> DialogueBatch:
-    batch = range(min(task.config.training.batch_dialogues, len(task.train.lengths)))
-    return _own_share(task.train, batch).to(task.device)
-
-
-def _own_share(split: SplitData, batch: Sequence[int]) -> DialogueBatch:
-    own = share(batch, split.lengths, distributed.world_size())[distributed.rank()]
-    return split.batch(own, batch)
 
 
 def _finished(progress: Progress, config: TrainConfig) -> bool:
@@ -211,7 +84,7 @@ def _run_epoch(training: _Training, progress: Progress) -> tuple[Progress, Epoch
     task, trainee = training.task, training.trainee
     progress, tally, leaving = _train_epoch(training, progress)
     learning_rate = float(trainee.optimizer.param_groups[0]["lr"])
-    dev_loss, dev = _evaluate(task, unwrap(training.network))
+    dev_loss, dev = evaluate(task, unwrap(training.network))
     if task.config.training.schedule == "plateau":
         trainee.scheduler.step(dev_loss)
     record = _record(task, progress, tally.means(), dev, dev_loss=dev_loss, learning_rate=learning_rate)
@@ -233,7 +106,7 @@ def _train_epoch(training: _Training, progress: Progress) -> tuple[Progress, Tal
     )
     late: deque[tuple[Sequence[int], StepReport]] = deque()
     leaving = False
-    for dialogues, parts in _shares(task, batches.batches(tally.steps)):
+    for dialogues, parts in own_batches(task, batches.batches(tally.steps)):
         report = _step(training, parts, progress.epoch + 1, step=first + tally.steps, steps=len(batches))
         tally.add(report)
         late.append((dialogues, report))
@@ -264,21 +137,6 @@ def _looked_at(task: Task, late: deque[tuple[Sequence[int], StepReport]], *, kee
             raise _with_dialogues(error, task.train, dialogues) from error
         leaving = leaving or report.flags.leaving
     return leaving
-
-
-def _shares(task: Task, batches: Iterator[list[int]]) -> Iterator[tuple[list[int], list[DialogueBatch]]]:
-    """Yield each global batch of train with this rank's share; for a GPU, the next one is assembled meanwhile."""
-    if task.device.type != "cuda":  # a thread would take from the step what it gives
-        return ((dialogues, _own_parts(task, dialogues)) for dialogues in batches)
-    return ahead(batches, lambda dialogues: (dialogues, [part.pinned() for part in _own_parts(task, dialogues)]))
-
-
-def _own_parts(task: Task, batch: Sequence[int]) -> list[DialogueBatch]:
-    """Return this rank's share of a global batch of train, in as many parts as gradients are summed over."""
-    lengths = task.train.lengths
-    own = share(batch, lengths, distributed.world_size())[distributed.rank()]
-    parts = [part for part in share(own, lengths, task.config.resources.accumulate) if part]
-    return [task.train.batch(part, batch) for part in parts or [own]]
 
 
 def _step(training: _Training, parts: Sequence[DialogueBatch], epoch: int, *, step: int, steps: int) -> StepReport:
@@ -330,30 +188,6 @@ def _with_dialogues(error: DivergenceError, split: SplitData, batch: Sequence[in
     ranks = [int(rank) for rank in error.context["ranks"]] or range(len(shares))
     names = [str(split.dialogue_ids[d]) for rank in ranks for d in shares[rank]]
     return DivergenceError(f"{error.message} Dialogues: {', '.join(names)}.", **error.context, dialogues=names)
-
-
-def _evaluate(task: Task, model: Ada2I) -> tuple[float, Scores]:
-    """Return the dev loss, the mean NLL summed over batches (released code), and the dev scores; equal on all ranks."""
-    classes = len(task.features.labels)
-    confusion = torch.zeros(classes * classes, dtype=torch.float64, device=task.device)
-    loss = torch.zeros(1, dtype=torch.float64, device=task.device)
-    for dialogues in task.dev.in_order(task.config.training.batch_dialogues).batches():
-        batch = _own_share(task.dev, dialogues).to(task.device)
-        if not batch.counted:
-            continue
-        logits = predict(model, batch)
-        loss += nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / batch.global_utterances
-        cells = batch.labels * classes + logits.argmax(dim=-1)
-        confusion += torch.bincount(cells, minlength=classes * classes)
-    together = distributed.sum_over_ranks(torch.cat([loss, confusion])).cpu()
-    if not torch.isfinite(together[0]):
-        raise DivergenceError(
-            f"The dev loss of seed {task.seed} must be finite, but is {float(together[0])}: the weights have left all "
-            "bounds. Lower `training.learning_rate`.",
-            seed=task.seed,
-        )
-    counts = together[1:].round().to(torch.int64).view(classes, classes).numpy()
-    return float(together[0]), scores(counts, task.features.labels, "dev")
 
 
 def _record(

@@ -16,8 +16,8 @@ from ada2i import checkpoint, storage
 from ada2i.errors import Ada2iError
 from ada2i.records import EpochRecord, RunRequest, SeedResult, seed_uri
 from ada2i.training import distributed
-from ada2i.training.fit import Reporter
 from ada2i.training.study_job import Quiet
+from ada2i.training.task import Reporter
 from ada2i.training.tune_trials import Heard, Job
 from ada2i.training.worker import train_seeds
 

@@ -19,9 +19,10 @@ from ada2i.jobs import events, logs
 from ada2i.jobs.metrics import Gauges
 from ada2i.records import EpochRecord, RunRequest, seed_uri
 from ada2i.training import distributed, preemption
-from ada2i.training.fit import Reporter, Task, fit
+from ada2i.training.fit import fit
 from ada2i.training.memory import keep_freed_memory
 from ada2i.training.metrics import BY_MODALITY, METRICS, PLAIN
+from ada2i.training.task import Reporter, Task
 
 
 def work(settings: dict[str, str]) -> dict[str, str] | None:

@@ -19,6 +19,7 @@ from ada2i.records import EpochRecord
 from ada2i.training import distributed
 from ada2i.training import fit as fitting
 from ada2i.training.step import StepReport, train_step, unwrap
+from ada2i.training.task import Task
 
 
 class Silent:
@@ -60,7 +61,7 @@ def main(job: Job, rank: int, *, after_step: Callable[[int], None] = lambda _: N
         for split in ("train", "dev")
     )
     seed_folder = Path(str(job["out"])).as_uri() + "/run"
-    task = fitting.Task(config, features.info(), config.training.seeds[0], train, dev, seed_folder, torch.device("cpu"))
+    task = Task(config, features.info(), config.training.seeds[0], train, dev, seed_folder, torch.device("cpu"))
     digests = _watch_replicas(str(job["out"]), after_step)
     fitting.fit(task, Silent())
     Path(f"{job['out']}/replica-{rank}.json").write_text(json.dumps(digests))

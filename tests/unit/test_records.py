@@ -8,7 +8,7 @@ import pytest
 
 from ada2i import storage
 from ada2i.errors import DataError, IntegrityError
-from ada2i.registry.sealed import Sealed
+from ada2i.records import Sealed
 
 
 class Note(Sealed):

@@ -14,7 +14,7 @@ from ada2i.data.loader import open_split
 from ada2i.data.manifest import open_features
 from ada2i.presets import resolve
 from ada2i.records import EpochRecord
-from ada2i.training.fit import Task
+from ada2i.training.task import Task
 
 TINY: Mapping[str, Any] = {
     "model.hidden_dim": 8,

@@ -16,9 +16,10 @@ from ada2i.evaluation.evaluate import load_model
 from ada2i.evaluation.inference import predict_split
 from ada2i.records import EpochRecord, SeedResult
 from ada2i.training import fit as fitting
-from ada2i.training.fit import Task, fit
+from ada2i.training.fit import fit
 from ada2i.training.flags import StepKey
 from ada2i.training.step import StepReport, train_step
+from ada2i.training.task import Task
 from tests.unit.training.small import Listener, tiny_config, tiny_task
 
 

@@ -16,8 +16,9 @@ from ada2i.data.loader import open_split
 from ada2i.data.manifest import open_features
 from ada2i.data.stream import Stream
 from ada2i.training import fit as fitting
-from ada2i.training.fit import Task, fit
+from ada2i.training.fit import fit
 from ada2i.training.step import StepReport, train_step
+from ada2i.training.task import Task
 from tests.unit.training.small import Listener, tiny_task
 
 EPOCHS = 3

@@ -14,7 +14,8 @@ from tests.unit.model.batches import CLASSES, make_batch, random_rows, reorder
 
 def prediction(rows: int, gap: torch.Tensor | None = None) -> Prediction:
     logits = random_rows(rows, CLASSES, seed=5)
-    return Prediction(logits, logits, torch.zeros(3, rows, CLASSES), gap, torch.zeros(3))
+    votes = torch.zeros(3, rows, CLASSES)
+    return Prediction(logits, votes, logits, votes, gap, torch.zeros(3))
 
 
 def test_classification_loss_is_the_mean_negative_log_likelihood() -> None:
