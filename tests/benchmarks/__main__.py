@@ -45,7 +45,7 @@ def draw(figures: Sequence[Figure], target: Path) -> None:
     axes = canvas.add_subplot()
     axes.barh([f.name for f in rows], parts, color=["tab:green" if part >= 1 else "tab:orange" for part in parts])
     axes.axvline(1.0, color="black", linewidth=1)
-    axes.set_xlabel("measured over target, or target over measured where less is better")
+    axes.set_xlabel("times as good as its target")
     canvas.savefig(target, dpi=110)
 
 

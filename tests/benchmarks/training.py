@@ -32,6 +32,8 @@ _TARGETS = {  # by workload: training in float32 and bfloat16
 _INFERENCE = (2.5, 5.0)
 _MATMUL = (0.65, 0.5)  # share of the machine's matrix product that training reaches
 _PRECISIONS = ("float32", "bfloat16")
+_SIDE = 2048  # of the matrices whose product useful work is compared with
+_PRODUCT = 2.0 * _SIDE**3  # floating-point operations
 
 Step = Callable[[int], object]
 
@@ -39,20 +41,22 @@ Step = Callable[[int], object]
 def measure(work: Workload, steps: int) -> list[Figure]:
     """Measure one workload."""
     batches = [work.batch(10, seed) for seed in range(steps + WARM_UP)]
+    products = {f"matmul, {p}": _product(p) for p in _PRECISIONS}
     training = {"plain": _plain_training(work, batches)} | {p: _training(work, p, batches) for p in _PRECISIONS}
     some = batches[:8]
     inference = {"plain": _plain_inference(work, some)} | {p: _inference(work, p, some) for p in _PRECISIONS}
-    trained, predicted = _by_turns(training, steps), _by_turns(inference, 3)
+    trained, predicted = _by_turns(training | products, steps), _by_turns(inference, 3)
     rows = statistics.mean(batch.global_utterances for batch in batches[WARM_UP:])
-    figures = [Figure(f"{work.name}: {name}, training", rows / trained[name], "utt/s") for name in trained]
+    figures = [Figure(f"{work.name}: {name}, training", rows / trained[name], "utt/s") for name in training]
     for place, precision in enumerate(_PRECISIONS):
-        flops = work_per_row(work) * rows / trained[precision]
+        rate = _PRODUCT / trained[f"matmul, {precision}"]
+        useful = work_per_row(work) * rows / trained[precision]
         figures += [
             Figure(f"{work.name}: {precision} over plain, training", trained["plain"] / trained[precision], "times",
                    _TARGETS[work.name][place]),
             Figure(f"{work.name}: {precision} over plain, inference", predicted["plain"] / predicted[precision],
                    "times", _INFERENCE[place]),
-            Figure(f"{work.name}: {precision}, useful work over matmul", flops / matmul_rate(precision), "share",
+            Figure(f"{work.name}: {precision}, useful work over matmul", useful / rate, "share",
                    _MATMUL[place]),
         ]  # fmt: skip
     return figures
@@ -66,13 +70,6 @@ def work_per_row(work: Workload) -> float:
     return 2.0 * (3 * weights - inputs)  # which need no gradient of the features
 
 
-def matmul_rate(precision: str) -> float:
-    """Return the floating-point operations per second of torch's own product of two large matrices."""
-    left, right = (torch.randn(2048, 2048).to(getattr(torch, precision)) for _ in range(2))
-    seconds = _by_turns({"matmul": lambda _: torch.mm(left, right)}, 8)["matmul"]
-    return 2.0 * 2048**3 / seconds
-
-
 def _by_turns(ways: dict[str, Step], steps: int) -> dict[str, float]:
     """Return the median seconds of each way."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -82,6 +79,12 @@ def _by_turns(ways: dict[str, Step], steps: int) -> dict[str, float]:
             step(number)
             seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(taken[WARM_UP:]) for name, taken in seconds.items()}
+
+
+def _product(precision: str) -> Step:
+    """Multiply two large matrices, as torch does."""
+    left, right = (torch.randn(_SIDE, _SIDE).to(getattr(torch, precision)) for _ in range(2))
+    return lambda _: torch.mm(left, right)
 
 
 def _plain_training(work: Workload, batches: list[DialogueBatch]) -> Step:
