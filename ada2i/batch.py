@@ -79,7 +79,7 @@ class Layout:
         rows = sum(self.lengths)
         step = max(_LEAST_STEP, (1 << rows.bit_length()) // 16)  # a sixteenth to an eighth of the rows
         extra = -rows % step
-        return Layout((*self.lengths, extra), max(self.padded_length, extra), self.device) if extra else self
+        return Layout((*self.lengths, extra), max(self.padded_length, extra), self.device) if extra else replace(self)
 
     @property
     def is_full(self) -> bool:
@@ -90,7 +90,7 @@ class Layout:
     def parts(self) -> tuple["Part", ...]:
         """Dialogues of similar length by turns, whose padded grids together are small; see ``similar``."""
         if self.is_full:
-            return (Part(self, None),)
+            return (Part(replace(self), None),)  # not itself: only references that go round need the collector
         starts = [0, *accumulate(self.lengths)]
         parts = []
         for group in similar(self.lengths):

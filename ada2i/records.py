@@ -65,15 +65,19 @@ class Sealed(Record):
     """A record that knows its seal, so that another one can name it.
 
     Attributes:
-        seal: As ``stored`` makes it; none in what is older than seals.
+        seal: As ``Record.stored`` has it; none in what is older than seals.
     """
 
-    seal: str | None = None  # the first field, so that `to_json` is what `stored` would write
+    seal: str | None = None  # the first field, so that the bytes are those of `Record.stored`
 
     def sealed(self) -> Self:
         """Return the record with its seal."""
         blank = self.model_copy(update={"seal": _NO_SEAL.decode()})
         return self.model_copy(update={"seal": storage.digest(blank.to_json())})
+
+    def stored(self) -> bytes:
+        """Return ``to_json`` with the seal."""
+        return self.sealed().to_json()
 
     @classmethod
     def opened(cls, data: bytes, uri: str) -> Self:

@@ -29,7 +29,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     Returns:
         Shape and dtype of ``x``.
     """
-    if not training or p == 0.0:
+    if not training or p == 0.0 or x.numel() == 0:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, p)

@@ -81,8 +81,9 @@ def gaussian(like: Tensor, key: int) -> tuple[Tensor, int]:
 def _pool(device: torch.device, pools: int) -> Tensor:
     """Return Gaussian numbers with a mean of 0 and a mean square of 1, a ``_POOL`` more than ``pools`` of them."""
     generator = torch.Generator().manual_seed(stream_key(0, 0, "pool"))
-    drawn = torch.randn((pools + 1) * _POOL, generator=generator)
-    return ((drawn - drawn.mean()) / drawn.std(correction=0)).to(device)
+    # In double precision, which rounds alike whatever the processor and the number of threads.
+    drawn = torch.randn((pools + 1) * _POOL, generator=generator, dtype=torch.float64)
+    return ((drawn - drawn.mean()) / drawn.std(correction=0)).float().to(device)
 
 
 def deviations(tensors: Sequence[Tensor], norms: Tensor) -> Tensor:

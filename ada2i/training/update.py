@@ -84,9 +84,10 @@ def update(
     rate_factors = torch.ones_like(gradient_factors)
     if acts_on is not None:
         (gradient_factors if acts_on == "gradient" else rate_factors)[:-1] *= coefficient
+    gradient_factors = gradient_factors.clamp_min(1e-30)  # k may be 0, and noise has a floor
     deviations = _deviations(model, norms) if noise else []
     if acts_on == "gradient":
-        floors = 1e-8 / gradient_factors.clamp_min(1e-30)  # the released code's, whose gradients are scaled by then
+        floors = 1e-8 / gradient_factors  # the released code's, whose gradients are scaled by then
         _add_noise(model, [own + floor for own, floor in zip(deviations, floors, strict=False)], stream, to="gradient")
     _step(optimizer, gradient_factors, rate_factors)
     if acts_on == "update":

@@ -31,6 +31,13 @@ def test_the_seal_is_the_digest_of_the_bytes_without_it(place: str) -> None:
     assert hashlib.sha256(stored.replace(note.seal, "0" * 64).encode()).hexdigest() == note.seal
 
 
+def test_what_is_stored_carries_the_seal(place: str) -> None:
+    note = Note(text="a", size=3)
+    storage.put(place, note.sealed().stored())
+    assert storage.get(place) == note.stored() == note.sealed().to_json()
+    assert Note.load(place) == note.sealed()
+
+
 def test_sealing_again_changes_nothing() -> None:
     note = Note(text="a", size=3).sealed()
     assert note.sealed() == note

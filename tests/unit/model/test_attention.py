@@ -29,14 +29,18 @@ def attend(rows: Tensor, layout: Layout, masks: Masks, dropout_p: float) -> Tens
     return dialogue_attention(rows, layout, masks, heads=HEADS, dropout_p=dropout_p)
 
 
+@pytest.mark.parametrize("dropout_p", [0.0, 1e-12])  # the latter drops nothing, in the way of what may
 @pytest.mark.parametrize("causal", [False, True])
-def test_equals_one_dialogue_at_a_time(*, causal: bool) -> None:
+def test_equals_one_dialogue_at_a_time(*, causal: bool, dropout_p: float) -> None:
     layout = Layout(LENGTHS, 140)
     assert len(layout.parts) > 1
-    rows = random_rows(sum(LENGTHS), 3 * WIDTH, seed=0)
+    rows = random_rows(sum(LENGTHS), 3 * WIDTH, seed=0).requires_grad_()
     masks = visibility(layout, None, causal=causal)
-    found = attend(rows, layout, masks, 0.0)
-    torch.testing.assert_close(found, one_at_a_time(rows, LENGTHS, causal=causal))
+    found, wanted = attend(rows, layout, masks, dropout_p), one_at_a_time(rows, LENGTHS, causal=causal)
+    torch.testing.assert_close(found, wanted)
+    direction = random_rows(sum(LENGTHS), WIDTH, seed=1)
+    gradients = [torch.autograd.grad((out * direction).sum(), rows)[0] for out in (found, wanted)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_dropped_weights_leave_the_mean() -> None:

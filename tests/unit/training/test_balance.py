@@ -141,7 +141,7 @@ def test_noise_is_gaussian_and_uncorrelated() -> None:
     assert sums.std().item() == pytest.approx(1.0, abs=0.05)
 
 
-def test_a_single_number_gets_no_noise() -> None:
+def test_a_single_number_has_no_deviation() -> None:
     assert torch.equal(noise("w", torch.tensor([3.0])), torch.zeros(1))
 
 

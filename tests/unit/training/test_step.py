@@ -194,21 +194,36 @@ def test_modulated_updates_are_shorter_by_exactly_k() -> None:
         torch.testing.assert_close(after[name].detach() - start[name], moved, rtol=1e-3, atol=1e-7)
 
 
-def test_noise_after_the_update_has_the_deviation_of_a_noisy_step() -> None:
-    batch, rate = make_batch((3, 4)), 0.01
-    quiet, noisy = build(), build()
+@pytest.mark.parametrize("clip_norm", [2.0, 0.01])
+@pytest.mark.parametrize("acts_on", ["gradient", "update"])
+def test_noise_has_the_deviation_of_the_gradient_that_is_left(acts_on: str, clip_norm: float) -> None:
+    """Clipped, and where modulation acts on it, modulated; after the update, as a step by such a gradient would be."""
+    wide, rate = {"model.encoder.feedforward_dim": 64}, 0.01
+    quiet, noisy = build(wide), build(wide)
     for network, noise in ((quiet, False), (noisy, True)):
-        config = BalanceConfig(alpha=0.4, noise=noise, acts_on="update")
-        train_step(network, [batch], adam(network), key=KEY, clip_norm=2.0, modulate=config)
-    gradients = {name: p.grad for name, p in noisy.named_parameters()}
+        config = BalanceConfig.model_validate({"alpha": 0.4, "noise": noise, "acts_on": acts_on})
+        report = step(network, clip_norm=clip_norm, modulate=config)
+    assert report.coefficient.min() < 1
+    others = dict(noisy.named_parameters())
     for name, parameter in quiet.named_parameters():
-        difference = dict(noisy.named_parameters())[name].detach() - parameter.detach()
+        gradient, other = parameter.grad, others[name].grad
+        assert gradient is not None
+        assert other is not None
+        added = other - gradient if acts_on == "gradient" else others[name].detach() - parameter.detach()
         if not name.startswith("encoders"):
-            assert torch.equal(difference, torch.zeros_like(difference))
-        elif parameter.numel() > 200:
-            gradient = gradients[name]
-            assert gradient is not None
-            assert difference.std().item() == pytest.approx(rate * gradient.std().item(), rel=0.25)
+            assert torch.equal(added, torch.zeros_like(added))
+        elif parameter.numel() > 500:
+            wanted = gradient.std().item() * (1.0 if acts_on == "gradient" else rate)
+            assert added.std().item() == pytest.approx(wanted, rel=0.1)
+
+
+def test_noise_has_a_floor_where_a_modality_stands_still() -> None:
+    quiet, noisy = build(MASKED), build(MASKED)
+    reports = [step(m, modulate=BalanceConfig(alpha=50.0, noise=n)) for m, n in ((quiet, False), (noisy, True))]
+    assert reports[1].coefficient.min() == 0
+    still = noisy.modalities[int(reports[1].coefficient.argmin())]
+    gradients = [p.grad.flatten() for p in noisy.encoders[still].parameters() if p.grad is not None]
+    assert torch.cat(gradients).std().item() == pytest.approx(1e-8, rel=0.2)
 
 
 def test_the_modal_loss_is_the_votes_cross_entropy() -> None:
