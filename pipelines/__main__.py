@@ -60,7 +60,7 @@ def _run(location: str, model: str | None) -> None:
 
     uri = str(train_ada2i(features=location, model=model, force=True))  # Prefect returns the state's result
     version = Version.load(storage.join(uri, "manifest.json"))
-    show_result(RunResult.load(storage.join(uri, "result.json")), f"{version.model}@{version.number}")
+    show_result(RunResult.load(storage.join(uri, "result.json")), version.name)
 
 
 def _check_server() -> None:

@@ -42,7 +42,7 @@ def conclude(
     what, reason = _what(verdict, held, trained=trained), _reason(verdict, held, why)
     blocks = [f"# {what}", markdown_text(reason), markdown_table(_links(root, version))]
     blocks += [page(verdict.judgement).replace("# ", "## ", 1)] if verdict else []
-    create_markdown_artifact(key=KEY, markdown="\n\n".join([*blocks, more]), description=f"{what}: {name(version)}")
+    create_markdown_artifact(key=KEY, markdown="\n\n".join([*blocks, more]), description=f"{what}: {version.name}")
     return Completed(name=what, message=reason, data=version_uri(root, version))
 
 
@@ -76,16 +76,11 @@ def failed(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
         alert(flow, flow_run, state)
 
 
-def name(version: Version) -> str:
-    """Return ``MODEL@NUMBER``."""
-    return f"{version.model}@{version.number}"
-
-
 def _links(root: str, version: Version) -> list[Row]:
     uri = version_uri(root, version)
     rows = {
         "flow run": url_for("flow-run", obj_id=runtime.flow_run.id),
-        "version": f"{name(version)}, {uri}",
+        "version": f"{version.name}, {uri}",
         "trained by flow run": version.flow_run_id,
         "trained by Ray job": version.ray_job_id,
         "job in Ray's dashboard": _dashboard(version.ray_job_id),

@@ -28,7 +28,7 @@ from ada2i.training.unchanged import repeats
 from pipelines import following
 from pipelines.extract import extracted
 from pipelines.jobs import stop_jobs
-from pipelines.outcome import conclude, failed, name
+from pipelines.outcome import conclude, failed
 from pipelines.promote import gate, look_for_alias
 from pipelines.retries import retried
 
@@ -86,7 +86,7 @@ def train_ada2i(  # noqa: PLR0917
     )
     run = prepare_run(with_features(wish, root, flow_run), root, flow_run)
     if not force and (known := look_for_repetition(run, root, model)):
-        why = f"Features and config are those of {name(known)}; `force` trains all the same."
+        why = f"Features and config are those of {known.name}; `force` trains all the same."
         verdict, asked = gate_once(root, known, rules) if promote else (None, False)
         held = look_for_alias(root, known) if asked else None
         return conclude(root, known, why=why, verdict=verdict if asked else None, held=held, trained=False)
@@ -95,7 +95,7 @@ def train_ada2i(  # noqa: PLR0917
     version = register_version(run, root, model)
     verdict, _ = gate_once(root, version, rules) if promote else (None, False)
     held = look_for_alias(root, version) if promote else None
-    why = f"{name(version)} was trained; the gate was not asked."
+    why = f"{version.name} was trained; the gate was not asked."
     return conclude(root, version, why=why, verdict=verdict, held=held, trained=True, more=publish(run, version))
 
 
@@ -165,7 +165,7 @@ def register_version(run: str, root: str, model: str | None) -> Version:
 def publish(run: str, version: Version) -> str:
     """Show the scores as a table in Prefect, and return them as markdown."""
     result = RunResult.load(storage.join(run, "result.json"))
-    create_table_artifact(key="ada2i-scores", table=scores_table(result), description=f"Test scores of {name(version)}")
+    create_table_artifact(key="ada2i-scores", table=scores_table(result), description=f"Test scores of {version.name}")
     return markdown_summary(result)
 
 

@@ -21,7 +21,7 @@ from ada2i.training.tune import JOB, RESULT, SearchOptions, SearchWish, is_done,
 from ada2i.training.tune_progress import line
 from pipelines import following
 from pipelines.jobs import stop_jobs
-from pipelines.outcome import conclude, failed, name
+from pipelines.outcome import conclude, failed
 from pipelines.retries import retried
 from pipelines.train import evaluate, register_version
 
@@ -85,7 +85,7 @@ def tune_ada2i(  # noqa: PLR0917
     evaluate(run)
     version = register_version(run, root, model)
     more = publish(uri, run, version)
-    why = f"{name(version)} is the best of {len(result.trials)} trials and the config as it was, on dev."
+    why = f"{version.name} is the best of {len(result.trials)} trials and the config as it was, on dev."
     return conclude(root, version, why=why, verdict=None, held=None, trained=True, more=more)
 
 
@@ -107,10 +107,10 @@ def publish(uri: str, run: str, version: Version) -> str:
     """Write the search's tables and picture beside it, show the finals in Prefect, and return all as markdown."""
     result = SearchResult.load(storage.join(uri, RESULT))
     tested = RunResult.load(storage.join(run, "result.json")).test_summary
-    outcome = SearchOutcome(search=result, version=name(version), test_summary=tested)
+    outcome = SearchOutcome(search=result, version=version.name, test_summary=tested)
     for file, data in search_files(outcome).items():
         storage.put(storage.join(uri, file), data)
-    create_table_artifact(key="ada2i-finals", table=final_lines(result), description=f"Finals on dev, {name(version)}")
+    create_table_artifact(key="ada2i-finals", table=final_lines(result), description=f"Finals on dev, {version.name}")
     return search_markdown(outcome)
 
 

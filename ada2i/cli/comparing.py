@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from ada2i.cli.options import AsJson, Reference, Root
-from ada2i.cli.output import out, version_name
+from ada2i.cli.output import out
 from ada2i.registry.references import resolve
 from ada2i.registry.versions import read_file
 from ada2i.training.request import DEFAULT_ROOT
@@ -29,7 +29,7 @@ def compare(
 
     found = [resolve(root, reference) for reference in (first, second)]
     predictions = [read_file(root, version, "predictions.parquet") for version in found]
-    a, b = (version_name(version) for version in found)
+    a, b = (version.name for version in found)
     comparison = run(*predictions, names=(a, b), synthetic=any(version.features.synthetic for version in found))
     if as_json:
         out.print_json(comparison.model_dump_json())

@@ -10,14 +10,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from ada2i.records import Record, Summary
-    from ada2i.registry.versions import Version
 
 out = Console()
-
-
-def version_name(version: "Version") -> str:
-    """Return ``MODEL@NUMBER``."""
-    return f"{version.model}@{version.number}"
 
 
 def mean_text(summary: "Summary") -> str:

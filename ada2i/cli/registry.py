@@ -14,7 +14,7 @@ from ada2i import storage
 from ada2i.cli import aliasing, gating
 from ada2i.cli.durations import seconds
 from ada2i.cli.options import AsJson, Model, Reference, Root
-from ada2i.cli.output import facts, mean_text, out, version_name
+from ada2i.cli.output import facts, mean_text, out
 from ada2i.registry.aliases import Move, aliases
 from ada2i.registry.diff import Change, diff
 from ada2i.registry.gc import sweep
@@ -64,7 +64,7 @@ def _version_table(found: Iterable[tuple[Version, list[str]]]) -> Table:
     table.columns[0].min_width = 24
     for version, names in found:
         scores = f"{version.dev_weighted_f1:.4f}", mean_text(version.test_summary["weighted_f1"])
-        table.add_row(version_name(version), "\n".join(names), version.created[:10], version.preset, *scores)
+        table.add_row(version.name, "\n".join(names), version.created[:10], version.preset, *scores)
     return table
 
 
@@ -92,7 +92,7 @@ def registry_diff(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Say in what two versions differ: config, features, scores, code and packages."""
-    a, b = (version_name(resolve(root, reference)) for reference in (first, second))
+    a, b = (resolve(root, reference).name for reference in (first, second))
     changes = diff(root, a, b)
     if as_json:
         out.print_json(json.dumps([change.model_dump(mode="json") for change in changes]))

@@ -19,7 +19,7 @@ from ada2i.cli.options import (
     parse_overrides,
     parse_seeds,
 )
-from ada2i.cli.output import mean_text, out, version_name, write_json
+from ada2i.cli.output import mean_text, out, write_json
 from ada2i.cli.running import interruptible
 from ada2i.jobs import logs
 from ada2i.records import RunRequest, RunResult
@@ -82,7 +82,7 @@ def train(  # noqa: PLR0917
     _train(run_uri)
     result = evaluate_run(run_uri)
     version = register(run_uri, root=root, model=model)
-    show_result(result, version_name(version))
+    show_result(result, version.name)
     write_json(json_, result)
 
 

@@ -20,7 +20,7 @@ from ada2i.cli.options import (
     count_seeds,
     parse_overrides,
 )
-from ada2i.cli.output import show_wide, version_name, write_json
+from ada2i.cli.output import show_wide, write_json
 from ada2i.cli.running import interruptible, run_job
 from ada2i.jobs import logs
 from ada2i.training.request import DEFAULT_ROOT, Wish, with_named
@@ -124,7 +124,7 @@ def _conclude(uri: str, *, model: str | None, root: str) -> "SearchOutcome":
     found = SearchResult.load(storage.join(uri, RESULT))
     run = run_uri(storage.normalise(root), found.run_id)
     result = evaluate_run(run)
-    version = version_name(register(run, root=root, model=model))
+    version = register(run, root=root, model=model).name
     outcome = SearchOutcome(search=found, version=version, test_summary=result.test_summary)
     for name, data in search_files(outcome).items():
         storage.put(storage.join(uri, name), data)

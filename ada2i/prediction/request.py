@@ -130,7 +130,7 @@ def raw_corpus(wish: Wish, *, root: str) -> extraction.Wish | None:
     recipe = version.features.recipe
     if recipe is None:
         raise DataError(
-            f"{version.model}@{version.number} must say by which encoders its features were extracted to predict a raw "
+            f"{version.name} must say by which encoders its features were extracted to predict a raw "
             "corpus, but was trained on features that came from elsewhere. Make such features of the corpus, and "
             "predict these."
         )
@@ -175,7 +175,7 @@ def _run_id(home: str, fingerprint: str, split: str, out: str | None) -> str:
 
 def _facts(source: Features | Table, version: Version, modalities: tuple[Modality, ...], uri: str) -> dict[str, Any]:
     """Return what a request says of its source, after checking it."""
-    trained, name = version.features, f"{version.model}@{version.number}"
+    trained, name = version.features, version.name
     widths = {m: trained.widths[m] for m in modalities}
     if isinstance(source, Features):
         manifest = source.features.manifest
@@ -214,7 +214,7 @@ def _check_encoders(source: Features | Table, version: Version, modalities: tupl
     for modality in modalities:
         if modality in found and found[modality] != trained[modality]:
             raise DataError(
-                f"The {modality} vectors of the source must be of the encoder that {version.model}@{version.number} "
+                f"The {modality} vectors of the source must be of the encoder that {version.name} "
                 f"was trained with, {_encoder(version.features.recipe, modality)}, but are of "
                 f"{_encoder(source.recipe, modality)}: weights or settings differ. Extract them by that encoder.",
                 field=modality,

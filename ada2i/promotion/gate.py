@@ -38,7 +38,7 @@ def dry_run(root: str, challenger: Version, rules: GateRules, *, by: str, alias:
     holder = current(root, challenger.model, alias)
     if holder is not None and holder.number == challenger.number:
         raise ConfigError(
-            f"A version must not have the alias that it is judged for, but {challenger.model}@{challenger.number} is "
+            f"A version must not have the alias that it is judged for, but {challenger.name} is "
             f"{alias} already. Name another version."
         )
     champion = find(root, challenger.model, holder.number) if holder else None

@@ -110,7 +110,7 @@ def _enough(rules: GateRules, evidence: _Evidence) -> Iterator[RuleResult]:
 
 def _incomparable(challenger: Version, champion: Version, rules: GateRules, alias: str) -> Judgement:
     """Return the refusal of a version that tells other classes apart than the champion."""
-    told = " and ".join(f"{v.model}@{v.number} knows {', '.join(v.features.labels)}" for v in (challenger, champion))
+    told = " and ".join(f"{v.name} knows {', '.join(v.features.labels)}" for v in (challenger, champion))
     says = (
         f"two versions can be compared that tell the same classes apart, but {told}; promote by hand, with a reason: "
         "`ada2i registry promote`"

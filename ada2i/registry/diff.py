@@ -55,7 +55,7 @@ def _read(root: str, version: Version, name: str) -> dict[str, Any]:
     try:
         found = json.loads(read_file(root, version, name))
     except ValueError as problem:
-        raise DataError(f"{name} of {version.model}@{version.number} must be JSON, but: {problem}.") from problem
+        raise DataError(f"{name} of {version.name} must be JSON, but: {problem}.") from problem
     return found if isinstance(found, dict) else {"": found}
 
 

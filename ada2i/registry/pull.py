@@ -80,7 +80,7 @@ def _check_same(folder: Path, version: Version) -> None:
         found = "It holds another version."
     if not same:
         raise InputError(
-            f"{folder} must be new, empty or a copy of {version.model}@{version.number}, but is not: {found} "
+            f"{folder} must be new, empty or a copy of {version.name}, but is not: {found} "
             "Choose another folder, or delete this one.",
             uri=folder.as_uri(),
         )

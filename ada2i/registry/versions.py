@@ -64,6 +64,11 @@ class Version(Sealed):
     ray_job_id: str | None = None
     flow_run_id: str | None = None  # of Prefect; none where no flow registered it
 
+    @property
+    def name(self) -> str:
+        """MODEL@NUMBER, as commands take it."""
+        return f"{self.model}@{self.number}"
+
 
 def check_model_name(model: str) -> None:
     """Refuse a name that makes no safe folder.
@@ -168,8 +173,7 @@ def read_file(root: str, version: Version, name: str) -> bytes:
     """
     if name not in version.files:
         raise NotFoundError(
-            f"{version.model}@{version.number} must hold {name}, but holds {', '.join(version.files)}. Name one of "
-            "these."
+            f"{version.name} must hold {name}, but holds {', '.join(version.files)}. Name one of these."
         )
     return get_folder_file(version_uri(root, version), name, version.files[name])
 
