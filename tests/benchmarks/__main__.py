@@ -1,8 +1,7 @@
-"""All benchmarks: ``python -m tests.benchmarks [--out FOLDER] [--full]``; prints a table, writes figures and a plot.
+"""All benchmarks: ``python -m tests.benchmarks [--out FOLDER]``; prints a table, writes figures and a plot.
 
 Each part runs in a process of its own, one after the other, and takes its ratios within that run, since machines are
-noisy; leave the machine alone meanwhile. Without ``--full`` memory is measured at a million streamed rows rather than
-at ten.
+noisy; leave the machine alone meanwhile.
 """
 
 import argparse
@@ -19,17 +18,15 @@ from rich.console import Console
 from tests.benchmarks.workload import Figure, finish
 
 PARTS = ("training", "scaling", "engine", "streaming", "prediction", "extraction")
-_LONG = {"streaming": ["--rows", "1000000", "10000000"]}
 
 
-def measure(*, full: bool) -> list[Figure]:
+def measure() -> list[Figure]:
     """Run all parts and return their figures."""
     console, figures = Console(), []
     for part in PARTS:
         with console.status(f"Measuring {part}..."), tempfile.TemporaryDirectory() as folder:
             target = Path(folder, "figures.json")
-            more = _LONG.get(part, []) if full else []
-            command = [sys.executable, "-m", f"tests.benchmarks.{part}", "--json", str(target), *more]
+            command = [sys.executable, "-m", f"tests.benchmarks.{part}", "--json", str(target)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=dict(os.environ))
             figures += [Figure(**facts) for facts in json.loads(target.read_text())]
     return figures
@@ -53,9 +50,8 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
-    parser.add_argument("--full", action="store_true")
     arguments = parser.parse_args()
-    figures = measure(full=arguments.full)
+    figures = measure()
     arguments.out.mkdir(parents=True, exist_ok=True)
     draw(figures, arguments.out / "figures.png")
     finish(arguments.out / "figures.json", figures)

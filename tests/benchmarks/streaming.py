@@ -40,7 +40,7 @@ from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer
 from tests.benchmarks.workload import WORKLOADS, Figure, finish
 
-ROWS = (200_000, 1_000_000)
+ROWS = (1_000_000, 10_000_000)
 STEPS = 200
 _LINKED = 1_000_000  # rows from which on shards are linked
 _SAMPLE_S = 0.1
