@@ -126,7 +126,7 @@ def stop(process: Process, *, grace: float, children_first: bool = False) -> Non
     left = family | _family(process)
     _ask_to_end(left, grace)
     _signal(left, signal.SIGKILL)
-    _wait(left, 3.0)
+    _wait(left, 10.0)
 
 
 def _ask_to_end(members: Collection[Process], grace: float) -> None:
@@ -171,7 +171,9 @@ def _read_stat(pid: int) -> _Stat | None:
         return None
     # The second field is the program's name in parentheses, and may hold spaces and parentheses itself.
     state, parent, _, session, *rest = text.rpartition(")")[2].split()
-    return None if state in "ZX" else _Stat(pid, int(parent), int(session), int(rest[15]))
+    # Its first thread may have ended before the others, which still hold its files and ports; then it is Z as well.
+    ended = state in "ZX" and int(rest[13]) <= 1
+    return None if ended else _Stat(pid, int(parent), int(session), int(rest[15]))
 
 
 def _read_environment(pid: int) -> list[bytes]:

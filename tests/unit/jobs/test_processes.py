@@ -56,6 +56,20 @@ def test_stop_kills_what_does_not_end(tmp_path: Path) -> None:
     assert child.wait() == -9
 
 
+def test_a_process_lives_until_its_last_thread_ends(tmp_path: Path) -> None:
+    # Killed servers look like this for a moment: the first thread is gone, and others still hold files and ports.
+    ends_first_thread = "ctypes.CDLL(None).pthread_exit(None)"
+    code = f"import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); {ends_first_thread}"
+    process, child = spawn(code, tmp_path)
+    while is_running(process.pid):
+        time.sleep(0.05)
+    assert child.poll() is None
+    assert process.alive
+    processes.stop(process, grace=0.2)
+    assert not process.alive
+    assert child.poll() is not None  # nothing is left to wait for
+
+
 def test_children_may_be_asked_first(tmp_path: Path) -> None:
     # The parent reports how its child ended, which it can do only if it outlives it.
     # It holds its own SIGTERM back until it has said so, as whoever asks may be quicker than it can speak.
