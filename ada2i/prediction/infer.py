@@ -91,7 +91,9 @@ def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.devic
         contributions=np.empty((rows, len(model.modalities)), np.float32),
         votes=np.empty(rows, np.float32),
     )
-    with torch.inference_mode():
+    # Weights that autocast rounds are kept until the outermost block ends, so this one, which rounds nothing, saves
+    # rounding them for every batch.
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
         for chosen in batches(dialogues.lengths, dialogues.padded, batch):
             at, inputs = dialogues.batch(chosen)
             prediction = model(inputs.to(device))

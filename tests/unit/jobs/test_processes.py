@@ -59,7 +59,9 @@ def test_stop_kills_what_does_not_end(tmp_path: Path) -> None:
 def test_a_process_lives_until_its_last_thread_ends(tmp_path: Path) -> None:
     # Killed servers look like this for a moment: the first thread is gone, and others still hold files and ports.
     ends_first_thread = "ctypes.CDLL(None).pthread_exit(None)"
-    code = f"import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); {ends_first_thread}"
+    code = (
+        f"import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); {ends_first_thread}"
+    )
     process, child = spawn(code, tmp_path)
     while is_running(process.pid):
         time.sleep(0.05)

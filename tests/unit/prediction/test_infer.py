@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ada2i.batch import DialogueBatch
 from ada2i.modalities import Modality
@@ -66,6 +67,29 @@ def test_the_order_of_dialogues_changes_rounding_only() -> None:
     )
     plain, other = said(model, given, 24).probabilities[rows], said(model, moved, 24).probabilities
     np.testing.assert_allclose(plain, other, atol=1e-6)
+
+
+class Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts how often the encoders' matrices are converted to another type."""
+
+    def __init__(self, model: Ada2I) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        linear = (part for part in model.encoders.modules() if isinstance(part, torch.nn.Linear))
+        self.counts = {part.weight.data_ptr(): 0 for part in linear}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default and args[0].data_ptr() in self.counts:
+            self.counts[args[0].data_ptr()] += 1
+        return func(*args, **kwargs or {})
+
+
+def test_bfloat16_rounds_weights_once_for_all_batches() -> None:
+    torch.manual_seed(1)
+    config = tiny_config("corrected", **{"model.precision": "bfloat16"})
+    model = build_model(config, widths=WIDTHS, classes=4).eval()
+    with Rounded(model) as rounded:
+        said(model, dialogues(), 5)
+    assert set(rounded.counts.values()) == {1}
 
 
 @pytest.mark.parametrize("preset", ["corrected", "paper", "reference"])
