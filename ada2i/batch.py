@@ -87,13 +87,18 @@ class Layout:
         return all(length == self.padded_length for length in self.lengths)
 
     @cached_property
+    def groups(self) -> list[list[int]]:
+        """Dialogues of each part; see ``similar``."""
+        return similar(self.lengths)
+
+    @cached_property
     def parts(self) -> tuple["Part", ...]:
         """Dialogues of similar length by turns, whose padded grids together are small; see ``similar``."""
         if self.is_full:
             return (Part(replace(self), None),)  # not itself: only references that go round need the collector
         starts = [0, *accumulate(self.lengths)]
         parts = []
-        for group in similar(self.lengths):
+        for group in self.groups:
             lengths = tuple(self.lengths[d] for d in group)
             place = torch.arange(max(lengths))
             first = torch.tensor([starts[d] for d in group])[:, None]
@@ -105,7 +110,7 @@ class Layout:
     def from_parts(self) -> Tensor:
         """``(N,)`` int64: where each row stands in the grids of the parts, one part after the other."""
         starts, end = [0] * len(self.lengths), 0
-        for group in similar(self.lengths):
+        for group in self.groups:
             longest = max(self.lengths[d] for d in group)
             for d in group:
                 starts[d], end = end, end + longest
