@@ -13,6 +13,7 @@ from ada2i.data.skill import held_out_skill
 from ada2i.errors import ConfigError
 from ada2i.model.build import build_model
 from ada2i.training import distributed
+from ada2i.training.shared_memory import share_gradients
 from ada2i.training.shares import own_share
 from ada2i.training.step import loss_shares, unwrap, weigh
 from ada2i.training.task import Task
@@ -71,6 +72,7 @@ def replicate(model: nn.Module, warm_up: DialogueBatch, weights: LossConfig) -> 
     network = DistributedDataParallel(
         model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
     )
+    share_gradients(network)
     shares = loss_shares(network(warm_up), warm_up, over_padding=unwrap(network).average_padding)
     weigh(shares, weights).backward()  # type: ignore[no-untyped-call]
     network.zero_grad(set_to_none=True)
