@@ -179,5 +179,16 @@ def _read_stat(pid: int) -> _Stat | None:
 def _read_environment(pid: int) -> list[bytes]:
     try:
         return (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    except PermissionError:
         return []
+    except (FileNotFoundError, ProcessLookupError):
+        return _read_threads_environment(pid)
+
+
+def _read_threads_environment(pid: int) -> list[bytes]:
+    """Return the environment that a process's other threads still have when its first one has ended."""
+    for path in (_PROC / str(pid) / "task").glob("*/environ"):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if found := path.read_bytes():
+                return found.split(b"\0")
+    return []

@@ -72,6 +72,26 @@ def test_a_process_lives_until_its_last_thread_ends(tmp_path: Path) -> None:
     assert child.poll() is not None  # nothing is left to wait for
 
 
+def test_stop_finds_an_orphan_that_has_lost_its_first_thread(tmp_path: Path) -> None:
+    orphan_code = (
+        "import ctypes, os, threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); "
+        "print(os.getpid(), flush=True); ctypes.CDLL(None).pthread_exit(None)"
+    )
+    abandons = (
+        f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {orphan_code!r}], start_new_session=True)"
+    )
+    process, child = spawn(abandons, tmp_path)
+    assert child.wait() == 0
+    while not (tmp_path / "log").read_text():
+        time.sleep(0.05)
+    orphan = int((tmp_path / "log").read_text())
+    while is_running(orphan):
+        time.sleep(0.05)
+    assert processes._read_stat(orphan)
+    processes.stop(process, grace=0.2)
+    assert not processes._read_stat(orphan)
+
+
 def test_children_may_be_asked_first(tmp_path: Path) -> None:
     # The parent reports how its child ended, which it can do only if it outlives it.
     # It holds its own SIGTERM back until it has said so, as whoever asks may be quicker than it can speak.
