@@ -28,8 +28,8 @@ _FLOAT: Final = 4  # bytes
 def share_gradients(network: DistributedDataParallel) -> bool:
     """Have DDP sum float32 gradients of two ranks on CPUs in shared memory, if each can see the other's.
 
-    Elsewhere, as on two machines or in containers that hide their processes, DDP goes on as it was. All that changes
-    is the time that a step takes.
+    Elsewhere, as on two machines or in containers that hide their processes, DDP goes on as it was. No bit of the
+    gradients depends on it, only the time of a step, and memory: as much again as a rank's gradients.
 
     Args:
         network: Before its first backward pass.
