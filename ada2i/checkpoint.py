@@ -52,7 +52,7 @@ class EpochPart(Record):
     seconds: float = 0.0
 
 
-class Progress(Record):
+class TrainCursor(Record):
     """How far a seed's training is; with weights and optimizer, all that a resumed run needs."""
 
     schema_version: Literal[2] = 2
@@ -70,13 +70,13 @@ class Progress(Record):
 
 
 class _State(Record):
-    progress: Progress
+    progress: TrainCursor
     param_groups: list[dict[str, JsonValue]]
     scheduler: dict[str, JsonValue]
 
 
 @dataclass(frozen=True)
-class Trainee:
+class TrainState:
     """What training changes."""
 
     model: nn.Module
@@ -94,7 +94,7 @@ class Snapshot:
         state: The bytes of ``state.json``.
     """
 
-    progress: Progress
+    progress: TrainCursor
     tensors: dict[str, dict[str, Tensor]]
     state: bytes
 
@@ -104,16 +104,16 @@ def checkpoint_uri(base: str, step: int) -> str:
     return storage.join(base, f"{step:09d}")
 
 
-def save(base: str, trainee: Trainee, progress: Progress) -> str:
+def save(base: str, state: TrainState, progress: TrainCursor) -> str:
     """Write the checkpoint of the current step and return its URI."""
-    return write(base, take(trainee, progress))
+    return write(base, take(state, progress))
 
 
-def take(trainee: Trainee, progress: Progress, *, optimizer: bool = True, over: Snapshot | None = None) -> Snapshot:
+def take(state: TrainState, progress: TrainCursor, *, optimizer: bool = True, over: Snapshot | None = None) -> Snapshot:
     """Copy what a checkpoint holds into this machine's memory.
 
     Args:
-        trainee: What to copy.
+        state: What to copy.
         progress: How far it is.
         optimizer: Whether the optimizer's tensors are copied, without which training cannot go on.
         over: A snapshot that nobody needs any more, whose memory is used again.
@@ -122,21 +122,21 @@ def take(trainee: Trainee, progress: Progress, *, optimizer: bool = True, over: 
         DivergenceError: A number of the progress is not finite; training could not go on from there.
     """
     _check_finite(progress)
-    held = trainee.optimizer.state_dict()
-    tensors = {WEIGHTS: dict(trainee.model.state_dict())}
+    held = state.optimizer.state_dict()
+    tensors = {WEIGHTS: dict(state.model.state_dict())}
     if optimizer:
         tensors |= {OPTIMIZER.format(slot=slot): found for slot, found in _by_slot(held["state"]).items()}
-    state = _State(
+    stored = _State(
         progress=progress,
         param_groups=[_plain(group) for group in held["param_groups"]],
-        scheduler=_scheduler_state(trainee.scheduler),
+        scheduler=_scheduler_state(state.scheduler),
     )
     old = over.tensors if over else {}
     copies = {name: _copied(found, old.get(name, {})) for name, found in tensors.items()}
-    return Snapshot(progress, copies, state.to_json())
+    return Snapshot(progress, copies, stored.to_json())
 
 
-def _check_finite(progress: Progress) -> None:
+def _check_finite(progress: TrainCursor) -> None:
     try:
         json.dumps(progress.model_dump(), allow_nan=False)
     except ValueError as problem:
@@ -191,18 +191,18 @@ def latest_step(base: str) -> int | None:
     return None
 
 
-def restore(uri: str, trainee: Trainee) -> Progress:
+def restore(uri: str, state: TrainState) -> TrainCursor:
     """Load a checkpoint into model, optimizer and scheduler; return how far it is.
 
     Raises:
         IntegrityError: A file differs from its digest.
         DataError: The checkpoint is of another model or schema version.
     """
-    state = _load_state(uri)
-    trainee.model.load_state_dict(load_weights(uri))
-    trainee.optimizer.load_state_dict({"state": _read_slots(uri), "param_groups": state.param_groups})
-    trainee.scheduler.load_state_dict(state.scheduler)
-    return state.progress
+    stored = _load_state(uri)
+    state.model.load_state_dict(load_weights(uri))
+    state.optimizer.load_state_dict({"state": _read_slots(uri), "param_groups": stored.param_groups})
+    state.scheduler.load_state_dict(stored.scheduler)
+    return stored.progress
 
 
 def load_weights(uri: str) -> dict[str, Tensor]:
@@ -210,7 +210,7 @@ def load_weights(uri: str) -> dict[str, Tensor]:
     return _read_tensors(uri, WEIGHTS)
 
 
-def load_progress(uri: str) -> Progress:
+def load_progress(uri: str) -> TrainCursor:
     """Return how far a checkpoint is, with the resolved config."""
     return _load_state(uri).progress
 

@@ -301,7 +301,7 @@ class RunResult(Record):
     files: dict[str, FileEntry] = {}  # beside the result, by name; none in results older than it
 
 
-class Side(Record):
+class ModelScores(Record):
     """One of two models on the dialogues that decide about a promotion."""
 
     scores: Scores

@@ -41,8 +41,8 @@ def main() -> int:
 def _run(location: str, model: str | None) -> None:
     from ada2i import storage
     from ada2i.cli.training import show_result
-    from ada2i.data.resolve import resolve_features
     from ada2i.extraction.request import check, parse
+    from ada2i.importers.resolve import resolve_features
     from ada2i.records import RunResult
     from ada2i.registry.versions import Version
     from ada2i.training.request import default_root

@@ -13,11 +13,20 @@ from ada2i import storage
 from ada2i.data.manifest import open_features
 from ada2i.extraction.progress import line
 from ada2i.extraction.publish import CARD
-from ada2i.extraction.request import DEMO_MEDIA, JOB, RESULT, Request, Result, Wish, is_done, prepare
+from ada2i.extraction.request import (
+    DEMO_MEDIA,
+    JOB,
+    RESULT,
+    ExtractionRequest,
+    ExtractionResult,
+    ExtractSpec,
+    is_done,
+    prepare,
+)
 from ada2i.jobs.events import Event
 from ada2i.modalities import Modality
 from ada2i.training.request import default_root, with_named
-from pipelines import following
+from pipelines import progress
 from pipelines.alerts import alert
 from pipelines.jobs import extraction_id, stop_jobs
 from pipelines.retries import retried
@@ -52,20 +61,20 @@ def extract_features(  # noqa: PLR0917
         URI of the feature set.
     """
     encoders: dict[Modality, str | None] = {"text": text, "audio": audio, "visual": visual}
-    wish = Wish(
+    spec = ExtractSpec(
         kind=corpus,
         location=location,
         encoders=encoders,
         overrides=with_named(overrides, {"workers": workers}),
     )
-    features = extracted(wish, storage.normalise(root or default_root()), str(runtime.flow_run.id))
+    features = extracted(spec, storage.normalise(root or default_root()), str(runtime.flow_run.id))
     announce(features)
     return features
 
 
-def extracted(wish: Wish, root: str, flow_run: str) -> str:
+def extracted(spec: ExtractSpec, root: str, flow_run: str) -> str:
     """Return the URI of the features of a raw corpus: the steps of this flow, for other flows too."""
-    extraction = prepare_extraction(wish, root, extraction_id(flow_run))
+    extraction = prepare_extraction(spec, root, extraction_id(flow_run))
     return extract(extraction)
 
 
@@ -83,9 +92,9 @@ def announce(features: str) -> None:
 
 
 @retried("corpus")
-def prepare_extraction(wish: Wish, root: str, run_id: str) -> str:
+def prepare_extraction(spec: ExtractSpec, root: str, run_id: str) -> str:
     """Check corpus and config, and return the extraction's URI."""
-    return prepare(wish, root=root, run_id=run_id)
+    return prepare(spec, root=root, run_id=run_id)
 
 
 @retried()
@@ -93,8 +102,8 @@ def extract(extraction: str) -> str:
     """Extract as a Ray job; a retry attaches to the live job, or goes on from what was written."""
     if not is_done(extraction):
         Follower().run(JOB, extraction)
-    result = Result.load(storage.join(extraction, RESULT))
-    if Request.load(storage.join(extraction, "request.json")).labelled:  # what is to be predicted has no card
+    result = ExtractionResult.load(storage.join(extraction, RESULT))
+    if ExtractionRequest.load(storage.join(extraction, "request.json")).labelled:  # what is to be predicted has no card
         card = storage.get(storage.join(result.features, CARD)).decode()
         body = card.split("---\n", 2)[2]
         create_markdown_artifact(key="ada2i-dataset-card", markdown=body, description=result.features)
@@ -102,7 +111,7 @@ def extract(extraction: str) -> str:
     return result.features
 
 
-class Follower(following.Follower):
+class Follower(progress.Follower):
     """Follows an extraction."""
 
     def __init__(self) -> None:

@@ -8,14 +8,14 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from ada2i import storage
-from ada2i.evaluation.report import Row, markdown_table
 from ada2i.extraction import request as extraction
 from ada2i.jobs.events import Event
 from ada2i.prediction.progress import line
 from ada2i.prediction.records import WHOLE, is_done, result
-from ada2i.prediction.request import JOB, Wish, prepare, raw_corpus
+from ada2i.prediction.request import JOB, PredictSpec, prepare, raw_corpus
+from ada2i.reports.report import Row, markdown_table
 from ada2i.training.request import default_root
-from pipelines import following
+from pipelines import progress
 from pipelines.alerts import alert
 from pipelines.extract import extracted
 from pipelines.jobs import stop_jobs
@@ -47,24 +47,24 @@ def predict_emotions(  # noqa: PLR0917
     """
     root = storage.normalise(root or default_root())
     flow_run = str(runtime.flow_run.id)
-    wish = Wish(version=version, source=source, split=split, out=out, workers=workers)
-    if raw := look_for_media(wish, root):
-        wish = wish.model_copy(update={"source": extracted(raw, root, flow_run), "named": source})
-    prediction = prepare_prediction(wish, root, flow_run)
+    spec = PredictSpec(version=version, source=source, split=split, out=out, workers=workers)
+    if raw := look_for_media(spec, root):
+        spec = spec.model_copy(update={"source": extracted(raw, root, flow_run), "named": source})
+    prediction = prepare_prediction(spec, root, flow_run)
     predict(prediction)
     return publish(prediction)
 
 
 @retried("encoders")
-def look_for_media(wish: Wish, root: str) -> extraction.Wish | None:
+def look_for_media(spec: PredictSpec, root: str) -> extraction.ExtractSpec | None:
     """Return what must be extracted first, where the source is a raw corpus."""
-    return raw_corpus(wish, root=root)
+    return raw_corpus(spec, root=root)
 
 
 @retried("source")
-def prepare_prediction(wish: Wish, root: str, run_id: str) -> str:
+def prepare_prediction(spec: PredictSpec, root: str, run_id: str) -> str:
     """Check version and source, and return the prediction's URI."""
-    return prepare(wish, root=root, run_id=run_id)
+    return prepare(spec, root=root, run_id=run_id)
 
 
 @retried()
@@ -92,7 +92,7 @@ def publish(prediction: str) -> str:
     return place
 
 
-class Follower(following.Follower):
+class Follower(progress.Follower):
     """Follows a prediction."""
 
     def __init__(self) -> None:

@@ -17,8 +17,8 @@ from ada2i.registry.verdicts import Verdict
 from ada2i.registry.versions import Version
 from ada2i.training.request import default_root
 from pipelines.alerts import alert
-from pipelines.outcome import conclude
 from pipelines.retries import retried
+from pipelines.summary import conclude
 
 
 @flow(name="promote-ada2i", on_failure=[alert], on_crashed=[alert])

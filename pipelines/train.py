@@ -11,8 +11,6 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 
 from ada2i import storage
-from ada2i.evaluation.evaluate import evaluate_run
-from ada2i.evaluation.report import markdown_summary, scores_table
 from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE
 from ada2i.jobs.cluster import cluster
@@ -22,15 +20,17 @@ from ada2i.promotion.gate import is_settled, last_verdict, resolve_rules
 from ada2i.records import EpochRecord, RunRequest, RunResult
 from ada2i.registry.verdicts import Verdict
 from ada2i.registry.versions import Version, check_model_name, register
+from ada2i.reports.report import markdown_summary, scores_table
 from ada2i.training import launch, progress
-from ada2i.training.request import Wish, check, default_root, prepare, with_named
-from ada2i.training.unchanged import repeats
-from pipelines import following
+from ada2i.training.dedup import repeats
+from ada2i.training.evaluate import evaluate_run
+from ada2i.training.request import TrainSpec, check, default_root, prepare, with_named
+from pipelines import progress as job_progress
 from pipelines.extract import extracted
 from pipelines.jobs import stop_jobs
-from pipelines.outcome import conclude, failed
 from pipelines.promote import gate, look_for_alias
 from pipelines.retries import retried
+from pipelines.summary import conclude, failed
 
 
 @flow(name="train-ada2i", on_cancellation=[stop_jobs], on_crashed=[stop_jobs, failed], on_failure=[failed])
@@ -76,7 +76,7 @@ def train_ada2i(  # noqa: PLR0917
     root = storage.normalise(root or default_root())
     chosen = with_named(overrides, {"resources.workers": workers, "training.seeds": seeds})
     flow_run = str(runtime.flow_run.id)
-    wish = Wish(
+    spec = TrainSpec(
         features=features,
         preset=preset,
         settings=settings,
@@ -84,7 +84,7 @@ def train_ada2i(  # noqa: PLR0917
         overrides=chosen,
         allow=tuple(allow),
     )
-    run = prepare_run(with_features(wish, root, flow_run), root, flow_run)
+    run = prepare_run(with_features(spec, root, flow_run), root, flow_run)
     if not force and (known := look_for_repetition(run, root, model)):
         why = f"Features and config are those of {known.name}; `force` trains all the same."
         verdict, asked = gate_once(root, known, rules) if promote else (None, False)
@@ -99,20 +99,20 @@ def train_ada2i(  # noqa: PLR0917
     return conclude(root, version, why=why, verdict=verdict, held=held, trained=True, more=publish(run, version))
 
 
-def with_features(wish: Wish, root: str, flow_run: str) -> Wish:
-    """Return a wish for features that are there: those of a raw corpus are extracted first."""
-    if not (raw := extraction.parse(wish.features)):
-        return wish
-    wanted = check(wish).model.modalities  # mistakes show before hours of extraction
+def with_features(spec: TrainSpec, root: str, flow_run: str) -> TrainSpec:
+    """Return a spec for features that are there: those of a raw corpus are extracted first."""
+    if not (raw := extraction.parse(spec.features)):
+        return spec
+    wanted = check(spec).model.modalities  # mistakes show before hours of extraction
     encoders = {m: NONE for m in MODALITIES if m not in wanted}
-    asked = extraction.Wish(kind=raw[0], location=raw[1], encoders=encoders)
-    return wish.model_copy(update={"features": extracted(asked, root, flow_run)})
+    asked = extraction.ExtractSpec(kind=raw[0], location=raw[1], encoders=encoders)
+    return spec.model_copy(update={"features": extracted(asked, root, flow_run)})
 
 
 @retried("features")
-def prepare_run(wish: Wish, root: str, run_id: str) -> str:
+def prepare_run(spec: TrainSpec, root: str, run_id: str) -> str:
     """Check the request, make sure that the features exist, and return the run's URI."""
-    uri = prepare(wish, root=root, run_id=run_id)
+    uri = prepare(spec, root=root, run_id=run_id)
     request = RunRequest.load(storage.join(uri, "request.json"))
     get_run_logger().info("Features: %s", request.features.uri)
     return uri
@@ -169,7 +169,7 @@ def publish(run: str, version: Version) -> str:
     return markdown_summary(result)
 
 
-class Follower(following.Follower):
+class Follower(job_progress.Follower):
     """Follows a training."""
 
     def __init__(self, run: str) -> None:

@@ -11,18 +11,18 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 
 from ada2i import storage
-from ada2i.evaluation.search_records import SearchOutcome, SearchResult
-from ada2i.evaluation.search_report import final_lines, search_files, search_markdown
 from ada2i.jobs.events import Event
 from ada2i.records import RunResult, run_uri
 from ada2i.registry.versions import Version, check_model_name
-from ada2i.training.request import Wish, default_root, with_named
-from ada2i.training.tune import JOB, RESULT, SearchOptions, SearchWish, is_done, prepare_search
-from ada2i.training.tune_progress import line
-from pipelines import following
+from ada2i.search.progress import line
+from ada2i.search.records import SearchOutcome, SearchResult
+from ada2i.search.report import final_lines, search_files, search_markdown
+from ada2i.search.request import JOB, RESULT, SearchOptions, SearchSpec, is_done, prepare_search
+from ada2i.training.request import TrainSpec, default_root, with_named
+from pipelines import progress
 from pipelines.jobs import stop_jobs
-from pipelines.outcome import conclude, failed
 from pipelines.retries import retried
+from pipelines.summary import conclude, failed
 from pipelines.train import evaluate, register_version
 
 
@@ -69,7 +69,7 @@ def tune_ada2i(  # noqa: PLR0917
         check_model_name(model)
     root = storage.normalise(root or default_root())
     named = {"training.epochs": epochs, "training.seeds": seeds, "resources.workers": workers}
-    wish = Wish(
+    spec = TrainSpec(
         features=features,
         preset=preset,
         settings=settings,
@@ -77,7 +77,7 @@ def tune_ada2i(  # noqa: PLR0917
         overrides=with_named(overrides, named),
         allow=tuple(allow),
     )
-    asked = SearchWish(wish=wish, space=space, vary=tuple(vary), options=options)
+    asked = SearchSpec(spec=spec, space=space, vary=tuple(vary), options=options)
     uri = prepare(asked, root, str(runtime.flow_run.id))
     search(uri)
     result = SearchResult.load(storage.join(uri, RESULT))
@@ -90,9 +90,9 @@ def tune_ada2i(  # noqa: PLR0917
 
 
 @retried("features")
-def prepare(wish: SearchWish, root: str, search_id: str) -> str:
+def prepare(spec: SearchSpec, root: str, search_id: str) -> str:
     """Check the request, make sure that the features exist, and return the search's URI."""
-    return prepare_search(wish, root=root, search_id=search_id)
+    return prepare_search(spec, root=root, search_id=search_id)
 
 
 @retried()
@@ -114,7 +114,7 @@ def publish(uri: str, run: str, version: Version) -> str:
     return search_markdown(outcome)
 
 
-class Follower(following.Follower):
+class Follower(progress.Follower):
     """Follows a search."""
 
     def __init__(self) -> None:

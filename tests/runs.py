@@ -17,7 +17,7 @@ from ada2i import storage
 from ada2i.checkpoint import load_weights
 from ada2i.jobs.events import Event
 from ada2i.records import RunRequest, SeedResult, seed_uri
-from ada2i.training.request import Wish, prepare
+from ada2i.training.request import TrainSpec, prepare
 
 # Long enough to be interrupted, with dropout, modulation and noise.
 SLOW = {
@@ -31,8 +31,8 @@ SLOW = {
 
 def prepared(root: str, run_id: str, **overrides: Any) -> str:
     """Prepare a run on the demo corpus; return its URI."""
-    wish = Wish(features="demo", overrides={**SLOW, **overrides})
-    return prepare(wish, root=root, run_id=run_id)
+    spec = TrainSpec(features="demo", overrides={**SLOW, **overrides})
+    return prepare(spec, root=root, run_id=run_id)
 
 
 def stored(uri: str) -> list[str]:

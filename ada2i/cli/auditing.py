@@ -19,9 +19,9 @@ def audit(
     html: Annotated[Path | None, typer.Option(callback=target, help="Also write a page there.")] = None,
 ) -> None:
     """Say what is odd about features; exit with 2 where training would refuse them. Writes no features."""
-    from ada2i.data.audit import audit as run
-    from ada2i.data.audit import blocking, check_codes
-    from ada2i.evaluation.audit_report import render_audit, terminal_report
+    from ada2i.audit.audit import audit as run
+    from ada2i.audit.audit import blocking, check_codes
+    from ada2i.reports.audit_report import render_audit, terminal_report
 
     check_codes(allow or ())
     report = run(features)

@@ -40,7 +40,7 @@ def compare(
 def show_comparison(comparison: "Comparison") -> None:
     """Print the table of differences, what it means, and what it cannot say."""
     from ada2i.evaluation.compare import verdict
-    from ada2i.evaluation.report import SYNTHETIC_NOTE
+    from ada2i.reports.report import SYNTHETIC_NOTE
 
     table = Table("test", "A", "B", "B - A", "95 % interval", "p boot", "p swap")
     for score, found in comparison.differences.items():

@@ -40,18 +40,20 @@ def extract(  # noqa: PLR0917
 ) -> None:
     """Extract features of a raw corpus on Ray; print the feature set's URI."""
     from ada2i.extraction.progress import TerminalProgress
-    from ada2i.extraction.request import JOB, RESULT, Result, Wish, is_done, prepare
+    from ada2i.extraction.request import JOB, RESULT, ExtractionResult, ExtractSpec, is_done, prepare
 
     overrides = with_named(parse_overrides(set_), {"workers": workers})
     encoders = {"text": text, "audio": audio, "visual": visual}
-    wish = Wish.model_validate({"kind": kind, "location": location, "encoders": encoders, "overrides": overrides})
+    spec = ExtractSpec.model_validate(
+        {"kind": kind, "location": location, "encoders": encoders, "overrides": overrides}
+    )
     run_id = run or new_run_id()
-    uri = prepare(wish, root=root, run_id=run_id)
+    uri = prepare(spec, root=root, run_id=run_id)
     notes = logs.notes()
     notes.print(f"If it is cut short, the same command with `--run {run_id}` resumes it.", markup=False)
     if not is_done(uri):
         run_job(JOB, uri, TerminalProgress())
-    result = Result.load(storage.join(uri, RESULT))
+    result = ExtractionResult.load(storage.join(uri, RESULT))
     for modality, work in result.work.items():
         notes.print(f"{modality}: {work.utterances} utterances, {work.encoded} encoded, {work.reused} made before")
     out.print(result.features, soft_wrap=True)

@@ -56,8 +56,8 @@ def gate(
 
 
 def _show(found: Judgement) -> None:
-    from ada2i.evaluation.report import SYNTHETIC_NOTE
     from ada2i.promotion.page import headline, protocol
+    from ada2i.reports.report import SYNTHETIC_NOTE
 
     table = Table("rule", "passed", "what was found")
     for result in found.results:

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from ada2i.cli.options import Root, writable
 from ada2i.cli.output import out
-from ada2i.data.datasets import DATASETS
 from ada2i.data.splits import GATE_SHARE
+from ada2i.importers.datasets import DATASETS
 from ada2i.training.request import DEFAULT_ROOT
 
 app = typer.Typer()
@@ -29,7 +29,7 @@ def import_table(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import a table of utterances as a feature set; print its URI."""
-    from ada2i.data.table import import_table as run
+    from ada2i.importers.table import import_table as run
 
     names = tuple(labels.split(",")) if labels else None
     uri = run(source, writable(root), dataset=dataset, labels=names, gate_share=gate_share)
@@ -43,7 +43,7 @@ def import_pickle(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import a published pickle, of which nothing is run, as a feature set; print its URI."""
-    from ada2i.data.published import import_pickle as run
+    from ada2i.importers.published import import_pickle as run
 
     _show_import(run(source, writable(root), dataset=dataset))
 
@@ -57,7 +57,7 @@ def import_meld(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import MELD's CSVs, joined with tables of vectors, as a feature set; print its URI."""
-    from ada2i.data.meld import import_meld as run
+    from ada2i.importers.meld import import_meld as run
 
     _show_import(run(folder, writable(root), features=features or ()))
 
@@ -71,7 +71,7 @@ def import_join(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import a table of utterances joined with one table per modality as a feature set; print its URI."""
-    from ada2i.data.join import import_joined as run
+    from ada2i.importers.join import import_joined as run
 
     _show_import(run(base, writable(root), text=text, audio=audio, visual=visual))
 
@@ -79,7 +79,7 @@ def import_join(
 @app.command("demo-corpus")
 def demo_corpus(root: Root = DEFAULT_ROOT) -> None:
     """Write the SYNTHETIC demo feature set; print its URI."""
-    from ada2i.data.demo import write_demo_corpus
+    from ada2i.importers.demo import write_demo_corpus
 
     out.print(write_demo_corpus(writable(root)), soft_wrap=True)
 

@@ -13,7 +13,7 @@ from ada2i.cli.running import interruptible, run_job
 from ada2i.training.request import DEFAULT_ROOT, new_run_id
 
 if TYPE_CHECKING:
-    from ada2i.prediction.records import Manifest
+    from ada2i.prediction.records import PredictionManifest
 
 app = typer.Typer()
 
@@ -40,21 +40,21 @@ def predict(  # noqa: PLR0917
     """
     from ada2i.extraction.progress import TerminalProgress as ExtractionProgress
     from ada2i.extraction.request import JOB as EXTRACTION
-    from ada2i.extraction.request import RESULT, Result
+    from ada2i.extraction.request import RESULT, ExtractionResult
     from ada2i.extraction.request import prepare as prepare_extraction
     from ada2i.prediction.progress import TerminalProgress
     from ada2i.prediction.records import is_done, result
-    from ada2i.prediction.request import JOB, Wish, prepare, raw_corpus
+    from ada2i.prediction.request import JOB, PredictSpec, prepare, raw_corpus
 
-    wish = Wish(version=version, source=source, split=split, out=out_, workers=workers)
-    raw = raw_corpus(wish, root=root)
+    spec = PredictSpec(version=version, source=source, split=split, out=out_, workers=workers)
+    raw = raw_corpus(spec, root=root)
     with interruptible():
         if raw is not None:
             extraction = prepare_extraction(raw, root=root, run_id=new_run_id())
             run_job(EXTRACTION, extraction, ExtractionProgress())
-            vectors = Result.load(storage.join(extraction, RESULT)).features
-            wish = wish.model_copy(update={"source": vectors, "named": source})
-        uri = prepare(wish, root=root)
+            vectors = ExtractionResult.load(storage.join(extraction, RESULT)).features
+            spec = spec.model_copy(update={"source": vectors, "named": source})
+        uri = prepare(spec, root=root)
         if not is_done(uri):
             run_job(JOB, uri, TerminalProgress())
     place, manifest = result(uri)
@@ -62,7 +62,7 @@ def predict(  # noqa: PLR0917
     write_json(json_, manifest)
 
 
-def show_prediction(manifest: "Manifest", place: str) -> None:
+def show_prediction(manifest: "PredictionManifest", place: str) -> None:
     """Print what was predicted how often, scores where there are labels, and where the files lie."""
     table = Table("class", "utterances", "share", title_justify="left")
     table.title = f"{manifest.model}@{manifest.version} on {manifest.source}" + " (SYNTHETIC)" * manifest.synthetic
@@ -75,7 +75,7 @@ def show_prediction(manifest: "Manifest", place: str) -> None:
     out.print(f"{files}/part-*.parquet", soft_wrap=True, markup=False, highlight=False)
 
 
-def _scores(manifest: "Manifest") -> Table:
+def _scores(manifest: "PredictionManifest") -> Table:
     table = Table("split", "utterances", "wF1", "macro F1", "accuracy")
     for found in manifest.scores:
         numbers = (found.weighted_f1, found.macro_f1, found.accuracy)

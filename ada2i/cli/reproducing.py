@@ -12,7 +12,7 @@ from ada2i.cli.running import interruptible, run_job
 from ada2i.training.request import DEFAULT_ROOT
 
 if TYPE_CHECKING:
-    from ada2i.evaluation.study_rows import Cell
+    from ada2i.studies.rows import Cell
 
 app = typer.Typer()
 
@@ -38,11 +38,11 @@ def reproduce(  # noqa: PLR0917
 
     Repeating the command goes on where it was cut short.
     """
-    from ada2i.evaluation.study_rows import gather
-    from ada2i.evaluation.study_table import terminal_study, write_tables
-    from ada2i.training.study import StudyWish, prepare_study
+    from ada2i.studies.request import StudySpec, prepare_study
+    from ada2i.studies.rows import gather
+    from ada2i.studies.table import terminal_study, write_tables
 
-    wish = StudyWish(
+    spec = StudySpec(
         dataset=dataset,
         features=features,
         presets=tuple(presets.split(",")),
@@ -53,7 +53,7 @@ def reproduce(  # noqa: PLR0917
         overrides=parse_overrides(set_),
         allow=tuple(allow or ()),
     )
-    prepared = prepare_study(wish, root=root)
+    prepared = prepare_study(spec, root=root)
     problems = _train(prepared.cells, root)
     study = gather(
         root=storage.normalise(root),
@@ -71,8 +71,8 @@ def reproduce(  # noqa: PLR0917
 
 def _train(cells: "tuple[Cell, ...]", root: str) -> dict[str, str]:
     """Train and evaluate what has no result yet; return why runs failed, by their ids."""
-    from ada2i.training.study import JOB, write_study
-    from ada2i.training.study_progress import StudyProgress
+    from ada2i.studies.progress import StudyProgress
+    from ada2i.studies.request import JOB, write_study
 
     uri = write_study(root, cells)
     if uri is None:

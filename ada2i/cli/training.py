@@ -23,7 +23,7 @@ from ada2i.cli.output import mean_text, out, write_json
 from ada2i.cli.running import interruptible
 from ada2i.jobs import logs
 from ada2i.records import RunRequest, RunResult
-from ada2i.training.request import DEFAULT_ROOT, Wish, new_run_id, prepare, with_named
+from ada2i.training.request import DEFAULT_ROOT, TrainSpec, new_run_id, prepare, with_named
 
 app = typer.Typer()
 
@@ -60,8 +60,8 @@ def train(  # noqa: PLR0917
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Train on Ray, select on dev, evaluate once on test, register the result."""
-    from ada2i.evaluation.evaluate import evaluate_run
     from ada2i.registry.versions import register
+    from ada2i.training.evaluate import evaluate_run
 
     named = {
         "resources.workers": workers,
@@ -70,7 +70,7 @@ def train(  # noqa: PLR0917
         "ablations.no_amw": no_amw or None,
         "ablations.no_modulation": no_modulation or None,
     }
-    wish = Wish(
+    spec = TrainSpec(
         features=features,
         preset=preset,
         settings=settings,
@@ -78,7 +78,7 @@ def train(  # noqa: PLR0917
         overrides=with_named(parse_overrides(set_), named),
         allow=tuple(allow or ()),
     )
-    run_uri = prepare(wish, root=root, run_id=run or new_run_id())
+    run_uri = prepare(spec, root=root, run_id=run or new_run_id())
     _train(run_uri)
     result = evaluate_run(run_uri)
     version = register(run_uri, root=root, model=model)

@@ -23,10 +23,10 @@ from ada2i.cli.options import (
 from ada2i.cli.output import show_wide, write_json
 from ada2i.cli.running import interruptible, run_job
 from ada2i.jobs import logs
-from ada2i.training.request import DEFAULT_ROOT, Wish, with_named
+from ada2i.training.request import DEFAULT_ROOT, TrainSpec, with_named
 
 if TYPE_CHECKING:
-    from ada2i.evaluation.search_records import SearchOutcome
+    from ada2i.search.records import SearchOutcome
 
 app = typer.Typer()
 
@@ -64,12 +64,12 @@ def tune(  # noqa: PLR0917
 
     Repeating the command goes on where it was cut short.
     """
-    from ada2i.training.tune import SearchWish, prepare_search, search_options
-    from ada2i.training.tune_space import read_space
+    from ada2i.search.request import SearchSpec, prepare_search, search_options
+    from ada2i.search.space import read_space
 
     named = {"training.epochs": epochs, "training.seeds": list(count_seeds(seeds)), "resources.workers": workers}
-    wish = SearchWish(
-        wish=Wish(
+    spec = SearchSpec(
+        spec=TrainSpec(
             features=features,
             preset=preset,
             settings=settings,
@@ -89,7 +89,7 @@ def tune(  # noqa: PLR0917
             seed=search_seed,
         ),
     )
-    uri = prepare_search(wish, root=root)
+    uri = prepare_search(spec, root=root)
     _search(uri)
     outcome = _conclude(uri, model=model, root=root)
     if out_ is not None:
@@ -99,8 +99,8 @@ def tune(  # noqa: PLR0917
 
 def _search(uri: str) -> None:
     """Have a search's job done, where it is not."""
-    from ada2i.training.tune import JOB, REQUEST, SearchRequest, is_done
-    from ada2i.training.tune_progress import TuneProgress
+    from ada2i.search.progress import TuneProgress
+    from ada2i.search.request import JOB, REQUEST, SearchRequest, is_done
 
     if is_done(uri):
         return
@@ -114,12 +114,12 @@ def _search(uri: str) -> None:
 def _conclude(uri: str, *, model: str | None, root: str) -> "SearchOutcome":
     """Test and register the winner, show it, and keep tables and picture beside the search."""
     from ada2i.cli.training import show_result
-    from ada2i.evaluation.evaluate import evaluate_run
-    from ada2i.evaluation.search_records import SearchOutcome, SearchResult
-    from ada2i.evaluation.search_report import search_files, terminal_search
     from ada2i.records import run_uri
     from ada2i.registry.versions import register
-    from ada2i.training.tune import RESULT
+    from ada2i.search.records import SearchOutcome, SearchResult
+    from ada2i.search.report import search_files, terminal_search
+    from ada2i.search.request import RESULT
+    from ada2i.training.evaluate import evaluate_run
 
     found = SearchResult.load(storage.join(uri, RESULT))
     run = run_uri(storage.normalise(root), found.run_id)
@@ -134,7 +134,7 @@ def _conclude(uri: str, *, model: str | None, root: str) -> "SearchOutcome":
 
 
 def _write(outcome: "SearchOutcome", folder: Path) -> None:
-    from ada2i.evaluation.search_report import search_files
+    from ada2i.search.report import search_files
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in search_files(outcome).items():

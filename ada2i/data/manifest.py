@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.origin import Origin
+from ada2i.data.provenance import Origin
 from ada2i.errors import DataError, NotFoundError
 from ada2i.modalities import Modality
 from ada2i.records import FeatureInfo, FileEntry, Record

@@ -8,7 +8,7 @@ Shape letters in this file:
 """
 
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from ada2i.errors import DataError
 from ada2i.modalities import MODALITIES, Modality
+
+Column: TypeAlias = "pa.ChunkedArray[Any]"  # quoted: only the stubs know type arguments
 
 SORT_KEYS = ("split", "dialogue_id", "utterance_index")
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from ada2i import storage
 from ada2i.data import schema
 from ada2i.data.manifest import MANIFEST, FeatureSet, Manifest, ModalityInfo, ShardEntry, SplitInfo
-from ada2i.data.origin import Origin
+from ada2i.data.provenance import Origin
 from ada2i.errors import DataError
 from ada2i.modalities import Modality
 from ada2i.records import FileEntry, put_folder_file

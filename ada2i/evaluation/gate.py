@@ -16,7 +16,7 @@ from ada2i.config import Config
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.compare import compare
 from ada2i.evaluation.metrics import confusion_matrix, scores
-from ada2i.records import ClassRow, RuleResult, Side
+from ada2i.records import ClassRow, ModelScores, RuleResult
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -39,7 +39,7 @@ class GateRules(Config):
     seed: int = Field(0, ge=0, lt=2**32, description="Of the resamples.")
 
 
-def measure(predictions: bytes, labels: Sequence[str], split: str) -> Side:
+def measure(predictions: bytes, labels: Sequence[str], split: str) -> ModelScores:
     """Return a model's scores on the dialogues of a file of predictions.
 
     Args:
@@ -50,7 +50,7 @@ def measure(predictions: bytes, labels: Sequence[str], split: str) -> Side:
     table = pq.read_table(io.BytesIO(predictions))
     true, said = (np.asarray(table[name].to_numpy()) for name in ("label", "prediction"))
     probabilities = np.asarray(pc.list_flatten(table["probabilities"]).to_numpy()).reshape(len(true), -1)
-    return Side(
+    return ModelScores(
         scores=scores(confusion_matrix(true, said, len(labels)), labels, split),
         calibration_error=expected_calibration_error(probabilities, true),
     )
@@ -72,7 +72,7 @@ def not_used_up(rules: GateRules, uses: int) -> RuleResult:
     return RuleResult(rule="test-uses", passed=uses <= rules.test_uses, measured=uses, bound=rules.test_uses, says=says)
 
 
-def alone(rules: GateRules, challenger: Side) -> RuleResult:
+def alone(rules: GateRules, challenger: ModelScores) -> RuleResult:
     """Say whether a challenger is good enough whatever there is beside it."""
     rows = _counted(rules, challenger)
     lowest = min(rows, key=lambda row: row.f1, default=None)
@@ -84,7 +84,9 @@ def alone(rules: GateRules, challenger: Side) -> RuleResult:
     return RuleResult(rule="class-floor", passed=passed, measured=lowest.f1, bound=rules.class_floor, says=says)
 
 
-def against(rules: GateRules, challenger: bytes, champion: bytes, sides: tuple[Side, Side]) -> Iterator[RuleResult]:
+def against(
+    rules: GateRules, challenger: bytes, champion: bytes, sides: tuple[ModelScores, ModelScores]
+) -> Iterator[RuleResult]:
     """Say whether a challenger is good enough beside a champion, on the same dialogues.
 
     Args:
@@ -117,7 +119,7 @@ def _no_worse(rules: GateRules, challenger: bytes, champion: bytes) -> RuleResul
     return RuleResult(rule="weighted-f1", passed=passed, measured=gap.interval.low, bound=-rules.margin, says=says)
 
 
-def _no_drop(rules: GateRules, challenger: Side, champion: Side) -> RuleResult:
+def _no_drop(rules: GateRules, challenger: ModelScores, champion: ModelScores) -> RuleResult:
     before = {row.label: row.f1 for row in champion.scores.classes}
     drops = {row.label: before[row.label] - row.f1 for row in _counted(rules, challenger)}
     label = max(drops, key=lambda name: drops[name], default=None)
@@ -129,5 +131,5 @@ def _no_drop(rules: GateRules, challenger: Side, champion: Side) -> RuleResult:
     return RuleResult(rule="class-drop", passed=passed, measured=drops[label], bound=rules.class_drop, says=says)
 
 
-def _counted(rules: GateRules, side: Side) -> list[ClassRow]:
+def _counted(rules: GateRules, side: ModelScores) -> list[ClassRow]:
     return [row for row in side.scores.classes if row.support >= rules.class_utterances]

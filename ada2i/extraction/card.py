@@ -4,7 +4,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from ada2i.data.auditing.records import AuditReport
+from ada2i.audit.records import AuditReport
 from ada2i.data.manifest import Manifest
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 from ada2i import errors, storage
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.extraction.metrics import METRICS
-from ada2i.extraction.request import Request, is_done
+from ada2i.extraction.request import ExtractionRequest, is_done
 from ada2i.extraction.run import extract
 from ada2i.extraction.work import Worker
 from ada2i.jobs import driver, events
@@ -29,7 +29,7 @@ def drive(uri: str) -> None:
         return
     import ray
 
-    request = Request.load(storage.join(uri, "request.json"))
+    request = ExtractionRequest.load(storage.join(uri, "request.json"))
     ray.init()
     cuda = _wait_for_resources(request.config, ray.cluster_resources)
     events.emit("started", run_id=request.run_id, workers=request.config.workers, device="cuda" if cuda else "cpu")
@@ -64,7 +64,7 @@ def _wait_for_resources(config: ExtractionConfig, available: Callable[[], Mappin
 class RayCrew(Crew):
     """The workers of one extraction."""
 
-    def __init__(self, request: Request, *, cuda: bool) -> None:
+    def __init__(self, request: ExtractionRequest, *, cuda: bool) -> None:
         self._encoders = {modality: choice.spec for modality, choice in request.config.encoders.items()}
         self._gauges = Gauges(METRICS, run=request.run_id)
         arguments = (request.root, request.config, "cuda" if cuda else "cpu")

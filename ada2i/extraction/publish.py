@@ -10,15 +10,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ada2i import storage
+from ada2i.audit.audit import audit_source
+from ada2i.audit.blocks import feature_source
 from ada2i.data import schema
-from ada2i.data.audit import audit_source
-from ada2i.data.auditing.blocks import feature_source
-from ada2i.data.checks import check_keys, check_order, with_splits
-from ada2i.data.importing import import_rows
-from ada2i.data.labels import classes
 from ada2i.data.manifest import FeatureSet
-from ada2i.data.origin import Origin
-from ada2i.data.rows import File, Rows
+from ada2i.data.provenance import Origin
 from ada2i.data.shards import Extraction
 from ada2i.errors import DataError
 from ada2i.extraction import report
@@ -27,6 +23,10 @@ from ada2i.extraction.config import ExtractionConfig
 from ada2i.extraction.plan import inputs_digest, item_of
 from ada2i.extraction.report import Extracted, Problem
 from ada2i.extraction.utterance import Clip, Corpus
+from ada2i.importers.checks import check_keys, check_order, with_splits
+from ada2i.importers.import_rows import import_rows
+from ada2i.importers.labels import classes
+from ada2i.importers.rows import File, Rows
 from ada2i.modalities import Modality
 from ada2i.records import Recipe
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ada2i import storage
-from ada2i.data.origin import EncoderInfo, ModalityOrigin
+from ada2i.data.provenance import EncoderInfo, ModalityOrigin
 from ada2i.errors import DataError
 from ada2i.extraction.config import MediaPolicy
 from ada2i.extraction.outcome import Outcome

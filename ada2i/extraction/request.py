@@ -23,7 +23,7 @@ _DEMO_DIALOGUES = 40
 _DEMO_SETTINGS: dict[str, Any] = {"media.frames_per_second": 2.0}  # drawn faces hardly move
 
 
-class Wish(Record):
+class ExtractSpec(Record):
     """What a caller asks for, before anything is resolved."""
 
     kind: str  # which reader
@@ -33,7 +33,7 @@ class Wish(Record):
     labelled: bool = True  # false: to be predicted, so that labels and splits may be absent
 
 
-class Request(Record):
+class ExtractionRequest(Record):
     """What a job is asked to do; its only input beside the corpus and the vectors that were made before."""
 
     schema_version: Literal[1] = 1
@@ -53,7 +53,7 @@ class Work(Record):
     utterances: int  # with something to encode
 
 
-class Result(Record):
+class ExtractionResult(Record):
     """The end of an extraction."""
 
     schema_version: Literal[1] = 1
@@ -101,27 +101,29 @@ def is_done(uri: str) -> bool:
     return storage.exists(storage.join(uri, RESULT))
 
 
-def prepare(wish: Wish, *, root: str, run_id: str) -> str:
+def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> str:
     """Check everything that shows before media are opened, write the request, and return the extraction's URI.
 
-    Calling again with the same run id and wish is harmless: it resumes.
+    Calling again with the same run id and spec is harmless: it resumes.
 
     Raises:
         ConfigError: An encoder, field or value is wrong, a package is missing, or the run was started with others.
         DataError: There is no such corpus, or it cannot become a feature set.
         AccessError: The storage may not be written.
     """
-    config = resolve(wish.encoders, (_DEMO_SETTINGS if wish.kind == DEMO_MEDIA else {}) | wish.overrides)
+    config = resolve(spec.encoders, (_DEMO_SETTINGS if spec.kind == DEMO_MEDIA else {}) | spec.overrides)
     root = storage.normalise(root)
     storage.check_writable(root)
-    kind, location = _placed(wish, root)
-    check_corpus(read_corpus(kind, location), labelled=wish.labelled)
+    kind, location = _placed(spec, root)
+    check_corpus(read_corpus(kind, location), labelled=spec.labelled)
     uri = storage.join(root, "extraction", "runs", run_id)
-    request = Request(run_id=run_id, root=root, kind=kind, location=location, config=config, labelled=wish.labelled)
+    request = ExtractionRequest(
+        run_id=run_id, root=root, kind=kind, location=location, config=config, labelled=spec.labelled
+    )
     place = storage.join(uri, "request.json")
     if storage.put_if_absent(place, request.stored()):
         return uri
-    first = Request.load(place)
+    first = ExtractionRequest.load(place)
     if not _same(first, request):
         raise ConfigError(
             f"Extraction {run_id} must be resumed with the corpus and config that it was started with, but these "
@@ -132,22 +134,22 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
     return uri
 
 
-def _placed(wish: Wish, root: str) -> tuple[str, str]:
+def _placed(spec: ExtractSpec, root: str) -> tuple[str, str]:
     """Return the reader and the corpus's place, the same from every folder; the demo's media are written first."""
-    if wish.kind == DEMO_MEDIA:
+    if spec.kind == DEMO_MEDIA:
         place = storage.join(root, "corpora", DEMO_MEDIA)
         return "folder", write_demo_media(place, dialogues=_DEMO_DIALOGUES)
-    if storage.public(wish.location) != wish.location:
+    if storage.public(spec.location) != spec.location:
         raise DataError(
-            f"The location of a corpus must carry no credentials, as it is stored, but {storage.public(wish.location)} "
+            f"The location of a corpus must carry no credentials, as it is stored, but {storage.public(spec.location)} "
             "came with some. Give them by the environment of the workers.",
             field="location",
         )
-    return wish.kind, wish.location if "://" in wish.location else os.path.abspath(os.path.expanduser(wish.location))
+    return spec.kind, spec.location if "://" in spec.location else os.path.abspath(os.path.expanduser(spec.location))
 
 
-def _same(first: Request, now: Request) -> bool:
-    def decisive(request: Request) -> Mapping[str, Any]:
+def _same(first: ExtractionRequest, now: ExtractionRequest) -> bool:
+    def decisive(request: ExtractionRequest) -> Mapping[str, Any]:
         config = request.config.model_dump(exclude={"workers", "device", "chunk", "policy"})
         return request.model_dump(exclude={"config"}) | config
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ada2i import storage
-from ada2i.data.origin import EncoderInfo
+from ada2i.data.provenance import EncoderInfo
 from ada2i.extraction.cache import Files, Vectors
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.extraction.corpora.readers import read_corpus
 from ada2i.extraction.plan import Piece, Plan, chunks, files_of, item_of, plan
 from ada2i.extraction.publish import Source, publish, publish_table
 from ada2i.extraction.report import gather
-from ada2i.extraction.request import RESULT, Request, Result, Work
+from ada2i.extraction.request import RESULT, ExtractionRequest, ExtractionResult, Work
 from ada2i.extraction.utterance import Corpus
 from ada2i.extraction.work import Done
 from ada2i.jobs.crew import Call
@@ -35,7 +35,7 @@ class Crew(Protocol):
         """Tell followers how it goes."""
 
 
-def extract(uri: str, request: Request, crew: Crew) -> Result:
+def extract(uri: str, request: ExtractionRequest, crew: Crew) -> ExtractionResult:
     """Extract what a request asks for, from wherever an earlier attempt ended.
 
     Args:
@@ -66,7 +66,9 @@ def extract(uri: str, request: Request, crew: Crew) -> Result:
     else:
         features = publish_table(source, extracted, config, log=uri)
     problems = sum(one is not None and one.vector is None for each in extracted for one in each.outcomes)
-    result = Result(features=features, work=work, problems=problems, seconds=round(time.monotonic() - begun, 2))
+    result = ExtractionResult(
+        features=features, work=work, problems=problems, seconds=round(time.monotonic() - begun, 2)
+    )
     # Last: a crash before leaves a complete feature set, which the next attempt finds and does not write again.
     storage.put(storage.join(uri, RESULT), result.stored())
     return result
@@ -77,7 +79,7 @@ def _describe(modalities: Sequence[Modality], crew: Crew) -> dict[Modality, Enco
     return {modality: infos[modality] for modality in modalities}
 
 
-def _plan(request: Request, corpus: Corpus, modalities: Sequence[Modality], crew: Crew) -> list[Plan]:
+def _plan(request: ExtractionRequest, corpus: Corpus, modalities: Sequence[Modality], crew: Crew) -> list[Plan]:
     files = files_of(corpus, modalities)
     stamps = storage.source_stamps(files)  # before the files are read: one that is written meanwhile is read again
     index = Files(request.root)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ada2i import storage
-from ada2i.data.origin import EncoderInfo
+from ada2i.data.provenance import EncoderInfo
 from ada2i.errors import DataError, NotFoundError
 from ada2i.extraction import media
 from ada2i.extraction.cache import Vectors

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ada2i.batch import Layout
+from ada2i.fast.dropout import dropout
 from ada2i.modalities import Modality
-from ada2i.model.dropout import dropout
 
 _QUIET = 0.1  # factor of the attention maps' first weights
 

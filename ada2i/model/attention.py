@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ada2i.batch import Layout, Part
-from ada2i.model.dropout import dropout
+from ada2i.fast.dropout import dropout
 
 Masks = Sequence[Tensor | None]  # by part: bool, true where a query sees a key, or what is added to its logit
 

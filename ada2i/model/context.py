@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ada2i.batch import Layout
+from ada2i.fast.dropout import dropout
 from ada2i.model.attention import Masks, dialogue_attention, visibility
-from ada2i.model.dropout import dropout
 from ada2i.model.encoders import head_count
 
 _REACH = 8  # utterances; farther ones are all equally far

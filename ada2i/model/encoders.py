@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ada2i.batch import Layout
+from ada2i.fast.dropout import dropout
 from ada2i.model.attention import Masks, dialogue_attention, visibility
-from ada2i.model.dropout import dropout
 
 _SPEAKERS = 10  # with a vector of their own; MELD's dialogues have up to 9
 

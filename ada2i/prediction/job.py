@@ -13,13 +13,13 @@ from ada2i import storage
 from ada2i.errors import NotFoundError
 from ada2i.jobs import driver, events
 from ada2i.jobs.crew import Crew
+from ada2i.jobs.environment import revision
 from ada2i.jobs.metrics import Gauges
+from ada2i.jobs.resources import check_resources
 from ada2i.prediction.metrics import METRICS
-from ada2i.prediction.records import REQUEST, Request, is_done, sweep
+from ada2i.prediction.records import REQUEST, PredictionRequest, is_done, sweep
 from ada2i.prediction.run import predict
 from ada2i.prediction.worker import Worker
-from ada2i.training.capacity import check_resources
-from ada2i.training.environment import revision
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -31,7 +31,7 @@ def drive(uri: str) -> None:
         return
     import ray
 
-    request = Request.load(storage.join(uri, REQUEST))
+    request = PredictionRequest.load(storage.join(uri, REQUEST))
     ray.init()
     cuda = check_resources(request.resources, ray.cluster_resources())  # type: ignore[no-untyped-call]
     workers, device = request.resources.workers, "cuda" if cuda else "cpu"
@@ -49,7 +49,7 @@ def drive(uri: str) -> None:
 class RayCrew(Crew):
     """The workers of one prediction."""
 
-    def __init__(self, uri: str, request: Request, *, cuda: bool) -> None:
+    def __init__(self, uri: str, request: PredictionRequest, *, cuda: bool) -> None:
         tags = {"run": request.run_id, "model": request.version.model, "version": str(request.version.number)}
         self._gauges = Gauges(METRICS, **tags)
         workers = min(request.resources.workers, len(request.shards)) or 1

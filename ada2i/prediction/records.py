@@ -28,7 +28,7 @@ class Shard(Record):
     rows: int
 
 
-class Request(Record):
+class PredictionRequest(Record):
     """What a job is asked to do: its only input beside the version and the source's shards."""
 
     schema_version: Literal[1] = 1
@@ -61,7 +61,7 @@ class Part(Record):
     confusion: dict[str, Matrix]  # by split, of labelled rows; rows: true class by the source's index
 
 
-class Manifest(Record):
+class PredictionManifest(Record):
     """A complete prediction; its bytes follow from version, source and code."""
 
     schema_version: Literal[1] = 1
@@ -93,18 +93,18 @@ def part_name(number: int) -> str:
 
 def is_done(uri: str) -> bool:
     """Tell whether a prediction has nothing left to do."""
-    return storage.exists(storage.join(Request.load(storage.join(uri, REQUEST)).out, MANIFEST))
+    return storage.exists(storage.join(PredictionRequest.load(storage.join(uri, REQUEST)).out, MANIFEST))
 
 
-def result(uri: str) -> tuple[str, Manifest]:
+def result(uri: str) -> tuple[str, PredictionManifest]:
     """Return where the parts of a prediction lie, and their manifest.
 
     Raises:
         NotFoundError: It is not complete.
         IntegrityError: The manifest is damaged.
     """
-    out = Request.load(storage.join(uri, REQUEST)).out
-    return out, Manifest.load(storage.join(out, MANIFEST))
+    out = PredictionRequest.load(storage.join(uri, REQUEST)).out
+    return out, PredictionManifest.load(storage.join(out, MANIFEST))
 
 
 def sweep(uri: str) -> None:

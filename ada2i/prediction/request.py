@@ -5,25 +5,34 @@ from typing import Any
 
 from ada2i import storage
 from ada2i.config import ResourceConfig, TrainConfig
-from ada2i.data.demo import write_demo_corpus
 from ada2i.data.manifest import open_features
-from ada2i.data.resolve import DEMO, is_feature_set
 from ada2i.errors import ConfigError, DataError, InputError
 from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE
+from ada2i.importers.demo import write_demo_corpus
+from ada2i.importers.resolve import DEMO, is_feature_set
+from ada2i.inference.versions import load_config, open_version
+from ada2i.jobs.resources import capacity, check_resources
 from ada2i.modalities import MODALITIES, Modality
-from ada2i.prediction.records import MANIFEST, REQUEST, SOURCE, WHOLE, Manifest, Request, prediction_uri, sweep
+from ada2i.prediction.records import (
+    MANIFEST,
+    REQUEST,
+    SOURCE,
+    WHOLE,
+    PredictionManifest,
+    PredictionRequest,
+    prediction_uri,
+    sweep,
+)
 from ada2i.prediction.source import Features, Table
-from ada2i.prediction.versions import load_config, open_version
 from ada2i.records import Record, get_folder_file
 from ada2i.registry.versions import Version
-from ada2i.training.capacity import capacity, check_resources
 
 JOB = "ada2i.prediction.job"  # the entry point of the job
 _BATCH = 512  # slots of a forward pass: one fixed number, so that the same source gives the same bytes
 
 
-class Wish(Record):
+class PredictSpec(Record):
     """What a caller asks for, before version and source are resolved."""
 
     version: str  # MODEL, MODEL@NUMBER, MODEL@ALIAS, or the folder of a pulled copy
@@ -34,11 +43,11 @@ class Wish(Record):
     workers: int | None = None
 
 
-def prepare(wish: Wish, *, root: str, run_id: str | None = None) -> str:
+def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> str:
     """Check everything, cut a table into shards, write the prediction's request, and return the prediction's URI.
 
     Args:
-        wish: What is asked for.
+        spec: What is asked for.
         root: The storage root.
         run_id: The prediction's id; one that is known already goes on as it was asked for first. By default it follows
             from version, source, split and ``out``: the same call again goes on with the same prediction, and of one
@@ -52,15 +61,15 @@ def prepare(wish: Wish, *, root: str, run_id: str | None = None) -> str:
         AccessError: The storage may not be written.
         ResourceError: The cluster has fewer processors than workers.
     """
-    resources = _resources(wish.workers)
+    resources = _resources(spec.workers)
     root = storage.normalise(root)
     storage.check_writable(root)
     if run_id is not None and storage.exists(storage.join(prediction_uri(root, run_id), REQUEST)):
         return prediction_uri(root, run_id)
-    home, version = open_version(root, wish.version)
-    source = _open(wish, root)
-    out = storage.normalise(wish.out) if wish.out else None
-    run_id = run_id or _run_id(home, source.fingerprint, wish.split, out)
+    home, version = open_version(root, spec.version)
+    source = _open(spec, root)
+    out = storage.normalise(spec.out) if spec.out else None
+    run_id = run_id or _run_id(home, source.fingerprint, spec.split, out)
     uri = prediction_uri(root, run_id)
     out = out or uri
     if storage.exists(storage.join(out, MANIFEST)):
@@ -74,13 +83,13 @@ def prepare(wish: Wish, *, root: str, run_id: str | None = None) -> str:
             f"`out` must be an empty folder, or one that does not exist, but {out} holds something. Name another."
         )
     config = load_config(home, version)
-    request = Request(
+    request = PredictionRequest(
         run_id=run_id,
         out=out,
         version_uri=home,
         version=version,
-        source=storage.public(wish.named or wish.source),
-        split=wish.split,
+        source=storage.public(spec.named or spec.source),
+        split=spec.split,
         modalities=config.model.modalities,
         attends_to_padding=attends_to_padding(config),
         group=config.training.batch_dialogues,
@@ -96,10 +105,10 @@ def check_parts(out: str, run_id: str) -> None:
     """Check every part of a complete prediction.
 
     Raises:
-        IntegrityError: Manifest or part is damaged.
+        IntegrityError: PredictionManifest or part is damaged.
         ConfigError: It is another prediction than this one.
     """
-    manifest = Manifest.load(storage.join(out, MANIFEST))
+    manifest = PredictionManifest.load(storage.join(out, MANIFEST))
     if manifest.run_id != run_id:
         raise ConfigError(
             f"`out` must be an empty folder, or one that does not exist, but {out} holds the predictions of "
@@ -116,17 +125,17 @@ def attends_to_padding(config: TrainConfig) -> bool:
     return weighted or (encoder.kind == "transformer" and encoder.attend_to_padding)
 
 
-def raw_corpus(wish: Wish, *, root: str) -> extraction.Wish | None:
+def raw_corpus(spec: PredictSpec, *, root: str) -> extraction.ExtractSpec | None:
     """Return the extraction that a raw corpus needs first, by the encoders of the version; None for other sources.
 
     Raises:
         DataError: The version's features were not extracted here, so that it is not known by what.
         NotFoundError: There is no such version.
     """
-    raw = extraction.parse(wish.source)
+    raw = extraction.parse(spec.source)
     if raw is None:
         return None
-    home, version = open_version(root, wish.version)
+    home, version = open_version(root, spec.version)
     recipe = version.features.recipe
     if recipe is None:
         raise DataError(
@@ -140,11 +149,11 @@ def raw_corpus(wish: Wish, *, root: str) -> extraction.Wish | None:
     for modality in wanted:
         settings = chosen[modality]["settings"]
         overrides |= {f"encoders.{modality}.{name}": value for name, value in settings.items()}
-    if wish.workers is not None:
-        overrides["workers"] = wish.workers
+    if spec.workers is not None:
+        overrides["workers"] = spec.workers
     encoders: dict[Modality, str | None] = {m: chosen[m]["spec"] if m in wanted else NONE for m in MODALITIES}
     kind, location = raw
-    return extraction.Wish(kind=kind, location=location, encoders=encoders, overrides=overrides, labelled=False)
+    return extraction.ExtractSpec(kind=kind, location=location, encoders=encoders, overrides=overrides, labelled=False)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -160,12 +169,12 @@ def _resources(workers: int | None) -> ResourceConfig:
         raise ConfigError(f"`workers` must be 1 or more, but is {workers}. Ask for some.", field="workers") from problem
 
 
-def _open(wish: Wish, root: str) -> Features | Table:
-    if wish.source == DEMO:
-        return Features(open_features(write_demo_corpus(root)), wish.split)
-    if is_feature_set(wish.source):
-        return Features(open_features(wish.source), wish.split)
-    return Table(wish.source, wish.split)
+def _open(spec: PredictSpec, root: str) -> Features | Table:
+    if spec.source == DEMO:
+        return Features(open_features(write_demo_corpus(root)), spec.split)
+    if is_feature_set(spec.source):
+        return Features(open_features(spec.source), spec.split)
+    return Table(spec.source, spec.split)
 
 
 def _run_id(home: str, fingerprint: str, split: str, out: str | None) -> str:

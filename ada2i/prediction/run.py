@@ -10,7 +10,7 @@ import numpy as np
 from ada2i import storage
 from ada2i.evaluation.metrics import scores
 from ada2i.jobs.crew import Call
-from ada2i.prediction.records import DONE, MANIFEST, Manifest, Part, Request, sweep
+from ada2i.prediction.records import DONE, MANIFEST, Part, PredictionManifest, PredictionRequest, sweep
 from ada2i.prediction.worker import done_uri
 from ada2i.records import FileEntry, Scores
 
@@ -29,7 +29,7 @@ class Crew(Protocol):
         """Tell followers how it goes."""
 
 
-def predict(uri: str, request: Request, crew: Crew, *, code: str) -> Manifest:
+def predict(uri: str, request: PredictionRequest, crew: Crew, *, code: str) -> PredictionManifest:
     """Predict all shards that have no part yet, and write the manifest.
 
     Args:
@@ -54,7 +54,7 @@ def predict(uri: str, request: Request, crew: Crew, *, code: str) -> Manifest:
     return manifest
 
 
-def padded_lengths(request: Request, crew: Crew) -> Padded:
+def padded_lengths(request: PredictionRequest, crew: Crew) -> Padded:
     """Return the lengths to which dialogues are padded, by shard, for a model whose predictions depend on that.
 
     As in evaluation: dialogues of a split are padded in groups, one after the other, to the longest of the group. So
@@ -75,11 +75,11 @@ def padded_lengths(request: Request, crew: Crew) -> Padded:
     return padded
 
 
-def _lengths_calls(request: Request) -> list[Call]:
+def _lengths_calls(request: PredictionRequest) -> list[Call]:
     return [("lengths", (number,)) for number in range(len(request.shards))]
 
 
-def _follow(answers: Iterator[int], request: Request, left: Sequence[int], crew: Crew) -> None:
+def _follow(answers: Iterator[int], request: PredictionRequest, left: Sequence[int], crew: Crew) -> None:
     """Tell now and then how far it is, in utterances."""
     total, done = sum(shard.rows for shard in request.shards), 0
     before = total - sum(request.shards[number].rows for number in left)
@@ -94,10 +94,10 @@ def _follow(answers: Iterator[int], request: Request, left: Sequence[int], crew:
             crew.tell("progress", done=before + done, total=total, per_second=round(rate, 1), seconds_left=seconds)
 
 
-def _manifest(request: Request, parts: Sequence[Part], code: str) -> Manifest:
+def _manifest(request: PredictionRequest, parts: Sequence[Part], code: str) -> PredictionManifest:
     labels = request.version.features.labels
     counts = np.sum([part.predicted for part in parts], axis=0).tolist() if parts else [0] * len(labels)
-    return Manifest(
+    return PredictionManifest(
         run_id=request.run_id,
         model=request.version.model,
         version=request.version.number,
@@ -115,7 +115,7 @@ def _manifest(request: Request, parts: Sequence[Part], code: str) -> Manifest:
     )
 
 
-def _scores(request: Request, counts: Sequence[Mapping[str, Any]]) -> tuple[Scores, ...]:
+def _scores(request: PredictionRequest, counts: Sequence[Mapping[str, Any]]) -> tuple[Scores, ...]:
     """Return the scores of each split with labels; none where the source has classes that the model has not."""
     labels = request.version.features.labels
     if not set(request.labels) <= set(labels):

@@ -20,16 +20,16 @@ import pyarrow.compute as pc
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.checks import check_keys, check_order, renamed_splits, vectors_of_width
-from ada2i.data.importing import made_ids
-from ada2i.data.kinds import metadata
-from ada2i.data.labels import recorded
 from ada2i.data.manifest import FeatureSet
-from ada2i.data.rows import File, Rows
 from ada2i.data.shards import SHARD_BYTES
-from ada2i.data.source import conform, open_table, parquet_files
 from ada2i.errors import DataError
 from ada2i.extraction.publish import RECIPE
+from ada2i.importers.arrow_types import metadata
+from ada2i.importers.checks import check_keys, check_order, renamed_splits, vectors_of_width
+from ada2i.importers.import_rows import made_ids
+from ada2i.importers.labels import recorded
+from ada2i.importers.rows import File, Rows
+from ada2i.importers.source import conform, open_table, parquet_files
 from ada2i.modalities import Modality
 from ada2i.prediction.records import WHOLE, Shard
 from ada2i.prediction.work import encode

@@ -32,9 +32,9 @@ import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema
+from ada2i.inference.dialogues import Dialogues, Inference, Ints
 from ada2i.modalities import Modality
-from ada2i.prediction.infer import Dialogues, Ints, Said
-from ada2i.prediction.records import WHOLE, Matrix, Request, Shard
+from ada2i.prediction.records import WHOLE, Matrix, PredictionRequest, Shard
 
 _PLAIN = ("dialogue_id", "utterance_index", "utterance_id", "speaker", "text", "label", "split")
 
@@ -84,7 +84,7 @@ def by_appearance(speakers: Ints, lengths: Ints) -> Ints:
     return rank[person]
 
 
-def table_of(rows: pa.Table, said: Said, request: Request) -> pa.Table:
+def table_of(rows: pa.Table, said: Inference, request: PredictionRequest) -> pa.Table:
     """Return the part of a shard; see the head of this file."""
     model, number = request.version.model, rows.num_rows
     names = request.version.features.labels
@@ -100,12 +100,12 @@ def table_of(rows: pa.Table, said: Said, request: Request) -> pa.Table:
     return pa.table(columns)
 
 
-def predicted(said: Said) -> Ints:
+def predicted(said: Inference) -> Ints:
     """Return the class of each utterance, ``(N,)``: the most probable, and of equals the first."""
     return np.asarray(said.probabilities.argmax(axis=1))
 
 
-def confusion(rows: pa.Table, said: Said, request: Request) -> dict[str, Matrix]:
+def confusion(rows: pa.Table, said: Inference, request: PredictionRequest) -> dict[str, Matrix]:
     """Count labelled utterances ``(L, C)`` by split; row: true class, column: predicted class."""
     shape = len(request.labels), said.probabilities.shape[1]
     label = rows["label"].combine_chunks()

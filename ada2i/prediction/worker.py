@@ -3,9 +3,9 @@
 import torch
 
 from ada2i import storage
-from ada2i.prediction.infer import infer
-from ada2i.prediction.records import DONE, Part, Request, part_name
-from ada2i.prediction.versions import load_model
+from ada2i.inference.dialogues import infer
+from ada2i.inference.versions import load_model
+from ada2i.prediction.records import DONE, Part, PredictionRequest, part_name
 from ada2i.prediction.work import (
     confusion,
     dialogue_lengths,
@@ -20,7 +20,7 @@ from ada2i.prediction.work import (
 class Worker:
     """Predicts with one thread: with more, the same input gives other last bits."""
 
-    def __init__(self, uri: str, request: Request, device: str) -> None:
+    def __init__(self, uri: str, request: PredictionRequest, device: str) -> None:
         torch.set_num_threads(1)
         self._uri, self._request, self._device = uri, request, torch.device(device)
         self._model = load_model(request.version_uri, request.version).to(self._device)

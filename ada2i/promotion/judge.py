@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from ada2i.data.leakage import SEEN, read_dialogues
 from ada2i.data.manifest import FeatureSet, open_features
-from ada2i.data.seen import SEEN, read_dialogues
 from ada2i.evaluation.gate import GateRules, against, alone, enough, measure, not_used_up
 from ada2i.promotion.predictions import dialogues, in_common, own_features, predictions, to_file
-from ada2i.records import RuleResult, Side
+from ada2i.records import ModelScores, RuleResult
 from ada2i.registry.verdicts import Judgement, use_test
 from ada2i.registry.versions import Version
 
@@ -186,11 +186,11 @@ def _digest(table: pa.Table) -> str:
     return hashlib.sha256(repr(sorted(zip(*columns, strict=True))).encode()).hexdigest()[:32]
 
 
-def _sides(evidence: _Evidence, labels: tuple[str, ...]) -> tuple[Side, ...]:
+def _sides(evidence: _Evidence, labels: tuple[str, ...]) -> tuple[ModelScores, ...]:
     return tuple(measure(file, labels, evidence.split) for file in evidence.files) if evidence.counts[1] else ()
 
 
-def _compared(rules: GateRules, evidence: _Evidence, sides: tuple[Side, ...]) -> Iterator[RuleResult]:
+def _compared(rules: GateRules, evidence: _Evidence, sides: tuple[ModelScores, ...]) -> Iterator[RuleResult]:
     if sides:
         yield alone(rules, sides[0])
     if len(sides) == 2:

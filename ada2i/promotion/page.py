@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from ada2i.evaluation.report import SYNTHETIC_NOTE, Row, markdown_table, markdown_text
 from ada2i.registry.verdicts import Judgement
+from ada2i.reports.report import SYNTHETIC_NOTE, Row, markdown_table, markdown_text
 
 
 def page(found: Judgement) -> str:

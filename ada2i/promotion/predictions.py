@@ -8,12 +8,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ada2i.config import TrainConfig
-from ada2i.data.loader import open_split
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import DataError, IntegrityError
-from ada2i.evaluation.evaluate import predict_all, predictions_file
-from ada2i.prediction.versions import load_config, load_model
+from ada2i.inference.versions import load_config, load_model
+from ada2i.loader.split_data import open_split
 from ada2i.registry.versions import Version, read_file, version_uri
+from ada2i.training.evaluate import predict_all, predictions_file
 
 _ID = "dialogue_id"
 

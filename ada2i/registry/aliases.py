@@ -13,8 +13,8 @@ from typing import Literal, NoReturn
 from ada2i import storage
 from ada2i.errors import ConfigError, ConflictError, IntegrityError, NotFoundError
 from ada2i.records import Sealed
-from ada2i.registry import fate
-from ada2i.registry.places import home_uri, numbered
+from ada2i.registry import retention
+from ada2i.registry.paths import home_uri, numbered
 from ada2i.registry.versions import check_model_name, find, version_uri
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -189,7 +189,7 @@ def _next(
 
 def _write(root: str, wanted: Move) -> Move:
     uri = version_uri(root, find(root, wanted.model, wanted.number))
-    if not fate.keep(uri):
+    if not retention.keep(uri):
         raise NotFoundError(
             f"{wanted.model}@{wanted.number} must be a version that stays, but {uri} is being deleted. Choose another.",
             uri=uri,

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 from ada2i import storage
 from ada2i.errors import NotFoundError
-from ada2i.registry import fate
+from ada2i.registry import retention
 from ada2i.registry.aliases import history
-from ada2i.registry.places import FATE, MANIFEST, home_uri, number_uri, numbers
+from ada2i.registry.paths import FATE, MANIFEST, home_uri, number_uri, numbers
 from ada2i.registry.versions import SWEPT, check_model_name, versions
 
 DAY = 86_400.0
@@ -36,7 +36,7 @@ def sweep(root: str, model: str, *, older_than_s: float = DAY, versions_older_th
     home = home_uri(root, model)
     if versions_older_than_s is not None:
         for number in _unreferenced(root, model, versions_older_than_s):
-            fate.retire(number_uri(home, number))  # what an alias was given meanwhile stays
+            retention.retire(number_uri(home, number))  # what an alias was given meanwhile stays
     deleted = storage.delete_partials(home, older_than_s=older_than_s)
     for number in numbers(home):
         uri = number_uri(home, number)
@@ -61,7 +61,7 @@ def _is_gone(uri: str, older_than_s: float) -> bool:
     except NotFoundError:
         # Who completes the version meanwhile is the winner.
         return storage.age(uri) >= older_than_s and storage.put_if_absent(place, SWEPT)
-    if data != SWEPT and fate.is_retired(uri):
+    if data != SWEPT and retention.is_retired(uri):
         storage.put(place, SWEPT)
         return True
     return data == SWEPT

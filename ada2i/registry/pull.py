@@ -9,7 +9,7 @@ from pathlib import Path
 from ada2i import storage
 from ada2i.errors import InputError
 from ada2i.records import get_folder_file
-from ada2i.registry.places import MANIFEST
+from ada2i.registry.paths import MANIFEST
 from ada2i.registry.references import resolve
 from ada2i.registry.versions import Version, read_file, version_uri
 

@@ -12,8 +12,8 @@ from pydantic import JsonValue
 
 from ada2i import storage
 from ada2i.errors import IntegrityError
-from ada2i.records import Record, RuleResult, Sealed, Side
-from ada2i.registry.places import home_uri, numbered
+from ada2i.records import ModelScores, Record, RuleResult, Sealed
+from ada2i.registry.paths import home_uri, numbered
 from ada2i.registry.versions import check_model_name
 
 NOBODY = 0  # in place of a champion's number where there is none
@@ -36,7 +36,7 @@ class Judgement(Record):
     synthetic: bool
     rules: dict[str, JsonValue]  # resolved
     results: tuple[RuleResult, ...]
-    sides: tuple[Side, ...]  # challenger, then champion; none where there was nothing to judge by
+    sides: tuple[ModelScores, ...]  # challenger, then champion; none where there was nothing to judge by
 
     @property
     def facts(self) -> str:

@@ -6,8 +6,8 @@ from ada2i import storage
 from ada2i.errors import InputError, NotFoundError
 from ada2i.records import Record, get_folder_file
 from ada2i.registry.aliases import history
-from ada2i.registry.fate import KEPT, RETIRED
-from ada2i.registry.places import CLAIM, FATE, home_uri, number_uri, numbers
+from ada2i.registry.paths import CLAIM, FATE, home_uri, number_uri, numbers
+from ada2i.registry.retention import KEPT, RETIRED
 from ada2i.registry.verdicts import verdicts
 from ada2i.registry.versions import Claim, Version, check_model_name, find, load_version
 

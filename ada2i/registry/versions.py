@@ -30,7 +30,7 @@ from ada2i.records import (
     seed_uri,
 )
 from ada2i.registry.card import code_revision, render_card
-from ada2i.registry.places import CLAIM, MANIFEST, home_uri, number_uri, numbers
+from ada2i.registry.paths import CLAIM, MANIFEST, home_uri, number_uri, numbers
 
 SWEPT = b'{"schema_version": 1, "swept": true}\n'
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

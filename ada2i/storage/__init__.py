@@ -18,9 +18,9 @@ from typing import IO
 
 from ada2i.errors import AccessError, IntegrityError
 from ada2i.storage import folders, s3
-from ada2i.storage.failures import translated
-from ada2i.storage.locations import join, local_path, normalise, public
 from ada2i.storage.sources import from_source, read_source, source_digest, source_files, source_stamps
+from ada2i.storage.translate import translated
+from ada2i.storage.uris import join, local_path, normalise, public
 
 __all__ = [
     "age",

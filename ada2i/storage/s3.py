@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ada2i.storage.patience import patiently, status
+from ada2i.storage.retry import patiently, status
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ada2i.errors import DataError, InputError, NotFoundError
-from ada2i.storage.failures import translated
-from ada2i.storage.locations import is_remote, local_path, public
-from ada2i.storage.patience import patiently
+from ada2i.storage.retry import patiently
+from ada2i.storage.translate import translated
+from ada2i.storage.uris import is_remote, local_path, public
 
 T = TypeVar("T")
 

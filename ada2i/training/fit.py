@@ -12,22 +12,22 @@ from torch import nn
 
 from ada2i import checkpoint, storage
 from ada2i.batch import DialogueBatch
-from ada2i.checkpoint import EpochPart, Progress, Rng, Trainee
+from ada2i.checkpoint import EpochPart, Rng, TrainCursor, TrainState
 from ada2i.config import TrainConfig, TrainingConfig
-from ada2i.data.loader import SplitData
-from ada2i.data.order import share
 from ada2i.errors import DivergenceError, PreemptedError
+from ada2i.loader.order import share
+from ada2i.loader.split_data import SplitData
 from ada2i.modalities import Modality
 from ada2i.records import EpochRecord, Scores, SeedResult
 from ada2i.training import distributed
-from ada2i.training.dev import evaluate
-from ada2i.training.flags import StepKey
+from ada2i.training.meter import EpochMeter
 from ada2i.training.saving import Saver
-from ada2i.training.shares import own_batches
-from ada2i.training.start import build, replicate, resume, warm_up_batch
+from ada2i.training.sharding import own_batches
+from ada2i.training.state import build, replicate, resume, warm_up_batch
+from ada2i.training.status import StepKey
 from ada2i.training.step import StepReport, train_step, unwrap
-from ada2i.training.tally import Tally
 from ada2i.training.task import Reporter, Task
+from ada2i.training.validate import evaluate
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class _Training:
 
     task: Task
     network: nn.Module
-    trainee: Trainee
+    state: TrainState
     saver: Saver
     leave: Callable[[], bool]
-    begun: Progress  # where this attempt began
+    begun: TrainCursor  # where this attempt began
     reporter: Reporter
 
 
@@ -56,37 +56,37 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
         PreemptedError: A rank was asked to leave; the newest checkpoint is of the last step.
         ConfigError: The folder holds checkpoints of another config.
     """
-    trainee = build(task)
-    progress = resume(task, trainee)
+    state = build(task)
+    progress = resume(task, state)
     if distributed.rank() == 0:
         # An attempt that was killed may have written best weights without the checkpoint that names them; on other
         # machines the same step may have others.
         checkpoint.sweep(task.best, progress.best_step, later=True)
-    network = replicate(trainee.model, warm_up_batch(task), task.config.loss)
-    with Saver(task.uri, trainee, minutes=task.config.resources.checkpoint_minutes) as saver:
-        training = _Training(task, network, trainee, saver, leave, progress, reporter)
+    network = replicate(state.model, warm_up_batch(task), task.config.loss)
+    with Saver(task.uri, state, minutes=task.config.resources.checkpoint_minutes) as saver:
+        training = _Training(task, network, state, saver, leave, progress, reporter)
         while not _finished(progress, task.config):
             progress, record, leaving = _run_epoch(training, progress)
             reporter.epoch(task.seed, record)
             if leaving and not _finished(progress, task.config):
                 _leave(training, progress)
         saver.finish(progress)
-    return _result(task, trainee.model, progress)
+    return _result(task, state.model, progress)
 
 
-def _finished(progress: Progress, config: TrainConfig) -> bool:
+def _finished(progress: TrainCursor, config: TrainConfig) -> bool:
     settings = config.training
     return progress.epoch >= settings.epochs or progress.stale_epochs >= settings.early_stopping_epochs
 
 
-def _run_epoch(training: _Training, progress: Progress) -> tuple[Progress, EpochRecord, bool]:
+def _run_epoch(training: _Training, progress: TrainCursor) -> tuple[TrainCursor, EpochRecord, bool]:
     """Return how far training is, the epoch's record, and whether a rank was asked to leave at the last step."""
-    task, trainee = training.task, training.trainee
+    task, state = training.task, training.state
     progress, tally, leaving = _train_epoch(training, progress)
-    learning_rate = float(trainee.optimizer.param_groups[0]["lr"])
+    learning_rate = float(state.optimizer.param_groups[0]["lr"])
     dev_loss, dev = evaluate(task, unwrap(training.network))
     if task.config.training.schedule == "plateau":
-        trainee.scheduler.step(dev_loss)
+        state.scheduler.step(dev_loss)
     record = _record(task, progress, tally.means(), dev, dev_loss=dev_loss, learning_rate=learning_rate)
     progress = _advance(progress, record, dev)
     if progress.best_epoch == progress.epoch:
@@ -96,10 +96,10 @@ def _run_epoch(training: _Training, progress: Progress) -> tuple[Progress, Epoch
     return progress, record, leaving
 
 
-def _train_epoch(training: _Training, progress: Progress) -> tuple[Progress, Tally, bool]:
+def _train_epoch(training: _Training, progress: TrainCursor) -> tuple[TrainCursor, EpochMeter, bool]:
     """Take the steps of an epoch that are not done yet; who is asked to leave at the last one does so after dev."""
     task, before = training.task, progress.part.seconds - time.perf_counter()
-    tally = Tally(progress.part, modalities=len(task.config.model.modalities), device=task.device)
+    tally = EpochMeter(progress.part, modalities=len(task.config.model.modalities), device=task.device)
     first = progress.step - tally.steps
     batches = task.train.epoch(
         seed=task.seed, epoch=progress.epoch + 1, batch_dialogues=task.config.training.batch_dialogues
@@ -141,7 +141,7 @@ def _looked_at(task: Task, late: deque[tuple[Sequence[int], StepReport]], *, kee
 
 def _step(training: _Training, parts: Sequence[DialogueBatch], epoch: int, *, step: int, steps: int) -> StepReport:
     """Take one step of an epoch with so many steps."""
-    task, optimizer = training.task, training.trainee.optimizer
+    task, optimizer = training.task, training.state.optimizer
     settings, balance = task.config.training, task.config.balance
     modulate = None if task.config.ablations.no_modulation or epoch < balance.start_epoch else balance
     if settings.schedule == "cosine":
@@ -159,14 +159,14 @@ def _step(training: _Training, parts: Sequence[DialogueBatch], epoch: int, *, st
     )
 
 
-def _within(progress: Progress, tally: Tally, seconds: float) -> Progress:
+def _within(progress: TrainCursor, tally: EpochMeter, seconds: float) -> TrainCursor:
     """Return how far training is within an epoch that began, or went on, at ``progress``."""
     step = progress.step - progress.part.steps + tally.steps
     rng = Rng(seed=progress.rng.seed, step=step)
     return progress.model_copy(update={"rng": rng, "step": step, "part": tally.part(seconds)})
 
 
-def _leave(training: _Training, progress: Progress) -> NoReturn:
+def _leave(training: _Training, progress: TrainCursor) -> NoReturn:
     training.saver.save(progress)
     raise PreemptedError(
         f"Seed {training.task.seed} was asked to leave, and did after step {progress.step}. Run again to go on.",
@@ -192,7 +192,7 @@ def _with_dialogues(error: DivergenceError, split: SplitData, batch: Sequence[in
 
 def _record(
     task: Task,
-    progress: Progress,
+    progress: TrainCursor,
     means: Mapping[str, Sequence[float]],
     dev: Scores,
     *,
@@ -225,7 +225,7 @@ def _record(
     )
 
 
-def _advance(progress: Progress, record: EpochRecord, dev: Scores) -> Progress:
+def _advance(progress: TrainCursor, record: EpochRecord, dev: Scores) -> TrainCursor:
     better = progress.best_dev is None or dev.weighted_f1 > progress.best_dev.weighted_f1
     best = {"best_epoch": record.epoch, "best_step": record.step, "best_dev": dev} if better else {}
     return progress.model_copy(
@@ -239,7 +239,7 @@ def _advance(progress: Progress, record: EpochRecord, dev: Scores) -> Progress:
     )
 
 
-def _result(task: Task, model: nn.Module, progress: Progress) -> SeedResult:
+def _result(task: Task, model: nn.Module, progress: TrainCursor) -> SeedResult:
     assert progress.best_dev is not None  # there is at least one epoch
     result = SeedResult(
         seed=task.seed,

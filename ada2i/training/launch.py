@@ -16,8 +16,8 @@ from typing import Any
 from ada2i import errors, storage
 from ada2i.config import ResourceConfig
 from ada2i.jobs import client, driver, events
+from ada2i.jobs.resources import check_resources
 from ada2i.records import RunRequest, seed_uri
-from ada2i.training.capacity import check_resources
 
 Failure = dict[str, str]  # `kind`, the name of an error of ours, and `message`
 
@@ -75,8 +75,9 @@ def drive(run_uri: str, *, submission: str, started: float) -> None:
         os.environ.setdefault(name, value)
     import ray
 
-    from ada2i.training import preemption, watch
-    from ada2i.training.environment import environment
+    from ada2i.jobs import preemption
+    from ada2i.jobs.environment import environment
+    from ada2i.registry import exporter
 
     ray.init()
     preemption.listen_as_driver()
@@ -85,7 +86,7 @@ def drive(run_uri: str, *, submission: str, started: float) -> None:
         failure = _train_through_losses(request, run_uri, started=started)
     finally:
         _sweep(request, run_uri)
-    watch.ensure(run_uri.rpartition("/runs/")[0])
+    exporter.ensure(run_uri.rpartition("/runs/")[0])
     if failure:
         raise getattr(errors, failure["kind"])(failure["message"])
 
@@ -98,7 +99,7 @@ def _train_through_losses(request: RunRequest, run_uri: str, *, started: float) 
     import ray
     from ray.exceptions import RayActorError
 
-    from ada2i.training import preemption
+    from ada2i.jobs import preemption
 
     resources, losses = request.config.resources, 0
     while True:
@@ -146,7 +147,7 @@ def _train(request: RunRequest, run_uri: str, *, use_gpu: bool, started: float) 
     from ray.train.backend import Backend
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from ada2i.training import preemption
+    from ada2i.jobs import preemption
     from ada2i.training.worker import work
 
     class Listening(Backend):

@@ -9,17 +9,17 @@ from typing import Any
 from pydantic import Field
 
 from ada2i import presets, storage
+from ada2i.audit.audit import FITTED, check_codes, gate
 from ada2i.config import TrainConfig
-from ada2i.data.audit import FITTED, check_codes, gate
-from ada2i.data.resolve import resolve_features
 from ada2i.errors import ConfigError, DataError
+from ada2i.importers.resolve import resolve_features
+from ada2i.jobs.resources import capacity, check_resources
 from ada2i.records import GateRecord, Record, RunRequest, run_uri
-from ada2i.training.capacity import capacity, check_resources
 
 DEFAULT_ROOT = "ada2i-store"
 
 
-class Wish(Record):
+class TrainSpec(Record):
     """What a caller asks for, before features and config are resolved."""
 
     features: str  # `demo`, a feature set, or a table to import
@@ -40,10 +40,10 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-def prepare(wish: Wish, *, root: str, run_id: str) -> str:
+def prepare(spec: TrainSpec, *, root: str, run_id: str) -> str:
     """Check everything, make sure that the features exist, write the run's request, and return the run's URI.
 
-    Calling again with the same run id and wish is harmless: it resumes the run.
+    Calling again with the same run id and spec is harmless: it resumes the run.
 
     Raises:
         ConfigError: A preset, settings name or field is wrong, or the run was started with others.
@@ -52,7 +52,7 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
         ResourceError: The cluster has fewer processors or GPUs than the workers need.
         UnreachableError: The S3 endpoint or the cluster does not answer.
     """
-    request = planned(wish, root=root, run_id=run_id)
+    request = planned(spec, root=root, run_id=run_id)
     uri = run_uri(storage.normalise(root), run_id)
     place = storage.join(uri, "request.json")
     if not storage.put_if_absent(place, request.stored()):
@@ -60,27 +60,27 @@ def prepare(wish: Wish, *, root: str, run_id: str) -> str:
     return uri
 
 
-def planned(wish: Wish, *, root: str, run_id: str) -> RunRequest:
+def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
     """Check everything, make sure that the features exist, and return the run's request, unwritten; see ``prepare``."""
-    tried = check(wish)
-    overrides = wish.overrides | {"model.modalities": tried.model.modalities}
+    tried = check(spec)
+    overrides = spec.overrides | {"model.modalities": tried.model.modalities}
     root = storage.normalise(root)
     storage.check_writable(root)
-    features = resolve_features(wish.features, root, needs=tried.model.modalities)
-    settings = wish.settings or presets.settings_for(features.manifest.dataset)
-    config = presets.resolve(preset=wish.preset, settings=settings, overrides=overrides)
+    features = resolve_features(spec.features, root, needs=tried.model.modalities)
+    settings = spec.settings or presets.settings_for(features.manifest.dataset)
+    config = presets.resolve(preset=spec.preset, settings=settings, overrides=overrides)
     audit = gate(
         features,
         modalities=config.model.modalities,
-        allow=wish.allow,
+        allow=spec.allow,
         leave_out_fitted=config.model.train_fitted == "leave-out",
     )
     if audit.left_out:
-        config = presets.resolve(preset=wish.preset, settings=settings, overrides=overrides | _without(config, audit))
+        config = presets.resolve(preset=spec.preset, settings=settings, overrides=overrides | _without(config, audit))
     return RunRequest(run_id=run_id, config=config, features=features.info(), audit=audit)
 
 
-def check(wish: Wish) -> TrainConfig:
+def check(spec: TrainSpec) -> TrainConfig:
     """Check what can be before features are read or made, and return the config, but for what the dataset decides.
 
     Raises:
@@ -88,11 +88,11 @@ def check(wish: Wish) -> TrainConfig:
         ResourceError: The cluster has fewer processors or GPUs than the workers need.
         UnreachableError: The cluster does not answer.
     """
-    if "model.modalities" in wish.overrides:
+    if "model.modalities" in spec.overrides:
         raise ConfigError("`model.modalities` is set by `--modalities`. Write for example `--modalities ta`.")
-    check_codes(wish.allow)
-    overrides = wish.overrides | {"model.modalities": presets.parse_modalities(wish.modalities)}
-    tried = presets.resolve(preset=wish.preset, settings=wish.settings or "default", overrides=overrides)
+    check_codes(spec.allow)
+    overrides = spec.overrides | {"model.modalities": presets.parse_modalities(spec.modalities)}
+    tried = presets.resolve(preset=spec.preset, settings=spec.settings or "default", overrides=overrides)
     check_resources(tried.resources, capacity())
     return tried
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ada2i import checkpoint, storage
-from ada2i.checkpoint import Progress, Snapshot, Trainee
+from ada2i.checkpoint import Snapshot, TrainCursor, TrainState
 from ada2i.training import distributed
 
 log = logging.getLogger(__name__)
@@ -30,15 +30,15 @@ class Saver:
 
     Args:
         uri: The seed's folder.
-        trainee: What is trained.
+        state: What is trained.
         minutes: A checkpoint is due after so many; 0: after every step.
     """
 
-    def __init__(self, uri: str, trainee: Trainee, *, minutes: float) -> None:
+    def __init__(self, uri: str, state: TrainState, *, minutes: float) -> None:
         self.uri = uri
         self.base = storage.join(uri, "checkpoints")
         self.best_base = storage.join(uri, "best")
-        self.trainee = trainee
+        self.state = state
         self.seconds = 60.0 * minutes
         self.writes = distributed.rank() == 0
         self.cost = 0.0  # seconds of this process's processor that the last checkpoint took
@@ -75,28 +75,28 @@ class Saver:
         enough = waited >= self.seconds or (epoch_done and waited >= self.cost / _SHARE)
         return enough and self._writing is None
 
-    def keep_best(self, progress: Progress) -> None:
+    def keep_best(self, progress: TrainCursor) -> None:
         """Copy the weights as the best so far; they are written with the next checkpoint."""
         if self.writes:
             # One that a thread writes is no longer `_best`, so this never changes what is being written.
-            self._best = checkpoint.take(self.trainee, progress, optimizer=False, over=self._best)
+            self._best = checkpoint.take(self.state, progress, optimizer=False, over=self._best)
 
-    def start(self, progress: Progress) -> None:
+    def start(self, progress: TrainCursor) -> None:
         """Copy weights and optimizer, and begin to write them; wait before that for what is being written."""
         self._settle()
         begun = time.monotonic()
-        self._memory = checkpoint.take(self.trainee, progress, over=self._memory)
+        self._memory = checkpoint.take(self.state, progress, over=self._memory)
         best, self._best = self._best, None
         self.since = time.monotonic()
         self._writing = self._pool.submit(self._write, self._memory, best, self.since - begun)
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: TrainCursor) -> None:
         """Write a checkpoint and wait until it is complete."""
         if self.writes:
             self.start(progress)
             self._settle()
 
-    def finish(self, progress: Progress) -> None:
+    def finish(self, progress: TrainCursor) -> None:
         """Write the last checkpoint, and delete all that killed attempts left beside it and the best weights."""
         self.save(progress)
         if self.writes:

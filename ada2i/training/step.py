@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ada2i.balance import disparity as balance
 from ada2i.batch import DialogueBatch
 from ada2i.config import BalanceConfig, LossConfig
 from ada2i.model.ada2i import Ada2I, Prediction
-from ada2i.training import balance, distributed, losses
-from ada2i.training.flags import Flags, StepKey
+from ada2i.training import distributed, losses
+from ada2i.training.status import StepKey, StepStatus
 from ada2i.training.update import gradient_norms, update
 
 
@@ -43,7 +44,7 @@ class StepReport:
     gate_share: Tensor
     gradient_norm: Tensor
     encoder_norms: Tensor
-    flags: Flags
+    flags: StepStatus
 
 
 def train_step(
@@ -103,7 +104,7 @@ def train_step(
         gate_share=sums.gate_share / sums.parts,
         gradient_norm=norms.total,
         encoder_norms=norms.by_encoder,
-        flags=Flags.of(sums.flags, norms.total, key),
+        flags=StepStatus.of(sums.flags, norms.total, key),
     )
 
 

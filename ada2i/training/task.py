@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ada2i import storage
 from ada2i.config import TrainConfig
-from ada2i.data.loader import SplitData
+from ada2i.loader.split_data import SplitData
 from ada2i.records import EpochRecord, FeatureInfo
 from ada2i.training.losses import balanced_weights
 
@@ -22,6 +22,16 @@ class Reporter(Protocol):
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
         """An epoch is done; its checkpoint may be still to come."""
+
+
+class QuietReporter:
+    """A reporter for trainings of which many run at once."""
+
+    def first_step(self) -> None:
+        """Say nothing."""
+
+    def epoch(self, seed: int, record: EpochRecord) -> None:
+        """Say nothing."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ada2i.balance import disparity as balance
 from ada2i.config import BalanceConfig
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I
-from ada2i.training import balance
 
 
 def make_optimizer(model: Ada2I, *, learning_rate: float, weight_decay: float) -> torch.optim.Adam:

@@ -12,15 +12,15 @@ import torch
 from ray.train.collective import broadcast_from_rank_zero
 
 from ada2i import storage
-from ada2i.data.loader import open_split
 from ada2i.data.manifest import open_features
 from ada2i.errors import DivergenceError, PreemptedError
-from ada2i.jobs import events, logs
+from ada2i.fast.allocator import keep_freed_memory
+from ada2i.jobs import events, logs, preemption
 from ada2i.jobs.metrics import Gauges
+from ada2i.loader.split_data import open_split
 from ada2i.records import EpochRecord, RunRequest, seed_uri
-from ada2i.training import distributed, preemption
+from ada2i.training import distributed
 from ada2i.training.fit import fit
-from ada2i.training.memory import keep_freed_memory
 from ada2i.training.metrics import BY_MODALITY, METRICS, PLAIN
 from ada2i.training.task import Reporter, Task
 

@@ -13,17 +13,17 @@ from pathlib import Path
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ada2i.checkpoint import EpochPart, Progress, Rng, Trainee
+from ada2i.checkpoint import EpochPart, Rng, TrainCursor, TrainState
 from ada2i.config import ResourceConfig
+from ada2i.fast.allocator import keep_freed_memory
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
 from ada2i.model.build import build_model
 from ada2i.records import FeatureInfo
-from ada2i.training.flags import StepKey
 from ada2i.training.launch import launch
-from ada2i.training.memory import keep_freed_memory
-from ada2i.training.request import Wish, prepare
+from ada2i.training.request import TrainSpec, prepare
 from ada2i.training.saving import Saver
+from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer
 from tests.benchmarks.workload import WORKLOADS, Figure, finish
@@ -38,11 +38,11 @@ def checkpoint_cost() -> list[Figure]:
     config = WORK.config()
     model = build_model(config, widths=WORK.widths, classes=WORK.classes)
     optimizer = make_optimizer(model, learning_rate=1e-4, weight_decay=1e-8)
-    trainee = Trainee(model, optimizer, ReduceLROnPlateau(optimizer))
+    state = TrainState(model, optimizer, ReduceLROnPlateau(optimizer))
     batches = [WORK.batch(config.training.batch_dialogues, seed) for seed in range(STEPS)]
     costs, written, started = 0.0, 0, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        saver = Saver(Path(folder).as_uri(), trainee, minutes=ResourceConfig().checkpoint_minutes)
+        saver = Saver(Path(folder).as_uri(), state, minutes=ResourceConfig().checkpoint_minutes)
         with saver:
             for epoch in range(1, EPOCHS + 1):
                 for place, batch in enumerate(batches):
@@ -63,7 +63,7 @@ def checkpoint_cost() -> list[Figure]:
     ]
 
 
-def _progress(epoch: int) -> Progress:
+def _progress(epoch: int) -> TrainCursor:
     features = FeatureInfo(
         uri="file:///nowhere",
         fingerprint="0" * 32,
@@ -72,7 +72,7 @@ def _progress(epoch: int) -> Progress:
         widths=WORK.widths,
         synthetic=True,
     )
-    return Progress(
+    return TrainCursor(
         config=WORK.config(),
         features=features,
         rng=Rng(seed=0, step=epoch * STEPS),
@@ -97,8 +97,8 @@ def first_step() -> list[Figure]:
 
     with tempfile.TemporaryDirectory() as folder, cluster() as ray:
         for number in range(2):
-            wish = Wish(features="demo", overrides={"training.epochs": 1, "training.seeds": [1]})
-            uri = prepare(wish, root=Path(folder).as_uri(), run_id=f"first-step-{number}")
+            spec = TrainSpec(features="demo", overrides={"training.epochs": 1, "training.seeds": [1]})
+            uri = prepare(spec, root=Path(folder).as_uri(), run_id=f"first-step-{number}")
             launch(uri, address=ray.address, on_event=listen)
     return [Figure("driver's start to first step, 2 workers", seconds[-1], "s", 15.0, at_most=True)]
 

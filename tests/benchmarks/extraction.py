@@ -20,7 +20,7 @@ from ada2i.extraction.config import resolve
 from ada2i.extraction.encoders.registry import load
 from ada2i.extraction.job import RayCrew
 from ada2i.extraction.plan import Piece
-from ada2i.extraction.request import Request
+from ada2i.extraction.request import ExtractionRequest
 from ada2i.extraction.run import encode
 from ada2i.jobs import cluster
 from tests.benchmarks.workload import Figure, finish
@@ -64,7 +64,9 @@ def pipeline(count: int, workers: int) -> tuple[float, float]:
     config = resolve({"audio": "none", "visual": "none"}, {"workers": workers, "device": "cpu"})
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).as_uri()
-        crew = _Quiet(Request(run_id="benchmark", root=root, kind="folder", location="", config=config), cuda=False)
+        crew = _Quiet(
+            ExtractionRequest(run_id="benchmark", root=root, kind="folder", location="", config=config), cuda=False
+        )
         warm = {digest: Piece(digest, text, digest) for text in ("a", "b") if (digest := storage.digest(text.encode()))}
         list(crew.each([("describe", ("text",))] * workers))
         list(crew.each([("encode", ("text", [piece])) for piece in warm.values()] * workers))

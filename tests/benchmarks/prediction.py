@@ -25,7 +25,7 @@ from ada2i.data import schema
 from ada2i.jobs.crew import Call
 from ada2i.modalities import Modality
 from ada2i.model.build import build_model
-from ada2i.prediction.records import REQUEST, Request, Shard, prediction_uri
+from ada2i.prediction.records import REQUEST, PredictionRequest, Shard, prediction_uri
 from ada2i.prediction.run import predict
 from ada2i.prediction.source import Table as Source
 from ada2i.prediction.worker import Worker
@@ -100,7 +100,7 @@ def write_version(root: str) -> Version:
 class _Alone:
     """One worker, in this process."""
 
-    def __init__(self, uri: str, request: Request) -> None:
+    def __init__(self, uri: str, request: PredictionRequest) -> None:
         self.worker = Worker(uri, request, "cpu")
 
     def each(self, calls: Iterable[Call]) -> Iterator[Any]:
@@ -121,7 +121,7 @@ def stage(root: str, path: str) -> dict[str, Any]:
 def work(root: str, shards: list[dict[str, Any]]) -> dict[str, Any]:
     """Predict shards."""
     version, uri = write_version(root), prediction_uri(root, "benchmark")
-    request = Request(
+    request = PredictionRequest(
         run_id="benchmark",
         out=uri,
         version_uri=root,

@@ -20,11 +20,11 @@ import torch
 import torch.distributed as dist
 
 from ada2i.config import LossConfig
-from ada2i.data.order import share
+from ada2i.fast.allocator import keep_freed_memory
+from ada2i.loader.order import share
 from ada2i.model.build import build_model
-from ada2i.training.flags import StepKey
-from ada2i.training.memory import keep_freed_memory
-from ada2i.training.start import replicate
+from ada2i.training.state import replicate
+from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer
 from tests.benchmarks.workload import WORKLOADS, Figure, finish, part_of

@@ -29,13 +29,13 @@ import torch
 from ada2i import storage
 from ada2i.batch import DialogueBatch
 from ada2i.data import schema, shards
-from ada2i.data.loader import SplitData, open_split
 from ada2i.data.manifest import MANIFEST, FeatureSet, Manifest, ModalityInfo, ShardEntry, SplitInfo, open_features
-from ada2i.data.order import share
+from ada2i.loader.order import share
+from ada2i.loader.split_data import SplitData, open_split
 from ada2i.modalities import MODALITIES
 from ada2i.model.build import build_model
 from ada2i.presets import resolve
-from ada2i.training.flags import StepKey
+from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer
 from tests.benchmarks.workload import WORKLOADS, Figure, finish

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from ada2i.batch import DialogueBatch
+from ada2i.fast.allocator import keep_freed_memory
+from ada2i.inference.dialogues import Dialogues, infer
 from ada2i.model.build import build_model
-from ada2i.prediction.infer import Dialogues, infer
-from ada2i.training.flags import StepKey
-from ada2i.training.memory import keep_freed_memory
+from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer
 from tests.benchmarks.plain import PlainAda2I, pad, plain_step, true_class_scores

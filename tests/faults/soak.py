@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from ada2i.data.demo import write_demo_corpus
+from ada2i.importers.demo import write_demo_corpus
 from ada2i.records import SeedResult
 from tests.faults.processes import FORKSERVER
 from tests.integration import ranks

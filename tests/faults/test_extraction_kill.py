@@ -13,7 +13,7 @@ import pytest
 from ada2i import storage
 from ada2i.data.manifest import open_features, read_shard
 from ada2i.extraction.corpora.demo import write_demo_media
-from ada2i.extraction.request import JOB, RESULT, Result, Wish, prepare
+from ada2i.extraction.request import JOB, RESULT, ExtractionResult, ExtractSpec, prepare
 from ada2i.jobs import client
 from ada2i.jobs.events import Event
 from infra.stack import Stack
@@ -38,11 +38,11 @@ def corpus(root: str) -> str:
     return write_demo_media(f"{root}-talks", dialogues=8)
 
 
-def extract(corpus: str, root: str, address: str, on_event: Callable[[Event | str], None]) -> Result:
-    wish = Wish(kind="folder", location=corpus, encoders=ENCODERS, overrides=SETTINGS)
-    uri = prepare(wish, root=root, run_id=root.rsplit("/", 1)[1])
+def extract(corpus: str, root: str, address: str, on_event: Callable[[Event | str], None]) -> ExtractionResult:
+    spec = ExtractSpec(kind="folder", location=corpus, encoders=ENCODERS, overrides=SETTINGS)
+    uri = prepare(spec, root=root, run_id=root.rsplit("/", 1)[1])
     client.run(client.Job(JOB, uri), address=address, on_event=on_event)
-    return Result.load(storage.join(uri, RESULT))
+    return ExtractionResult.load(storage.join(uri, RESULT))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_killed_driver_through_the_flows_retry(
     assert killer.killed is not None
     assert contents(features) == undisturbed
     (run,) = storage.children(storage.join(f"{root}-driver", "extraction", "runs"))
-    work = Result.load(storage.join(f"{root}-driver", "extraction", "runs", run, RESULT)).work
+    work = ExtractionResult.load(storage.join(f"{root}-driver", "extraction", "runs", run, RESULT)).work
     assert work["visual"].reused > 0  # what the first attempt wrote
     assert work["visual"].encoded > 0
 

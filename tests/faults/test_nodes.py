@@ -12,7 +12,7 @@ import pytest
 
 from ada2i.jobs import cluster, processes
 from ada2i.jobs.events import Event
-from ada2i.training.capacity import capacity
+from ada2i.jobs.resources import capacity
 from ada2i.training.launch import launch
 from infra import stack as local
 from infra.stack import Stack

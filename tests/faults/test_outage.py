@@ -13,7 +13,7 @@ import pytest
 
 from ada2i import storage
 from ada2i.errors import AccessError, UnreachableError
-from ada2i.storage import patience
+from ada2i.storage import retry
 from ada2i.storage.s3 import client_for
 from infra import stack as local
 from infra.stack import Stack
@@ -97,7 +97,7 @@ def test_who_never_got_an_answer_is_told_soon(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "fake")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "fake")
-    monkeypatch.setattr(patience, "_FIRST_PATIENCE_S", 1.0)
+    monkeypatch.setattr(retry, "_FIRST_PATIENCE_S", 1.0)
     begun = time.monotonic()
     with pytest.raises(UnreachableError, match=r"must be reachable at http://127\.0\.0\.1:9"):
         storage.get("s3://bucket/key")

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
-from ada2i.data.loader import open_split
 from ada2i.data.manifest import open_features
+from ada2i.loader.split_data import open_split
 from ada2i.presets import resolve
 from ada2i.records import EpochRecord
 from ada2i.training import distributed

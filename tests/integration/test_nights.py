@@ -13,8 +13,8 @@ from ada2i.registry.aliases import current, history, rollback
 from ada2i.registry.verdicts import verdicts
 from ada2i.registry.versions import find, versions
 from infra.stack import Stack
-from pipelines.outcome import KEY
 from pipelines.promote import promote_ada2i
+from pipelines.summary import KEY
 from pipelines.train import train_ada2i
 from tests.unit.promotion.versions import UNTRAINED, early, features
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from ada2i import storage
-from ada2i.data.demo import write_demo_corpus
 from ada2i.data.manifest import open_features
+from ada2i.importers.demo import write_demo_corpus
 from ada2i.jobs import client
 from ada2i.jobs.events import Event
-from ada2i.prediction.records import DONE, MANIFEST, REQUEST, Manifest, Request
-from ada2i.prediction.request import JOB, Wish, prepare
+from ada2i.prediction.records import DONE, MANIFEST, REQUEST, PredictionManifest, PredictionRequest
+from ada2i.prediction.request import JOB, PredictSpec, prepare
 from ada2i.records import RunResult
 from ada2i.registry.versions import find, read_file
 from infra.stack import Stack
@@ -41,7 +41,7 @@ def test_scores_are_those_registered(
 ) -> None:
     target = tmp_path / "out.json"
     run_cli(monkeypatch, "predict", "talk@1", "demo", "--split", "test", "--root", home, "--json", str(target))
-    manifest = Manifest.model_validate(json.loads(target.read_text()))
+    manifest = PredictionManifest.model_validate(json.loads(target.read_text()))
     version = find(home, "talk")
     registered = RunResult.model_validate_json(read_file(home, version, "result.json"))
     best = next(test for test in registered.tests if test.seed == registered.best_seed)
@@ -53,13 +53,13 @@ def test_a_killed_worker_changes_no_byte(home: str) -> None:
     features = open_features(write_demo_corpus(f"{home}-many", dialogues=600))
     address, found = os.environ["RAY_API_SERVER_ADDRESS"], []
     for out, kill in ((f"{home}-whole", False), (f"{home}-killed", True)):
-        uri = prepare(Wish(version="talk", source=features.uri, out=out, workers=2), root=home)
+        uri = prepare(PredictSpec(version="talk", source=features.uri, out=out, workers=2), root=home)
         killer = Killer(kill=kill)
         client.run(client.Job(JOB, uri), address=address, on_event=killer)
         assert (killer.killed is not None) == kill
         assert killer.killed is None or gone(killer.killed)
-        request = Request.load(storage.join(uri, REQUEST))
-        manifest = Manifest.load(storage.join(request.out, MANIFEST))
+        request = PredictionRequest.load(storage.join(uri, REQUEST))
+        manifest = PredictionManifest.load(storage.join(request.out, MANIFEST))
         found.append({name: storage.get(storage.join(request.out, name)) for name in manifest.files})
         assert REQUEST in storage.children(uri)
         assert storage.children(storage.join(uri, DONE)) == []
@@ -92,5 +92,5 @@ def workers() -> list[int]:
 
 def test_the_flow_predicts(home: str) -> None:
     place = predict_emotions("talk@1", "demo", split="test", root=home)
-    manifest: Any = Manifest.load(storage.join(place, MANIFEST))
+    manifest: Any = PredictionManifest.load(storage.join(place, MANIFEST))
     assert manifest.utterances == manifest.scores[0].utterances

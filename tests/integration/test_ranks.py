@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ada2i.data.demo import write_demo_corpus
+from ada2i.importers.demo import write_demo_corpus
 
 TWENTY_STEPS = {"training.epochs": 2, "training.batch_dialogues": 7, "balance.start_epoch": 1}
 NO_DROPOUT = {"model.encoder.dropout": 0.0, "model.afw.dropout": 0.0}

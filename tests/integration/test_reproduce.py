@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from ada2i import storage
-from ada2i.evaluation.study_rows import Study
 from ada2i.jobs import client
 from ada2i.records import RunRequest, RunResult, run_uri, seed_uri
-from ada2i.training.study import JOB, StudyWish, prepare_study, write_study
-from ada2i.training.study_job import train_seed
-from ada2i.training.study_progress import StudyProgress
+from ada2i.studies.job import train_seed
+from ada2i.studies.progress import StudyProgress
+from ada2i.studies.request import JOB, StudySpec, prepare_study, write_study
+from ada2i.studies.rows import Study
 from infra.stack import Stack
 from tests.integration.test_train import run_cli
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_a_study_is_trained_once(stack: Stack, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wish = StudyWish(
+    spec = StudySpec(
         dataset="demo",
         features="demo",
         presets=("reference",),
@@ -27,7 +27,7 @@ def test_a_study_is_trained_once(stack: Stack, root: str, tmp_path: Path, monkey
         seeds=(1, 2),
         overrides={"training.epochs": 2},
     )
-    cells = prepare_study(wish, root=root).cells
+    cells = prepare_study(spec, root=root).cells
     done = run_uri(root, str(cells[0].run_id))
     assert train_seed(done, 1, "cpu") is None  # as an attempt that was killed would have left it
     before = storage.get(storage.join(seed_uri(done, 1), "result.json"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ada2i.data import shards
-from ada2i.data.demo import write_demo_corpus
+from ada2i.importers.demo import write_demo_corpus
 from tests.integration.test_ranks import NO_DROPOUT, PUBLISHED_RATE, TWENTY_STEPS, largest_gap, train
 
 

@@ -11,13 +11,13 @@ import pytest
 
 from ada2i import storage
 from ada2i.errors import JobError
-from ada2i.evaluation.search_records import SearchOutcome, SearchResult, TrialRecord
 from ada2i.jobs import client
 from ada2i.jobs.events import Event
 from ada2i.records import RunRequest, RunResult, SeedResult, run_uri, seed_uri
 from ada2i.registry.versions import find, version_uri
-from ada2i.training.request import Wish
-from ada2i.training.tune import JOB, RECORD, RESULT, SearchWish, prepare_search, search_options, trial_uri
+from ada2i.search.records import SearchOutcome, SearchResult, TrialRecord
+from ada2i.search.request import JOB, RECORD, RESULT, SearchSpec, prepare_search, search_options, trial_uri
+from ada2i.training.request import TrainSpec
 from infra.stack import Stack
 from pipelines.tune import tune_ada2i
 from tests.integration.test_train import run_cli
@@ -37,10 +37,10 @@ def driver_pid(stack: Stack, search_id: str) -> int:
     return int(job.driver_info.pid)
 
 
-def wish(**more: Any) -> SearchWish:
+def spec(**more: Any) -> SearchSpec:
     overrides = {"training.epochs": EPOCHS, "training.seeds": [1], "resources.workers": 1} | more
     options = search_options(trials=4, finalists=1, concurrent=1)
-    return SearchWish(wish=Wish(features="demo", overrides=overrides), vary=(VARY,), options=options)
+    return SearchSpec(spec=TrainSpec(features="demo", overrides=overrides), vary=(VARY,), options=options)
 
 
 def actors() -> list[str]:
@@ -54,7 +54,7 @@ def actors() -> list[str]:
 def test_a_killed_search_goes_on(
     stack: Stack, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri = prepare_search(wish(), root=root)
+    uri = prepare_search(spec(), root=root)
     search_id = uri.rsplit("/", 1)[1]
     killed: list[int] = []
 
@@ -107,7 +107,7 @@ def test_a_killed_search_goes_on(
 
 def test_trials_of_two_ranks_on_half_a_cpu_each(stack: Stack, root: str) -> None:
     seen: list[Any] = []
-    asked = wish(**{"resources.workers": 2, "resources.cpus_per_worker": 0.5, "training.epochs": 3})
+    asked = spec(**{"resources.workers": 2, "resources.cpus_per_worker": 0.5, "training.epochs": 3})
     options = search_options(trials=3, finalists=1, grace=1, reduction=2)
     uri = prepare_search(asked.model_copy(update={"options": options}), root=root)
     client.run(client.Job(JOB, uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=seen.append)

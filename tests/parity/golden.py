@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ada2i.balance import disparity as balance
 from ada2i.batch import DialogueBatch, Layout
 from ada2i.config import BalanceConfig, TrainConfig
 from ada2i.modalities import LETTERS
@@ -27,8 +28,8 @@ from ada2i.model.ada2i import Ada2I, Prediction
 from ada2i.model.build import build_model
 from ada2i.model.interop import from_released, to_released
 from ada2i.presets import resolve
-from ada2i.training import balance, losses
-from ada2i.training.flags import StepKey
+from ada2i.training import losses
+from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer
 

@@ -12,11 +12,11 @@ from ada2i.config import TrainConfig
 from ada2i.evaluation.gate import GateRules
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.presets import PRESETS, SETTINGS, field_names
-from ada2i.training.tune import SearchOptions
+from ada2i.search.request import SearchOptions
 from pipelines.extract import extract_features
+from pipelines.orphans import reap_ada2i_jobs
 from pipelines.predict import predict_emotions
 from pipelines.promote import promote_ada2i
-from pipelines.reap import reap_ada2i_jobs
 from pipelines.train import train_ada2i
 from pipelines.tune import tune_ada2i
 

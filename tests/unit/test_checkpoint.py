@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ada2i import checkpoint, storage
-from ada2i.checkpoint import MANIFEST, OPTIMIZER, STATE, WEIGHTS, EpochPart, Progress, Rng, Trainee
+from ada2i.checkpoint import MANIFEST, OPTIMIZER, STATE, WEIGHTS, EpochPart, Rng, TrainCursor, TrainState
 from ada2i.errors import DataError, DivergenceError, IntegrityError
 from ada2i.presets import resolve
 from ada2i.records import FeatureInfo, FolderManifest, put_folder_file
@@ -22,14 +22,14 @@ FEATURES = FeatureInfo(
 )
 
 
-def trainee(seed: int) -> Trainee:
+def state(seed: int) -> TrainState:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Linear(5, 2))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05, weight_decay=1e-3, foreach=True)
-    return Trainee(model, optimizer, ReduceLROnPlateau(optimizer, mode="min", factor=0.5, patience=1))
+    return TrainState(model, optimizer, ReduceLROnPlateau(optimizer, mode="min", factor=0.5, patience=1))
 
 
-def train(what: Trainee, steps: range) -> None:
+def train(what: TrainState, steps: range) -> None:
     """Take some steps; the scheduler sees a loss that stalls, so that it acts."""
     for step in steps:
         batch = torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
@@ -39,8 +39,8 @@ def train(what: Trainee, steps: range) -> None:
         what.scheduler.step(1.0)
 
 
-def progress(step: int, best_step: int = 0) -> Progress:
-    return Progress(
+def progress(step: int, best_step: int = 0) -> TrainCursor:
+    return TrainCursor(
         config=resolve(preset="reference", settings="demo", overrides={}),
         features=FEATURES,
         rng=Rng(seed=1, step=step),
@@ -54,7 +54,7 @@ def progress(step: int, best_step: int = 0) -> Progress:
     )
 
 
-def weights(what: Trainee) -> dict[str, Tensor]:
+def weights(what: TrainState) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in what.model.state_dict().items()}
 
 
@@ -71,12 +71,12 @@ def rewrite(folder: Path, name: str, data: bytes) -> None:
 
 
 def test_continuing_equals_never_having_stopped(tmp_path: Path) -> None:
-    whole = trainee(seed=1)
+    whole = state(seed=1)
     train(whole, range(4))  # the scheduler has borne one bad epoch, and would bear no second
     uri = checkpoint.save(tmp_path.as_uri(), whole, progress(4))
     train(whole, range(4, 9))
 
-    resumed = trainee(seed=2)
+    resumed = state(seed=2)
     train(resumed, range(90, 93))  # whatever it held before must not matter
     assert checkpoint.restore(uri, resumed) == progress(4)
     train(resumed, range(4, 9))
@@ -86,7 +86,7 @@ def test_continuing_equals_never_having_stopped(tmp_path: Path) -> None:
 
 
 def test_restores_every_bit_of_the_optimizer(tmp_path: Path) -> None:
-    saved, restored = trainee(seed=1), trainee(seed=2)
+    saved, restored = state(seed=1), state(seed=2)
     train(saved, range(3))
     checkpoint.restore(checkpoint.save(tmp_path.as_uri(), saved, progress(3)), restored)
     ours, other = (what.optimizer.state_dict()["state"] for what in (restored, saved))
@@ -99,14 +99,14 @@ def test_restores_every_bit_of_the_optimizer(tmp_path: Path) -> None:
 
 
 def test_progress_and_weights_can_be_read_alone(tmp_path: Path) -> None:
-    saved = trainee(seed=1)
+    saved = state(seed=1)
     uri = checkpoint.save(tmp_path.as_uri(), saved, progress(7, best_step=7))
     assert checkpoint.load_progress(uri) == progress(7, best_step=7)
     assert same(checkpoint.load_weights(uri), weights(saved))
 
 
 def test_a_crash_before_the_manifest_leaves_nothing_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base, what = tmp_path.as_uri(), trainee(seed=1)
+    base, what = tmp_path.as_uri(), state(seed=1)
     assert checkpoint.latest_step(base) is None
     checkpoint.save(base, what, progress(4))
     put = storage.put
@@ -129,7 +129,7 @@ def test_a_crash_before_the_manifest_leaves_nothing_visible(tmp_path: Path, monk
 
 
 def test_sweep_deletes_what_is_older(tmp_path: Path) -> None:
-    base, what = tmp_path.as_uri(), trainee(seed=1)
+    base, what = tmp_path.as_uri(), state(seed=1)
     for step in (10, 20, 1000):
         checkpoint.save(base, what, progress(step))
     storage.put(storage.join(base, "000000015", WEIGHTS), b"of a writer that was killed")
@@ -142,7 +142,7 @@ def test_sweep_deletes_what_is_older(tmp_path: Path) -> None:
 def test_a_crash_during_a_sweep_never_leaves_a_broken_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base, what = tmp_path.as_uri(), trainee(seed=1)
+    base, what = tmp_path.as_uri(), state(seed=1)
     for step in (10, 20):
         checkpoint.save(base, what, progress(step))
 
@@ -160,7 +160,7 @@ def test_a_crash_during_a_sweep_never_leaves_a_broken_checkpoint(
 
 
 def test_a_snapshot_is_what_it_was(tmp_path: Path) -> None:
-    what = trainee(seed=1)
+    what = state(seed=1)
     train(what, range(3))
     before, snapshot = weights(what), checkpoint.take(what, progress(3))
     train(what, range(3, 5))
@@ -168,7 +168,7 @@ def test_a_snapshot_is_what_it_was(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_uses_the_memory_of_one_that_nobody_needs() -> None:
-    what = trainee(seed=1)
+    what = state(seed=1)
     train(what, range(2))
     old = checkpoint.take(what, progress(2))
     places = {name: {key: t.data_ptr() for key, t in tensors.items()} for name, tensors in old.tensors.items()}
@@ -182,12 +182,12 @@ def test_a_snapshot_uses_the_memory_of_one_that_nobody_needs() -> None:
 def test_what_is_not_finite_is_never_written(tmp_path: Path, number: float) -> None:
     broken = progress(3).model_copy(update={"part": EpochPart(steps=1, sums=(1.0, number))})
     with pytest.raises(DivergenceError, match="up to step 3 of seed 1 must be finite"):
-        checkpoint.save(tmp_path.as_uri(), trainee(0), broken)
+        checkpoint.save(tmp_path.as_uri(), state(0), broken)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_alone_can_be_written(tmp_path: Path) -> None:
-    what = trainee(seed=1)
+    what = state(seed=1)
     train(what, range(2))
     uri = checkpoint.write(tmp_path.as_uri(), checkpoint.take(what, progress(2), optimizer=False))
     assert storage.children(uri) == [MANIFEST, STATE, WEIGHTS]
@@ -197,7 +197,7 @@ def test_weights_alone_can_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER.format(slot="exp_avg"), STATE])
 def test_a_flipped_byte_is_refused(tmp_path: Path, name: str) -> None:
-    what = trainee(seed=1)
+    what = state(seed=1)
     train(what, range(1))
     uri = checkpoint.save(tmp_path.as_uri(), what, progress(1))
     path = tmp_path / "000000001" / name
@@ -205,7 +205,7 @@ def test_a_flipped_byte_is_refused(tmp_path: Path, name: str) -> None:
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(IntegrityError, match=re.escape(f"{uri}/{name} must hold the {len(data)} bytes")):
-        checkpoint.restore(uri, trainee(seed=2))
+        checkpoint.restore(uri, state(seed=2))
 
 
 class Payload:
@@ -221,20 +221,20 @@ class Payload:
 @pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER.format(slot="exp_avg_sq")])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_is_refused_and_never_run(tmp_path: Path, name: str, *, zipped: bool) -> None:
-    uri = checkpoint.save(tmp_path.as_uri(), trainee(seed=1), progress(1))
+    uri = checkpoint.save(tmp_path.as_uri(), state(seed=1), progress(1))
     buffer = io.BytesIO()
     torch.save({"0.weight": Payload(tmp_path / "run")}, buffer, _use_new_zipfile_serialization=zipped)
     rewrite(tmp_path / "000000001", name, buffer.getvalue())
     with pytest.raises(DataError, match=re.escape(f"{uri}/{name} must be safetensors")):
-        checkpoint.restore(uri, trainee(seed=2))
+        checkpoint.restore(uri, state(seed=2))
     assert not (tmp_path / "run").exists()
 
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
-    uri = checkpoint.save(tmp_path.as_uri(), trainee(seed=1), progress(1))
-    state = (tmp_path / "000000001" / STATE).read_bytes()
-    state = state.replace(b'"schema_version": 2', b'"schema_version": 9')
-    rewrite(tmp_path / "000000001", STATE, state)
+    uri = checkpoint.save(tmp_path.as_uri(), state(seed=1), progress(1))
+    stored = (tmp_path / "000000001" / STATE).read_bytes()
+    stored = stored.replace(b'"schema_version": 2', b'"schema_version": 9')
+    rewrite(tmp_path / "000000001", STATE, stored)
     with pytest.raises(
         DataError, match=r"must be of schema version 2, but: `progress\.schema_version`: .* found 9\. Resume"
     ):

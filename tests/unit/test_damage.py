@@ -11,11 +11,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ada2i import checkpoint, storage
 from ada2i.data.manifest import open_features, read_shard
 from ada2i.errors import DataError
-from ada2i.evaluation.evaluate import evaluate_run, load_model
+from ada2i.jobs.environment import environment
 from ada2i.records import FileEntry, Interval, RunRequest, RunResult, SeedResult, TestResult
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import register
-from ada2i.training.environment import environment
+from ada2i.training.evaluate import evaluate_run, load_model
 from ada2i.training.fit import fit
 from ada2i.training.update import make_optimizer
 from tests.unit.training.small import Listener, tiny_task
@@ -69,7 +69,7 @@ def restore(uri: str) -> None:
     """Load a whole checkpoint."""
     model = load_model(uri)
     optimizer = make_optimizer(model, learning_rate=1e-3, weight_decay=1e-4)
-    checkpoint.restore(uri, checkpoint.Trainee(model, optimizer, ReduceLROnPlateau(optimizer)))
+    checkpoint.restore(uri, checkpoint.TrainState(model, optimizer, ReduceLROnPlateau(optimizer)))
 
 
 def moved(root: Path, whole: Path) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from ada2i.data.datasets import Dataset
 from ada2i.errors import DataError
 from ada2i.extraction.utterance import Corpus, Utterance
+from ada2i.importers.datasets import Dataset
 
 
 def published(

@@ -1,6 +1,6 @@
 """A small SYNTHETIC corpus of raw media: made up here, from no recording, for trying things out. It proves nothing.
 
-Two people talk, with the emotions of ``ada2i.data.demo``: each keeps one (inertia) or catches the other's (contagion).
+Two people talk, with the emotions of ``importers.demo``: each keeps one (inertia) or catches the other's (contagion).
 What they say, how they sound and how they look tell the emotion with planted imbalance: each shows it with the
 probability below, and else another one.
 """
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ada2i import storage
-from ada2i.data.demo import DATASET, LABELS, emotions, sentences, splits
 from ada2i.errors import DataError
 from ada2i.extraction.corpora import face, voice
 from ada2i.extraction.corpora.folder import ABOUT, TABLE, About
+from ada2i.importers.demo import DATASET, LABELS, emotions, sentences, splits
 from ada2i.modalities import Modality
 
 LICENCE = "none needed: made up here, from no recording"

@@ -1,8 +1,8 @@
 """The files of a corpus: listed once, wherever they lie."""
 
 from ada2i import storage
-from ada2i.data.transcripts import repaired
 from ada2i.errors import DataError, NotFoundError
+from ada2i.importers.transcripts import repaired
 
 
 def files_below(location: str) -> tuple[str, ...]:

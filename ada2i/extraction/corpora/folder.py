@@ -11,8 +11,6 @@ import pyarrow as pa
 from pydantic import ValidationError, field_validator
 
 from ada2i import storage
-from ada2i.data.checks import check_keys, check_order, renamed_splits
-from ada2i.data.rows import Rows
 from ada2i.errors import DataError
 from ada2i.extraction.corpora.assemble import in_order, lacking
 from ada2i.extraction.corpora.files import files_below, parts_of, path_of
@@ -27,6 +25,8 @@ from ada2i.extraction.corpora.tables import (
     suffix_of,
 )
 from ada2i.extraction.utterance import Clip, Corpus, Utterance
+from ada2i.importers.checks import check_keys, check_order, renamed_splits
+from ada2i.importers.rows import Rows
 from ada2i.records import Record
 
 TABLE = "utterances"

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ada2i import storage
-from ada2i.data import datasets
 from ada2i.errors import DataError
 from ada2i.extraction.corpora.assemble import published
 from ada2i.extraction.corpora.files import files_below, path_of, read_text
 from ada2i.extraction.utterance import MISSING_CLIP, Clip, Corpus, Half, Utterance
+from ada2i.importers import datasets
 
 LICENCE = "IEMOCAP's own licence of USC's SAIL laboratory: research only, not to be passed on"
 

@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 
 from ada2i import storage
-from ada2i.data.checks import check_keys, check_order
-from ada2i.data.datasets import dataset
-from ada2i.data.labels import classes
-from ada2i.data.meld import FILES, read_annotations
-from ada2i.data.rows import Rows
 from ada2i.data.splits import normalise_split
 from ada2i.errors import DataError
 from ada2i.extraction.corpora.assemble import published
 from ada2i.extraction.corpora.files import files_below, parts_of
 from ada2i.extraction.utterance import BROKEN_CLIP, MISSING_CLIP, Clip, Corpus, Utterance
+from ada2i.importers.checks import check_keys, check_order
+from ada2i.importers.datasets import dataset
+from ada2i.importers.labels import classes
+from ada2i.importers.meld import FILES, read_annotations
+from ada2i.importers.rows import Rows
 
 LICENCE = "annotations GPL-3.0; the clips are from the series Friends, for research"
 

@@ -18,14 +18,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ada2i import storage
-from ada2i.data import datasets
-from ada2i.data.checks import check_keys, renamed_splits
-from ada2i.data.rows import Rows
 from ada2i.errors import DataError
 from ada2i.extraction.corpora.assemble import published
 from ada2i.extraction.corpora.files import files_below, parts_of, read_text
 from ada2i.extraction.corpora.tables import NUMBER, TEXT, WHOLE, Field, read_table, require_different
 from ada2i.extraction.utterance import MISSING_CLIP, Clip, Corpus, Utterance
+from ada2i.importers import datasets
+from ada2i.importers.checks import check_keys, renamed_splits
+from ada2i.importers.rows import Rows
 
 LICENCE = "research material of CMU's MultiComp laboratory; cite it, and do not pass the videos on"
 

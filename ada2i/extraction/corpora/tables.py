@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.rows import File, Rows
 from ada2i.errors import DataError
+from ada2i.importers.rows import File, Rows
 
 Lines: TypeAlias = list[dict[str, Any]]
 

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from ada2i.data.origin import EncoderInfo
+from ada2i.data.provenance import EncoderInfo
 
 Item = TypeVar("Item")  # str, Waveform or Frames
 ItemIn_contra = TypeVar("ItemIn_contra", contravariant=True)

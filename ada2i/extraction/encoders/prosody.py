@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ada2i import storage
-from ada2i.data.origin import EncoderInfo
+from ada2i.data.provenance import EncoderInfo
 from ada2i.extraction.encoders import descriptors, pitch
 from ada2i.extraction.encoders.base import Encoded, encode_each, finite
 from ada2i.extraction.encoders.descriptors import Array

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
-from ada2i.data.origin import EncoderInfo
+from ada2i.data.provenance import EncoderInfo
 from ada2i.extraction.encoders.base import Encoded, encode_each, finite
 from ada2i.extraction.encoders.weights import files_digest, package_folder
 from ada2i.extraction.media import RATE, Waveform

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ada2i.data.origin import EncoderInfo
+from ada2i.data.provenance import EncoderInfo
 from ada2i.errors import ConfigError
 from ada2i.extraction.encoders import huggingface
 from ada2i.extraction.encoders.base import Encoded, encode_each, finite

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ada2i.data.origin import EncoderInfo
+from ada2i.data.provenance import EncoderInfo
 from ada2i.extraction.encoders import huggingface
 from ada2i.extraction.encoders.base import Encoded, encode_each, finite
 from ada2i.extraction.encoders.faces import FaceFinder, Pixels

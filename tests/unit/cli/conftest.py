@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ada2i import cli
-from ada2i.data.demo import write_demo_corpus
+from ada2i.importers.demo import write_demo_corpus
 from ada2i.jobs import cluster
 from ada2i.storage.s3 import client_for
 from tests.unit.cli.commands import Run

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ada2i import storage
-from ada2i.extraction.request import RESULT, Request, Result, Work
+from ada2i.extraction.request import RESULT, ExtractionRequest, ExtractionResult, Work
 from tests.unit.cli.commands import Run, ok, refused
 from tests.unit.extraction.talks import OWN, talk
 
@@ -45,11 +45,13 @@ def test_an_extraction_that_has_ended_is_shown_again(run: Run, tmp_path: Path) -
     arguments = ["extract", "folder", "talks", "--root", str(tmp_path / "root"), "--run", "mine"]
     arguments += [part for modality, spec in OWN.items() for part in (f"--{modality}", str(spec))]
     uri = f"{(tmp_path / 'root').as_uri()}/extraction/runs/mine"
-    result = Result(features="file:///f", work={"text": Work(encoded=1, reused=2, utterances=3)}, problems=0, seconds=1)
+    result = ExtractionResult(
+        features="file:///f", work={"text": Work(encoded=1, reused=2, utterances=3)}, problems=0, seconds=1
+    )
     storage.put(storage.join(uri, RESULT), result.to_json())
     code, out, err = run(*arguments, "--json", "x.json")
     assert (code, out) == (0, "file:///f\n")
     assert "--run mine" in err
     assert "text: 3 utterances, 1 encoded, 2 made before" in err
-    assert Result.model_validate_json(Path("x.json").read_bytes()) == result
-    assert Request.load(storage.join(uri, "request.json")).kind == "folder"
+    assert ExtractionResult.model_validate_json(Path("x.json").read_bytes()) == result
+    assert ExtractionRequest.load(storage.join(uri, "request.json")).kind == "folder"

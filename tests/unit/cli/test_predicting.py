@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ada2i.data.manifest import FeatureSet
-from ada2i.prediction.records import Manifest
+from ada2i.prediction.records import PredictionManifest
 from tests.unit.cli.commands import Run, ok, refused
 from tests.unit.prediction import tiny
 
@@ -45,4 +45,4 @@ def test_a_complete_prediction_is_shown_again(run: Run, root: Path, features: Fe
     shown = ok(run, *arguments)
     assert f"{manifest.scores[0].weighted_f1:.4f}" in shown
     assert shown.splitlines()[-1].endswith("/part-*.parquet")
-    assert Manifest.model_validate(json.loads(Path("x.json").read_text())) == manifest
+    assert PredictionManifest.model_validate(json.loads(Path("x.json").read_text())) == manifest

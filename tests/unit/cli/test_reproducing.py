@@ -7,8 +7,8 @@ import pytest
 
 from ada2i import storage
 from ada2i.records import run_uri
-from ada2i.training.study import StudyWish, prepare_study
-from ada2i.training.study_job import evaluate, train_seed
+from ada2i.studies.job import evaluate, train_seed
+from ada2i.studies.request import StudySpec, prepare_study
 from tests.unit.cli.commands import Run, ok, refused
 from tests.unit.data.tables import written
 from tests.unit.training.small import TINY
@@ -42,12 +42,12 @@ def test_a_folder_that_is_a_file(run: Run, root: Path, demo: str, tmp_path: Path
 
 def test_a_trained_study_is_printed_and_written(run: Run, root: Path, demo: str, tmp_path: Path) -> None:
     fields = {name: value for name, value in TINY.items() if name != "training.seeds"} | {"training.epochs": 1}
-    wish = StudyWish(
+    spec = StudySpec(
         dataset="demo", features=demo, presets=("reference",), modalities="ta,t", seeds=(1, 2), overrides=fields
     )
-    for cell in prepare_study(wish, root=str(root)).cells:
+    for cell in prepare_study(spec, root=str(root)).cells:
         uri = run_uri(storage.normalise(str(root)), str(cell.run_id))
-        assert [train_seed(uri, seed, "cpu") for seed in wish.seeds] == [None, None]
+        assert [train_seed(uri, seed, "cpu") for seed in spec.seeds] == [None, None]
         evaluate(uri)
     options = [part for name, value in fields.items() for part in ("--set", f"{name}={json.dumps(value)}")]
     places = ["--out", str(tmp_path / "out"), "--json", str(tmp_path / "study.json"), "--root", str(root)]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ada2i.data.audit import audit
+from ada2i.audit.audit import audit
 from ada2i.data.manifest import FeatureSet, open_features, read_shard
 from ada2i.data.splits import cut_gate
-from ada2i.data.table import import_table
 from ada2i.errors import DataError
+from ada2i.importers.table import import_table
 from tests.unit.data.tables import Columns, corpus, write
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ada2i.data.chunks import Held
-from ada2i.data.index import Index
-from ada2i.data.loader import SplitData
-from ada2i.data.order import Shards
+from ada2i.loader.chunks import InMemoryShards
+from ada2i.loader.index import Index
+from ada2i.loader.order import Shards
+from ada2i.loader.split_data import SplitData
 
 
 def columns(*, dialogues: int = 31, classes: int = 3, right: float = 0.6, seed: int = 1) -> dict[str, list[Any]]:
@@ -47,4 +47,4 @@ def split_of(lengths: Mapping[str, int]) -> SplitData:
     index = Index(
         pa.chunked_array([list(lengths)], pa.string()), np.array([*lengths.values()]), np.array([0, len(lengths)])
     )
-    return SplitData(index, Held(()), Shards(index.edges, np.array([1]), 1.0), (), np.zeros(0, np.int64))
+    return SplitData(index, InMemoryShards(()), Shards(index.edges, np.array([1]), 1.0), (), np.zeros(0, np.int64))

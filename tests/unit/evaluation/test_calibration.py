@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ada2i.errors import DataError
-from ada2i.evaluation import evaluate, report
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.records import RunRequest, TestResult
+from ada2i.reports import report
+from ada2i.training import evaluate
 from tests.unit.evaluation.predictions import split_of
 from tests.unit.evaluation.runs import build_run
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ada2i.errors import DataError
-from ada2i.evaluation import evaluate, metrics
+from ada2i.evaluation import metrics
 from ada2i.evaluation.compare import Comparison, compare, verdict
+from ada2i.training import evaluate
 from tests.unit.evaluation.predictions import columns, predictions, split_of, stored
 
 Scored = dict[str, float]

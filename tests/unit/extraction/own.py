@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ada2i.data.origin import EncoderInfo
+from ada2i.data.provenance import EncoderInfo
 from ada2i.extraction.encoders.base import Encoded, encode_each, finite
 from ada2i.extraction.media import Frames, Waveform
 from ada2i.modalities import Modality

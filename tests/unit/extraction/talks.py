@@ -9,7 +9,7 @@ import numpy as np
 
 from ada2i import storage
 from ada2i.extraction.corpora import face, voice
-from ada2i.extraction.request import Request, Result, Wish, prepare
+from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec, prepare
 from ada2i.extraction.run import extract
 from ada2i.extraction.work import Worker
 from ada2i.jobs.crew import Call
@@ -64,7 +64,7 @@ def write_table(folder: Path, rows: Rows) -> None:
 class LocalCrew:
     """One worker, in this process; ``after`` calls that encode it is interrupted."""
 
-    def __init__(self, request: Request, after: int | None = None) -> None:
+    def __init__(self, request: ExtractionRequest, after: int | None = None) -> None:
         self.worker = Worker(request.root, request.config, "cpu")
         self.after = after
         self.told: list[dict[str, Any]] = []
@@ -82,16 +82,16 @@ class LocalCrew:
 
 
 def prepared(folder: Path, root: Path, run_id: str, overrides: dict[str, Any] | None = None, **encoders: str) -> str:
-    wish = Wish(kind="folder", location=str(folder), encoders=OWN | encoders, overrides=overrides or {})
-    return prepare(wish, root=str(root), run_id=run_id)
+    spec = ExtractSpec(kind="folder", location=str(folder), encoders=OWN | encoders, overrides=overrides or {})
+    return prepare(spec, root=str(root), run_id=run_id)
 
 
 def extracted(
     folder: Path, root: Path, run_id: str = "run", overrides: dict[str, Any] | None = None, **encoders: str
-) -> Result:
+) -> ExtractionResult:
     """Extract a folder corpus with encoders that take no time, unless others are named."""
     uri = prepared(folder, root, run_id, overrides, **encoders)
-    request = Request.load(storage.join(uri, "request.json"))
+    request = ExtractionRequest.load(storage.join(uri, "request.json"))
     return extract(uri, request, LocalCrew(request))
 
 

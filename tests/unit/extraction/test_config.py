@@ -9,7 +9,7 @@ import pytest
 from ada2i import storage
 from ada2i.errors import ConfigError, DataError
 from ada2i.extraction.config import resolve
-from ada2i.extraction.request import Request, Wish, check, parse, prepare
+from ada2i.extraction.request import ExtractionRequest, ExtractSpec, check, parse, prepare
 from tests.unit.extraction import own
 from tests.unit.extraction.talks import OWN, prepared, talk, write_table
 
@@ -84,12 +84,12 @@ def test_what_features_mean() -> None:
 def test_only_what_changes_no_vector_may_change_in_a_request(tmp_path: Path) -> None:
     talk(tmp_path / "talks", video=False)
     uri = prepared(tmp_path / "talks", tmp_path / "root", "run")
-    request = Request.load(storage.join(uri, "request.json"))
+    request = ExtractionRequest.load(storage.join(uri, "request.json"))
     assert request.location == str(tmp_path / "talks")
     assert prepared(tmp_path / "talks", tmp_path / "root", "run", {"workers": 1}) == uri
     with pytest.raises(ConfigError, match=r"Extraction run must be resumed with the corpus and config"):
         prepared(tmp_path / "talks", tmp_path / "root", "run", {"encoders.text.scale": 3.0})
-    now = Request.load(storage.join(uri, "request.json"))
+    now = ExtractionRequest.load(storage.join(uri, "request.json"))
     assert now.config.workers == 1
     assert now.model_copy(update={"config": request.config}) == request
 
@@ -115,9 +115,9 @@ def test_a_corpus_that_cannot_become_features(tmp_path: Path, change: dict[str, 
 
 
 def test_a_location_with_credentials_is_not_stored(tmp_path: Path) -> None:
-    wish = Wish(kind="folder", location="https://me:secret@example.org/talks", encoders=OWN)
+    spec = ExtractSpec(kind="folder", location="https://me:secret@example.org/talks", encoders=OWN)
     with pytest.raises(DataError, match=r"must carry no credentials.*https://example\.org/talks came") as caught:
-        prepare(wish, root=str(tmp_path), run_id="run")
+        prepare(spec, root=str(tmp_path), run_id="run")
     assert "secret" not in caught.value.message
 
 

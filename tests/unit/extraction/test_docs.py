@@ -8,7 +8,7 @@ import pytest
 
 from ada2i import storage
 from ada2i.data.manifest import open_features, read_shard
-from ada2i.extraction.request import Request, Wish, prepare
+from ada2i.extraction.request import ExtractionRequest, ExtractSpec, prepare
 from ada2i.extraction.run import extract
 from tests.unit.extraction.talks import OWN, LocalCrew, extracted, put, talk, tone
 
@@ -39,9 +39,9 @@ def test_an_encoder_of_ones_own(files: Path) -> None:
 def test_a_reader_of_ones_own(files: Path) -> None:
     for split, dialogue in (("train", "a"), ("train", "b"), ("dev", "c"), ("test", "d")):
         put(files, f"talks/{split}-{dialogue}.txt", f"A\tcalm\tHello {dialogue}.\nB\tangry\tGo away!\n".encode())
-    wish = Wish(kind="lines:read_lines", location=str(files / "talks"), encoders=OWN)
-    uri = prepare(wish, root=str(files / "root"), run_id="run")
-    request = Request.load(storage.join(uri, "request.json"))
+    spec = ExtractSpec(kind="lines:read_lines", location=str(files / "talks"), encoders=OWN)
+    uri = prepare(spec, root=str(files / "root"), run_id="run")
+    request = ExtractionRequest.load(storage.join(uri, "request.json"))
     manifest = open_features(extract(uri, request, LocalCrew(request)).features).manifest
     assert (manifest.dataset, manifest.labels) == ("talks", ("angry", "calm"))
     assert manifest.splits["train"].utterances == 4

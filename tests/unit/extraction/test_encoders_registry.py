@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ada2i.data.origin import EncoderInfo
+from ada2i.data.provenance import EncoderInfo
 from ada2i.errors import ConfigError, UnreachableError
 from ada2i.extraction.encoders.base import Encoded, encode_each, finite
 from ada2i.extraction.encoders.registry import DEFAULT_ENCODERS, ENCODERS, encoders_table, load

@@ -10,10 +10,10 @@ import pytest
 
 from ada2i import storage
 from ada2i.data.manifest import Manifest, open_features, read_shard
-from ada2i.data.origin import EncoderInfo
+from ada2i.data.provenance import EncoderInfo
 from ada2i.errors import DataError
 from ada2i.extraction.publish import AUDIT, CARD, PROBLEMS, PROVENANCE
-from ada2i.extraction.request import Request, Result
+from ada2i.extraction.request import ExtractionRequest, ExtractionResult
 from ada2i.extraction.run import extract
 from tests.unit.extraction import own
 from tests.unit.extraction.talks import (
@@ -49,7 +49,7 @@ def rows(uri: str) -> list[dict[str, Any]]:
     return [row for entry in features.manifest.shards for row in read_shard(features, entry).to_pylist()]
 
 
-def encoded(result: Result) -> dict[str, tuple[int, int]]:
+def encoded(result: ExtractionResult) -> dict[str, tuple[int, int]]:
     return {modality: (work.encoded, work.reused) for modality, work in result.work.items()}
 
 
@@ -118,7 +118,7 @@ def test_a_file_that_changed_is_read_again(folder: Path, tmp_path: Path) -> None
 def test_an_interrupted_extraction_ends_in_the_same_bytes(folder: Path, tmp_path: Path, after: int) -> None:
     whole = extracted(folder, tmp_path / "whole", overrides={"chunk.audio": 1})
     uri = prepared(folder, tmp_path / "root", "run", {"chunk.audio": 1})
-    request = Request.load(storage.join(uri, "request.json"))
+    request = ExtractionRequest.load(storage.join(uri, "request.json"))
     with pytest.raises(KeyboardInterrupt):
         extract(uri, request, LocalCrew(request, after))
     assert storage.children(storage.join(request.root, "features")) == []
@@ -238,7 +238,7 @@ def test_a_file_that_goes_while_it_is_planned_is_missing(tmp_path: Path) -> None
     folder = tmp_path / "talks"
     talk(folder)
     uri = prepared(folder, tmp_path / "root", "run", {"policy.unreadable": 0.5})
-    request = Request.load(storage.join(uri, "request.json"))
+    request = ExtractionRequest.load(storage.join(uri, "request.json"))
     crew = LocalCrew(request)
     digests = crew.worker.digests
 
@@ -255,7 +255,7 @@ def test_a_file_that_changes_while_it_is_extracted_is_refused(tmp_path: Path) ->
     folder = tmp_path / "talks"
     talk(folder, video=False)
     uri = prepared(folder, tmp_path / "root", "run")
-    request = Request.load(storage.join(uri, "request.json"))
+    request = ExtractionRequest.load(storage.join(uri, "request.json"))
     crew = LocalCrew(request)
     encode = crew.worker.encode
 
@@ -311,7 +311,7 @@ def test_damaged_chunks_are_made_again(folder: Path, tmp_path: Path) -> None:
 
 def test_how_it_goes_is_told(folder: Path, tmp_path: Path) -> None:
     uri = prepared(folder, tmp_path / "root", "run")
-    request = Request.load(storage.join(uri, "request.json"))
+    request = ExtractionRequest.load(storage.join(uri, "request.json"))
     crew = LocalCrew(request)
     extract(uri, request, crew)
     planned = crew.told[0]

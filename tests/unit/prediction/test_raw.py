@@ -9,9 +9,9 @@ import pytest
 from ada2i import storage
 from ada2i.data.manifest import open_features
 from ada2i.errors import DataError
-from ada2i.extraction.request import Request, prepare
+from ada2i.extraction.request import ExtractionRequest, prepare
 from ada2i.extraction.run import extract
-from ada2i.prediction.request import Wish, raw_corpus
+from ada2i.prediction.request import PredictSpec, raw_corpus
 from tests.unit.extraction.talks import OWN, LocalCrew, extracted, prepared, talk, write_table
 from tests.unit.prediction.tiny import registered, run, table_of
 
@@ -35,10 +35,10 @@ def unlabelled(folder: Path) -> Path:
 
 def vectors(root: str, folder: Path) -> str:
     """Extract a corpus as the version asks for it; return the URI of the table."""
-    wish = raw_corpus(Wish(version="tiny", source=f"corpus:folder:{folder}"), root=root)
-    assert wish is not None
-    uri = prepare(wish, root=root, run_id="raw")
-    request = Request.load(storage.join(uri, "request.json"))
+    spec = raw_corpus(PredictSpec(version="tiny", source=f"corpus:folder:{folder}"), root=root)
+    assert spec is not None
+    uri = prepare(spec, root=root, run_id="raw")
+    request = ExtractionRequest.load(storage.join(uri, "request.json"))
     return extract(uri, request, LocalCrew(request)).features
 
 
@@ -56,12 +56,12 @@ def test_recordings_without_labels_are_predicted(root: str, tmp_path: Path) -> N
 
 
 def test_encoders_and_settings_are_those_of_training(root: str, tmp_path: Path) -> None:
-    wish = raw_corpus(Wish(version="tiny", source="corpus:folder:calls", workers=3), root=root)
-    assert wish is not None
-    assert (wish.kind, wish.location, wish.labelled) == ("folder", "calls", False)
-    assert wish.encoders == OWN
-    assert wish.overrides["encoders.audio.scale"] == 2.0
-    assert wish.overrides["workers"] == 3
+    spec = raw_corpus(PredictSpec(version="tiny", source="corpus:folder:calls", workers=3), root=root)
+    assert spec is not None
+    assert (spec.kind, spec.location, spec.labelled) == ("folder", "calls", False)
+    assert spec.encoders == OWN
+    assert spec.overrides["encoders.audio.scale"] == 2.0
+    assert spec.overrides["workers"] == 3
     table = read(vectors(root, tmp_path / "talks"))
     assert table["audio_feat"][0].as_py()[0] == 2 * 0.3 * 16_000
 
@@ -75,7 +75,7 @@ def test_other_encoders_are_refused(root: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_raw_corpus_needs_no_extraction(root: str) -> None:
-    assert raw_corpus(Wish(version="tiny", source="table.parquet"), root=root) is None
+    assert raw_corpus(PredictSpec(version="tiny", source="table.parquet"), root=root) is None
 
 
 def test_a_version_of_imported_features_knows_no_encoders(root: str, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_version_of_imported_features_knows_no_encoders(root: str, tmp_path: P
     other = (tmp_path / "other").as_uri()
     registered(other, info)
     with pytest.raises(DataError, match=r"tiny@1 must say by which encoders its features were extracted"):
-        raw_corpus(Wish(version="tiny", source="corpus:folder:calls"), root=other)
+        raw_corpus(PredictSpec(version="tiny", source="corpus:folder:calls"), root=other)
 
 
 def test_training_still_needs_labels(tmp_path: Path) -> None:

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from ada2i import storage
-from ada2i.data.loader import open_split
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError, DataError, IntegrityError, NotFoundError, ResourceError
-from ada2i.evaluation.evaluate import predict_all
 from ada2i.evaluation.metrics import confusion_matrix, scores
+from ada2i.inference.versions import load_config, load_model
+from ada2i.loader.split_data import open_split
 from ada2i.prediction.job import drive
-from ada2i.prediction.records import DONE, REQUEST, SOURCE, Request
-from ada2i.prediction.request import Wish, prepare
-from ada2i.prediction.versions import load_config, load_model
+from ada2i.prediction.records import DONE, REQUEST, SOURCE, PredictionRequest
+from ada2i.prediction.request import PredictSpec, prepare
 from ada2i.records import FeatureInfo, Recipe
 from ada2i.registry.pull import pull
 from ada2i.registry.versions import version_uri
+from ada2i.training.evaluate import predict_all
 from tests.unit.data.tables import written
 from tests.unit.prediction.tiny import contents, demo, manifest_of, registered, run, table_of
 
@@ -68,7 +68,7 @@ def test_a_killed_prediction_goes_on_and_ends_in_the_same_bytes(root: str, featu
     assert len(expected) > 3
     with pytest.raises(KeyboardInterrupt, match="killed"):
         run(root, features.uri, after=2)
-    uri = prepare(Wish(version="tiny", source=features.uri), root=root)
+    uri = prepare(PredictSpec(version="tiny", source=features.uri), root=root)
     assert [name for name in storage.children(uri) if name.startswith("part")] != []
     assert run(root, features.uri) == uri
     found = contents(uri)
@@ -81,20 +81,20 @@ def test_repeating_a_complete_prediction_checks_it(root: str, features: FeatureS
     registered(root, features.info())
     uri = run(root, features.uri)
     before = contents(uri)
-    assert prepare(Wish(version="tiny@1", source=features.uri), root=root) == uri
+    assert prepare(PredictSpec(version="tiny@1", source=features.uri), root=root) == uri
     assert contents(uri) == before
     for name in before:
         place = storage.join(uri, name)
         storage.put(place, flipped(before[name]))
         with pytest.raises(DataError, match=name):
-            prepare(Wish(version="tiny", source=features.uri), root=root)
+            prepare(PredictSpec(version="tiny", source=features.uri), root=root)
         storage.put(place, before[name])
 
 
 def test_what_a_crash_behind_the_manifest_leaves_is_deleted(root: str, features: FeatureSet) -> None:
     registered(root, features.info())
     uri = run(root, features.uri)
-    for again in (lambda: prepare(Wish(version="tiny", source=features.uri), root=root), lambda: drive(uri)):
+    for again in (lambda: prepare(PredictSpec(version="tiny", source=features.uri), root=root), lambda: drive(uri)):
         for folder in (SOURCE, DONE):
             storage.put(storage.join(uri, folder, "left"), b"over")
         again()
@@ -114,7 +114,7 @@ def test_a_flipped_byte_in_any_file_of_the_version_is_refused(root: str, feature
         data = storage.get(place)
         storage.put(place, flipped(data))
         with pytest.raises(DataError, match=name):
-            prepare(Wish(version="tiny", source=features.uri), root=root)
+            prepare(PredictSpec(version="tiny", source=features.uri), root=root)
         storage.put(place, data)
     assert storage.children(storage.join(root, "predictions")) == []
 
@@ -132,10 +132,10 @@ def test_a_flipped_byte_in_any_shard_is_refused(root: str, features: FeatureSet)
 
 def test_weights_that_change_behind_the_request_are_refused(root: str, features: FeatureSet) -> None:
     version = registered(root, features.info())
-    uri = prepare(Wish(version="tiny", source=features.uri), root=root)
+    uri = prepare(PredictSpec(version="tiny", source=features.uri), root=root)
     place = storage.join(version_uri(root, version), "weights.safetensors")
     storage.put(place, flipped(storage.get(place)))
-    request = Request.load(storage.join(uri, REQUEST))
+    request = PredictionRequest.load(storage.join(uri, REQUEST))
     with pytest.raises(IntegrityError, match=r"weights\.safetensors must hold"):
         load_model(request.version_uri, request.version)
 
@@ -147,7 +147,7 @@ def test_a_pulled_copy_predicts_the_same(root: str, features: FeatureSet, tmp_pa
     there = run((tmp_path / "other").as_uri(), features.uri, version=str(folder))
     assert table_of(there).equals(here)
     with pytest.raises(NotFoundError, match="nowhere must be a copy of a version, but has no manifest"):
-        prepare(Wish(version=str(tmp_path / "nowhere"), source=features.uri), root=root)
+        prepare(PredictSpec(version=str(tmp_path / "nowhere"), source=features.uri), root=root)
 
 
 def other_widths(info: FeatureInfo) -> FeatureInfo:
@@ -157,7 +157,7 @@ def other_widths(info: FeatureInfo) -> FeatureInfo:
 def test_other_widths_are_refused(root: str, features: FeatureSet, tmp_path: Path) -> None:
     registered(root, other_widths(features.info()))
     with pytest.raises(DataError, match=r"must hold text vectors of width 9, as those that tiny@1 .* such of width 32"):
-        prepare(Wish(version="tiny", source=features.uri), root=root)
+        prepare(PredictSpec(version="tiny", source=features.uri), root=root)
     assert "predictions" not in written(tmp_path / "store")
 
 
@@ -172,29 +172,29 @@ def test_other_encoders_are_refused(root: str, features: FeatureSet, monkeypatch
     registered(root, with_recipe(info))
     monkeypatch.setattr(FeatureSet, "info", lambda _: with_recipe(info, audio="another"))
     with pytest.raises(DataError, match=r"audio vectors .* with, minilm \(same\), but are of minilm \(another\)"):
-        prepare(Wish(version="tiny", source=features.uri), root=root)
+        prepare(PredictSpec(version="tiny", source=features.uri), root=root)
 
 
 def test_what_else_is_refused(root: str, features: FeatureSet, tmp_path: Path) -> None:
     registered(root, features.info())
 
-    def wish(**more: Any) -> None:
-        prepare(Wish(**{"version": "tiny", "source": features.uri, **more}), root=root)
+    def spec(**more: Any) -> None:
+        prepare(PredictSpec(**{"version": "tiny", "source": features.uri, **more}), root=root)
 
     with pytest.raises(NotFoundError, match="must hold a version tiny@9"):
-        wish(version="tiny@9")
+        spec(version="tiny@9")
     with pytest.raises(NotFoundError, match="must hold an alias tiny@champion"):
-        wish(version="tiny@champion")
+        spec(version="tiny@champion")
     with pytest.raises(DataError, match=r"must have the split 'tset', but has dev, test, train"):
-        wish(split="tset")
+        spec(split="tset")
     with pytest.raises(ConfigError, match="`workers` must be 1 or more, but is 0"):
-        wish(workers=0)
+        spec(workers=0)
     with pytest.raises(ResourceError, match="needs 9999 CPUs"):
-        wish(workers=9999)
+        spec(workers=9999)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     with pytest.raises(ConfigError, match=r"`out` must be an empty folder, .* holds something"):
-        wish(out=str(tmp_path / "full"))
+        spec(out=str(tmp_path / "full"))
     run(root, features.uri, out=str(tmp_path / "out"))
     with pytest.raises(ConfigError, match=r"holds the predictions of tiny@1 for "):
-        wish(split="test", out=str(tmp_path / "out"))
+        spec(split="test", out=str(tmp_path / "out"))

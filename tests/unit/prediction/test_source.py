@@ -12,7 +12,7 @@ import pytest
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import DataError
 from ada2i.prediction import source
-from ada2i.prediction.request import Wish, prepare
+from ada2i.prediction.request import PredictSpec, prepare
 from ada2i.prediction.work import by_appearance
 from tests.unit.data.tables import written
 from tests.unit.prediction.tiny import contents, demo, manifest_of, registered, run, table_of, write_rows
@@ -103,7 +103,7 @@ def test_labels_by_index_name_or_not_at_all(root: str, features: FeatureSet, tmp
     assert manifest_of(by_index).scores == manifest_of(run(root, features.uri, split="test")).scores
     pq.write_table(table.set_column(place, "label", pa.array(["happy"] * len(known))), tmp_path / "c.parquet")
     with pytest.raises(DataError, match=r"Column `label` of .*c\.parquet must hold a known class, .* holds 'happy'"):
-        prepare(Wish(version="tiny", source=str(tmp_path / "c.parquet")), root=root)
+        prepare(PredictSpec(version="tiny", source=str(tmp_path / "c.parquet")), root=root)
 
 
 def broken(table: pa.Table, field: str, row: int, value: Any) -> pa.Table:
@@ -134,17 +134,17 @@ def test_bad_tables_leave_nothing(
     table = write_rows(tmp_path / "a.parquet", features)
     pq.write_table(broken(table, *at, value), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=message):
-        prepare(Wish(version="tiny", source=str(tmp_path / "a.parquet")), root=root)
+        prepare(PredictSpec(version="tiny", source=str(tmp_path / "a.parquet")), root=root)
     assert not [name for name in written(tmp_path / "store" / "predictions") if name.endswith("parquet")]
 
 
 def test_a_table_without_a_modality_of_the_model(root: str, features: FeatureSet, tmp_path: Path) -> None:
     write_rows(tmp_path / "a.parquet", features, without=("visual_feat",))
     with pytest.raises(DataError, match=r"must have the column `visual_feat` with vectors of width 20, .* tiny@1"):
-        prepare(Wish(version="tiny", source=str(tmp_path / "a.parquet")), root=root)
+        prepare(PredictSpec(version="tiny", source=str(tmp_path / "a.parquet")), root=root)
     write_rows(tmp_path / "a.parquet", features, without=("split",))
     with pytest.raises(DataError, match=r"must hold rows of the split 'dev', but has no splits"):
-        prepare(Wish(version="tiny", source=str(tmp_path / "a.parquet"), split="dev"), root=root)
+        prepare(PredictSpec(version="tiny", source=str(tmp_path / "a.parquet"), split="dev"), root=root)
 
 
 def test_speakers_are_numbered_by_appearance() -> None:

@@ -11,12 +11,12 @@ from safetensors.torch import save
 
 from ada2i import storage
 from ada2i.data import shards
-from ada2i.data.demo import write_demo_corpus
 from ada2i.data.manifest import FeatureSet, open_features
+from ada2i.importers.demo import write_demo_corpus
 from ada2i.jobs.crew import Call
 from ada2i.model.build import build_model
-from ada2i.prediction.records import REQUEST, Manifest, Request, is_done, result
-from ada2i.prediction.request import Wish, prepare
+from ada2i.prediction.records import REQUEST, PredictionManifest, PredictionRequest, is_done, result
+from ada2i.prediction.request import PredictSpec, prepare
 from ada2i.prediction.run import predict
 from ada2i.prediction.worker import Worker
 from ada2i.records import FeatureInfo, FolderManifest, put_folder_file, run_uri
@@ -53,7 +53,7 @@ def registered(root: str, features: FeatureInfo, preset: str = "corrected", **mo
 class LocalCrew:
     """One worker, in this process; interrupted ``after`` so many parts."""
 
-    def __init__(self, uri: str, request: Request, after: int | None = None) -> None:
+    def __init__(self, uri: str, request: PredictionRequest, after: int | None = None) -> None:
         self.worker = Worker(uri, request, "cpu")
         self.after = after
         self.told: list[dict[str, Any]] = []
@@ -72,9 +72,9 @@ class LocalCrew:
 
 def run(root: str, source: str, *, version: str = "tiny", after: int | None = None, **more: Any) -> str:
     """Predict a source; return the prediction's URI."""
-    uri = prepare(Wish(version=version, source=source, **more), root=root)
+    uri = prepare(PredictSpec(version=version, source=source, **more), root=root)
     if not is_done(uri):
-        request = Request.load(storage.join(uri, REQUEST))
+        request = PredictionRequest.load(storage.join(uri, REQUEST))
         predict(uri, request, LocalCrew(uri, request, after), code="abc")
     return uri
 
@@ -85,7 +85,7 @@ def table_of(uri: str) -> pa.Table:
     return pa.concat_tables(pq.read_table(pa.BufferReader(storage.get(storage.join(out, n)))) for n in manifest.files)
 
 
-def manifest_of(uri: str) -> Manifest:
+def manifest_of(uri: str) -> PredictionManifest:
     return result(uri)[1]
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from ada2i import storage
-from ada2i.data import demo
 from ada2i.data.shards import write_features
-from ada2i.evaluation.evaluate import evaluate_run
+from ada2i.importers import demo
 from ada2i.records import run_uri
 from ada2i.registry.versions import Version, register
-from ada2i.training.request import Wish, prepare
-from ada2i.training.study_job import train_seed
+from ada2i.studies.job import train_seed
+from ada2i.training.evaluate import evaluate_run
+from ada2i.training.request import TrainSpec, prepare
 from tests.unit.registry.finished import ENVIRONMENT
 from tests.unit.training.small import TINY
 
@@ -51,7 +51,7 @@ def features(root: str, split_of: Splitter, *, dialogues: int = 80, encoder: str
 def trained(root: str, run_id: str, uri: str, **more: Any) -> Version:
     """Train a tiny model on features and register it; keywords are dotted fields with __ for dots."""
     overrides = QUICK | {name.replace("__", "."): value for name, value in more.items()}
-    run = prepare(Wish(features=uri, overrides=overrides), root=root, run_id=run_id)
+    run = prepare(TrainSpec(features=uri, overrides=overrides), root=root, run_id=run_id)
     assert run == run_uri(root, run_id)
     assert train_seed(run, overrides["training.seeds"][0], "cpu") is None
     storage.put(storage.join(run, "environment.json"), json.dumps(ENVIRONMENT).encode())

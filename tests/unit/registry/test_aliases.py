@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ada2i import storage
 from ada2i.errors import ConfigError, ConflictError, IntegrityError, NotFoundError
-from ada2i.registry import aliases, fate
+from ada2i.registry import aliases, retention
 from ada2i.registry.aliases import Move, current, history, move, rollback
 from tests.unit.registry.finished import registered
 
@@ -174,7 +174,7 @@ def test_promotions_pile_up_and_rollbacks_take_them_off(steps: list[int | str]) 
 def test_versions_that_are_not_there(root: str) -> None:
     with pytest.raises(NotFoundError, match="must hold a version ada2i@9, but does not"):
         champion(root, 9, None)
-    assert fate.retire(storage.join(root, "registry", "ada2i", "versions", "2"))
+    assert retention.retire(storage.join(root, "registry", "ada2i", "versions", "2"))
     with pytest.raises(NotFoundError, match="ada2i@2 must be a version that stays"):
         champion(root, 2, None)
     assert history(root, "ada2i", "champion") == []

@@ -9,12 +9,12 @@ import yaml
 from safetensors.torch import save
 
 from ada2i import presets, storage
-from ada2i.evaluation.report import markdown_summary
 from ada2i.model.ada2i import Ada2I
 from ada2i.model.build import build_model
 from ada2i.records import FolderManifest, RunResult, put_folder_file
 from ada2i.registry.card import render_card
 from ada2i.registry.versions import register
+from ada2i.reports.report import markdown_summary
 from tests.unit.evaluation.runs import build_run
 from tests.unit.registry.finished import ENVIRONMENT, finished_run
 

@@ -8,7 +8,7 @@ import pytest
 
 from ada2i import storage
 from ada2i.errors import ConfigError, NotFoundError
-from ada2i.registry import fate
+from ada2i.registry import retention
 from ada2i.registry.aliases import move, rollback
 from ada2i.registry.gc import DAY, sweep
 from ada2i.registry.verify import verify
@@ -113,14 +113,14 @@ def test_only_versions_that_nobody_refers_to_go(root: str) -> None:
 def test_a_version_that_is_promoted_meanwhile_stays(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(3):
         registered(root, f"run-{n}")
-    real = fate.retire
+    real = retention.retire
 
     def promote_then_retire(uri: str) -> bool:
-        monkeypatch.setattr(fate, "retire", real)
+        monkeypatch.setattr(retention, "retire", real)
         move(root, "ada2i", "champion", 1, expected=None, **WHO)
         return real(uri)
 
-    monkeypatch.setattr(fate, "retire", promote_then_retire)
+    monkeypatch.setattr(retention, "retire", promote_then_retire)
     sweep(root, "ada2i", versions_older_than_s=0)
     assert [v.number for v in versions(root, "ada2i")] == [1, 3]
     assert verify(root, "ada2i") == []
@@ -140,7 +140,7 @@ def test_a_killed_promotion_keeps_its_version(root: str) -> None:
 def test_a_killed_deletion_is_finished_by_the_next_sweep(root: str) -> None:
     for n in range(2):
         registered(root, f"run-{n}")
-    assert fate.retire(folder(root, 1))
+    assert retention.retire(folder(root, 1))
     assert find(root, "ada2i", 1).number == 1  # not deleted yet
     assert len(sweep(root, "ada2i")) == 8
     assert storage.children(folder(root, 1)) == ["fate.json", "manifest.json"]

@@ -8,7 +8,7 @@ import pytest
 from ada2i import storage
 from ada2i.errors import ConfigError, DataError, NotFoundError
 from ada2i.registry.aliases import current, move
-from ada2i.registry.places import MANIFEST
+from ada2i.registry.paths import MANIFEST
 from ada2i.registry.pull import pull
 from ada2i.registry.references import resolve
 from ada2i.registry.verify import verify

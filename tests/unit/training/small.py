@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from ada2i.config import TrainConfig
-from ada2i.data.demo import write_demo_corpus
-from ada2i.data.loader import open_split
 from ada2i.data.manifest import open_features
+from ada2i.importers.demo import write_demo_corpus
+from ada2i.loader.split_data import open_split
 from ada2i.presets import resolve
 from ada2i.records import EpochRecord
 from ada2i.training.task import Task

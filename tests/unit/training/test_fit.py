@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from ada2i import checkpoint, storage
-from ada2i.data.chunks import Held
-from ada2i.data.loader import SplitData
 from ada2i.errors import ConfigError, DivergenceError, PreemptedError
-from ada2i.evaluation.evaluate import load_model
-from ada2i.evaluation.inference import predict_split
+from ada2i.inference.splits import predict_split
+from ada2i.loader.chunks import InMemoryShards
+from ada2i.loader.split_data import SplitData
 from ada2i.records import EpochRecord, SeedResult
 from ada2i.training import fit as fitting
+from ada2i.training.evaluate import load_model
 from ada2i.training.fit import fit
-from ada2i.training.flags import StepKey
+from ada2i.training.status import StepKey
 from ada2i.training.step import StepReport, train_step
 from ada2i.training.task import Task
 from tests.unit.training.small import Listener, tiny_config, tiny_task
@@ -226,14 +226,14 @@ def test_a_run_may_continue_on_other_machines(base: Path) -> None:
 
 def poisoned(split: SplitData, dialogue: int) -> SplitData:
     """The split with a NaN in one dialogue's text."""
-    assert isinstance(split.chunks, Held)
+    assert isinstance(split.chunks, InMemoryShards)
     place, rows = split.index.place(dialogue)
     chunk = split.chunks[place]
     text = np.array(chunk.features["text"])
     text[rows.start + 1, 0] = np.nan
     chunks = list(split.chunks.shards)
     chunks[place] = replace(chunk, features={**chunk.features, "text": text})
-    return replace(split, chunks=Held(chunks))
+    return replace(split, chunks=InMemoryShards(chunks))
 
 
 def test_a_non_finite_loss_names_the_dialogues(base: Path) -> None:

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 
 from ada2i import storage
-from ada2i.data.demo import write_demo_corpus
-from ada2i.data.join import import_joined
 from ada2i.data.shards import write_features
 from ada2i.errors import Ada2iError, ConfigError, DataError, IntegrityError, ResourceError
+from ada2i.importers.demo import write_demo_corpus
+from ada2i.importers.join import import_joined
 from ada2i.records import RunRequest
-from ada2i.training.request import Wish, default_root, new_run_id, prepare
+from ada2i.training.request import TrainSpec, default_root, new_run_id, prepare
 from tests.unit.data.tables import WIDTHS, corpus, shard_table, write, written
 
 
@@ -39,8 +39,8 @@ def features(tmp_path: Path) -> str:
     )
 
 
-def prepared(root: Path, features: str, run_id: str = "r1", **wish: Any) -> RunRequest:
-    uri = prepare(Wish.model_validate({"features": features, **wish}), root=str(root), run_id=run_id)
+def prepared(root: Path, features: str, run_id: str = "r1", **spec: Any) -> RunRequest:
+    uri = prepare(TrainSpec.model_validate({"features": features, **spec}), root=str(root), run_id=run_id)
     assert uri == storage.join(root.as_uri(), "runs", run_id)
     return RunRequest.load(storage.join(uri, "request.json"))
 
@@ -75,7 +75,7 @@ def test_the_demo_is_written_where_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "error", "message"),
+    ("spec", "error", "message"),
     [
         ({"modalities": "tav"}, DataError, "has no visual, only text, audio"),
         ({"modalities": "tx"}, ConfigError, "`--modalities` must be different letters"),
@@ -92,10 +92,10 @@ def test_the_demo_is_written_where_asked(tmp_path: Path) -> None:
     ],
 )
 def test_nothing_is_written_on_a_bad_wish(
-    tmp_path: Path, features: str, wish: dict[str, Any], error: type[Ada2iError], message: str
+    tmp_path: Path, features: str, spec: dict[str, Any], error: type[Ada2iError], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
-        prepared(tmp_path / "root", features, **{"modalities": "ta", **wish})
+        prepared(tmp_path / "root", features, **{"modalities": "ta", **spec})
     assert caught.value.exit_code == 2
     assert written(tmp_path / "root") == []
 

@@ -10,7 +10,7 @@ from ada2i import checkpoint, storage
 from ada2i.errors import UnreachableError
 from ada2i.training import saving
 from ada2i.training.saving import Saver
-from tests.unit.test_checkpoint import progress, same, train, trainee, weights
+from tests.unit.test_checkpoint import progress, same, state, train, weights
 
 
 class Clock:
@@ -48,7 +48,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 def test_due_after_some_minutes_or_at_an_epochs_end_that_costs_little(tmp_path: Path, clock: Clock) -> None:
-    with Saver(tmp_path.as_uri(), trainee(seed=1), minutes=5.0) as saver:
+    with Saver(tmp_path.as_uri(), state(seed=1), minutes=5.0) as saver:
         assert not saver.due()
         assert saver.due(epoch_done=True)  # nothing is known of the cost yet
         saver.save(progress(1))
@@ -63,7 +63,7 @@ def test_due_after_some_minutes_or_at_an_epochs_end_that_costs_little(tmp_path: 
 
 
 def test_zero_minutes_are_every_step(tmp_path: Path) -> None:
-    with Saver(tmp_path.as_uri(), trainee(seed=1), minutes=0.0) as saver:
+    with Saver(tmp_path.as_uri(), state(seed=1), minutes=0.0) as saver:
         for step in range(1, 4):
             assert saver.due()
             saver.start(progress(step))
@@ -71,7 +71,7 @@ def test_zero_minutes_are_every_step(tmp_path: Path) -> None:
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, clock: Clock, gate: threading.Event) -> None:
-    what = trainee(seed=1)
+    what = state(seed=1)
     train(what, range(2))
     before = weights(what)
     with Saver(tmp_path.as_uri(), what, minutes=1.0) as saver:
@@ -89,7 +89,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, clock: C
 
 
 def test_best_weights_come_first_and_stay_until_the_next_are_there(tmp_path: Path) -> None:
-    base, what = tmp_path.as_uri(), trainee(seed=1)
+    base, what = tmp_path.as_uri(), state(seed=1)
     with Saver(base, what, minutes=0.0) as saver:
         for step, best in ((1, 1), (2, 1), (3, 3), (4, 3)):
             if step == best:
@@ -104,7 +104,7 @@ def test_the_end_leaves_the_last_and_the_best_alone(tmp_path: Path) -> None:
     for orphan in ("checkpoints/000000007/weights.safetensors", "best/000000001/state.json", "best/000000009/x"):
         storage.put(storage.join(base, orphan), b"of an attempt that was killed")
     (tmp_path / "best" / ".partial-0").write_bytes(b"")
-    with Saver(base, trainee(seed=1), minutes=5.0) as saver:
+    with Saver(base, state(seed=1), minutes=5.0) as saver:
         saver.keep_best(progress(4, best_step=4))
         saver.finish(progress(6, best_step=4))
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_dir())
@@ -118,7 +118,7 @@ def failing(uri: str, data: bytes) -> None:
 
 def test_a_failure_surfaces_at_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "put", failing)
-    saver = Saver(tmp_path.as_uri(), trainee(seed=1), minutes=5.0)
+    saver = Saver(tmp_path.as_uri(), state(seed=1), minutes=5.0)
     saver.start(progress(1))
     assert saver._writing is not None
     assert saver._writing.exception() is not None  # it has ended
@@ -129,7 +129,7 @@ def test_a_failure_surfaces_at_the_next_step(tmp_path: Path, monkeypatch: pytest
 
 
 def start_and(ending: BaseException | None, root: Path) -> None:
-    with Saver(root.as_uri(), trainee(seed=1), minutes=5.0) as saver:
+    with Saver(root.as_uri(), state(seed=1), minutes=5.0) as saver:
         saver.start(progress(1))
         if ending:
             raise ending

@@ -12,7 +12,7 @@ from ada2i.batch import DialogueBatch, Layout
 from ada2i.config import BalanceConfig, LossConfig
 from ada2i.errors import DivergenceError
 from ada2i.model.ada2i import Ada2I
-from ada2i.training.flags import StepKey
+from ada2i.training.status import StepKey
 from ada2i.training.step import StepReport, train_step
 from ada2i.training.update import encoder_gradients, make_optimizer
 from tests.unit.model.batches import MASKED, build, make_batch

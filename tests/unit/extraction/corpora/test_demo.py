@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from ada2i import storage
-from ada2i.data.demo import LABELS
 from ada2i.errors import DataError
 from ada2i.extraction.corpora.demo import write_demo_media
 from ada2i.extraction.corpora.folder import read_folder
 from ada2i.extraction.utterance import Clip, Corpus
+from ada2i.importers.demo import LABELS
 from tests.unit.data.tables import written
 
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from ada2i.data.datasets import DATASETS
 from ada2i.errors import DataError
 from ada2i.extraction.corpora.readers import CORPORA, read_corpus
+from ada2i.importers.datasets import DATASETS
 from tests.unit.extraction.corpora.trees import planted
 
 

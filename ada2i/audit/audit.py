@@ -1,0 +1,148 @@
+"""Audits features: measures what is odd about them, says what it means, and keeps training off what is wrong.
+
+Works on feature sets, and on tables that cannot be imported.
+"""
+
+from collections.abc import Collection, Iterable
+
+from ada2i import storage
+from ada2i.audit import counts, probe
+from ada2i.audit.accumulate import accumulate
+from ada2i.audit.blocks import Source, feature_source, table_source
+from ada2i.audit.findings import CODES, findings, less_sure
+from ada2i.audit.records import AuditReport, AuditThresholds, ProbeAudit
+from ada2i.data.manifest import MANIFEST, FeatureSet, open_features
+from ada2i.errors import ConfigError, DataError
+from ada2i.modalities import Modality
+from ada2i.records import Finding, GateRecord
+
+DEFAULTS = AuditThresholds()
+FITTED, UNPROBED = "train-fitted-features", "not-probed"
+
+
+def audit(location: str, *, thresholds: AuditThresholds = DEFAULTS) -> AuditReport:
+    """Audit the features at a location, probes included; nothing is written.
+
+    Args:
+        location: The folder of a feature set, or a table: a Parquet file or a folder of some.
+        thresholds: From where on a measure is a warning or an error.
+
+    Raises:
+        DataError: There is neither, or a file is damaged.
+    """
+    # Tables may come from any store that fsspec opens; our own sets live on those that storage knows.
+    ours = "://" not in location or location.startswith(("file://", "s3://"))
+    if ours and storage.exists(storage.join(storage.normalise(location), MANIFEST)):
+        return audit_source(feature_source(open_features(location)), thresholds=thresholds)
+    return audit_source(table_source(location), thresholds=thresholds)
+
+
+def audit_source(source: Source, *, thresholds: AuditThresholds = DEFAULTS, probed: bool = True) -> AuditReport:
+    """Read a source once, and twice more where probes are asked for, and report.
+
+    Raises:
+        DataError: It holds no row, or a file is damaged.
+    """
+    total = accumulate(source.blocks())
+    if not total.rows:
+        raise DataError(
+            f"{source.location} must hold at least one utterance, but has no row. Check what wrote it.",
+            uri=source.location,
+        )
+    rows = counts.ledger(total)
+    classes = counts.class_names(total)
+    splits = {split: counts.count_split(total, rows, split, classes) for split in rows.splits}
+    modalities = {m: counts.count_modality(total, rows, m) for m in rows.vectors}
+    probed = probed and probe.can_probe(splits, sorted(total.absent), thresholds)
+    scores = probe.probe(source, classes, modalities, thresholds) if probed else {}
+    manifest = source.manifest
+    report = AuditReport(
+        location=source.location,
+        kind="feature set" if manifest else "table",
+        dataset=total.dataset,
+        synthetic=manifest is not None and manifest.synthetic,
+        fingerprint=manifest.fingerprint if manifest else None,
+        dev_rule=manifest.dev_rule if manifest else None,
+        classes=classes,
+        absent_columns=tuple(sorted(total.absent)),
+        null_keys=dict(sorted(total.null_keys.items())),
+        splits=splits,
+        modalities={m: known.model_copy(update={"probe": scores.get(m)}) for m, known in modalities.items()},
+        overlaps=counts.count_overlaps(rows),
+        probed=probed,
+        thresholds=thresholds,
+    )
+    return report.model_copy(update={"findings": findings(report)})
+
+
+def check_codes(allow: Iterable[str]) -> None:
+    """Refuse codes that no finding has.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    if unknown := [code for code in allow if code not in CODES]:
+        raise ConfigError(
+            f"`--allow` must name codes of findings, but {unknown[0]!r} is none. Known are {', '.join(CODES)}.",
+            field="allow",
+        )
+
+
+def blocking(
+    found: Iterable[Finding], *, allow: Collection[str] = (), modalities: Collection[Modality] | None = None
+) -> list[Finding]:
+    """Return the errors that forbid training with some modalities (by default with any)."""
+    return [
+        finding
+        for finding in found
+        if finding.severity == "error"
+        and finding.code not in allow
+        and (modalities is None or finding.modality is None or finding.modality in modalities)
+    ]
+
+
+def gate(
+    features: FeatureSet,
+    *,
+    modalities: Collection[Modality],
+    allow: Collection[str] = (),
+    leave_out_fitted: bool = False,
+) -> GateRecord:
+    """Read every shard, against its digest and schema, and refuse features that training should not see.
+
+    Args:
+        features: The feature set.
+        modalities: Those of the run; findings on others do not matter.
+        allow: Codes of findings that the caller accepts.
+        leave_out_fitted: Name the modalities whose vectors were fitted to the labels of train. It is told from how sure
+            a probe of train is on the vectors of test, whose labels do not count.
+
+    Raises:
+        IntegrityError: A shard differs from the manifest.
+        DataError: A shard is missing or of another layout, or a finding of severity error is not allowed.
+    """
+    probed = leave_out_fitted and FITTED not in allow
+    report = audit_source(feature_source(features), probed=probed)
+    found = tuple(f for f in report.findings if f.modality is None or f.modality in modalities)
+    if probed:
+        found += tuple(_unprobed(m) for m in modalities if m in report.modalities and not report.modalities[m].probe)
+    if errors := blocking(found, allow=allow):
+        told = "\n".join(f"  {finding.code}: {finding.message}" for finding in errors)
+        accept = " ".join(f"--allow {code}" for code in dict.fromkeys(finding.code for finding in errors))
+        raise DataError(
+            f"{features.uri} must pass the audit, but has\n{told}\nMend the features; or, where you know why it is so, "
+            f"accept it with `{accept}`. `ada2i audit` shows the whole picture.",
+            uri=features.uri,
+            codes=tuple(finding.code for finding in errors),
+        )
+    fitted = [m for m in modalities if (known := report.modalities.get(m)) and known.probe and _is_fitted(known.probe)]
+    return GateRecord(findings=found, allowed=tuple(allow), left_out=tuple(fitted))
+
+
+def _unprobed(modality: Modality) -> Finding:
+    message = f"{modality} was not probed: whether its vectors were fitted to the labels of train is not known."
+    return Finding(code=UNPROBED, severity="info", message=message, count=1, modality=modality)
+
+
+def _is_fitted(probe: ProbeAudit) -> bool:
+    return less_sure(probe, DEFAULTS)

@@ -1,0 +1,72 @@
+"""Imports a corpus whose modalities lie in tables of their own."""
+
+from typing import TYPE_CHECKING
+
+from ada2i.errors import DataError
+from ada2i.importers.checks import check_keys, with_splits
+from ada2i.importers.import_rows import import_rows
+from ada2i.importers.keyed import attach, read_keyed
+from ada2i.importers.source import read_rows
+from ada2i.importers.table import name_of, provenance
+
+if TYPE_CHECKING:
+    from ada2i.modalities import Modality
+
+
+def import_joined(
+    base: str,
+    root: str,
+    *,
+    text: str | None = None,
+    audio: str | None = None,
+    visual: str | None = None,
+    dataset: str | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> str:
+    """Import a table of utterances with the vectors of other tables, one per modality.
+
+    A table of vectors names utterances by ``dialogue_id`` and ``utterance_index`` (else ``utterance_id``), and by
+    ``split`` where it has that. It must name the same utterances as the base, each once, in any order.
+
+    Args:
+        base: A table as ``import_table`` takes it; its own vectors of a modality give way, and it may have none.
+        root: The storage root.
+        text: The table with ``text_feat``.
+        audio: The table with ``audio_feat``.
+        visual: The table with ``visual_feat``.
+        dataset: Name of the set; else what the base says.
+        labels: Class names by index; else what the base says.
+
+    Returns:
+        The URI of the set.
+
+    Raises:
+        DataError: Something is not what it must be. Nothing was written.
+    """
+    given: dict[Modality, str | None] = {"text": text, "audio": audio, "visual": visual}
+    tables = {modality: table for modality, table in given.items() if table is not None}
+    if not tables:
+        raise DataError(
+            "A join must name a table for at least one modality, but names none. Name one, or import the base as a "
+            "table.",
+            uri=base,
+        )
+    rows = read_rows(base, vectors=False)
+    check_keys(rows)
+    rows = with_splits(rows)
+    encoders: dict[Modality, str] = {}
+    for modality, table in tables.items():
+        (keyed,) = read_keyed([table], keys=("utterance_index", "utterance_id"), only=modality)
+        if keyed.key == "utterance_id":
+            check_keys(rows, ["utterance_id"])
+        rows = attach(rows, keyed, complete=True)
+        encoders[modality] = keyed.rows.encoder(modality)
+    joined = ", ".join(f"{modality} of {table}" for modality, table in tables.items())
+    return import_rows(
+        rows,
+        root,
+        dataset=dataset or name_of(rows),
+        labels=labels,
+        source=f"table {provenance(rows)} joined with {joined}",
+        encoders=encoders,
+    )

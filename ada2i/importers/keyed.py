@@ -1,0 +1,212 @@
+"""Vectors in tables of their own, which name their utterances by keys, and how they are put beside a corpus's rows.
+
+A key is (dialogue, utterance), or (split, dialogue, utterance) where the table has splits; it is never a position.
+
+Shape letters in this file:
+    N utterances of the corpus     K rows of the table
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ada2i import storage
+from ada2i.data import schema
+from ada2i.data.schema import Column
+from ada2i.data.splits import normalise_split
+from ada2i.errors import DataError
+from ada2i.importers.arrow_types import Kinds, cast, decoded, is_name, is_vector, listed, metadata
+from ada2i.importers.checks import check_keys, checked_vectors, renamed_splits
+from ada2i.importers.rows import Bools, File, Rows
+from ada2i.importers.source import our_names, parquet_files
+from ada2i.modalities import MODALITIES, Modality
+
+SPELLINGS: Mapping[str, tuple[str, ...]] = {  # by our name of a key, what tables call it
+    "split": ("split", "Split"),
+    "dialogue_id": ("dialogue_id", "Dialogue_ID"),
+    "utterance_index": ("utterance_index",),
+    "utterance_id": ("utterance_id", "Utterance_ID"),
+}
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """One modality's vectors with the keys of their utterances.
+
+    Attributes:
+        rows: ``K`` rows of ``split`` (where ``by_split``), ``dialogue_id``, ``utterance_index`` and a vector column. As
+            ``utterance_index`` stands the text of whatever column names the utterance.
+        modality: Whose vectors they are.
+        key: The corpus's column that names the utterance: ``utterance_index`` or ``utterance_id``.
+        by_split: Whether the split is part of the key.
+    """
+
+    rows: Rows
+    modality: Modality
+    key: str
+    by_split: bool
+
+
+def read_keyed(
+    sources: Sequence[str], *, keys: Sequence[str], splits_of_files: bool = False, only: Modality | None = None
+) -> list[Keyed]:
+    """Read tables of vectors: Parquet files, or folders of some.
+
+    Args:
+        sources: Paths, or any URIs that fsspec opens; together they hold each key of a modality once.
+        keys: Columns that may name the utterance, the one to prefer first.
+        splits_of_files: Whether a file without ``split`` is of the split that a word of its name says.
+        only: The one modality that is wanted, which must be there.
+
+    Raises:
+        DataError: A file is damaged, lacks a key, or has no vectors; or its keys or vectors are not what they must be.
+    """
+    files = [_read(uri, keys, splits_of_files) for source in sources for uri in parquet_files(source)]
+    found = []
+    for modality in (only,) if only else MODALITIES:
+        column = schema.vector_column(modality)
+        holding = [file for file in files if column in file.names]
+        if not holding:
+            if only:
+                raise _lacks(files[0], f"`{column}`, lists of numbers")
+            continue
+        found.append(_keyed(", ".join(sources), holding, modality))
+    return found
+
+
+def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
+    """Return a corpus's rows with a table's vectors in the place of their own.
+
+    Args:
+        rows: ``N`` rows whose keys hold no null and whose splits are under our names.
+        table: ``K`` vectors.
+        complete: Whether every row must find a vector; else it is null where there is none.
+
+    Raises:
+        DataError: Two rows have one key, or one side has a key that the other lacks.
+    """
+    ours, theirs = _key(rows, table, table.key), _key(table.rows, table, "utterance_index")
+    _check_different(rows, ours, table.key, "Add the column `split` to the table of vectors, or mend the ids.")
+    _check_different(table.rows, theirs, table.key, "Leave one of the rows out.")
+    table.rows.require(
+        pc.is_in(theirs, value_set=ours).to_numpy(),
+        table.key,
+        must=f"name an utterance of {rows.source}",
+        found=lambda _: "is not there",
+        remedy="Make the table from the same corpus, and check its keys.",
+    )
+    place = pc.index_in(ours, value_set=theirs)
+    if complete:
+        rows.require(
+            place.is_valid().to_numpy(),
+            table.key,
+            must=f"be named in {table.rows.source} too",
+            found=lambda _: "is not there",
+            remedy="Add the row, with a null vector where the utterance lacks the modality.",
+        )
+    column = schema.vector_column(table.modality)
+    vectors = table.rows.columns[column].take(place)
+    columns = rows.columns
+    if column in columns.schema.names:
+        columns = columns.drop_columns([column])
+    first = replace(rows.files[0], names={**rows.files[0].names, column: column})
+    return replace(rows, files=(first, *rows.files[1:]), columns=columns.append_column(column, vectors))
+
+
+# --- reading ---
+
+
+def _read(uri: str, keys: Sequence[str], splits_of_files: bool) -> File:
+    content, uri = storage.read_source(uri), storage.public(uri)
+    file = schema.open_parquet(content, uri)
+    kinds: Kinds = {field.name: field.type for field in file.schema_arrow}
+    theirs = {ours: name for ours in SPELLINGS if (name := _spelling(ours, kinds)) is not None}
+    key = next((name for name in keys if name in theirs), None)
+    made = File(uri, pa.table({}), {}, metadata(file))
+    if "dialogue_id" not in theirs or key is None:
+        missing = "`dialogue_id`" if "dialogue_id" not in theirs else " or ".join(f"`{name}`" for name in keys)
+        raise _lacks(made, missing, kinds)
+    vectors = {ours: name for ours, name in our_names(kinds).items() if is_vector(kinds[name])}
+    wanted = {name: theirs[name] for name in ("split", "dialogue_id", key) if name in theirs}
+    if not vectors:
+        raise _lacks(made, "`text_feat`, `audio_feat` or `visual_feat`, lists of numbers", kinds)
+    table = schema.read_columns(file, [*wanted.values(), *vectors.values()], uri)
+    data: dict[str, Any] = {ours: cast(table[name], pa.string()) for ours, name in wanted.items()}
+    data["utterance_index"] = data.pop(key)
+    if "split" not in data and splits_of_files:
+        data["split"] = pa.array([_split_of(made)] * table.num_rows, pa.string())
+    data |= {ours: cast(table[name], pa.large_list(pa.float32())) for ours, name in vectors.items()}
+    return replace(made, columns=pa.table(data), names={**vectors, "key": key})
+
+
+def _spelling(ours: str, kinds: Kinds) -> str | None:
+    return next((name for name in SPELLINGS[ours] if name in kinds and is_name(decoded(kinds[name]))), None)
+
+
+def _split_of(file: File) -> str:
+    words = re.split(r"[^a-z]+", file.uri.rpartition("/")[2].lower())
+    named = {split for word in words if (split := normalise_split(word))}
+    if len(named) != 1:
+        raise _lacks(file, "`split`, or have a file name with one of the words train, dev and test")
+    return named.pop()
+
+
+def _keyed(source: str, files: Sequence[File], modality: Modality) -> Keyed:
+    column, first = schema.vector_column(modality), files[0]
+    for file in files[1:]:
+        if file.names["key"] != first.names["key"] or ("split" in file.columns.schema.names) != (
+            "split" in first.columns.schema.names
+        ):
+            raise DataError(
+                f"{file.uri} must name its utterances as {first.uri} does, by the same columns, but does not. Write "
+                "both alike.",
+                uri=file.uri,
+            )
+    by_split = "split" in first.columns.schema.names
+    plain = ("split", "dialogue_id", "utterance_index")[not by_split :]
+    rows = Rows(source, tuple(files), pa.concat_tables([file.columns.select([*plain, column]) for file in files]))
+    check_keys(rows, plain)
+    if by_split:
+        rows = renamed_splits(rows)
+    packed = pa.chunked_array([checked_vectors(rows, modality)]).cast(pa.large_list(pa.float32()))
+    place = rows.columns.schema.get_field_index(column)
+    rows = replace(rows, columns=rows.columns.set_column(place, column, packed))
+    return Keyed(rows, modality, first.names["key"], by_split)
+
+
+def _lacks(file: File, missing: str, kinds: Kinds | None = None) -> DataError:
+    held = listed(kinds) if kinds is not None else ", ".join(f"`{name}`" for name in file.columns.schema.names)
+    return DataError(
+        f"{file.uri} must have the column {missing}, but has only {held or 'others'}. Add it, or rename the column "
+        "that holds it.",
+        uri=file.uri,
+    )
+
+
+# --- keys ---
+
+
+def _key(rows: Rows, table: Keyed, utterance: str) -> Column:
+    """Return one text per row: its split, dialogue and utterance."""
+    names = ("split", "dialogue_id", utterance)[not table.by_split :]
+    parts = [rows.columns[name].cast(pa.string()) for name in names]
+    return pc.binary_join_element_wise(*parts, pa.scalar("\0"))  # type: ignore[call-overload, no-any-return]
+
+
+def _check_different(rows: Rows, keys: Column, field: str, remedy: str) -> None:
+    codes = keys.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    before = first[inverse]
+    different: Bools = before == np.arange(len(codes))
+    rows.require(
+        different,
+        field,
+        must="name each utterance once",
+        found=lambda row: f"repeats that of {rows.place(int(before[row]))}",
+        remedy=remedy,
+    )

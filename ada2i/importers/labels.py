@@ -1,0 +1,118 @@
+"""Classes of a corpus: their names, from whoever knows them, and each row's class index.
+
+Shape letters in this file:
+    N utterances of all files, laid end to end
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ada2i.errors import DataError
+from ada2i.importers.rows import File, Rows
+
+Names = tuple[str, ...]  # by class index
+
+
+def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
+    """Return class names, and ``(N,)`` int32 class indices.
+
+    Args:
+        rows: Rows whose splits are under our names.
+        given: Names from the caller; else those that the files record, else the distinct names (sorted) or indices in
+            train.
+
+    Raises:
+        DataError: Names are not different and non-empty, or a label is of no class.
+    """
+    names = _check_given(given) or recorded(rows.files)
+    label = rows.columns["label"]
+    seen = pc.unique(label.filter(pc.equal(rows.columns["split"], pa.scalar("train"))))
+    if len(seen) < 2:
+        raise DataError(
+            f"Column `label` of {rows.source} must hold two classes or more in train, but holds only "
+            f"{', '.join(map(str, seen.to_pylist()))}. Check the labels.",
+            uri=rows.source,
+            field="label",
+        )
+    if pa.types.is_string(label.type):
+        names = names or tuple(sorted(str(name) for name in seen.to_pylist()))
+        return names, _of_names(rows, names)
+    known = "the classes of train" if names is None else f"the {len(names)} known classes"
+    names = names or tuple(str(index) for index in range(len(seen)))
+    return names, _of_indices(rows, len(names), known)
+
+
+def _of_names(rows: Rows, names: Names) -> NDArray[np.int32]:
+    label = rows.columns["label"]
+    index = pc.index_in(label, value_set=pa.array(names, pa.string()))
+    rows.require(
+        index.is_valid().to_numpy(),
+        "label",
+        must=f"hold a known class, one of {', '.join(names)}",
+        found=lambda row: f"holds {label[row].as_py()!r}",
+        remedy="Mend the label, or name all classes.",
+    )
+    return index.to_numpy().astype(np.int32)
+
+
+def _of_indices(rows: Rows, number: int, known: str) -> NDArray[np.int32]:
+    values = rows.columns["label"].to_numpy()
+    rows.require(
+        np.isin(values, np.arange(number)),
+        "label",
+        must=f"hold integers 0..{number - 1}, the indices of {known}",
+        found=lambda row: f"holds {values[row]:.12g}",
+        remedy="Mend the label; number the classes of train without gaps, or name them all.",
+    )
+    return values.astype(np.int32)
+
+
+def _check_given(names: Names | None) -> Names | None:
+    if names and not _distinct(names):
+        raise DataError(
+            f"`labels` must be different names, none empty, but are {', '.join(map(repr, names))}. Mend the names.",
+            field="labels",
+        )
+    return names
+
+
+def recorded(files: tuple[File, ...]) -> Names | None:
+    """Return the class names of the Parquet key ``label_names``, which files may lack but not contradict.
+
+    Raises:
+        DataError: They do, or the key is no list of names.
+    """
+    first: Names | None = None
+    for file in files:
+        if "label_names" not in file.metadata:
+            continue
+        names = _parse(file.uri, file.metadata["label_names"])
+        first = first or names
+        if names != first:
+            raise _bad_key(file.uri, f"be {','.join(first)} in all files", ",".join(names))
+    return first
+
+
+def _parse(uri: str, text: str) -> Names:
+    pairs = [part.strip().partition("=") for part in text.split(",")]
+    names = tuple(name for _, _, name in pairs)
+    if [number for number, _, _ in pairs] != [str(index) for index in range(len(pairs))]:
+        raise _bad_key(uri, "count 0=name,1=name... without a gap", text)
+    if not _distinct(names):
+        raise _bad_key(uri, "hold different names, none empty", text)
+    return names
+
+
+def _distinct(names: Names) -> bool:
+    return all(names) and len(set(names)) == len(names)
+
+
+def _bad_key(uri: str, must: str, found: str) -> DataError:
+    return DataError(
+        f"The Parquet key `label_names` of {uri} must {must}, but is {found!r}. Mend the file, or name the classes "
+        "yourself.",
+        uri=uri,
+        field="label_names",
+    )

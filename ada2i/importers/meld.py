@@ -1,0 +1,185 @@
+"""Imports MELD from its published CSVs, with the vectors of feature tables."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ada2i import storage
+from ada2i.errors import DataError, NotFoundError
+from ada2i.importers.checks import with_splits
+from ada2i.importers.datasets import dataset
+from ada2i.importers.import_rows import import_rows
+from ada2i.importers.keyed import attach, read_keyed
+from ada2i.importers.rows import File, Rows
+from ada2i.importers.transcripts import repaired
+
+if TYPE_CHECKING:
+    from ada2i.modalities import Modality
+
+FILES: Mapping[str, str] = {split: f"{split}_sent_emo.csv" for split in ("train", "dev", "test")}
+
+_COLUMNS: Mapping[str, str] = {  # by our name, MELD's
+    "text": "Utterance",
+    "speaker": "Speaker",
+    "label": "Emotion",
+    "dialogue_id": "Dialogue_ID",
+    "utterance_id": "Utterance_ID",
+}
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What MELD's CSVs say.
+
+    Attributes:
+        rows: One per utterance; ``utterance_id`` is MELD's number in its dialogue, ``utterance_index`` the place.
+        repaired: How many texts were.
+    """
+
+    rows: Rows
+    repaired: int
+
+
+def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
+    """Import MELD: annotations from ``train_sent_emo.csv`` and its like, vectors from feature tables.
+
+    Utterances are ordered by ``Utterance_ID``, which has gaps and so is no position. A feature table names them by
+    ``split`` (or a word of the file's name), ``dialogue_id`` and ``utterance_id``, as MELD numbers them; its vectors
+    are in ``text_feat``, ``audio_feat`` and ``visual_feat``. An utterance that no table names lacks the modality.
+
+    Args:
+        folder: Where the three CSVs lie.
+        root: The storage root.
+        features: Parquet files or folders of some, each with vectors of any modalities and splits. Without any, the
+            set holds transcripts only.
+
+    Returns:
+        The URI of the set.
+
+    Raises:
+        DataError: Something is not what it must be. Nothing was written.
+    """
+    annotations = read_annotations(folder, {split: storage.join(folder, name) for split, name in FILES.items()})
+    rows = annotations.rows
+    encoders: dict[Modality, str] = {}
+    for keyed in read_keyed(features, keys=("utterance_id",), splits_of_files=True):
+        rows = attach(rows, keyed, complete=False)
+        encoders[keyed.modality] = keyed.rows.encoder(keyed.modality)
+    meld = dataset("meld")
+    joined = f" joined with {', '.join(features)}" if features else ""
+    return import_rows(
+        _with_clip_names(rows),
+        root,
+        dataset=meld.name,
+        labels=meld.labels,
+        source=f"MELD {folder}{joined}; texts repaired: {annotations.repaired}",
+        encoders=encoders,
+    )
+
+
+def read_annotations(source: str, uris: Mapping[str, str]) -> Annotations:
+    """Read MELD's CSVs.
+
+    Args:
+        source: Where all of them lie, for messages.
+        uris: By split, its CSV.
+
+    Raises:
+        DataError: A CSV is absent, damaged or not MELD's.
+    """
+    tables = [_read(uri, split) for split, uri in uris.items()]
+    files = tuple(file for file, _ in tables)
+    rows = with_splits(Rows(source, files, pa.concat_tables([file.columns for file in files])))
+    return Annotations(rows, sum(number for _, number in tables))
+
+
+def _read(uri: str, split: str) -> tuple[File, int]:
+    """Return a CSV's rows, and how many of its texts were repaired."""
+    lines = list(_lines(uri))
+    ids = [(line["Dialogue_ID"].strip(), _number(uri, row, line["Utterance_ID"])) for row, line in enumerate(lines)]
+    texts = [repaired(line["Utterance"]) for line in lines]
+    data: dict[str, Any] = {
+        "dialogue_id": [dialogue for dialogue, _ in ids],
+        "utterance_index": _positions(ids),
+        "utterance_id": [str(number) for _, number in ids],
+        "label": [line["Emotion"].strip().lower() for line in lines],
+        "speaker": [repaired(line["Speaker"]).strip() or None for line in lines],
+        "text": texts,
+        "split": [split] * len(lines),
+    }
+    kinds = {name: pa.int64() if name == "utterance_index" else pa.string() for name in data}
+    columns = pa.table({name: pa.array(values, kinds[name]) for name, values in data.items()})
+    changed = sum(text != line["Utterance"] for text, line in zip(texts, lines, strict=True))
+    return File(uri, columns, _COLUMNS, {}), changed
+
+
+def _lines(uri: str) -> Iterator[dict[str, str]]:
+    try:
+        data = storage.read_source(uri)
+        text = data.decode("utf-8-sig")
+    except NotFoundError as problem:
+        raise DataError(
+            f"{uri} must be one of MELD's three CSVs, {', '.join(FILES.values())}, but does not exist. Name the folder "
+            "that holds all three.",
+            uri=uri,
+        ) from problem
+    except UnicodeDecodeError as problem:
+        raise DataError(
+            f"{uri} must be UTF-8, as published, but is not at byte {problem.start}. Get the file again.", uri=uri
+        ) from problem
+    try:
+        yield from _checked_lines(uri, csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as problem:
+        raise DataError(f"{uri} must be sound CSV, but is not: {problem}. Get the file again.", uri=uri) from problem
+
+
+def _checked_lines(uri: str, reader: "csv.DictReader[str]") -> Iterator[dict[str, str]]:
+    if missing := [name for name in _COLUMNS.values() if name not in (reader.fieldnames or ())]:
+        raise DataError(
+            f"{uri} must have the column `{missing[0]}`, but has only {', '.join(reader.fieldnames or ['none'])}. Get "
+            "the file again.",
+            uri=uri,
+            field=missing[0],
+        )
+    for row, line in enumerate(reader):
+        if any(line[name] is None for name in _COLUMNS.values()):
+            raise DataError(
+                f"{uri} must have a value in each column, but row {row} is cut short. Get it again.", uri=uri, row=row
+            )
+        yield line
+
+
+def _number(uri: str, row: int, text: str) -> int:
+    if not text.strip().isdecimal():
+        raise DataError(
+            f"Column `Utterance_ID` of {uri} must hold whole numbers, but row {row} holds {text!r}. Get it again.",
+            uri=uri,
+            row=row,
+            field="Utterance_ID",
+        )
+    return int(text)
+
+
+def _positions(ids: Sequence[tuple[str, int]]) -> list[int]:
+    """Return each utterance's place in its dialogue, by the order of numbers that may skip some."""
+    numbers: dict[str, set[int]] = defaultdict(set)
+    for dialogue, number in ids:
+        numbers[dialogue].add(number)
+    places = {d: {number: place for place, number in enumerate(sorted(held))} for d, held in numbers.items()}
+    return [places[dialogue][number] for dialogue, number in ids]
+
+
+def _with_clip_names(rows: Rows) -> Rows:
+    """Name utterances as MELD's clips are named, which is how people find them: ``dia0_utt5``."""
+    columns = rows.columns
+    names = pc.binary_join_element_wise(  # type: ignore[call-overload]
+        pa.scalar("dia"), columns["dialogue_id"], pa.scalar("_utt"), columns["utterance_id"], pa.scalar("")
+    )
+    place = columns.schema.get_field_index("utterance_id")
+    return replace(rows, columns=columns.set_column(place, "utterance_id", names))

@@ -1,0 +1,38 @@
+"""Finds the feature set that a location means, importing it where it is a table."""
+
+from collections.abc import Sequence
+
+from ada2i import storage
+from ada2i.data.manifest import MANIFEST, FeatureSet, open_features, require_modalities
+from ada2i.importers.demo import write_demo_corpus
+from ada2i.importers.table import import_table
+from ada2i.modalities import Modality
+
+DEMO = "demo"
+
+
+def resolve_features(location: str, root: str, *, needs: Sequence[Modality] = ()) -> FeatureSet:
+    """Return the feature set at a location; the same content is written once, however often this is called.
+
+    Args:
+        location: ``demo``, the folder of a feature set, or a table: a Parquet file or a folder of some.
+        root: The storage root, where the demo corpus and imported tables go.
+        needs: Modalities that the features must hold.
+
+    Raises:
+        DataError: The location holds none of these, or one that is not what it must be.
+    """
+    if location == DEMO:
+        return open_features(write_demo_corpus(root))
+    if not is_feature_set(location):
+        return open_features(import_table(location, root, needs=needs))
+    features = open_features(location)
+    require_modalities(features.uri, held=features.manifest.widths, needs=needs)
+    return features
+
+
+def is_feature_set(location: str) -> bool:
+    """Tell whether there is a feature set at a location."""
+    # Tables may come from any store that fsspec opens; our own sets live on those that storage knows.
+    foreign = "://" in location and not location.startswith(("file://", "s3://"))
+    return not foreign and storage.exists(storage.join(storage.normalise(location), MANIFEST))

@@ -1,0 +1,102 @@
+"""The rows of all files of a source, which know where they come from, so that a message can name file and row.
+
+Shape letters in this file:
+    N utterances of all files, laid end to end
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ada2i.errors import DataError
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class File:
+    """One file, its columns under our names and in our types, but nothing checked beyond types.
+
+    Attributes:
+        columns: ``dialogue_id``, ``utterance_index``, ``label``, ``split``, ``utterance_id``, ``speaker``, ``text``,
+            ``recorded_at`` and vector columns as lists of float32. Labels are strings or float64; what the file lacks
+            is null.
+        names: By our name of a column that the file has, the file's own.
+        metadata: The keys of the Parquet schema.
+        first_row: Number of the first row, where the columns are only a part of the file.
+    """
+
+    uri: str
+    columns: pa.Table
+    names: Mapping[str, str]
+    metadata: Mapping[str, str]
+    first_row: int = 0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of all files, laid end to end.
+
+    Attributes:
+        source: The location that was imported.
+        columns: ``N`` rows, as ``File.columns``.
+    """
+
+    source: str
+    files: tuple[File, ...]
+    columns: pa.Table
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """By our name of a column, what the first file calls it."""
+        return self.files[0].names
+
+    def recorded(self, key: str) -> str | None:
+        """Return what the files record under a key: each different value once."""
+        return "; ".join(dict.fromkeys(file.metadata[key] for file in self.files if file.metadata.get(key))) or None
+
+    def encoder(self, modality: str) -> str:
+        """Return what made a modality's vectors, as the files record it."""
+        return self.recorded(f"{modality}_encoder") or self.recorded("encoder") or "imported"
+
+    def require(self, good: Bools, field: str, *, must: str, found: Callable[[int], str], remedy: str) -> None:
+        """Refuse the first row that is not good.
+
+        Args:
+            good: ``(N,)`` bool.
+            field: The column that is checked.
+            must: What must hold, after "must".
+            found: What was found in a row, after the row's name.
+            remedy: What to do, as a sentence.
+        """
+        if good.all():
+            return
+        row = int(np.argmin(good))
+        uri, at = self._where(row)
+        more = int(np.count_nonzero(~good)) - 1
+        raise DataError(
+            f"Column `{field}` of {uri} must {must}, but row {at}{self._utterance(row)} {found(row)}"
+            f"{f'; {more} more rows are wrong too' if more else ''}. {remedy}",
+            uri=uri,
+            row=at,
+            field=field,
+        )
+
+    def place(self, row: int) -> str:
+        """Return a row's number and file, for a message."""
+        uri, at = self._where(row)
+        return f"row {at} of {uri}"
+
+    def _where(self, row: int) -> tuple[str, int]:
+        for file in self.files:
+            if row < file.columns.num_rows:
+                break
+            row -= file.columns.num_rows
+        return file.uri, file.first_row + row
+
+    def _utterance(self, row: int) -> str:
+        dialogue, index = (self.columns[name][row].as_py() for name in ("dialogue_id", "utterance_index"))
+        return "" if dialogue is None or index is None else f" (dialogue {dialogue!r}, utterance {index})"

@@ -1,0 +1,72 @@
+"""Imports a corpus from Parquet files of anyone's making."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ada2i.data.splits import GATE_SHARE
+from ada2i.importers.import_rows import import_rows
+from ada2i.importers.rows import Rows
+from ada2i.importers.source import read_rows
+from ada2i.modalities import Modality
+
+
+def import_table(
+    source: str,
+    root: str,
+    *,
+    dataset: str | None = None,
+    labels: tuple[str, ...] | None = None,
+    needs: Sequence[Modality] = (),
+    gate_share: float = GATE_SHARE,
+) -> str:
+    """Import a Parquet file, or all below a folder, as a feature set.
+
+    A row is an utterance: ``dialogue_id`` (text or integers), ``utterance_index`` (0-based, contiguous), ``label``
+    (class indices or names), ``split``, optionally ``utterance_id``, ``speaker``, ``text`` and ``recorded_at``, and
+    lists of numbers per modality in ``text_feat``, ``audio_feat`` and ``visual_feat`` (or ``text``, ``audio``,
+    ``visual``), null where the modality is missing. Rows may come in any order; other columns are ignored. Where no row
+    is of gate but dialogues have a time in ``recorded_at`` (timestamps or dates), ``GATE_RULE`` cuts it from train;
+    where no row is of dev, ``DEV_RULE`` cuts it from the rest.
+
+    Args:
+        source: A path, or any URI that fsspec opens.
+        root: The storage root.
+        dataset: Name of the set; else the Parquet key ``dataset``, else the name of the file or folder.
+        labels: Class names by index; else the Parquet key ``label_names``, else the distinct names (sorted) or indices
+            in train.
+        needs: Modalities that it must hold.
+        gate_share: Share of train's dialogues with a time that becomes the gate, where the table has none; 0: no gate.
+
+    Returns:
+        The URI of the set; of the same content, always the same, and written once.
+
+    Raises:
+        DataError: Something in the source is not what it must be. Nothing was written.
+    """
+    rows = read_rows(source)
+    return import_rows(
+        rows,
+        root,
+        dataset=dataset or name_of(rows),
+        labels=labels,
+        source=f"table {provenance(rows)}",
+        needs=needs,
+        counted=False,
+        gate_share=gate_share,
+    )
+
+
+def name_of(rows: Rows) -> str:
+    """Return the name of a table's dataset: what it records, else what the file or folder is called."""
+    return rows.recorded("dataset") or _last_part(rows.source)
+
+
+def provenance(rows: Rows) -> str:
+    """Return where a table lies, and where it says that its values come from."""
+    recorded = rows.recorded("source")
+    return rows.source + (f" (from {recorded})" if recorded else "")
+
+
+def _last_part(source: str) -> str:
+    path = source if "://" in source else str(Path(source).expanduser().resolve())
+    return path.rstrip("/").rpartition("/")[2].removesuffix(".parquet")

@@ -1,0 +1,105 @@
+"""Which dialogues a split holds, in which shards; as arrays, for there may be millions.
+
+Shape letters in this file:
+    D dialogues of the split     S shards of the split
+"""
+
+import os
+import uuid
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ada2i import storage
+from ada2i.data.manifest import FeatureSet, ShardEntry, read_dialogue_ids
+from ada2i.data.schema import Column
+from ada2i.errors import IntegrityError
+from ada2i.loader.decoded import LAYOUT, is_whole, map_table, runs
+
+_READERS = 8  # at once; they wait for the store, mostly
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Index:
+    """The dialogues of a split.
+
+    Attributes:
+        ids: ``(D,)`` Arrow strings.
+        lengths: ``(D,)`` utterances of each dialogue.
+        edges: ``(S + 1,)`` first dialogue of each shard, then ``D``.
+    """
+
+    ids: Column
+    lengths: Ints
+    edges: Ints
+
+    @cached_property
+    def _starts(self) -> Ints:
+        before = np.cumsum(self.lengths) - self.lengths
+        return before - np.repeat(before[self.edges[:-1]], np.diff(self.edges))
+
+    def place(self, dialogue: int) -> tuple[int, slice]:
+        """Return a dialogue's shard, and its rows there."""
+        shard = int(np.searchsorted(self.edges, dialogue, side="right")) - 1
+        start = int(self._starts[dialogue])
+        return shard, slice(start, start + int(self.lengths[dialogue]))
+
+    def check(self, shard: int, lengths: Ints, uri: str) -> None:
+        """Make sure that a shard, now that its digest was checked, holds what was read of it before.
+
+        Raises:
+            IntegrityError: It does not.
+        """
+        if not np.array_equal(lengths, self.lengths[self.edges[shard] : self.edges[shard + 1]]):
+            raise IntegrityError(
+                f"{uri} must hold the dialogues that were read from it at first, but holds others. It was damaged "
+                "then, or replaced meanwhile. Delete ada2i-features-* where temporary files are, and run again.",
+                uri=uri,
+            )
+
+
+def index_of(columns: Iterable[Column]) -> Index:
+    """Return the index of a split from the columns ``dialogue_id`` of its shards, in their order."""
+    found = [runs(column) for column in columns]
+    return Index(
+        ids=pa.chunked_array([ids for ids, _ in found], pa.string()),
+        lengths=np.concatenate([lengths for _, lengths in found]),
+        edges=np.cumsum([0, *(len(lengths) for _, lengths in found)]),
+    )
+
+
+def write_index(features: FeatureSet, shards: Sequence[ShardEntry], cache: Path) -> None:
+    """Read the dialogue ids of a split's shards, which are far less than the shards, unless the index is there."""
+    target = _home(shards, cache)
+    if is_whole(target):
+        return
+    with ThreadPoolExecutor(_READERS) as readers:
+        index = index_of(readers.map(lambda shard: read_dialogue_ids(features, shard), shards))
+    shard = np.repeat(np.arange(len(shards), dtype=np.int32), np.diff(index.edges))
+    table = pa.table({"id": index.ids.combine_chunks(), "length": index.lengths, "shard": shard})
+    partial = cache / f".partial-{uuid.uuid4().hex}"  # complete under its final name, or absent
+    with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    partial.replace(target)
+
+
+def read_index(shards: Sequence[ShardEntry], cache: Path) -> Index:
+    """Return the index that ``write_index`` wrote; ids stay in the file, which is mapped."""
+    table = map_table(_home(shards, cache))
+    edges = np.searchsorted(table["shard"].to_numpy(), np.arange(len(shards) + 1))
+    return Index(table["id"], table["length"].to_numpy(), np.asarray(edges, dtype=np.int64))
+
+
+def _home(shards: Sequence[ShardEntry], cache: Path) -> Path:
+    digest = storage.digest("".join(shard.sha256 for shard in shards).encode())
+    return cache / f"{digest}.{LAYOUT}.index.arrow"

@@ -1,0 +1,223 @@
+"""From feature shards to batches: shards are decoded once per machine, then memory-mapped by all its workers.
+
+Of the shards each worker decodes its own part (every n-th) into an Arrow file next to those of its neighbours, and maps
+them all: pages are shared, so a machine holds each value once, however many workers train on it. A split that fits into
+one window of the shuffle is decoded as a whole, and its files are used again by later runs. A larger one streams: a
+window of shards is here and the next one is being decoded (``stream``).
+
+Shape letters in this file:
+    D dialogues of the split     N utterances of a batch     W width of a modality's vectors
+"""
+
+import math
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ada2i.batch import DialogueBatch, Layout
+from ada2i.data.manifest import FeatureSet, ShardEntry
+from ada2i.data.schema import Column
+from ada2i.loader.chunks import Chunks, InMemoryShards
+from ada2i.loader.decoded import cache_folder, chunk_of, decode_lasting, lasting_file, map_table
+from ada2i.loader.index import Index, index_of, read_index, write_index
+from ada2i.loader.order import Order, Shards, in_order, shuffled
+from ada2i.loader.statistics import mean_and_deviation
+from ada2i.loader.stream import LocalRanks, Stream, sweep
+from ada2i.modalities import Modality
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over a split; its length is its number of global batches.
+
+    Attributes:
+        order: Its batches.
+        name: Tells its windows from those of other passes.
+        after: Windows that follow it, as far as is known.
+    """
+
+    order: Order
+    name: str
+    chunks: Chunks
+    after: Mapping[str, Ints] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def batches(self, start: int = 0) -> Iterator[list[int]]:
+        """Yield the dialogues of each global batch, as indices into the split, and have what comes next decoded.
+
+        Args:
+            start: The first batch's place in the pass, counted from 0: none before it is looked at.
+        """
+        for batch in self.order.batches(start):
+            first, last = batch.windows
+            windows = _named(self.name, self.order.windows[first : last + 2], first)
+            self.chunks.need(windows if len(windows) > last + 1 - first else {**windows, **self.after})
+            yield batch.dialogues
+        self.chunks.need(self.after)
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """All dialogues of a split.
+
+    Attributes:
+        index: Which dialogues, and where.
+        chunks: Their features.
+        shards: Their sizes, in bytes, and how many are shuffled together.
+        modalities: Whose features it has.
+        class_counts: ``(classes,)`` utterances of each class.
+    """
+
+    index: Index
+    chunks: Chunks
+    shards: Shards
+    modalities: tuple[Modality, ...]
+    class_counts: Ints
+    _passes: Iterator[int] = field(default_factory=count)
+
+    @property
+    def lengths(self) -> Ints:
+        """``(D,)`` utterances of each dialogue."""
+        return self.index.lengths
+
+    @property
+    def dialogue_ids(self) -> Column:
+        """``(D,)`` ids, as Arrow strings."""
+        return self.index.ids
+
+    def epoch(self, *, seed: int, epoch: int, batch_dialogues: int) -> Pass:
+        """Return a training epoch, counted from 1: the same for any number of workers, wherever it is begun."""
+        now, then = (
+            shuffled(self.shards, batch_dialogues=batch_dialogues, seed=seed, epoch=number)
+            for number in (epoch, epoch + 1)
+        )
+        # The next epoch's first window is decoded while this one ends.
+        after = _named(f"{seed}-{epoch + 1}", then.windows[:1], 0)
+        return Pass(now, f"{seed}-{epoch}", self.chunks, after)
+
+    def in_order(self, batch_dialogues: int) -> Pass:
+        """Return a pass in the split's own order, as evaluation makes; all workers must make it."""
+        now = in_order(self.shards, batch_dialogues=batch_dialogues)
+        return Pass(now, f"pass-{next(self._passes)}", self.chunks)
+
+    def batch(self, own: Sequence[int], of: Sequence[int]) -> DialogueBatch:
+        """Assemble one rank's share of a global batch.
+
+        Args:
+            own: This rank's dialogues; where it has none, it borrows the first of the batch, uncounted.
+            of: All dialogues of the global batch.
+        """
+        dialogues = own or of[:1]
+        rows = [(self.chunks[shard], at) for shard, at in map(self.index.place, dialogues)]
+        everywhere = self.lengths[list(of)]
+
+        def joined(parts: Iterable[npt.NDArray[Any]]) -> torch.Tensor:
+            return torch.from_numpy(np.concatenate(list(parts)))
+
+        return DialogueBatch(
+            features={m: joined(chunk.features[m][at] for chunk, at in rows) for m in self.modalities},
+            present={m: joined(chunk.present[m][at] for chunk, at in rows) for m in self.modalities},
+            labels=joined(chunk.labels[at] for chunk, at in rows),
+            speakers=joined(chunk.speakers[at] for chunk, at in rows),
+            layout=Layout(tuple(self.lengths[list(dialogues)].tolist()), int(everywhere.max())),
+            global_utterances=int(everywhere.sum()),
+            global_dialogues=len(of),
+            counted=bool(own),
+        )
+
+    def statistics(self, modality: Modality) -> tuple[Floats, Floats]:
+        """Return mean and deviation of a modality's features, ``(W,)`` each, over the utterances that have it.
+
+        Where the split streams, this reads all of it at the first call, which all workers must make.
+        """
+        return mean_and_deviation(self.chunks.sums(modality))
+
+
+def open_split(
+    features: FeatureSet,
+    split: str,
+    modalities: Sequence[Modality],
+    *,
+    shuffle_gib: float = math.inf,
+    part: tuple[int, int] = (0, 1),
+    wait: Callable[[], None] = lambda: None,
+    attempt: int | None = None,
+) -> SplitData:
+    """Open a split: decoded and mapped as a whole if it fits into one window of the shuffle, else as a stream.
+
+    Args:
+        features: The feature set.
+        split: ``train``, ``dev``, ``test`` or ``gate``; shards of other splits stay closed.
+        modalities: Which vectors to read.
+        shuffle_gib: GiB of decoded features that are shuffled together; a larger split streams.
+        part: This worker's place among the workers of its machine, and their number.
+        wait: Returns once all workers have come this far.
+        attempt: A number that the workers of this run share and no other run has; without one, a worker whose split
+            streams decodes all of it by itself.
+
+    Raises:
+        IntegrityError: A shard differs from the digest in the manifest.
+    """
+    cache, shards, window = cache_folder(), features.shards(split), shuffle_gib * 2**30
+    sweep(cache)
+    sizes = np.array([4 * sum(features.manifest.widths.values()) * shard.rows for shard in shards])
+    index, chunks = (
+        _hold(features, shards, modalities, cache=cache, part=part, wait=wait)
+        if sizes.sum() <= window
+        else _stream(features, shards, modalities, cache=cache, crew=_crew(split, part, wait, attempt))
+    )
+    counts = np.array(features.manifest.splits[split].class_counts)
+    return SplitData(index, chunks, Shards(index.edges, sizes, window), tuple(modalities), counts)
+
+
+def _hold(
+    features: FeatureSet,
+    shards: Sequence[ShardEntry],
+    modalities: Sequence[Modality],
+    *,
+    cache: Path,
+    part: tuple[int, int],
+    wait: Callable[[], None],
+) -> tuple[Index, Chunks]:
+    """Decode this worker's part of the shards, wait for the others, and map them all."""
+    place, workers = part
+    for shard in shards[place::workers]:
+        decode_lasting(features, shard, cache)
+    wait()
+    tables = [map_table(lasting_file(shard, cache)) for shard in shards]
+    return index_of(table["dialogue_id"] for table in tables), InMemoryShards(
+        [chunk_of(table, modalities) for table in tables]
+    )
+
+
+def _stream(
+    features: FeatureSet, shards: Sequence[ShardEntry], modalities: Sequence[Modality], *, cache: Path, crew: LocalRanks
+) -> tuple[Index, Chunks]:
+    """Read where the dialogues are, one worker for all, and nothing else for now."""
+    if crew.place == 0:
+        write_index(features, shards, cache)
+    crew.wait()
+    index = read_index(shards, cache)
+    return index, Stream(features, shards, modalities, index=index, crew=crew, cache=cache)
+
+
+def _crew(split: str, part: tuple[int, int], wait: Callable[[], None], attempt: int | None) -> LocalRanks:
+    place, workers = part if attempt is not None else (0, 1)
+    return LocalRanks(f"{secrets.randbits(62) if attempt is None else attempt:x}-{split}", place, workers, wait)
+
+
+def _named(name: str, windows: Sequence[Ints], first: int) -> dict[str, Ints]:
+    """Return windows by name; the first one's number is given."""
+    return {f"{name}-{first + number}": shards for number, shards in enumerate(windows)}

@@ -1,0 +1,251 @@
+"""Decoded shards of a split that is larger than what may be held: a window of them at a time, decoded ahead.
+
+A thread decodes the window that training is in, and the next one, into files of a folder of this attempt. The workers
+of a machine decode a part each and share the files: each file gets a hard link per worker, who deletes its own when it
+has left the window, so nobody takes a file from a slower neighbour, and a faster one waits for the shards of the
+slower. So two windows lie on the disk, and a third while a neighbour is behind.
+
+A worker that is killed leaves its folder. Who is alive keeps a lock on it, which ends with the process; the next
+attempt on the machine deletes every folder that nobody has locked.
+"""
+
+import fcntl
+import os
+import shutil
+import threading
+import time
+import uuid
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ada2i import storage
+from ada2i.data import schema
+from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard
+from ada2i.errors import JobError
+from ada2i.loader.chunks import Windows
+from ada2i.loader.decoded import LAYOUT, Chunk, chunk_of, decode, map_table, runs
+from ada2i.loader.index import Index
+from ada2i.loader.statistics import Sums, block_sums
+from ada2i.modalities import Modality
+
+_PREFIX = "stream-"  # of the folders of attempts
+_POLL_S = 0.002
+_LOST_S = 1800  # a neighbour that has not decoded its shard by then is lost
+_STRAYS = 8  # shards outside all windows that stay mapped
+_LEFT = 4  # windows whose late files are still deleted
+
+
+@dataclass(frozen=True)
+class LocalRanks:
+    """The workers of one machine that share decoded files.
+
+    Attributes:
+        name: What they, and nobody else, call this attempt.
+        place: This worker's place among them.
+        workers: Their number.
+        wait: Returns once all workers are here.
+    """
+
+    name: str
+    place: int
+    workers: int
+    wait: Callable[[], None]
+
+
+class Stream:
+    """A bounded window of decoded shards; see ``Chunks``."""
+
+    def __init__(
+        self,
+        features: FeatureSet,
+        shards: Sequence[ShardEntry],
+        modalities: Sequence[Modality],
+        *,
+        index: Index,
+        crew: LocalRanks,
+        cache: Path,
+    ) -> None:
+        self._features, self._shards, self._modalities = features, shards, modalities
+        self._index, self._crew, self._cache = index, crew, cache
+        self._folder, lock = _enter(cache, crew.name)
+        self._windows: Windows = {}
+        self._left: deque[str] = deque(maxlen=_LEFT)
+        self._chunks: dict[tuple[str, int], Chunk] = {}
+        self._strays: dict[int, Chunk] = {}
+        self._due: deque[tuple[str, int]] = deque()  # (window, shard)s for this worker to decode
+        self._guard = threading.Lock()  # of `_due`, `_work` and the links
+        self._work: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "decode")
+        self._summed = False
+        weakref.finalize(self, _leave, self._folder, lock)
+
+    def need(self, windows: Windows) -> None:
+        """Have windows decoded, in this order; those not named any more are given up.
+
+        Raises:
+            IntegrityError: A shard that was decoded since the last call differs from its digest.
+        """
+        self._check()
+        if windows.keys() == self._windows.keys():
+            return
+        fresh = [name for name in windows if name not in self._windows]
+        gone = [name for name in self._windows if name not in windows]
+        with self._guard:
+            self._windows = dict(windows)
+            self._left.extend(gone)
+            if self._crew.workers == 1:  # else a neighbour may wait for what this worker has left
+                self._due = deque(due for due in self._due if due[0] in windows)
+            for name in fresh:
+                self._due.extend((name, s) for s in windows[name][self._crew.place :: self._crew.workers].tolist())
+            if self._due and self._work is None:
+                self._work = self._thread.submit(self._decode_next)
+            self._chunks = {key: chunk for key, chunk in self._chunks.items() if key[0] in windows}
+            self._strays.clear()
+            for name in (name for name in self._left if name not in windows):
+                for path in self._folder.glob(f"{name}.*.{self._crew.place}"):
+                    path.unlink()
+
+    def __getitem__(self, shard: int) -> Chunk:
+        """Return a shard, as soon as it is decoded; one of no window is decoded here and now."""
+        window = next((name for name, shards in self._windows.items() if shard in shards), None)
+        if window is None:
+            return self._stray(shard)
+        if (window, shard) not in self._chunks:
+            self._wait_for(path := self._link(window, shard, self._crew.place))
+            self._chunks[window, shard] = self._map(shard, path)
+        return self._chunks[window, shard]
+
+    def sums(self, modality: Modality) -> Iterator[Sums]:
+        """Read the whole split, shard for shard, once per machine; later runs find the sums in the cache."""
+        if not self._summed:
+            for shard in self._shards[self._crew.place :: self._crew.workers]:
+                self._sum(shard)
+            self._crew.wait()
+            self._summed = True
+        widths = self._features.manifest.widths
+        end = 0
+        for name, width in widths.items():
+            begin, end = end, end + 1 + 2 * width
+            if name == modality:
+                break
+        return (np.load(self._sums_file(shard))[:, begin:end] for shard in self._shards)
+
+    def _decode_next(self) -> None:
+        """Decode the first shard that is due, give each neighbour its link, and come back for the next."""
+        with self._guard:
+            if not self._due:
+                self._work = None
+                return
+            window, shard = self._due.popleft()
+        partial = decode(self._features, self._shards[shard], self._folder)
+        with self._guard:
+            for place in range(self._crew.workers):
+                if place != self._crew.place or window in self._windows:
+                    with suppress(FileExistsError):
+                        os.link(partial, self._link(window, shard, place))
+            partial.unlink()
+            # One task per shard: when the interpreter ends, it waits for one shard at most.
+            self._work = self._thread.submit(self._decode_next) if self._due else None
+
+    def _check(self) -> None:
+        if (work := self._work) is not None and work.done():
+            work.result()  # raises what it raised; work that went well has put its successor, or None, in its place
+
+    def _wait_for(self, path: Path) -> None:
+        deadline = time.monotonic() + _LOST_S
+        while not path.exists():
+            self._check()
+            if time.monotonic() > deadline:
+                raise JobError(
+                    f"{path} must have been decoded by a worker of this machine within {_LOST_S} s, but was not. Look "
+                    "at the other workers' logs, and run again."
+                )
+            time.sleep(_POLL_S)
+
+    def _stray(self, shard: int) -> Chunk:
+        if shard not in self._strays:
+            path = decode(self._features, self._shards[shard], self._folder)
+            self._strays[shard] = self._map(shard, path)
+            path.unlink()  # its pages stay as long as they are mapped
+            while len(self._strays) > _STRAYS:
+                del self._strays[next(iter(self._strays))]
+        return self._strays[shard]
+
+    def _map(self, shard: int, path: Path) -> Chunk:
+        table = map_table(path)
+        _, lengths = runs(table["dialogue_id"])
+        self._index.check(shard, lengths, storage.join(self._features.uri, self._shards[shard].name))
+        return chunk_of(table, self._modalities)
+
+    def _link(self, window: str, shard: int, place: int) -> Path:
+        return self._folder / f"{window}.{shard}.{place}"
+
+    def _sum(self, shard: ShardEntry) -> None:
+        target = self._sums_file(shard)
+        if _has_sums(target):
+            return
+        table = read_shard(self._features, shard)
+        vectors = (schema.unpack_vectors(table[schema.vector_column(m)]) for m in self._features.manifest.modalities)
+        partial = self._cache / f".partial-{uuid.uuid4().hex}"  # complete under its final name, or absent
+        with partial.open("wb") as file:
+            np.save(file, np.hstack([block_sums(values, present) for values, present in vectors]))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+
+    def _sums_file(self, shard: ShardEntry) -> Path:
+        return self._cache / f"{shard.sha256}.{LAYOUT}.sums.npy"
+
+
+def _has_sums(path: Path) -> bool:
+    """Tell whether a file of sums is there and whole: one that was new when the power was cut may not be."""
+    try:
+        np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
+
+
+def sweep(cache: Path) -> None:
+    """Delete the folders of attempts of which nobody is alive."""
+    for folder in cache.glob(f"{_PREFIX}*"):
+        with suppress(FileNotFoundError):  # a neighbour sweeps too
+            handle = os.open(folder, os.O_RDONLY)
+            _delete_unless_locked(folder, handle)
+            os.close(handle)
+
+
+def _enter(cache: Path, name: str) -> tuple[Path, int]:
+    """Return the folder of an attempt, made where it is not there, and a handle that keeps others from deleting it."""
+    folder = cache / f"{_PREFIX}{name}"
+    while True:
+        with suppress(FileExistsError):
+            folder.mkdir()
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # swept between making and opening it
+            continue
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        if os.fstat(handle).st_nlink:  # none where it was swept between making and locking it
+            return folder, handle
+        os.close(handle)
+
+
+def _leave(folder: Path, lock: int) -> None:
+    """Delete the folder of an attempt if this worker is the last one in it."""
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    _delete_unless_locked(folder, lock)
+    os.close(lock)
+
+
+def _delete_unless_locked(folder: Path, handle: int) -> None:
+    with suppress(BlockingIOError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,248 @@
+"""What a run has to show for itself: a self-contained page, a short markdown text, a table for terminals.
+
+All three say the same numbers, read from the run's records and never computed anew, but for means over seeds.
+"""
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from ada2i.config import TrainConfig
+from ada2i.errors import DataError
+from ada2i.evaluation.metrics import HEADLINES, summary
+from ada2i.records import RunResult, SeedResult, Summary, TestResult
+from ada2i.reports import plots
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+Row = dict[str, str | float | int]
+
+SYNTHETIC_NOTE = "SYNTHETIC data: numbers prove plumbing, not emotion recognition."
+
+_NAMES = dict(zip(HEADLINES, ("weighted F1", "macro F1", "accuracy"), strict=True))
+_ABLATIONS = {"no_afw": "AFW", "no_amw": "AMW", "no_modulation": "modulation and noise"}
+_ESCAPES = {ord(c): f"\\{c}" for c in "\\`*_[]|~#"} | {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
+
+
+def render_report(result: RunResult) -> str:
+    """Return the report of a run: one HTML page that loads nothing and runs no script.
+
+    Raises:
+        DataError: The result lacks the test of a seed, its best seed, or a summary.
+    """
+    tests = _tests(result)
+    best = _best(result)
+    return _template().render(
+        result=result,
+        title=_title(result),
+        subtitle=_subtitle(result.config),
+        synthetic_note=SYNTHETIC_NOTE if result.features.synthetic else "",
+        headlines=[(_NAMES[name], _mean(result.test_summary[name])) for name in HEADLINES],
+        over=_over(result),
+        interval=_interval(result, tests),
+        rows=scores_table(result),
+        dead=dead_classes(result),
+        plots=_plots(result, best, tests),
+        classes=_class_table(result),
+        best=best,
+        best_scores=tests[result.best_seed].scores,
+        config=dict(_flatten(result.config.model_dump(mode="json"))),
+    )
+
+
+def markdown_summary(result: RunResult) -> str:
+    """Return the run's scores as markdown, for model cards and artifacts.
+
+    Raises:
+        DataError: The result lacks the test of a seed, its best seed, or a summary.
+    """
+    tests = _tests(result)
+    notes = [f"**{SYNTHETIC_NOTE}**"] if result.features.synthetic else []
+    notes += (
+        [f"**Classes with test F1 = 0:** {markdown_text('; '.join(dead))}."] if (dead := dead_classes(result)) else []
+    )
+    headlines: list[Row] = [
+        {"test score": _NAMES[name], _over(result): _mean(result.test_summary[name])} for name in HEADLINES
+    ]
+    blocks = [
+        f"# {markdown_text(_title(result))}",
+        markdown_text(_subtitle(result.config)),
+        *notes,
+        markdown_table(headlines),
+        f"{markdown_text(_interval(result, tests))} {markdown_text(result.protocol)}",
+        "## By seed",
+        markdown_table(scores_table(result)),
+        "## By class",
+        markdown_table(_class_table(result)),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def scores_table(result: RunResult) -> list[Row]:
+    """Return a row per seed and, of two seeds or more, one of means and sample deviations.
+
+    Keys are the column heads. Scores of a seed are floats rounded to 4 decimals; those of the last row are texts such
+    as ``0.5966 ± 0.0029``, empty where a mean says nothing. Speed is the median over epochs; ECE, the expected
+    calibration error on test, is empty in tests older than it.
+
+    Raises:
+        DataError: The result lacks the test of a seed, its best seed, or a summary.
+    """
+    tests = _tests(result)
+    rows = [_seed_row(seed, tests[seed.seed]) for seed in result.seeds]
+    if len(rows) > 1:
+        means: Row = {"seed": "mean ± sd"}
+        means["dev weighted F1"] = _mean(summary([seed.dev.weighted_f1 for seed in result.seeds]))
+        means |= {f"test {_NAMES[name]}": _mean(result.test_summary[name]) for name in HEADLINES}
+        rows.append({head: means.get(head, "") for head in rows[0]})
+    return rows
+
+
+def dead_classes(result: RunResult) -> list[str]:
+    """Say which classes have test F1 = 0 in a seed or more, one line each; weighted F1 hides them."""
+    lines = []
+    for rows in zip(*(test.scores.classes for test in result.tests), strict=True):
+        label, support, dead = rows[0].label, rows[0].support, sum(row.f1 == 0 for row in rows)
+        if dead and support:
+            lines.append(f"{label}: F1 = 0 in {dead} of {_count(len(rows), 'seed')} ({_count(support, 'utterance')})")
+        elif dead:
+            lines.append(f"{label}: no test utterances, so it counts as 0 in macro F1")
+    return lines
+
+
+def _tests(result: RunResult) -> Mapping[int, TestResult]:
+    """Return test results by seed, after making sure that the result is whole."""
+    tests = {test.seed: test for test in result.tests}
+    trained = {seed.seed for seed in result.seeds}
+    if set(tests) != trained or result.best_seed not in trained or not set(HEADLINES) <= set(result.test_summary):
+        raise DataError(
+            f"Run {result.run_id} must have a test result of every seed, a best seed among them and summaries of "
+            f"{', '.join(HEADLINES)}, but trained seeds {sorted(trained)}, tested {sorted(tests)}, chose "
+            f"{result.best_seed} and has summaries of {', '.join(result.test_summary) or 'nothing'}. "
+            "Evaluate the run again.",
+            run_id=result.run_id,
+        )
+    return tests
+
+
+def _best(result: RunResult) -> SeedResult:
+    return next(seed for seed in result.seeds if seed.seed == result.best_seed)
+
+
+def _seed_row(seed: SeedResult, test: TestResult) -> Row:
+    interval = test.weighted_f1_interval
+    return {
+        "seed": seed.seed,
+        "dev weighted F1": round(seed.dev.weighted_f1, 4),
+        "best epoch": seed.best_epoch,
+        "epochs run": len(seed.history),
+        **{f"test {_NAMES[name]}": round(getattr(test.scores, name), 4) for name in HEADLINES},
+        f"{interval.level:.0%} low": round(interval.low, 4),
+        f"{interval.level:.0%} high": round(interval.high, 4),
+        "utterances/s": round(statistics.median(epoch.utterances_per_second for epoch in seed.history)),
+        "ECE": "" if test.calibration_error is None else round(test.calibration_error, 4),
+    }
+
+
+def _class_table(result: RunResult) -> list[Row]:
+    """Return a row per class: support, and its scores over seeds."""
+    by_class = zip(*(test.scores.classes for test in result.tests), strict=True)
+    return [
+        {
+            "class": rows[0].label,
+            "support": rows[0].support,
+            "precision": _mean(summary([row.precision for row in rows])),
+            "recall": _mean(summary([row.recall for row in rows])),
+            "F1": _mean(summary([row.f1 for row in rows])),
+        }
+        for rows in by_class
+    ]
+
+
+def _plots(result: RunResult, best: SeedResult, tests: Mapping[int, TestResult]) -> Mapping[str, str]:
+    start = None if result.config.ablations.no_modulation else result.config.balance.start_epoch
+    return {
+        "learning": plots.learning_curves(result.seeds, best.seed),
+        "balance": plots.balance_curves(result.seeds, best.seed, start),
+        "confusion": plots.confusion_plot(tests[best.seed].scores),
+        "classes": plots.class_scores([test.scores for test in result.tests]),
+    }
+
+
+def _title(result: RunResult) -> str:
+    return f"Ada2I on {result.features.dataset}, preset {result.config.preset}"
+
+
+def _subtitle(config: TrainConfig) -> str:
+    switches = config.ablations.model_dump()
+    without = [f"without {name}" for switch, name in _ABLATIONS.items() if switches[switch]]
+    return ", ".join([f"settings {config.settings}", " + ".join(config.model.modalities), *without])
+
+
+def _interval(result: RunResult, tests: Mapping[int, TestResult]) -> str:
+    test = tests[result.best_seed]
+    chosen, bounds = ", the best on dev" if len(tests) > 1 else "", test.weighted_f1_interval
+    return (
+        f"Seed {test.seed}{chosen}: weighted F1 {test.scores.weighted_f1:.4f}, {bounds.level:.0%} interval "
+        f"{bounds.low:.4f} to {bounds.high:.4f} ({bounds.resamples} resamples of the test dialogues)."
+    )
+
+
+def _over(result: RunResult) -> str:
+    return f"mean ± sd over {len(result.tests)} seeds" if len(result.tests) > 1 else "one seed"
+
+
+def _mean(score: Summary) -> str:
+    return f"{score.mean:.4f}" if score.sd is None else f"{score.mean:.4f} ± {score.sd:.4f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _cell(value: str | float) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _html_cell(value: str | float) -> str:
+    """Return a cell that breaks before a sign or a number with its unit, never inside."""
+    return _cell(value).replace("± ", "±\N{NO-BREAK SPACE}").replace("% ", "%\N{NO-BREAK SPACE}")
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield dotted field names and values as one would write them in an override."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def markdown_text(text: str) -> str:
+    """Return text that markdown shows as it is, on one line."""
+    return " ".join(text.split()).translate(_ESCAPES)
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Return a table with the keys of its rows as heads."""
+    heads = list(rows[0])
+    lines = [
+        [markdown_text(head) for head in heads],
+        ["---", *("---:" for _ in heads[1:])],
+        *([markdown_text(_cell(value)) for value in row.values()] for row in rows),
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+@lru_cache
+def _template() -> "Template":
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"cell": _html_cell, "svg": Markup}  # only our own plots are passed on unescaped
+    return environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))

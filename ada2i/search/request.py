@@ -1,0 +1,241 @@
+"""A search for a config: what it is asked to do, where it keeps what it finds, and how its winner is chosen.
+
+`<root>/searches/<id>/` holds ``request.json``, a folder per trial and ``result.json``. A trial's folder is like a run's
+but never tested; its ``trial.json``, written last, says how it ended. The configs that are trained again in the end are
+ordinary runs, and of these only the winner's is ever tested. Unless it is given a name, a search is named by all that
+decides it: the same command, asked for again, goes on where it was cut short.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue, ValidationError
+
+from ada2i import presets, storage
+from ada2i.config import Config, Positive, TrainConfig
+from ada2i.errors import ConfigError, ResourceError
+from ada2i.jobs.resources import capacity
+from ada2i.records import Record, RunRequest, SearchNote, run_uri
+from ada2i.search.records import Final, Params, Space, TrialRecord
+from ada2i.search.space import check_space, default_space, given_space
+from ada2i.training.request import TrainSpec, check, planned
+
+JOB = "ada2i.search.job"
+REQUEST, RESULT, RECORD = "request.json", "result.json", "trial.json"
+
+_DIGITS = 16  # of a digest that names a search
+_GRACE = 5  # by default a trial is judged first after this part of its epochs
+
+
+class SearchOptions(Config):
+    """How a search goes about it."""
+
+    trials: Positive = Field(20, description="Configs to try; the first is the config as it is.")
+    concurrent: Positive | None = Field(None, description="Trials at a time; by default as many as the cluster holds.")
+    trial_seeds: Positive = Field(1, description="Seeds of a trial; ASHA judges the first one.")
+    grace: Positive | None = Field(None, description="Epochs before ASHA stops a trial; by default a fifth of all.")
+    reduction: int = Field(3, ge=2, description="ASHA lets one in so many go on.")
+    finalists: Positive = Field(3, description="Best trials that are trained again, beside the config as it is.")
+    seed: int = Field(0, ge=0, description="Of the search's own draws.")
+
+
+class SearchSpec(Record):
+    """What a caller asks for, before features and configs are resolved."""
+
+    spec: TrainSpec  # its seeds are those of the finals
+    space: dict[str, Any] = Field(default_factory=dict)  # by config field, dotted or nested
+    vary: tuple[str, ...] = ()
+    options: SearchOptions = SearchOptions()
+
+
+class SearchRequest(Record):
+    """What a search's job is asked to do."""
+
+    schema_version: Literal[1] = 1
+    run: RunRequest  # of the config as it is
+    overrides: dict[str, JsonValue]
+    space: Space
+    options: SearchOptions
+
+    @property
+    def search_id(self) -> str:
+        """The search's id."""
+        return self.run.run_id
+
+    @property
+    def grace(self) -> int:
+        """Epochs before a trial may be stopped."""
+        return self.options.grace or max(1, self.run.config.training.epochs // _GRACE)
+
+    @property
+    def trial_seeds(self) -> tuple[int, ...]:
+        """Seeds of every trial: none of the finals', so that luck with a seed does not count twice."""
+        taken = self.run.config.training.seeds
+        free = (seed for seed in range(1, 2**31) if seed not in taken)
+        return tuple(next(free) for _ in range(self.options.trial_seeds))
+
+    def config(self, params: Params, seeds: Sequence[int]) -> TrainConfig:
+        """Return the config with some params and seeds.
+
+        Raises:
+            ConfigError: They do not go together.
+        """
+        base = self.run.config
+        changed = {**self.overrides, **params, "training.seeds": list(seeds)}
+        return presets.resolve(preset=base.preset, settings=base.settings, overrides=changed)
+
+
+def search_options(**given: Any) -> SearchOptions:
+    """Return options, those not given by their defaults.
+
+    Raises:
+        ConfigError: One is wrong; all mistakes are named at once.
+    """
+    try:
+        return SearchOptions.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as problem:
+        mistakes = "\n".join(f"  - {line}" for line in presets.explain(problem))
+        raise ConfigError(f"The search's options have mistakes:\n{mistakes}") from problem
+
+
+def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None) -> str:
+    """Check everything, make sure that the features exist, write the search's request, and return the search's URI.
+
+    Args:
+        spec: What to search for.
+        root: The storage root.
+        search_id: What to call it; by default by all that decides it.
+
+    Raises:
+        ConfigError: A preset, field, option or the space is wrong, or the search was started with others.
+        DataError: The features are not what they must be, or their audit found what is not allowed.
+        AccessError: The storage may not be written.
+        ResourceError: The cluster has fewer processors or GPUs than the trials need.
+        UnreachableError: The storage or the cluster does not answer.
+    """
+    training = spec.spec
+    tried = check(training)  # mistakes show before features are read
+    space = given_space(spec.space, spec.vary) or default_space(training.preset, training.overrides)
+    check_space(space, preset=training.preset, settings=tried.settings, overrides=training.overrides)
+    _check_options(spec.options, tried)
+    run = planned(training, root=root, run_id="search")
+    overrides = {**training.overrides, "model.modalities": list(run.config.model.modalities)}
+    check_space(space, preset=run.config.preset, settings=run.config.settings, overrides=overrides)
+    request = SearchRequest(run=run, overrides=overrides, space=space, options=spec.options)
+    named = run.model_copy(update={"run_id": search_id or f"search-{contents(request)}"})
+    return _write(request.model_copy(update={"run": named}), storage.normalise(root))
+
+
+def _write(request: SearchRequest, root: str) -> str:
+    uri = storage.join(root, "searches", request.search_id)
+    place = storage.join(uri, REQUEST)
+    if storage.exists(place) and contents(SearchRequest.load(place)) != contents(request):
+        raise ConfigError(
+            f"Search {request.search_id} must be resumed with what it was started with, but this differs. Repeat the "
+            "first command, or start a new search."
+        )
+    storage.put(place, request.stored())  # what may differ is where it computes
+    return uri
+
+
+def contents(request: SearchRequest) -> str:
+    """Return a digest of all that decides what a search finds: not of where it computes, nor of its name."""
+    wanted = {
+        "config": request.run.config.model_dump(mode="json", exclude={"resources"}),
+        "features": request.run.features.fingerprint,
+        "space": request.space.model_dump(mode="json"),
+        "options": request.options.model_dump(mode="json", exclude={"concurrent"}),
+    }
+    return storage.digest(json.dumps(wanted, sort_keys=True).encode())[:_DIGITS]
+
+
+def _check_options(options: SearchOptions, config: TrainConfig) -> None:
+    epochs, resources = config.training.epochs, config.resources
+    if resources.min_workers is not None:
+        raise ConfigError(
+            f"`resources.min_workers` must be left out of a search, whose trials all have `workers` = "
+            f"{resources.workers}, but is {resources.min_workers}. Leave it out, and ask for fewer with `--workers` "
+            "where the cluster holds fewer.",
+            field="resources.min_workers",
+        )
+    if options.grace is not None and options.grace > epochs:
+        raise ConfigError(
+            f"`--grace` must be at most the epochs of a trial, {epochs}, but is {options.grace}. Lower it, or raise "
+            "`--epochs`.",
+            field="grace",
+        )
+    if options.concurrent is None:
+        return
+    needed, found = options.concurrent * resources.workers * resources.cpus_per_worker, capacity().get("CPU", 0.0)
+    if needed > found:
+        raise ResourceError(
+            f"`--concurrent` = {options.concurrent} trials of {resources.workers} workers with "
+            f"{resources.cpus_per_worker:g} CPU each need {needed:g} CPUs, but the cluster has {found:g}. Ask for "
+            "fewer, or leave it out.",
+            field="concurrent",
+        )
+
+
+def at_a_time(request: SearchRequest, available: Mapping[str, float], *, use_gpu: bool) -> int:
+    """Return how many trials run at a time."""
+    resources = request.run.config.resources
+    most = available.get("CPU", 0.0) / (resources.workers * resources.cpus_per_worker)
+    if use_gpu:
+        most = min(most, available.get("GPU", 0.0) / resources.workers)
+    return max(1, min(int(most), request.options.concurrent or int(most)))
+
+
+def trial_uri(uri: str, number: int) -> str:
+    """Return the folder of a trial."""
+    return storage.join(uri, "trials", f"{number:04}")
+
+
+def finished(uri: str, request: SearchRequest) -> dict[int, TrialRecord]:
+    """Return the records of the trials that have ended, by number."""
+    places = {number: storage.join(trial_uri(uri, number), RECORD) for number in range(request.options.trials)}
+    return {number: TrialRecord.load(place) for number, place in places.items() if storage.exists(place)}
+
+
+def finalists(records: Mapping[int, TrialRecord], most: int) -> list[TrialRecord]:
+    """Return whose configs are trained again: the config as it is, then the best of the trials that went to the end.
+
+    Args:
+        records: All trials.
+        most: How many beside the config as it is.
+    """
+    whole = [record for number, record in records.items() if number and record.state == "complete"]
+    ranked = sorted(whole, key=lambda record: (-record.score, record.number))
+    chosen = [records[0]]
+    for record in ranked:
+        if len(chosen) <= most and all(record.params != other.params for other in chosen):
+            chosen.append(record)
+    return chosen
+
+
+def prepare_final(uri: str, request: SearchRequest, record: TrialRecord) -> str:
+    """Write the request of the run that trains a trial's config again, and return the run's URI."""
+    note = SearchNote(
+        search_id=request.search_id,
+        trial=record.number,
+        trials=request.options.trials,
+        space={field: str(kind) for field, kind in request.space.fields.items()},
+    )
+    seeds = request.run.config.training.seeds
+    config = request.config(record.params if record.number else {}, seeds)
+    run_id = f"{request.search_id}-{record.number}"
+    run = request.run.model_copy(update={"run_id": run_id, "config": config, "search": note})
+    place = run_uri(uri.rsplit("/", 2)[0], run_id)
+    storage.put(storage.join(place, REQUEST), run.stored())  # again the same, but for where it computes
+    return place
+
+
+def winner(finals: Sequence[Final]) -> Final | None:
+    """Return the best on dev, mean over seeds; of equals the first, so a trial must beat the config as it is."""
+    scored = [final for final in finals if final.dev_weighted_f1 is not None]
+    return max(scored, key=lambda final: final.dev_weighted_f1.mean if final.dev_weighted_f1 else 0.0, default=None)
+
+
+def is_done(uri: str) -> bool:
+    """Tell whether a search has come to its end."""
+    return storage.exists(storage.join(uri, RESULT))

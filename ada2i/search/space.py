@@ -1,0 +1,171 @@
+"""What a search varies: default spaces, files, `--vary`, and the check that every config they make would resolve."""
+
+import json
+import random
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ada2i import presets
+from ada2i.config import ResourceConfig, TrainConfig
+from ada2i.errors import ConfigError, NotFoundError
+from ada2i.search.records import Dimension, LogUniform, Params, Space, Uniform, Value, Whole
+
+_TRIED = 300  # configs that are drawn to see whether they resolve, beside those at the ends
+
+# Of every preset; `corrected` has more parts with numbers worth varying.
+_PLAIN: Mapping[str, Dimension] = {
+    "training.learning_rate": LogUniform(low=5e-5, high=2e-3),
+    "training.batch_dialogues": Whole(low=4, high=48),
+    "model.encoder.dropout": Uniform(low=0.1, high=0.7),
+    "model.afw.dropout": Uniform(low=0.0, high=0.6),
+    "balance.alpha": Uniform(low=0.0, high=1.0),
+}
+_CORRECTED: Mapping[str, Dimension] = {
+    **_PLAIN,
+    "model.encoder.input_dropout": Uniform(low=0.0, high=0.7),
+    "model.encoder.inertia": Uniform(low=0.0, high=0.8),
+    "model.amw.scale": LogUniform(low=5.0, high=60.0),
+    "loss.class_balance": Uniform(low=0.0, high=1.0),
+}
+
+# Everything in a search is trained with the same of these.
+_SHARED: Mapping[str, str] = {
+    "training.seeds": "trials and finals have seeds of their own",
+    "training.epochs": "trials are compared epoch by epoch; set it with `--epochs`",
+    "model.modalities": "the modalities decide what is compared; set them with `--modalities`",
+    **{f"resources.{name}": "where it runs changes no result" for name in ResourceConfig.model_fields},
+}
+
+_RANGES: Mapping[str, Callable[[str], float]] = {"uniform": float, "loguniform": float, "int": int}
+
+
+def default_space(preset: str, fixed: Collection[str]) -> Space:
+    """Return what is varied unless told otherwise, without the fields that the caller has given a value."""
+    whole = _CORRECTED if preset == "corrected" else _PLAIN
+    return _space({field: kind for field, kind in whole.items() if field not in fixed})
+
+
+def read_space(path: Path) -> dict[str, Any]:
+    """Return what a file of a search space holds, unchecked.
+
+    Raises:
+        NotFoundError: There is no such file.
+        ConfigError: It is neither JSON nor TOML.
+    """
+    readers: Mapping[str, Callable[[str], Any]] = {".json": json.loads, ".toml": tomllib.loads}
+    if path.suffix not in readers:
+        raise ConfigError(f"`--space` must name a .json or .toml file, but is {path}. Rename it.", field="space")
+    try:
+        found = readers[path.suffix](path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise NotFoundError(f"{path} must be a file with a search space, but: {problem.strerror}.") from problem
+    except ValueError as problem:  # both parsers', and what is no UTF-8
+        raise ConfigError(
+            f"{path} must be {path.suffix[1:].upper()}, but: {problem}. Mend it.", field="space"
+        ) from problem
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} must hold one object, by config field, but holds {found!r}. Mend it.", field="space")
+    return found
+
+
+def given_space(tree: Mapping[str, Any], vary: Sequence[str]) -> Space | None:
+    """Return the space that a file and `--vary` describe; None where they describe none.
+
+    Args:
+        tree: By config field, dotted or nested, an object such as ``{"kind": "uniform", "low": 0, "high": 1}``.
+        vary: ``FIELD=V1,V2`` or ``FIELD=KIND:LOW:HIGH``; these replace the file's.
+
+    Raises:
+        ConfigError: One of them is none; all mistakes are named at once.
+    """
+    fields = dict(_flat(tree)) | dict(map(_parse, vary))
+    return _space(fields) if fields else None
+
+
+def check_space(space: Space, *, preset: str, settings: str, overrides: Mapping[str, Any]) -> None:
+    """Make sure that every config of a space resolves: those at its ends, and many between.
+
+    Raises:
+        ConfigError: One does not, or a field may not be varied; all mistakes are named at once.
+    """
+    mistakes = [f"`{field}` cannot be varied: {_SHARED[field]}" for field in space.fields if field in _SHARED]
+    mistakes += [f"`{field}` is varied, but has a value already: leave one out" for field in _twice(space, overrides)]
+    _refuse(mistakes)
+    for params in _samples(space):
+        presets.resolve(preset=preset, settings=settings, overrides={**overrides, **params})
+
+
+def params_of(config: TrainConfig, space: Space) -> Params:
+    """Return what a config has in the fields of a space."""
+    return {field: _at(config, field) for field in space.fields}
+
+
+def _at(config: object, field: str) -> Value:
+    for name in field.split("."):
+        config = getattr(config, name)
+    assert isinstance(config, bool | int | float | str)  # it was drawn from a space
+    return config
+
+
+def _space(fields: Mapping[str, Any]) -> Space:
+    try:
+        return Space.model_validate({"fields": fields})
+    except ValidationError as problem:
+        lines = presets.explain(problem)
+        _refuse([line.replace("`fields.", "`").replace("`fields`", "`space`") for line in lines])
+        raise  # never reached: there is a mistake
+
+
+def _refuse(mistakes: Sequence[str]) -> None:
+    if mistakes:
+        told = "\n".join(f"  - {mistake}" for mistake in mistakes)
+        raise ConfigError(f"The search space has mistakes:\n{told}", field="space")
+
+
+def _twice(space: Space, overrides: Mapping[str, Any]) -> list[str]:
+    return [field for field in space.fields if field in overrides]
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted fields; an object with a ``kind`` is a field's, any other is one of parents."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and "kind" not in value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    field, equals, wanted = text.partition("=")
+    kind, *ends = wanted.split(":")
+    if not equals or not field or not wanted or (kind in _RANGES and len(ends) != 2):
+        raise ConfigError(
+            f"`--vary` takes FIELD=V1,V2 or FIELD=KIND:LOW:HIGH with a KIND of {', '.join(_RANGES)}, but got {text!r}. "
+            "Write for example `--vary training.learning_rate=loguniform:1e-4:1e-3`.",
+            field="vary",
+        )
+    if kind in _RANGES:
+        return field.strip(), {"kind": kind, "low": ends[0], "high": ends[1]}
+    return field.strip(), {"kind": "choice", "values": [presets.parse_override(f"_={v}")[1] for v in wanted.split(",")]}
+
+
+def _samples(space: Space) -> Iterator[Params]:
+    """Yield configs: each end for itself, beside the first ends of the others, then draws of ends and between."""
+    first: Params = {field: kind.ends[0] for field, kind in space.fields.items()}
+    for field, kind in space.fields.items():
+        yield from ({**first, field: end} for end in kind.ends)
+    chance = random.Random(0)
+    for _ in range(_TRIED):
+        yield {field: _draw(kind, chance) for field, kind in space.fields.items()}
+
+
+def _draw(kind: Dimension, chance: random.Random) -> Value:
+    if isinstance(kind, Whole):
+        return chance.randint(kind.low, kind.high)
+    if isinstance(kind, Uniform | LogUniform):
+        return chance.choice([kind.low, kind.high, chance.uniform(kind.low, kind.high)])
+    return chance.choice(kind.values)

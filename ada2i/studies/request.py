@@ -1,0 +1,218 @@
+"""A grid of runs: presets by modalities by what is changed, each an ordinary run with an id that its config decides.
+
+So the same grid, asked for again, finds what is done and goes on with the rest.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ada2i import presets, storage
+from ada2i.audit.audit import gate
+from ada2i.config import AblationConfig, TrainConfig
+from ada2i.data.manifest import FeatureSet
+from ada2i.errors import ConfigError
+from ada2i.importers.resolve import resolve_features
+from ada2i.modalities import LETTERS, MODALITIES, Modality
+from ada2i.records import FeatureInfo, Record, run_uri
+from ada2i.studies.rows import Cell
+from ada2i.training.request import TrainSpec, prepare, with_named
+
+JOB = "ada2i.studies.job"
+ABLATIONS = tuple(AblationConfig.model_fields)
+
+_SUBSETS = ("tav", "ta", "tv", "av", "t", "a", "v")  # as the paper lists them, then one by one
+_DIGITS = 16  # of a run id's hash
+
+Changes = Mapping[str, Mapping[str, Any]]  # what to override, by name
+
+
+class StudySpec(Record):
+    """What a caller asks for, before features and configs are resolved."""
+
+    dataset: str  # whose settings and published numbers
+    features: str  # `demo`, a feature set, or a table to import
+    presets: tuple[str, ...]
+    modalities: str = "all"  # or letters, separated by commas
+    ablations: str = "none"  # or `all`, or some, separated by commas
+    variations: tuple[str, ...] = ()  # FIELD=V1,V2
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+
+
+class StudyRequest(Record):
+    """What a study's job is asked to do: to train and evaluate runs."""
+
+    schema_version: Literal[1] = 1
+    runs: tuple[str, ...]  # URIs
+
+
+class Prepared(Record):
+    """A study that can start."""
+
+    settings: str
+    features: FeatureInfo
+    cells: tuple[Cell, ...]
+
+
+def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
+    """Check everything, make sure that the features exist, and write the requests of all runs.
+
+    Raises:
+        ConfigError: A preset, subset, ablation, field or value is wrong.
+        DataError: The features are not what they must be, or their audit found what is not allowed.
+        AccessError: The storage may not be written.
+    """
+    named = {"training.seeds": list(spec.seeds), "resources.workers": 1}
+    shared = {"resources.device": "cpu"} | with_named(spec.overrides, named)
+    changes: Changes = {"": {}, **ablations(spec.ablations), **variations(spec.variations)}
+    settings = presets.settings_for(spec.dataset)
+    for preset, change in product(spec.presets, changes.values()):  # mistakes show before features are read
+        presets.resolve(preset=preset, settings=settings, overrides=with_named(shared, change))
+    asked = _letters(spec.modalities)
+    needs = [m for m in MODALITIES if any(m == LETTERS[letter] for letters in asked or () for letter in letters)]
+    storage.check_writable(storage.normalise(root))
+    features = resolve_features(spec.features, storage.normalise(root), needs=needs)
+    subsets = asked or _held(features)
+    fitted = _fitted(features, subsets, spec.allow)
+    cells = [
+        _cell(spec, features, fitted, root=root, settings=settings, cell=cell, overrides=with_named(shared, change))
+        for (cell, change) in _grid(spec.presets, subsets, changes)
+    ]
+    return Prepared(settings=settings, features=features.info(), cells=tuple(cells))
+
+
+def ablations(text: str) -> Changes:
+    """Return the ablations that ``none``, ``all`` or a list with commas means.
+
+    Raises:
+        ConfigError: One is none of the paper's.
+    """
+    names = {"none": (), "all": ABLATIONS}.get(text, tuple(text.split(",")))
+    if unknown := [name for name in names if name not in ABLATIONS]:
+        raise ConfigError(
+            f"`--ablations` must be none, all, or some of {', '.join(ABLATIONS)}, but {unknown[0]!r} is none of them. "
+            "Write for example `--ablations no_afw,no_amw`.",
+            field="ablations",
+        )
+    return {name: {f"ablations.{name}": True} for name in names}
+
+
+def variations(texts: Sequence[str]) -> Changes:
+    """Return one change for each value of ``FIELD=V1,V2``; lists of values are written as JSON.
+
+    Raises:
+        ConfigError: There is no ``=``.
+    """
+    found = {}
+    for text in texts:
+        field, equals, values = text.partition("=")
+        if not equals or not field or not values:
+            raise ConfigError(
+                f"`--vary` takes FIELD=V1,V2, but got {text!r}. Write for example `--vary model.amw.scale=5,10`.",
+                field="vary",
+            )
+        for value in _split(values):
+            name, parsed = presets.parse_override(f"{field}={value}")
+            found[f"{name}={value}"] = {name: parsed}
+    return found
+
+
+def _split(values: str) -> list[str]:
+    """Split at commas, but not at those inside JSON."""
+    try:
+        return [json.dumps(value) for value in json.loads(f"[{values}]")]
+    except json.JSONDecodeError:
+        return [value.strip() for value in values.split(",")]
+
+
+def _letters(text: str) -> tuple[str, ...] | None:
+    """Return subsets by their letters; None for all that the features hold."""
+    if text == "all":
+        return None
+    for letters in text.split(","):
+        presets.parse_modalities(letters)
+    return tuple(dict.fromkeys(text.split(",")))
+
+
+def _held(features: FeatureSet) -> tuple[str, ...]:
+    return tuple(s for s in _SUBSETS if all(LETTERS[letter] in features.manifest.modalities for letter in s))
+
+
+def _fitted(features: FeatureSet, subsets: Sequence[str], allow: Sequence[str]) -> tuple[Modality, ...]:
+    """Return the modalities whose vectors were fitted to the labels of train, after refusing what nothing allows."""
+    asked = [m for letter, m in LETTERS.items() if any(letter in letters for letters in subsets)]
+    return gate(features, modalities=asked, allow=allow, leave_out_fitted=True).left_out
+
+
+def _grid(names: Sequence[str], subsets: Sequence[str], changes: Changes) -> Iterator[tuple[Cell, Mapping[str, Any]]]:
+    for preset, letters, (change, overrides) in product(names, subsets, changes.items()):
+        yield Cell(preset=preset, letters=letters, change=change), overrides
+
+
+def _cell(
+    spec: StudySpec,
+    features: FeatureSet,
+    fitted: Sequence[Modality],
+    *,
+    root: str,
+    settings: str,
+    cell: Cell,
+    overrides: dict[str, Any],
+) -> Cell:
+    """Return a cell with its run, whose request is written."""
+    asked = presets.parse_modalities(cell.letters)
+    whole = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": asked})
+    left_out = tuple(m for m in asked if m in fitted) if whole.model.train_fitted == "leave-out" else ()
+    letters = "".join(letter for letter in cell.letters if LETTERS[letter] not in left_out)
+    if not letters:
+        return cell.model_copy(update={"left_out": left_out})
+    # Named by what is really trained, so cells that differ only in what is left out share a run.
+    kept = [LETTERS[letter] for letter in letters]
+    config = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": kept})
+    run_id = study_run_id(config, features.info())
+    if not storage.exists(storage.join(run_uri(storage.normalise(root), run_id), "request.json")):
+        single = TrainSpec(
+            features=features.uri,
+            preset=cell.preset,
+            settings=settings,
+            modalities=letters,
+            overrides=overrides,
+            allow=spec.allow,
+        )
+        prepare(single, root=root, run_id=run_id)
+    return cell.model_copy(update={"left_out": left_out, "run_id": run_id})
+
+
+def study_run_id(config: TrainConfig, features: FeatureInfo) -> str:
+    """Return the id of the run that trains a config on features, wherever it computes."""
+    wanted = {
+        "config": config.model_dump(mode="json", exclude={"resources"}),
+        "features": features.model_dump(mode="json"),
+    }
+    return f"study-{_digest(wanted)}"
+
+
+def study_uri(root: str, runs: Sequence[str]) -> str:
+    """Return the folder of a study of some runs."""
+    return storage.join(storage.normalise(root), "studies", f"study-{_digest(sorted(runs))}")
+
+
+def write_study(root: str, cells: Sequence[Cell]) -> str | None:
+    """Write the request for what has no result yet; return the study's URI, or None where nothing is left to do."""
+    root = storage.normalise(root)
+    runs = [run_uri(root, run) for run in dict.fromkeys(cell.run_id for cell in cells if cell.run_id)]
+    left = tuple(uri for uri in runs if not storage.exists(storage.join(uri, "result.json")))
+    if not left:
+        return None
+    uri = study_uri(root, runs)
+    storage.put(storage.join(uri, "request.json"), StudyRequest(runs=left).stored())
+    return uri
+
+
+def _digest(value: object) -> str:
+    return storage.digest(json.dumps(value, sort_keys=True).encode())[:_DIGITS]

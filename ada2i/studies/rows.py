@@ -1,0 +1,322 @@
+"""What a study of many runs measured: a row per cell, what each modality adds, and paired comparisons.
+
+A cell is one preset on some modalities with at most one thing changed. Cells that come to the same training share its
+run. Everything is read from runs that are evaluated; nothing is trained or tested here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from ada2i import storage
+from ada2i.evaluation.compare import Difference, compare
+from ada2i.evaluation.metrics import dialogue_bootstrap, summary
+from ada2i.evaluation.pooling import dialogue_counts, pool
+from ada2i.modalities import LETTERS, MODALITIES, Modality
+from ada2i.records import (
+    FeatureInfo,
+    FileEntry,
+    Interval,
+    Record,
+    RunResult,
+    Summary,
+    get_folder_file,
+    run_uri,
+    seed_uri,
+)
+from ada2i.reports.report import SYNTHETIC_NOTE, dead_classes
+from ada2i.studies.published import SOURCE, Published, other_widths, printed, published
+
+
+class Cell(Record):
+    """One place of a study's grid.
+
+    Attributes:
+        preset: Which Ada2I.
+        letters: Of the modalities that were asked for, such as ``tav``.
+        change: An ablation, ``field=value``, or empty for the preset as it is.
+        left_out: Modalities that were asked for, but fitted to the labels of train.
+        run_id: The run that measures it; None where nothing is left to train on.
+    """
+
+    preset: str
+    letters: str
+    change: str = ""
+    left_out: tuple[Modality, ...] = ()
+    run_id: str | None = None
+
+    @property
+    def modalities(self) -> str:
+        """Letters as the paper writes them, such as ``T+A+V``."""
+        return "+".join(self.letters.upper())
+
+    @property
+    def name(self) -> str:
+        """What to call it in a line."""
+        change = f", {change_name(self.change)}" if self.change else ""
+        return f"{self.preset} {self.modalities}{change}"
+
+
+class Measured(Record):
+    """Scores of one run on test, but for ``dev_weighted_f1``, over its seeds."""
+
+    seeds: tuple[int, ...]
+    dev_weighted_f1: Summary
+    weighted_f1: Summary
+    macro_f1: Summary
+    accuracy: Summary
+    interval: Interval  # of weighted F1, over dialogues, all seeds together
+    lowest_class: str
+    lowest_class_f1: float  # mean over seeds
+    dead_classes: tuple[str, ...]
+    calibration_error: float | None
+    gate_share: float | None  # in the last epoch; None without AFW
+
+
+class Row(Record):
+    """A cell, what was measured, and what the paper prints for it."""
+
+    cell: Cell
+    measured: Measured | None
+    problem: str = ""  # why there is none
+    published: Published | None
+
+
+class Contribution(Record):
+    """What one modality adds to a preset, in weighted F1."""
+
+    preset: str
+    modality: Modality
+    alone: float | None
+    whole: float  # with all modalities of the study
+    without: float | None  # with all but this one
+    added: float | None  # the whole less that
+
+
+class Gain(Record):
+    """How much better the second of two cells is, on the same dialogues."""
+
+    first: Cell
+    second: Cell
+    dialogues: int
+    seeds: int
+    better: int  # seeds of which the second's test weighted F1 is above that of the first's
+    weighted_f1: Difference
+    macro_f1: Difference
+
+
+class Study(Record):
+    """All of a study; holds no place where anything is stored."""
+
+    schema_version: Literal[1] = 1
+    dataset: str
+    settings: str
+    features: str
+    fingerprint: str
+    widths: dict[Modality, int]
+    synthetic: bool
+    rows: tuple[Row, ...]
+    contributions: tuple[Contribution, ...]
+    gains: tuple[Gain, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The finished runs of a study, read once each."""
+
+    root: str
+    results: Mapping[str, RunResult]  # by run id
+
+    @classmethod
+    def read(cls, root: str, cells: Sequence[Cell]) -> "Runs":
+        """Read what is there; a run without result is left out."""
+        places = {cell.run_id: storage.join(run_uri(root, cell.run_id), "result.json") for cell in cells if cell.run_id}
+        return cls(root, {run: RunResult.load(place) for run, place in places.items() if storage.exists(place)})
+
+    def predictions(self, run_id: str) -> bytes:
+        """Return the predictions of a run's seeds, pooled."""
+        return _predictions(
+            self.root, run_id, tuple((test.seed, test.predictions) for test in self.results[run_id].tests)
+        )
+
+
+@lru_cache(maxsize=64)
+def _predictions(root: str, run_id: str, seeds: tuple[tuple[int, FileEntry | None], ...]) -> bytes:
+    uri = run_uri(root, run_id)
+    return pool([get_folder_file(seed_uri(uri, seed), "predictions.parquet", entry) for seed, entry in seeds])
+
+
+def gather(
+    *,
+    root: str,
+    dataset: str,
+    settings: str,
+    features: FeatureInfo,
+    cells: Sequence[Cell],
+    problems: Mapping[str, str],
+) -> Study:
+    """Read the runs of a study.
+
+    Args:
+        root: The storage root.
+        dataset: Name by which the paper's numbers are looked up.
+        settings: Whose numbers the configs start from.
+        features: What was trained on.
+        cells: The grid, in the table's order.
+        problems: Why runs have no result, by run id.
+    """
+    runs, table = Runs.read(root, cells), published(dataset, features)
+    rows = [
+        Row(
+            cell=cell,
+            measured=_measure(runs, cell),
+            problem=_problem(cell, runs, problems),
+            published=printed(table, cell.letters, cell.change),
+        )
+        for cell in cells
+    ]
+    return Study(
+        dataset=dataset,
+        settings=settings,
+        features=features.dataset,
+        fingerprint=features.fingerprint,
+        widths=features.widths,
+        synthetic=features.synthetic,
+        rows=tuple(rows),
+        contributions=tuple(_contributions(rows)),
+        gains=tuple(_gain(runs, *pair) for pair in _pairs(cells) if all(cell.run_id in runs.results for cell in pair)),
+        notes=tuple(_notes(dataset, settings, features, rows, runs)),
+    )
+
+
+def change_name(change: str) -> str:
+    """Return how an ablation or a changed field is called."""
+    return {"no_afw": "without AFW", "no_amw": "without AMW", "no_modulation": "without ratio and noise"}.get(
+        change, change
+    )
+
+
+def _problem(cell: Cell, runs: Runs, problems: Mapping[str, str]) -> str:
+    if cell.run_id is None:
+        return "nothing is left to train on"
+    return "" if cell.run_id in runs.results else problems.get(cell.run_id, "not finished")
+
+
+def _measure(runs: Runs, cell: Cell) -> Measured | None:
+    result = runs.results.get(cell.run_id or "")
+    if result is None:
+        return None
+    by_class = [[row.f1 for row in rows] for rows in zip(*(t.scores.classes for t in result.tests), strict=True)]
+    means = [sum(values) / len(values) for values in by_class]
+    lowest = min(range(len(means)), key=means.__getitem__)
+    return Measured(
+        seeds=tuple(test.seed for test in result.tests),
+        dev_weighted_f1=summary([seed.dev.weighted_f1 for seed in result.seeds]),
+        **result.test_summary,
+        interval=dialogue_bootstrap(dialogue_counts(runs.predictions(result.run_id))),
+        lowest_class=result.features.labels[lowest],
+        lowest_class_f1=means[lowest],
+        dead_classes=tuple(dead_classes(result)),
+        calibration_error=_mean([test.calibration_error for test in result.tests]),
+        gate_share=None if result.config.ablations.no_afw else _mean(list(_gate_shares(result))),
+    )
+
+
+def _gate_shares(result: RunResult) -> Iterator[float | None]:
+    """Yield each seed's share in its last epoch, mean over modalities."""
+    for seed in result.seeds:
+        shares = seed.history[-1].gate_share.values()
+        yield sum(shares) / len(shares) if shares else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _contributions(rows: Sequence[Row]) -> Iterator[Contribution]:
+    scores = {
+        (row.cell.preset, frozenset(row.cell.letters)): row.measured.weighted_f1.mean
+        for row in rows
+        if row.measured and not row.cell.change
+    }
+    for preset in dict.fromkeys(row.cell.preset for row in rows):
+        letters = max((found for name, found in scores if name == preset), key=len, default=frozenset[str]())
+        for letter in (letter for letter in LETTERS if letter in letters and len(letters) > 1):
+            alone, without = (scores.get((preset, part)) for part in (frozenset(letter), letters - {letter}))
+            if alone is not None or without is not None:
+                whole = scores[preset, letters]
+                yield Contribution(
+                    preset=preset,
+                    modality=LETTERS[letter],
+                    alone=alone,
+                    whole=whole,
+                    without=without,
+                    added=None if without is None else whole - without,
+                )
+
+
+def _pairs(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
+    """Yield what to compare: `corrected` with `reference`, then each change with the preset as it is."""
+    by_place = {(cell.preset, cell.letters, cell.change): cell for cell in cells}
+    for cell in cells:
+        first = by_place.get(("reference", cell.letters, cell.change)) if cell.preset == "corrected" else None
+        plain = by_place.get((cell.preset, cell.letters, "")) if cell.change else None
+        yield from ((other, cell) for other in (first, plain) if other and other.run_id != cell.run_id)
+
+
+def _gain(runs: Runs, first: Cell, second: Cell) -> Gain:
+    assert first.run_id is not None
+    assert second.run_id is not None
+    found = compare(runs.predictions(first.run_id), runs.predictions(second.run_id), names=(first.name, second.name))
+    scores = [runs.results[run].test_summary["weighted_f1"].values for run in (first.run_id, second.run_id)]
+    return Gain(
+        first=first,
+        second=second,
+        dialogues=found.dialogues,
+        seeds=len(scores[0]),
+        better=sum(b > a for a, b in zip(*scores, strict=True)),
+        weighted_f1=found.differences["weighted_f1"],
+        macro_f1=found.differences["macro_f1"],
+    )
+
+
+def _notes(dataset: str, settings: str, features: FeatureInfo, rows: Sequence[Row], runs: Runs) -> Iterator[str]:
+    """Yield what one must know to read the table."""
+    if features.synthetic:
+        yield SYNTHETIC_NOTE
+    yield from dict.fromkeys(_without_epoch(result.protocol) for result in runs.results.values())
+    yield (
+        "The interval of a row and the comparisons take all seeds' predictions together and resample test dialogues; "
+        "they are about these seeds' models, while ± is about other seeds."
+    )
+    yield f"Settings: {settings}. Each preset's config is that of `ada2i config --preset NAME --settings {settings}`."
+    yield _published_note(dataset, features)
+    for cell in (row.cell for row in rows if row.cell.left_out):
+        names = " and ".join(m for m in MODALITIES if m in cell.left_out)
+        rest = "+".join(letter.upper() for letter in cell.letters if LETTERS[letter] not in cell.left_out)
+        share = f"; its runs are those of {rest}" if rest else ""
+        yield f"{cell.name}: {names} left out, since fitted to the labels of train{share}."
+    for row in rows:
+        if row.measured and row.measured.dead_classes:
+            yield f"{row.cell.name}: {'; '.join(row.measured.dead_classes)}."
+
+
+def _without_epoch(protocol: str) -> str:
+    """Return a protocol without its run's own median epoch, so that equal protocols are said once."""
+    before, _, after = protocol.partition(" (median epoch ")
+    return before + after.partition(")")[2] if after else protocol
+
+
+def _published_note(dataset: str, features: FeatureInfo) -> str:
+    table = published(dataset, features)
+    if table is None:
+        made_up = "made-up " if features.synthetic else ""
+        return f"Nothing is published for {made_up}{dataset} with {len(features.labels)} classes."
+    widths = other_widths(table, features)
+    differ = f" These features are others than the paper's: {widths}." if widths else ""
+    return (
+        f"Published: {SOURCE}, one number each, without deviation, seeds or how test was used.{differ} {table.remark}"
+    ).strip()

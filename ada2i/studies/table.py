@@ -1,0 +1,222 @@
+"""A study for people and for machines: markdown, CSV and tables for terminals. All say the same numbers."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from ada2i.evaluation.metrics import HEADLINES
+from ada2i.records import Summary
+from ada2i.reports.report import markdown_table, markdown_text
+from ada2i.studies.plot import study_plot
+from ada2i.studies.published import Published
+from ada2i.studies.rows import Contribution, Gain, Measured, Row, Study, change_name
+
+Line = dict[str, str | float | int]
+
+_BLANK = "-"
+_WHY = ": fitted to train labels"
+
+
+def write_tables(study: Study, folder: Path) -> None:
+    """Write ``table.md``, ``table.csv``, ``table.json`` and ``plot.png`` to a folder, in place of those there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.json").write_bytes(study.to_json())
+    (folder / "table.csv").write_text(study_csv(study), encoding="utf-8")
+    (folder / "plot.png").write_bytes(study_plot(study))
+    (folder / "table.md").write_text(study_markdown(study), encoding="utf-8")
+
+
+def study_markdown(study: Study) -> str:
+    """Return all tables and notes as markdown, with the plot beside it."""
+    blocks = [f"# {markdown_text(title(study))}", "![Weighted F1 by row](plot.png)"]
+    for caption, lines in TABLES.items():
+        if found := _told(lines(study)):
+            blocks += [f"## {caption}", markdown_table(found)]
+    notes = "\n".join(f"- {markdown_text(note)}" for note in study.notes)
+    return "\n\n".join([*blocks, "## How to read it", notes]) + "\n"
+
+
+def study_csv(study: Study) -> str:
+    """Return a line per row of the study, every number in full; empty cells where there is none."""
+    lines = [_flat(row) for row in study.rows]
+    buffer = io.StringIO()
+    heads = max((list(line) for line in lines), key=len)  # a row without scores has fewer
+    writer = csv.DictWriter(buffer, heads, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
+
+
+def terminal_study(study: Study) -> list[Table | Text]:
+    """Return what to print."""
+    tables = [_rich(caption, found) for caption, lines in TABLES.items() if (found := _told(lines(study)))]
+    return [Text(title(study), "bold"), *tables, *(Text(note, "dim") for note in study.notes)]
+
+
+def title(study: Study) -> str:
+    """Return what a study is called."""
+    return f"Ada2I on {study.dataset}" + " (SYNTHETIC)" * study.synthetic
+
+
+def score_lines(study: Study) -> list[Line]:
+    """Return a line per row: test scores over seeds, beside what is published."""
+    return [_place(row) | (_scores(row) if row.measured else _nothing(row)) for row in study.rows]
+
+
+def health_lines(study: Study) -> list[Line]:
+    """Return a line per row that was measured: what an average hides."""
+    return [
+        _place(row)
+        | {
+            "lowest class": measured.lowest_class,
+            "its F1": f"{measured.lowest_class_f1:.4f}",
+            "ECE": _number(measured.calibration_error),
+            "gate share": _number(measured.gate_share),
+            "dev wF1": _summary(measured.dev_weighted_f1),
+        }
+        for row in study.rows
+        if (measured := row.measured)
+    ]
+
+
+def contribution_lines(study: Study) -> list[Line]:
+    """Return a line per preset and modality: what it is worth alone, and what the others lack without it."""
+    return [_contribution(each) for each in study.contributions]
+
+
+def gain_lines(study: Study) -> list[Line]:
+    """Return a line per paired comparison."""
+    return [_gain(each) for each in study.gains]
+
+
+TABLES: Mapping[str, Callable[[Study], list[Line]]] = {
+    "Test scores, mean ± sample deviation over seeds; wF1: weighted F1": score_lines,
+    "What an average hides": health_lines,
+    "What each modality adds, weighted F1": contribution_lines,
+    "Paired on the same test dialogues, all seeds together, weighted F1": gain_lines,
+}
+
+
+def _told(lines: Sequence[Line]) -> list[Line]:
+    """Leave out columns that say nothing in any line."""
+    heads = [head for head in (lines[0] if lines else ()) if any(line[head] != _BLANK for line in lines)]
+    return [{head: line[head] for head in heads} for line in lines]
+
+
+def _place(row: Row) -> Line:
+    return {"preset": row.cell.preset, "modalities": _modalities(row), "change": _change(row.cell.change)}
+
+
+def _modalities(row: Row) -> str:
+    left_out = " and ".join(row.cell.left_out)
+    return row.cell.modalities + (f", {left_out} left out{_WHY}" if left_out else "")
+
+
+def _change(change: str) -> str:
+    return change_name(change) or _BLANK
+
+
+def _scores(row: Row) -> Line:
+    measured = row.measured
+    assert measured is not None
+    bounds = measured.interval
+    return {
+        "wF1": _summary(measured.weighted_f1),
+        f"wF1, {bounds.level:.0%} interval": f"{bounds.low:.4f} to {bounds.high:.4f}",
+        "macro F1": _summary(measured.macro_f1),
+        "accuracy": _summary(measured.accuracy),
+        **_published(row),
+    }
+
+
+def _nothing(row: Row) -> Line:
+    blank = dict.fromkeys(("wF1, 95% interval", "macro F1", "accuracy"), "")
+    return {"wF1": row.problem, **blank, **_published(row)}
+
+
+def _published(row: Row) -> Line:
+    scores = (row.published.weighted_f1, row.published.accuracy) if row.published else (None, None)
+    return dict(zip(("published wF1", "published accuracy"), map(_number, scores), strict=True))
+
+
+def _contribution(each: Contribution) -> Line:
+    return {
+        "preset": each.preset,
+        "modality": each.modality,
+        "alone": _number(each.alone),
+        "all": _number(each.whole),
+        "all but it": _number(each.without),
+        "it adds": _signed(each.added),
+    }
+
+
+def _gain(each: Gain) -> Line:
+    found = each.weighted_f1
+    return {
+        "second": each.second.name,
+        "first": each.first.name,
+        "second - first": _signed(found.difference),
+        f"{found.interval.level:.0%} interval": f"{found.interval.low:+.4f} to {found.interval.high:+.4f}",
+        "p boot": f"{found.p_bootstrap:.4f}",
+        "p swap": f"{found.p_randomisation:.4f}",
+        "macro F1": _signed(each.macro_f1.difference),
+        "seeds better": f"{each.better} of {each.seeds}",
+    }
+
+
+def _flat(row: Row) -> Line:
+    cell, measured, printed = row.cell, row.measured, row.published or Published()
+    facts: dict[str, str | float | int | None] = {
+        "preset": cell.preset,
+        "modalities": cell.modalities,
+        "change": cell.change,
+        "left_out": " ".join(cell.left_out),
+        "run": cell.run_id,
+        "problem": row.problem,
+        "published_weighted_f1": printed.weighted_f1,
+        "published_accuracy": printed.accuracy,
+    }
+    return {name: "" if value is None else value for name, value in (facts | _flat_scores(measured)).items()}
+
+
+def _flat_scores(measured: Measured | None) -> dict[str, str | float | int | None]:
+    if measured is None:
+        return {}
+    scores = {name: getattr(measured, name) for name in ("dev_weighted_f1", *HEADLINES)}
+    return {
+        "seeds": " ".join(map(str, measured.seeds)),
+        **{f"{name}_mean": score.mean for name, score in scores.items()},
+        **{f"{name}_sd": score.sd for name, score in scores.items()},
+        "interval_low": measured.interval.low,
+        "interval_high": measured.interval.high,
+        "lowest_class": measured.lowest_class,
+        "lowest_class_f1": measured.lowest_class_f1,
+        "calibration_error": measured.calibration_error,
+        "gate_share": measured.gate_share,
+    }
+
+
+def _number(value: float | None) -> str:
+    return _BLANK if value is None else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return _BLANK if value is None else f"{value:+.4f}"
+
+
+def _summary(score: Summary) -> str:
+    return f"{score.mean:.4f}" + ("" if score.sd is None else f" ± {score.sd:.4f}")
+
+
+def _rich(caption: str, lines: Sequence[Line]) -> Table:
+    # Without lines and with short words, which leaves room for all columns where a terminal has 80.
+    table = Table(*lines[0], title=caption, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.show_edge = False
+    for line in lines:
+        table.add_row(*(Text(str(value).replace(_WHY, "")) for value in line.values()))
+    return table

@@ -1,0 +1,159 @@
+"""The one evaluation on the test split, after selection on dev, and everything that is derived from it.
+
+A run's folder gains, per seed, ``predictions.parquet`` and ``test.json`` (written once: a second call reads it and
+leaves the test split closed), and then ``report.html``, the model card ``README.md``, and last ``result.json``.
+"""
+
+import io
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ada2i import checkpoint, storage
+from ada2i.data.manifest import open_features
+from ada2i.errors import NotFoundError
+from ada2i.evaluation.calibration import expected_calibration_error
+from ada2i.evaluation.metrics import confusion_matrix, dialogue_bootstrap, over_seeds, scores
+from ada2i.inference.splits import predict_split
+from ada2i.loader.split_data import SplitData, open_split
+from ada2i.model.ada2i import Ada2I
+from ada2i.model.build import build_model
+from ada2i.records import RunRequest, RunResult, SeedResult, TestResult, put_folder_file, seed_uri
+from ada2i.reports.report import markdown_summary, render_report
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+def evaluate_run(run_uri: str) -> RunResult:
+    """Evaluate every seed's selected checkpoint on test, once, and write the run's result, report and model card.
+
+    Raises:
+        NotFoundError: A seed has not finished training.
+        IntegrityError: A checkpoint or shard differs from its digest.
+    """
+    request = RunRequest.load(storage.join(run_uri, "request.json"))
+    seeds = [_seed_result(run_uri, seed) for seed in request.config.training.seeds]
+    tests = [_test_once(request, seed_uri(run_uri, result.seed), result) for result in seeds]
+    result = _gather(request, run_uri, seeds, tests)
+    files = {"report.html": render_report(result).encode(), "README.md": markdown_summary(result).encode()}
+    if storage.exists(place := storage.join(run_uri, "environment.json")):  # of the job that trained
+        files["environment.json"] = storage.get(place)
+    entries = {name: put_folder_file(run_uri, name, data) for name, data in files.items()}
+    # The result last: a crash before leaves files without it, and the next call writes the same ones again.
+    result = result.model_copy(update={"files": entries})
+    storage.put(storage.join(run_uri, "result.json"), result.stored())
+    return result
+
+
+def load_model(checkpoint_uri: str) -> Ada2I:
+    """Return the model of a checkpoint, in eval mode, on the CPU."""
+    progress = checkpoint.load_progress(checkpoint_uri)
+    model = build_model(progress.config, widths=progress.features.widths, classes=len(progress.features.labels))
+    model.load_state_dict(checkpoint.load_weights(checkpoint_uri))
+    return model.eval()
+
+
+def _seed_result(run_uri: str, seed: int) -> SeedResult:
+    try:
+        return SeedResult.load(storage.join(seed_uri(run_uri, seed), "result.json"))
+    except NotFoundError as problem:
+        raise NotFoundError(
+            f"Seed {seed} of {run_uri} must have finished training, but has no result. Train the run first.",
+            uri=run_uri,
+        ) from problem
+
+
+def _test_once(request: RunRequest, uri: str, result: SeedResult) -> TestResult:
+    place = storage.join(uri, "test.json")
+    if storage.exists(place):
+        return TestResult.load(place)
+    config = request.config
+    features, shuffle_gib = open_features(request.features.uri), config.training.shuffle_gib
+    split = open_split(features, "test", config.model.modalities, shuffle_gib=shuffle_gib)
+    labels, probabilities = predict_all(load_model(result.checkpoint_uri), split, config.training.batch_dialogues)
+    predictions = put_folder_file(uri, "predictions.parquet", predictions_file(split, labels, probabilities))
+    test = _score(request, result, split, labels, probabilities).model_copy(update={"predictions": predictions})
+    # Predictions first: a crash in between leaves them without a result, and the next call writes the same ones again.
+    storage.put_if_absent(place, test.stored())
+    return TestResult.load(place)
+
+
+def predict_all(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Floats]:
+    """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a whole split."""
+    labels, probabilities = [], []
+    for _, batch, logits in predict_split(model, split, batch_dialogues=batch_dialogues, device=torch.device("cpu")):
+        labels.append(batch.labels.numpy())
+        probabilities.append(torch.softmax(logits, dim=-1).numpy())
+    return np.concatenate(labels), np.concatenate(probabilities)
+
+
+def _score(
+    request: RunRequest, result: SeedResult, split: SplitData, labels: Ints, probabilities: Floats
+) -> TestResult:
+    names, predictions = request.features.labels, probabilities.argmax(axis=1)
+    edges = np.cumsum(split.lengths)[:-1]
+    by_dialogue = np.stack(
+        [
+            confusion_matrix(truth, guess, len(names))
+            for truth, guess in zip(np.split(labels, edges), np.split(predictions, edges), strict=True)
+        ]
+    )
+    return TestResult(
+        seed=result.seed,
+        checkpoint_uri=result.checkpoint_uri,
+        scores=scores(by_dialogue.sum(axis=0), names, "test"),
+        weighted_f1_interval=dialogue_bootstrap(by_dialogue),
+        calibration_error=expected_calibration_error(probabilities, labels),
+    )
+
+
+def predictions_file(split: SplitData, labels: Ints, probabilities: Floats) -> bytes:
+    """Return a ``predictions.parquet``: a row per utterance of a split, in its order."""
+    ids = np.repeat(np.array(split.dialogue_ids), split.lengths)
+    index = np.concatenate([np.arange(length, dtype=np.int32) for length in split.lengths])
+    table = pa.table(
+        {
+            "dialogue_id": ids,
+            "utterance_index": index,
+            "label": labels,
+            "prediction": probabilities.argmax(axis=1),
+            "probabilities": pa.FixedSizeListArray.from_arrays(
+                pa.array(probabilities.reshape(-1)), probabilities.shape[1]
+            ),
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> RunResult:
+    return RunResult(
+        run_id=request.run_id,
+        run_uri=run_uri,
+        config=request.config,
+        features=request.features,
+        protocol=" ".join(filter(None, (_protocol(seeds, tests), request.searched, request.left_out))),
+        seeds=tuple(seeds),
+        tests=tuple(tests),
+        test_summary=over_seeds(tests),
+        best_seed=max(seeds, key=lambda seed: seed.dev.weighted_f1).seed,  # by dev: test decides nothing
+    )
+
+
+def _protocol(seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> str:
+    interval = tests[0].weighted_f1_interval
+    epochs = statistics.median(seed.best_epoch for seed in seeds)
+    names = ", ".join(str(seed.seed) for seed in seeds)
+    over = f"seeds {names}, mean and sample standard deviation" if len(seeds) > 1 else f"one seed, {names}"
+    return (
+        f"Test split ({tests[0].scores.utterances} utterances), evaluated once per seed on the epoch with the best dev "
+        f"weighted F1 (median epoch {epochs:g}); {over}; intervals: {interval.level:.0%} bootstrap over test "
+        f"dialogues, {interval.resamples} resamples."
+    )

@@ -1,0 +1,31 @@
+"""This rank's share of each global batch."""
+
+from collections.abc import Iterator, Sequence
+
+from ada2i.batch import DialogueBatch
+from ada2i.loader.order import share
+from ada2i.loader.prefetch import ahead
+from ada2i.loader.split_data import SplitData
+from ada2i.training import distributed
+from ada2i.training.task import Task
+
+
+def own_share(split: SplitData, batch: Sequence[int]) -> DialogueBatch:
+    """Return this rank's share of a global batch of a split."""
+    own = share(batch, split.lengths, distributed.world_size())[distributed.rank()]
+    return split.batch(own, batch)
+
+
+def own_batches(task: Task, batches: Iterator[list[int]]) -> Iterator[tuple[list[int], list[DialogueBatch]]]:
+    """Yield each global batch of train with this rank's share; for a GPU, the next one is assembled meanwhile."""
+    if task.device.type != "cuda":  # a thread would take from the step what it gives
+        return ((dialogues, _own_parts(task, dialogues)) for dialogues in batches)
+    return ahead(batches, lambda dialogues: (dialogues, [part.pinned() for part in _own_parts(task, dialogues)]))
+
+
+def _own_parts(task: Task, batch: Sequence[int]) -> list[DialogueBatch]:
+    """Return this rank's share of a global batch of train, in as many parts as gradients are summed over."""
+    lengths = task.train.lengths
+    own = share(batch, lengths, distributed.world_size())[distributed.rank()]
+    parts = [part for part in share(own, lengths, task.config.resources.accumulate) if part]
+    return [task.train.batch(part, batch) for part in parts or [own]]

@@ -1,0 +1,99 @@
+"""How a seed's training starts or goes on: its model and optimizer, the newest checkpoint, the replicas."""
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ada2i import checkpoint
+from ada2i.batch import DialogueBatch
+from ada2i.checkpoint import EpochPart, Rng, TrainCursor, TrainState
+from ada2i.config import LossConfig
+from ada2i.errors import ConfigError
+from ada2i.model.build import build_model
+from ada2i.training import distributed
+from ada2i.training.sharding import own_share
+from ada2i.training.skill import held_out_skill
+from ada2i.training.step import loss_shares, unwrap, weigh
+from ada2i.training.task import Task
+from ada2i.training.update import make_optimizer
+
+
+def build(task: Task) -> TrainState:
+    """Return model, optimizer and scheduler as training starts with them."""
+    torch.manual_seed(task.seed)
+    settings = task.config.training
+    model = build_model(task.config, widths=task.features.widths, classes=len(task.features.labels)).to(task.device)
+    for modality, standardise in model.standardise.items():
+        standardise.set(*(torch.from_numpy(x).to(task.device) for x in task.train.statistics(modality)))  # type: ignore[operator, arg-type]
+    if model.fusion.weights is not None:
+        classes = len(task.features.labels)
+        model.fusion.weigh({m: held_out_skill(task.train, m, classes=classes) for m in model.modalities})
+    optimizer = make_optimizer(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
+    scheduler = ReduceLROnPlateau(
+        optimizer, mode="min", factor=settings.plateau_factor, patience=settings.plateau_epochs
+    )
+    return TrainState(model, optimizer, scheduler)
+
+
+def resume(task: Task, state: TrainState) -> TrainCursor:
+    """Restore the newest checkpoint, the same on all ranks, and return how far training is.
+
+    Raises:
+        ConfigError: The folder holds checkpoints of another config.
+    """
+    found = checkpoint.latest_step(task.checkpoints) if distributed.rank() == 0 else None
+    # Rank 0 decides: another rank may already see a checkpoint that is being written.
+    step = distributed.from_rank_zero(-1 if found is None else found, task.device)
+    if step < 0:
+        return _fresh(task)
+    uri = checkpoint.checkpoint_uri(task.checkpoints, step)
+    progress = checkpoint.restore(uri, state)
+    same = {"resources": task.config.resources}  # a run may continue on other machines
+    if progress.config.model_copy(update=same) != task.config or progress.features != task.features:
+        raise ConfigError(
+            f"{uri} must come from the config and features of this run, but was made with others. Start a new run.",
+            uri=uri,
+        )
+    return progress
+
+
+def replicate(model: nn.Module, warm_up: DialogueBatch, weights: LossConfig) -> nn.Module:
+    """Return the model in DDP where there are several ranks.
+
+    DDP arranges its buckets anew after the first backward pass, and with the arrangement the order of sums changes. So
+    that a resumed run adds in the same order as an uninterrupted one, that first pass is done here, before the first
+    step that counts.
+    """
+    if distributed.world_size() == 1:
+        return model
+    devices = [warm_up.labels.device] if warm_up.labels.is_cuda else None
+    network = DistributedDataParallel(
+        model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
+    )
+    shares = loss_shares(network(warm_up), warm_up, over_padding=unwrap(network).average_padding)
+    weigh(shares, weights).backward()  # type: ignore[no-untyped-call]
+    network.zero_grad(set_to_none=True)
+    return network
+
+
+def warm_up_batch(task: Task) -> DialogueBatch:
+    """Return this rank's share of the first dialogues of train."""
+    batch = range(min(task.config.training.batch_dialogues, len(task.train.lengths)))
+    return own_share(task.train, batch).to(task.device)
+
+
+def _fresh(task: Task) -> TrainCursor:
+    return TrainCursor(
+        config=task.config,
+        features=task.features,
+        rng=Rng(seed=task.seed, step=0),
+        epoch=0,
+        step=0,
+        best_epoch=0,
+        best_step=0,
+        best_dev=None,
+        stale_epochs=0,
+        history=(),
+        part=EpochPart(),
+    )

@@ -1,0 +1,83 @@
+"""What the host has to know of a step, copied from the device while that goes on.
+
+Shape letters in this file:
+    W ranks
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ada2i.errors import DivergenceError
+
+
+@dataclass(frozen=True)
+class StepKey:
+    """Which step it is: with the rank, the key of all its randomness. Steps are counted from 0 over the whole run."""
+
+    seed: int
+    step: int
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """A step's flags, equal on all ranks, so that all stop or none does.
+
+    Attributes:
+        key: The step.
+        values: ``(W + 2,)`` on the host: which ranks have a loss that is not finite, how many were asked to leave, and
+            whether the gradient is not finite.
+        copied: Done when ``values`` are there; None: they are.
+    """
+
+    key: StepKey
+    values: Tensor
+    copied: torch.cuda.Event | None
+
+    @classmethod
+    def of(cls, flags: Tensor, gradient_norm: Tensor, key: StepKey) -> Self:
+        """Take ``(W + 1,)`` flags and the scalar norm of all gradients."""
+        values = torch.cat([flags, (~torch.isfinite(gradient_norm)).to(flags.dtype)[None]])
+        if not values.is_cuda:
+            return cls(key, values, None)
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        host.copy_(values, non_blocking=True)
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record()
+        return cls(key, host, copied)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether some rank was asked to leave; waits for the step, and for nothing that came after it."""
+        return bool(self._read()[-2])
+
+    @property
+    def finite(self) -> bool:
+        """Whether losses and gradient are finite; waits as ``leaving`` does."""
+        values = self._read()
+        return not (values[:-2].any() or values[-1])
+
+    def check(self) -> None:
+        """See that the step was finite; waits as ``leaving`` does.
+
+        Raises:
+            DivergenceError: A loss or gradient is not finite; names step and ranks.
+        """
+        if self.finite:
+            return
+        ranks = [str(rank) for rank in self._read()[:-2].nonzero().flatten().tolist()]
+        what = f"The loss of rank {', '.join(ranks)}" if ranks else "The averaged gradient"
+        raise DivergenceError(
+            f"{what} is not finite at step {self.key.step} of seed {self.key.seed}; the optimizer did not move. "
+            "Lower `training.learning_rate`, or look at the features of the dialogues named.",
+            seed=self.key.seed,
+            step=self.key.step,
+            ranks=ranks,
+        )
+
+    def _read(self) -> Tensor:
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.values

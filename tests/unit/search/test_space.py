@@ -1,0 +1,128 @@
+"""What may be varied, how it is written, and what is refused before any work."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ada2i import presets
+from ada2i.errors import ConfigError, NotFoundError
+from ada2i.search.records import Choice, LogUniform, Space, Uniform, Whole
+from ada2i.search.space import check_space, default_space, given_space, params_of, read_space
+
+RATE = "training.learning_rate"
+
+
+def check(space: Space, preset: str = "corrected", settings: str = "demo") -> None:
+    check_space(space, preset=preset, settings=settings, overrides={})
+
+
+@pytest.mark.parametrize("preset", list(presets.PRESETS))
+@pytest.mark.parametrize("settings", list(presets.SETTINGS))
+def test_every_default_space_resolves(preset: str, settings: str) -> None:
+    space = default_space(preset, ())
+    check(space, preset, settings)
+    config = presets.resolve(preset=preset, settings=settings, overrides={})
+    assert set(params_of(config, space)) == set(space.fields)
+
+
+def test_the_default_space_leaves_alone_what_is_given() -> None:
+    assert RATE in default_space("corrected", ()).fields
+    assert RATE not in default_space("corrected", {RATE}).fields
+
+
+def test_vary_and_file_say_the_same(tmp_path: Path) -> None:
+    toml = tmp_path / "space.toml"
+    toml.write_text(
+        '"training.learning_rate" = {kind = "loguniform", low = 1e-4, high = 1e-3}\n'
+        '[model.encoder]\ndropout = {kind = "uniform", low = 0.1, high = 0.5}\n'
+        '[training.batch_dialogues]\nkind = "int"\nlow = 4\nhigh = 8\n'
+    )
+    given = given_space(read_space(toml), ["model.amw.scale=5,10.5", "balance.ratio=linear,votes"])
+    assert given == Space(
+        fields={
+            RATE: LogUniform(low=1e-4, high=1e-3),
+            "model.encoder.dropout": Uniform(low=0.1, high=0.5),
+            "training.batch_dialogues": Whole(low=4, high=8),
+            "model.amw.scale": Choice(values=(5, 10.5)),
+            "balance.ratio": Choice(values=("linear", "votes")),
+        }
+    )
+    again = tmp_path / "space.json"
+    again.write_text(json.dumps({name: kind.model_dump() for name, kind in given.fields.items()}))
+    assert given_space(read_space(again), ()) == given
+    assert given_space(read_space(again), [f"{RATE}=uniform:0.001:0.002"]).fields[RATE] == Uniform(  # type: ignore[union-attr]
+        low=0.001, high=0.002
+    )
+    assert given_space({}, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("vary", "message"),
+    [
+        (["training.learning_rate"], "`--vary` takes FIELD=V1,V2 or FIELD=KIND:LOW:HIGH"),
+        (["training.learning_rate=uniform:1"], "`--vary` takes FIELD=V1,V2 or FIELD=KIND:LOW:HIGH"),
+        ([f"{RATE}=uniform:2:1"], "`low` must be less than `high`, but they are 2 and 1"),
+        ([f"{RATE}=loguniform:0:1"], r"`training\.learning_rate\.loguniform\.low`: .* greater than 0"),
+        (["training.batch_dialogues=int:1.5:4"], r"`training\.batch_dialogues\.int\.low`: .* valid integer"),
+        (["model.amw.scale=5"], r"`model\.amw\.scale\.choice\.values`: .* at least 2 items"),
+        (["model.amw.scale=5,5"], "`values` must differ from one another"),
+    ],
+)
+def test_what_is_no_space(vary: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        given_space({}, vary)
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    tree = {RATE: {"kind": "uniform", "low": 2, "high": 1}, "model.amw.scale": {"kind": "wide"}, "x": {"low": 1}}
+    with pytest.raises(ConfigError, match="The search space has mistakes") as raised:
+        given_space(tree, ())
+    assert [name in raised.value.message for name in (RATE, "model.amw.scale", "x")] == [True] * 3
+    with pytest.raises(ConfigError, match=r"`training\.learning_rate\.uniform\.step`: Extra inputs are not permitted"):
+        given_space({RATE: {"kind": "uniform", "low": 1, "high": 2, "step": 1}}, ())
+
+
+@pytest.mark.parametrize(
+    ("vary", "message"),
+    [
+        ("training.learning_rat=uniform:0.1:1", r"`training\.learning_rat` is no config field; did you mean"),
+        ("model.encoder.dropout=uniform:0.1:1.5", r"`model\.encoder\.dropout`: Input should be less than 1"),
+        ("training.batch_dialogues=uniform:4:8", r"`training\.batch_dialogues`: .* valid integer"),
+        ("model.encoder.kind=context,gru", r"`model\.encoder\.kind`: .*'gru'"),
+        # Each end alone would do: input_dropout needs `context`.
+        (
+            "model.encoder.kind=lstm,context",
+            "`encoder.positions` and `.speakers` need another `encoder.kind` than lstm",
+        ),
+        ("training.seeds=1,2", "`training.seeds` cannot be varied: trials and finals have seeds of their own"),
+        ("training.epochs=int:1:4", "`training.epochs` cannot be varied: trials are compared epoch by epoch"),
+        ("resources.workers=int:1:4", "`resources.workers` cannot be varied"),
+    ],
+)
+def test_every_config_must_resolve(vary: str, message: str) -> None:
+    space = given_space({}, [vary])
+    assert space is not None
+    with pytest.raises(ConfigError, match=message):
+        check(space)
+
+
+def test_a_field_is_varied_or_given() -> None:
+    space = Space(fields={RATE: Uniform(low=0.1, high=0.2)})
+    with pytest.raises(ConfigError, match=f"`{RATE}` is varied, but has a value already"):
+        check_space(space, preset="corrected", settings="demo", overrides={RATE: 0.1})
+
+
+def test_files_that_hold_no_space(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="must be a file with a search space"):
+        read_space(tmp_path / "none.json")
+    with pytest.raises(ConfigError, match=r"must name a \.json or \.toml file"):
+        read_space(tmp_path / "space.yaml")
+    for name, text, message in (
+        ("a.json", "{", "must be JSON, but"),
+        ("a.toml", "[", "must be TOML, but"),
+        ("b.json", "[]", "must hold one object"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            read_space(tmp_path / name)
