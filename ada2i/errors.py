@@ -86,3 +86,12 @@ class PreemptedError(JobError):
 
 class DivergenceError(Ada2iError):
     """A loss or gradient is not finite; all ranks stopped before the optimizer moved."""
+
+
+def _family(kind: type[Ada2iError]) -> dict[str, type[Ada2iError]]:
+    own = {kind.__name__: kind}
+    return own | {name: found for child in kind.__subclasses__() for name, found in _family(child).items()}
+
+
+KINDS = _family(Ada2iError)
+"""Every error class of this package by name: what another process may report."""

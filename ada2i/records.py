@@ -10,9 +10,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from ada2i import storage
+from ada2i import errors, storage
 from ada2i.config import TrainConfig
-from ada2i.errors import DataError, IntegrityError
+from ada2i.errors import Ada2iError, DataError, IntegrityError
 from ada2i.modalities import Modality
 
 _SEAL = re.compile(rb'\{\n "seal": "([0-9a-f]{64})",')
@@ -107,6 +107,27 @@ def _broken(uri: str, seal: str, *, found: str) -> IntegrityError:
         "damaged after it was written: restore it.",
         uri=uri,
     )
+
+
+class Failure(Record):
+    """An error of this package on its way from one process to another.
+
+    Attributes:
+        kind: The name of its class in ``ada2i.errors``.
+        message: Its message.
+    """
+
+    kind: str
+    message: str
+
+    @classmethod
+    def of(cls, error: Ada2iError) -> Self:
+        """Return the record of an error."""
+        return cls(kind=type(error).__name__, message=error.message)
+
+    def error(self) -> Ada2iError:
+        """Return the error; a kind that this version does not know becomes a ``JobError``."""
+        return errors.KINDS.get(self.kind, errors.JobError)(self.message)
 
 
 class FileEntry(Record):

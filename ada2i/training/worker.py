@@ -1,9 +1,7 @@
 """What each Ray worker runs: all seeds of a run, one after the other, in one process group."""
 
 import secrets
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import ray.train
 import ray.train.torch
@@ -15,13 +13,12 @@ from ada2i import storage
 from ada2i.data.manifest import open_features
 from ada2i.errors import DivergenceError, PreemptedError
 from ada2i.fast.allocator import keep_freed_memory
-from ada2i.jobs import events, logs, preemption
-from ada2i.jobs.metrics import Gauges
+from ada2i.jobs import logs, preemption
 from ada2i.loader.split_data import open_split
-from ada2i.records import EpochRecord, RunRequest, seed_uri
+from ada2i.records import RunRequest, seed_uri
 from ada2i.training import distributed
 from ada2i.training.fit import fit
-from ada2i.training.metrics import BY_MODALITY, METRICS, PLAIN
+from ada2i.training.reporter import RayReporter
 from ada2i.training.task import Reporter, Task
 
 
@@ -112,33 +109,3 @@ def train_seeds(
         except (DivergenceError, PreemptedError) as error:  # the same on all ranks
             return {"kind": type(error).__name__, "message": error.message}
     return None
-
-
-@dataclass
-class RayReporter:
-    """Tells the followers of the job's log, and Ray's metrics, how training goes; rank 0 speaks for all."""
-
-    run_id: str
-    started: float
-    stepped: bool = False
-    gauges: Gauges = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.gauges = Gauges(METRICS, run=self.run_id)
-
-    def first_step(self) -> None:
-        """Report the time from the driver's start to this attempt's first optimizer step, once."""
-        if distributed.rank() == 0 and not self.stepped:
-            self.stepped = True
-            events.emit("first_step", seconds=round(time.time() - self.started, 2))
-
-    def epoch(self, seed: int, record: EpochRecord) -> None:
-        """Report an epoch."""
-        if distributed.rank() != 0:
-            return
-        events.emit("epoch", seed=seed, record=record.model_dump())
-        for metric in PLAIN:
-            self.gauges.set(metric.name, getattr(record, metric.name), seed=str(seed))
-        for metric in BY_MODALITY:
-            for modality, value in getattr(record, metric.name).items():
-                self.gauges.set(metric.name, value, seed=str(seed), modality=modality)

@@ -1,0 +1,145 @@
+"""Where everything is kept: the root, and the folders of runs and seeds under it.
+
+The root is a folder or an S3 prefix. ``Store`` builds every URI under it, so no other module writes the layout down.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Final, Self
+
+from ada2i import storage
+from ada2i.records import RunRequest, RunResult, SeedResult
+
+DEFAULT_ROOT: Final = "ada2i-store"
+"""The root where neither an option nor ``ADA2I_ROOT`` names one."""
+
+
+@dataclass(frozen=True)
+class SeedFolder:
+    """The folder of one seed of a run.
+
+    Attributes:
+        uri: Its URI.
+    """
+
+    uri: str
+
+    @property
+    def checkpoints(self) -> str:
+        """URI of the folder with this seed's checkpoints."""
+        return storage.join(self.uri, "checkpoints")
+
+    @property
+    def best(self) -> str:
+        """URI of the folder with the weights of this seed's best epoch."""
+        return storage.join(self.uri, "best")
+
+    @property
+    def result_uri(self) -> str:
+        """URI of the record that says that this seed is trained."""
+        return storage.join(self.uri, "result.json")
+
+    @property
+    def test_uri(self) -> str:
+        """URI of the record of this seed's one evaluation on test."""
+        return storage.join(self.uri, "test.json")
+
+    def is_trained(self) -> bool:
+        """Return whether this seed has a result."""
+        return storage.exists(self.result_uri)
+
+    def result(self) -> SeedResult:
+        """Read the seed's result; raises as ``Record.load`` does."""
+        return SeedResult.load(self.result_uri)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run.
+
+    Attributes:
+        uri: Its URI.
+    """
+
+    uri: str
+
+    @property
+    def run_id(self) -> str:
+        """The run's id: the last segment of the URI."""
+        return self.uri.rsplit("/", 1)[1]
+
+    @property
+    def request_uri(self) -> str:
+        """URI of the run's request, which is written first."""
+        return storage.join(self.uri, "request.json")
+
+    @property
+    def environment_uri(self) -> str:
+        """URI of the description of the machines and packages that trained the run."""
+        return storage.join(self.uri, "environment.json")
+
+    @property
+    def result_uri(self) -> str:
+        """URI of the run's result, which is written last."""
+        return storage.join(self.uri, "result.json")
+
+    def seed(self, seed: int) -> SeedFolder:
+        """Return the folder of a seed."""
+        return SeedFolder(storage.join(self.uri, f"seed-{seed}"))
+
+    def request(self) -> RunRequest:
+        """Read the run's request; raises as ``Record.load`` does."""
+        return RunRequest.load(self.request_uri)
+
+    def result(self) -> RunResult:
+        """Read the run's result; raises as ``Record.load`` does."""
+        return RunResult.load(self.result_uri)
+
+    def is_trained(self) -> bool:
+        """Return whether every seed of the run has a result."""
+        return all(self.seed(seed).is_trained() for seed in self.request().config.training.seeds)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The root.
+
+    Attributes:
+        root: Its normalised URI.
+    """
+
+    root: str
+
+    @classmethod
+    def open(cls, root: str | None = None) -> Self:
+        """Return the store at a path or URI; by default at ``ADA2I_ROOT``, else in ``ada2i-store`` here.
+
+        Raises:
+            InputError: The location is neither a path nor a ``file`` or ``s3`` URI.
+        """
+        return cls(storage.normalise(root or os.environ.get("ADA2I_ROOT", DEFAULT_ROOT)))
+
+    def writable(self) -> Self:
+        """Return this store after checking that it can be written; raises as ``storage.check_writable`` does."""
+        storage.check_writable(self.root)
+        return self
+
+    def run(self, run_id: str) -> RunFolder:
+        """Return the folder of a run."""
+        return RunFolder(storage.join(self.root, "runs", run_id))
+
+    def extraction(self, run_id: str) -> str:
+        """Return the URI of the folder of an extraction."""
+        return storage.join(self.root, "extraction", "runs", run_id)
+
+    def search(self, search_id: str) -> str:
+        """Return the URI of the folder of a search."""
+        return storage.join(self.root, "searches", search_id)
+
+    def study(self, study_id: str) -> str:
+        """Return the URI of the folder of a study."""
+        return storage.join(self.root, "studies", study_id)
+
+    def prediction(self, prediction_id: str) -> str:
+        """Return the URI of the folder of a prediction."""
+        return storage.join(self.root, "predictions", prediction_id)
