@@ -39,6 +39,7 @@ DAMAGE = (
     AttributeError,
     EOFError,
     RecursionError,
+    SystemError,  # of numpy
 )
 
 REFUSED, DAMAGED = 3, 4  # exit codes
