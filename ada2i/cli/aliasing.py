@@ -14,7 +14,7 @@ from ada2i.errors import ConfigError
 from ada2i.registry import aliases
 from ada2i.registry.aliases import CHAMPION, Move
 from ada2i.registry.references import resolve
-from ada2i.training.request import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT
 
 app = typer.Typer()
 

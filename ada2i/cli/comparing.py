@@ -9,7 +9,7 @@ from ada2i.cli.options import AsJson, Reference, Root
 from ada2i.cli.output import out
 from ada2i.registry.references import resolve
 from ada2i.registry.versions import read_file
-from ada2i.training.request import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from ada2i.evaluation.compare import Comparison

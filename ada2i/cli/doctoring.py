@@ -9,7 +9,7 @@ from ada2i.cli.options import AsJson, Root
 from ada2i.cli.output import out
 from ada2i.doctor.check import Check
 from ada2i.doctor.examine import examine
-from ada2i.training.request import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT
 
 app = typer.Typer()
 

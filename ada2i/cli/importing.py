@@ -9,7 +9,7 @@ from ada2i.cli.options import Root, writable
 from ada2i.cli.output import out
 from ada2i.data.splits import GATE_SHARE
 from ada2i.importers.datasets import DATASETS
-from ada2i.training.request import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT
 
 app = typer.Typer()
 imports = typer.Typer(no_args_is_help=True, help="Turn published features into a feature set.")

@@ -1,6 +1,6 @@
 """What commands print: the console, and the parts that several of them show."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,3 +38,10 @@ def write_json(file: Path | None, record: "Record") -> None:
     """Write a record to the file that `--json` names, if it names one."""
     if file is not None:
         file.write_bytes(record.to_json())
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder, which is created if it does not exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)

@@ -22,7 +22,7 @@ from ada2i.registry.pull import pull
 from ada2i.registry.references import resolve
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import Version, models, version_uri, versions
-from ada2i.training.request import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT
 
 app = typer.Typer(name="registry", no_args_is_help=True, help="Look at registered versions, and say which one is used.")
 

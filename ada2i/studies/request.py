@@ -49,6 +49,7 @@ class StudyRequest(Record):
 
     schema_version: Literal[1] = 1
     runs: tuple[str, ...]  # URIs
+    names: dict[str, str] = Field(default_factory=dict)  # of the runs, by their ids
 
 
 class Prepared(Record):
@@ -209,8 +210,10 @@ def write_study(root: str, cells: Sequence[Cell]) -> str | None:
     left = tuple(uri for uri in runs if not storage.exists(storage.join(uri, "result.json")))
     if not left:
         return None
+    # Of a run that cells share, the name of the first one.
+    names = {cell.run_id: cell.name for cell in reversed(cells) if cell.run_id is not None}
     uri = study_uri(root, runs)
-    storage.put(storage.join(uri, "request.json"), StudyRequest(runs=left).stored())
+    storage.put(storage.join(uri, "request.json"), StudyRequest(runs=left, names=names).stored())
     return uri
 
 

@@ -18,6 +18,7 @@ from ada2i.jobs import client
 from ada2i.jobs.events import Event
 from infra.stack import Stack
 from pipelines import extract as flows
+from pipelines.hooks import Follower
 from tests.runs import dashboard, gone
 from tests.unit.extraction.talks import contents
 
@@ -98,13 +99,13 @@ def test_killed_driver_through_the_flows_retry(
         assert job.driver_info is not None
         return int(job.driver_info.pid)
 
-    killer, follow = KillOnce(driver_pid), flows.Follower.__call__
+    killer, follow = KillOnce(driver_pid), Follower.__call__
 
-    def follow_and_kill(self: flows.Follower, event: Event | str) -> None:
+    def follow_and_kill(self: Follower, event: Event | str) -> None:
         follow(self, event)
         killer(event)
 
-    monkeypatch.setattr(flows.Follower, "__call__", follow_and_kill)
+    monkeypatch.setattr(Follower, "__call__", follow_and_kill)
     features = flows.extract_features("folder", corpus, **ENCODERS, overrides=SETTINGS, root=f"{root}-driver")
     assert killer.killed is not None
     assert contents(features) == undisturbed

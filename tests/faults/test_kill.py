@@ -18,6 +18,7 @@ from ada2i.registry.versions import versions
 from ada2i.training.launch import launch
 from infra.stack import Stack
 from pipelines import train as flows
+from pipelines.hooks import Follower
 from tests.faults.test_outage import outage
 from tests.runs import (
     SLOW,
@@ -130,14 +131,14 @@ def test_killed_driver_through_the_flows_retry(
 ) -> None:
     client = connect(address)
     killers: list[KillOnce] = []
-    follow = flows.Follower.__call__
+    follow = Follower.__call__
 
-    def follow_and_kill(self: flows.Follower, event: Event | str) -> None:
+    def follow_and_kill(self: Follower, event: Event | str) -> None:
         follow(self, event)
         killers[0](event)
 
     killers.append(KillOnce(3, lambda: driver_pid(address)))
-    monkeypatch.setattr(flows.Follower, "__call__", follow_and_kill)
+    monkeypatch.setattr(Follower, "__call__", follow_and_kill)
     overrides = {name: value for name, value in SLOW.items() if name != "training.seeds"}
     version = flows.train_ada2i(features="demo", overrides=overrides, seeds=[1], model="killed-driver", root=root)
     assert killers[0].killed is not None

@@ -33,9 +33,9 @@ def test_a_study_is_trained_once(stack: Stack, root: str, tmp_path: Path, monkey
     before = storage.get(storage.join(seed_uri(done, 1), "result.json"))
     uri = write_study(root, cells)
     assert uri is not None
-    with StudyProgress(cells) as progress:
+    with StudyProgress(uri) as progress:
         client.run(client.Job(JOB, uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=progress)
-    assert (progress.done, progress.total, progress.problems) == (4, 4, {})
+    assert (progress.done, progress.total) == (4, 4)
     assert storage.get(storage.join(seed_uri(done, 1), "result.json")) == before
     assert write_study(root, cells) is None
     options = ["--modalities", "ta,t", "--seeds", "2", "--set", "training.epochs=2", "--root", root]

@@ -358,8 +358,8 @@ def test_records_are_json(searched: str) -> None:
     }
 
 
-def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    with TuneProgress(epochs=4) as progress:
+def test_progress(searched: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with TuneProgress(searched) as progress:
         progress({"kind": "searching", "trials": 3, "done": 1, "concurrent": 2})
         progress({"kind": "trial_epoch", "trial": 1, "epoch": 1, "score": 0.25})
         facts = {"params": {}, "best": 0, "best_score": 0.5}

@@ -224,14 +224,15 @@ def test_a_diverging_seed_is_told(tmp_path: Path) -> None:
     assert (failure["kind"], "finite" in failure["message"]) == ("DivergenceError", True)
 
 
-def test_progress_counts_seeds_and_remembers_failures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_counts_seeds_and_shows_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells = [Cell(preset="paper", letters="ta", run_id="r"), Cell(preset="paper", letters="tav", run_id="r")]
-    with StudyProgress(cells) as progress:
+    uri = write_study(str(tmp_path), cells)
+    assert uri is not None
+    with StudyProgress(uri) as progress:
         progress({"kind": "planned", "seeds": 2})
         progress({"kind": "trained", "run_id": "r", "seed": 1, "dev_weighted_f1": 0.5, "seconds": 3.0})
         progress({"kind": "diverged", "run_id": "r", "seed": 2, "message": "A loss must be finite."})
         progress("some line of the log")
-    assert progress.problems == {"r": "seed 2: A loss must be finite."}
     shown = capsys.readouterr().err
     assert "1/2  paper T+A, seed 1: dev wF1 0.5000 after 3 s" in shown
     assert "2/2  paper T+A, seed 2: A loss must be finite." in shown

@@ -13,7 +13,7 @@ from ada2i.errors import Ada2iError, ConfigError, DataError, IntegrityError, Res
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.importers.join import import_joined
 from ada2i.records import RunRequest
-from ada2i.training.request import TrainSpec, default_root, new_run_id, prepare
+from ada2i.training.request import TrainSpec, new_run_id, prepare
 from tests.unit.data.tables import WIDTHS, corpus, shard_table, write, written
 
 
@@ -172,12 +172,6 @@ def test_run_ids_sort_by_time_and_differ() -> None:
     ids = [new_run_id() for _ in range(50)]
     assert len(set(ids)) == 50
     assert [name[:15] for name in ids] == sorted(name[:15] for name in ids)
-
-
-def test_default_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_root() == "ada2i-store"
-    monkeypatch.setenv("ADA2I_ROOT", "s3://bucket/x")
-    assert default_root() == "s3://bucket/x"
 
 
 @pytest.mark.shared

@@ -1,4 +1,4 @@
-"""What a flow shows of a job, and that showing it ends no job."""
+"""A flow shows the progress of a job; an error in showing it never ends the job."""
 
 import logging
 import uuid
@@ -9,19 +9,21 @@ import pytest
 
 from ada2i.errors import JobError
 from ada2i.jobs.events import Event
-from pipelines import progress
+from pipelines import hooks
 
 ADDRESS = "http://127.0.0.1:9"
 
 
-class Follower(progress.Follower):
+class Follower(hooks.Follower):
     """Remembers events."""
 
+    key, description = "k", "d"
+
     def __init__(self) -> None:
-        super().__init__(key="k", description="d")
+        super().__init__("file:///runs/r1")
         self.events: list[Event] = []
 
-    def take(self, event: Event) -> None:
+    def show(self, event: Event) -> None:
         self.events.append(event)
 
 
@@ -34,9 +36,9 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         values.append(progress)
         return uuid.uuid4()
 
-    monkeypatch.setattr(progress, "get_run_logger", lambda: logging.getLogger("flow"))
-    monkeypatch.setattr(progress, "create_progress_artifact", create)
-    monkeypatch.setattr(progress, "update_progress_artifact", lambda _, progress: values.append(progress))
+    monkeypatch.setattr(hooks, "get_run_logger", lambda: logging.getLogger("flow"))
+    monkeypatch.setattr(hooks, "create_progress_artifact", create)
+    monkeypatch.setattr(hooks, "update_progress_artifact", lambda _, progress: values.append(progress))
     return values
 
 
@@ -44,11 +46,11 @@ def away(*_: Any, **__: Any) -> None:
     raise httpx.ConnectError("All connection attempts failed", request=httpx.Request("POST", ADDRESS))
 
 
-def test_a_server_that_is_away_ends_nothing_and_is_told_once(
+def test_an_unreachable_server_ends_no_job_and_is_warned_of_once(
     shown: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     follower = Follower()
-    monkeypatch.setattr(progress, "update_progress_artifact", away)
+    monkeypatch.setattr(hooks, "update_progress_artifact", away)
     with follower.following():
         follower.progress(10.0)
         follower.progress(20.0)
@@ -56,14 +58,14 @@ def test_a_server_that_is_away_ends_nothing_and_is_told_once(
     assert "Progress is not shown for now: ConnectError" in caplog.text
 
 
-def test_a_server_that_is_away_from_the_start(shown: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "create_progress_artifact", away)
+def test_a_server_that_is_unreachable_from_the_start(shown: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "create_progress_artifact", away)
     with Follower().following():
         pass
     assert shown == []
 
 
-def test_events_are_taken_and_lines_are_sorted_by_level(shown: list[float], caplog: pytest.LogCaptureFixture) -> None:
+def test_events_are_shown_and_lines_are_logged_by_level(shown: list[float], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     follower = Follower()
     lines = [
@@ -92,7 +94,7 @@ def test_a_failed_job_leaves_its_last_lines_in_the_log(shown: list[float], caplo
         fail()
     (record,) = caplog.records
     assert record.levelname == "ERROR"
-    assert record.getMessage().splitlines() == ["The job's last lines:", *(f"line {n}" for n in range(10, 30))]
+    assert record.getMessage().splitlines() == ["Last lines of the job's log:", *(f"line {n}" for n in range(10, 30))]
     assert shown == [0.0]
 
 
