@@ -56,7 +56,7 @@ def remains(run_uri: str, seed: int = 1) -> set[str]:
 
 
 def same_weights(ours: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Tell whether weights are equal to the last bit."""
+    """Return whether weights are equal to the last bit."""
     return ours.keys() == other.keys() and all(torch.equal(ours[name], other[name]) for name in other)
 
 
@@ -128,7 +128,7 @@ class KillOnce:
 
 
 def gone(pid: int, seconds: float = 10.0) -> bool:
-    """Tell whether a process ends within some seconds."""
+    """Return whether a process ends within some seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1][:3]:

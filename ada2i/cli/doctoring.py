@@ -1,4 +1,4 @@
-"""The command that says what is wrong with the place that runs are to run in."""
+"""The command that checks the environment of runs."""
 
 import json
 
@@ -18,7 +18,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"
 
 @app.command()
 def doctor(as_json: AsJson = False, root: Root = DEFAULT_ROOT) -> None:
-    """Check machine, storage, Ray and Prefect, and say what to mend; exit with 1 where runs would fail."""
+    """Check machine, storage, Ray and Prefect, and say what to fix; exit with 1 if runs would fail."""
     checks: list[Check] = []
     for check in examine(root):
         checks.append(check)

@@ -26,7 +26,8 @@ def gate(
     *,
     by: By,
     promote: Annotated[
-        bool, typer.Option("--promote", help="Keep the verdict, and give the alias to the version if it may have it.")
+        bool,
+        typer.Option("--promote", help="Keep the verdict, and give the alias to the version if the rules allow it."),
     ] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="RULE=VALUE, such as margin=0.01; repeatable.")
@@ -35,7 +36,7 @@ def gate(
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Judge a version against the one that has an alias; exit with 1 where it is refused."""
+    """Judge a version against the one that has an alias; exit with 1 if it is refused."""
     rules = parse_overrides(set_)
     held = False
     if promote:

@@ -64,7 +64,7 @@ def import_meld(
 
 @imports.command("join")
 def import_join(
-    base: Annotated[str, typer.Argument(help="A table of utterances, whose own vectors give way.")],
+    base: Annotated[str, typer.Argument(help="A table of utterances; its own vectors are replaced.")],
     text: Annotated[str | None, typer.Option(help="A table with `text_feat`.")] = None,
     audio: Annotated[str | None, typer.Option(help="A table with `audio_feat`.")] = None,
     visual: Annotated[str | None, typer.Option(help="A table with `visual_feat`.")] = None,

@@ -40,7 +40,7 @@ def _name(model: str | None) -> str | None:
 Root = Annotated[
     str, typer.Option(envvar="ADA2I_ROOT", help="Where everything is kept: a folder, or s3://bucket/prefix.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", callback=target, help="Also write the result there.")]
 OutFolder = Annotated[
     Path | None, typer.Option("--out", callback=_folder, help="Folder for plot.png and table.md, .json and so on.")
@@ -95,7 +95,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def count_seeds(text: str) -> tuple[int, ...]:
-    """Return seeds: of a count, so many from 1 on, or those of a list with commas.
+    """Return seeds: 1 to N for a count N, or the numbers of a comma-separated list.
 
     Raises:
         ConfigError: It is neither.

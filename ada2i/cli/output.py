@@ -15,7 +15,7 @@ out = Console()
 
 
 def mean_text(summary: "Summary") -> str:
-    """Return a score over seeds: its mean, and its deviation where there is one."""
+    """Return a score over seeds: its mean, and its standard deviation if there are several seeds."""
     return f"{summary.mean:.4f}" + (f" ± {summary.sd:.4f}" if summary.sd is not None else "")
 
 
@@ -28,7 +28,7 @@ def facts(values: dict[str, Any]) -> Table:
 
 
 def show_wide(parts: Iterable[RenderableType], width: int) -> None:
-    """Print what needs long lines: of so many characters where no terminal says how many it has."""
+    """Print parts with long lines; ``width`` is used if the output is not a terminal."""
     console = out if out.is_terminal else Console(width=width)
     for part in parts:
         console.print(part)

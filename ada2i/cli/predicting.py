@@ -35,7 +35,7 @@ def predict(  # noqa: PLR0917
 ) -> None:
     """Predict every utterance of a source on Ray; print where the Parquet files lie.
 
-    Repeating the command goes on where it was cut short. A source needs no labels; where it has some, scores are shown.
+    Repeat an interrupted command to resume it. A source needs no labels; if it has labels, scores are shown.
     """
     from ada2i import usecases
     from ada2i.cli.running import TerminalHooks
@@ -49,7 +49,7 @@ def predict(  # noqa: PLR0917
 
 
 def show_prediction(manifest: "PredictionManifest", place: str) -> None:
-    """Print what was predicted how often, scores where there are labels, and where the files lie."""
+    """Print the predicted classes, scores if there are labels, and the folder of the files."""
     table = Table("class", "utterances", "share", title_justify="left")
     table.title = f"{manifest.model}@{manifest.version} on {manifest.source}" + " (SYNTHETIC)" * manifest.synthetic
     for label, count in manifest.predicted.items():

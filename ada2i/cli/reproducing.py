@@ -1,4 +1,4 @@
-"""The command that measures a grid of runs beside what the paper prints."""
+"""The command that compares a grid of runs with the published numbers."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
 
-_WIDE = 150  # characters of a line where no terminal says how many it has
+_WIDE = 150  # characters of a line if the output is not a terminal
 
 
 @app.command()
@@ -22,16 +22,16 @@ def reproduce(  # noqa: PLR0917
     modalities: Annotated[str, typer.Option(help="all, or letters separated by commas: tav,ta,t.")] = "all",
     ablations: Annotated[str, typer.Option(help="none, all, or no_afw,no_amw,no_modulation.")] = "none",
     vary: Annotated[list[str] | None, typer.Option(help="FIELD=V1,V2: a row more for each value; repeatable.")] = None,
-    seeds: Annotated[str, typer.Option(help="How many, or which: 1,2,3.")] = "5",
+    seeds: Annotated[str, typer.Option(help="A count, or a list such as 1,2,3.")] = "5",
     set_: Overrides = None,
     allow: Allow = None,
     out_: OutFolder = None,
     json_: JsonFile = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Train subsets of modalities by presets by changes on Ray, and print them beside the published numbers.
+    """Train subsets of modalities by presets by changes on Ray, and print them with the published numbers.
 
-    Repeating the command goes on where it was cut short.
+    Repeat an interrupted command to resume it.
     """
     from ada2i import usecases
     from ada2i.cli.running import TerminalHooks

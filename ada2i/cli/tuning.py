@@ -24,7 +24,7 @@ from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
 
-_WIDE = 200  # characters of a line where no terminal says how many it has
+_WIDE = 200  # characters of a line if the output is not a terminal
 
 
 @app.command()
@@ -38,14 +38,16 @@ def tune(  # noqa: PLR0917
         list[str] | None, typer.Option(help="FIELD=V1,V2 or FIELD=uniform|loguniform|int:LOW:HIGH; repeatable.")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Configs to try. Default: 20.")] = None,
-    concurrent: Annotated[int | None, typer.Option(help="Trials at a time. Default: what the cluster holds.")] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(help="Concurrent trials. Default: as many as the cluster has CPUs for.")
+    ] = None,
     trial_seeds: Annotated[int | None, typer.Option(help="Seeds of a trial. Default: 1.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of trials and finals. Default: the config's.")] = None,
     grace: Annotated[int | None, typer.Option(help="Epochs before ASHA stops a trial. Default: a fifth.")] = None,
-    reduction: Annotated[int | None, typer.Option(help="ASHA lets one in so many go on. Default: 3.")] = None,
+    reduction: Annotated[int | None, typer.Option(help="Reduction factor of ASHA. Default: 3.")] = None,
     finalists: Annotated[int | None, typer.Option(help="Best trials to train again. Default: 3.")] = None,
-    seeds: Annotated[str, typer.Option(help="Of the finals: how many, or which: 1,2,3.")] = "3",
-    search_seed: Annotated[int | None, typer.Option(help="Of the search's own draws. Default: 0.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of the finals: a count, or a list such as 1,2,3.")] = "3",
+    search_seed: Annotated[int | None, typer.Option(help="Seed of the suggestions. Default: 0.")] = None,
     workers: Annotated[int, typer.Option(help="Training workers of each trial.")] = 1,
     set_: Overrides = None,
     model: NewModel = None,
@@ -56,7 +58,7 @@ def tune(  # noqa: PLR0917
 ) -> None:
     """Search for a config on dev, train the best and the given one again, and register the winner.
 
-    Repeating the command goes on where it was cut short.
+    Repeat an interrupted command to resume it.
     """
     from ada2i import usecases
     from ada2i.cli.running import TerminalHooks

@@ -52,7 +52,7 @@ def _refused(shown: str, status: int) -> Check:
         todo = "Set RAY_AUTH_TOKEN_PATH to the file with the cluster's token."
         return fail("Ray", f"{shown} refuses the token (HTTP {status})", todo)
     found = f"answers HTTP {status}" if status else "does not answer"
-    todo = "Start the cluster, mend RAY_API_SERVER_ADDRESS, or unset it to use a private head."
+    todo = "Start the cluster, correct RAY_API_SERVER_ADDRESS, or unset it to use a private head."
     return fail("Ray", f"{shown} {found}", todo)
 
 

@@ -1,4 +1,4 @@
-"""What an extraction has to say of a corpus: counts, a list of all problems, and whether they are too many.
+"""The findings of an extraction: counts, a list of all problems, and whether they are too many.
 
 The policy, in words, is in ``docs/extraction.md``.
 """
@@ -32,7 +32,7 @@ class Extracted:
     Attributes:
         plan: What was to be encoded.
         encoder: By what.
-        outcomes: By utterance of the corpus; None where it has nothing to encode.
+        outcomes: By utterance of the corpus; None if it has nothing to encode.
     """
 
     plan: Plan
@@ -45,7 +45,7 @@ class Problem:
     """Something that an utterance lacks and should have."""
 
     place: int  # in the corpus
-    modality: Modality | None  # none where it is about the utterance
+    modality: Modality | None  # None if it concerns the whole utterance
     code: str
     message: str
 

@@ -86,7 +86,7 @@ def _check_duplicates(rows: Rows, repeated: Bools, before: NDArray[np.int64]) ->
         "utterance_index",
         must="differ between the rows of a dialogue in a split",
         found=lambda row: f"repeats that of {rows.place(int(before[row]))}",
-        remedy="Leave one of the rows out, or mend its `dialogue_id`.",
+        remedy="Leave one of the rows out, or correct its `dialogue_id`.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Classes of a corpus: their names, from whoever knows them, and each row's class index.
+"""Classes of a corpus: their names, from the caller or the files, and each row's class index.
 
 Shape letters in this file:
     N utterances of all files, laid end to end
@@ -19,7 +19,7 @@ def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
     """Return class names, and ``(N,)`` int32 class indices.
 
     Args:
-        rows: Rows whose splits are under our names.
+        rows: Rows with canonical split names.
         given: Names from the caller; else those that the files record, else the distinct names (sorted) or indices in
             train.
 
@@ -111,7 +111,7 @@ def _distinct(names: Names) -> bool:
 
 def _bad_key(uri: str, must: str, found: str) -> DataError:
     return DataError(
-        f"The Parquet key `label_names` of {uri} must {must}, but is {found!r}. Mend the file, or name the classes "
+        f"The Parquet key `label_names` of {uri} must {must}, but is {found!r}. Correct the file, or name the classes "
         "yourself.",
         uri=uri,
         field="label_names",

@@ -40,7 +40,7 @@ def local_path(uri: str) -> Path | None:
 
 
 def is_remote(location: str) -> bool:
-    """Tell whether a location is neither a path nor a ``file://`` URI."""
+    """Return whether a location is neither a path nor a ``file://`` URI."""
     return "://" in location and not location.startswith("file://")
 
 

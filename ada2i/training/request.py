@@ -1,4 +1,4 @@
-"""From what a caller asks for to a run that can start: everything is checked here, before any work."""
+"""Turns a spec into a run that can start: everything is checked here, before any work."""
 
 import secrets
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from ada2i.records import GateRecord, Record, RunRequest, run_uri
 
 
 class TrainSpec(Record):
-    """What a caller asks for, before features and config are resolved."""
+    """The caller's input, before features and config are resolved."""
 
     features: str  # `demo`, a feature set, or a table to import
     preset: str = "corrected"

@@ -73,7 +73,7 @@ def test_nothing_new_is_skipped(home: str, prefect: SyncPrefectClient) -> None:
     assert state.message == f"{MODEL}@1 has these features and this config; `force` trains anyway."
     assert state.result() == storage.join(home, "registry", MODEL, "versions", "1")
     page = page_of(prefect, state)
-    assert page.startswith("# Skipped\n\nFeatures and config are those of nights@1")
+    assert page.startswith("# Skipped\n\nnights@1 has these features and this config")
     assert len(versions(home, MODEL)) == 1
 
 

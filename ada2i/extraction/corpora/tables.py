@@ -77,7 +77,7 @@ def read_table(uri: str, fields: Mapping[str, Field]) -> Rows:
     """Read a table; other columns are ignored, and empty cells and NaN are null.
 
     Args:
-        uri: A file whose name ends with one of ``SUFFIXES``; any URI that fsspec opens.
+        uri: A file with one of ``SUFFIXES``; any URI that fsspec opens.
         fields: By our name, the columns to look for.
 
     Returns:
@@ -102,7 +102,7 @@ def read_table(uri: str, fields: Mapping[str, Field]) -> Rows:
 
 
 def require_different(rows: Rows, keys: Sequence[Hashable], field: str, *, must: str, remedy: str) -> None:
-    """Refuse the first row whose key an earlier one has; None is no key.
+    """Refuse the first row that repeats a key; None is not a key.
 
     Raises:
         DataError: There is such a row.
@@ -156,7 +156,7 @@ def _column(uri: str, name: str, kind: Kind, lines: Lines) -> list[Any]:
         except (ValueError, OverflowError) as problem:
             raise DataError(
                 f"Column `{name}` of {uri} must hold {kind.must}, but row {row} holds {str(cell)[:80]!r}. Mend the "
-                "value, or leave it empty where there is none.",
+                "value, or leave it empty.",
                 uri=uri,
                 row=row,
                 field=name,

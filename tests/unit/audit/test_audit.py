@@ -346,7 +346,9 @@ def test_the_gate_checks_digests(tmp_path: Path) -> None:
 
 def test_unknown_codes_are_refused() -> None:
     check_codes(CODES)
-    with pytest.raises(ConfigError, match=r"'nonfinite' is none\. Known are missing-columns, .*dev-from-train\."):
+    with pytest.raises(
+        ConfigError, match=r"'nonfinite' is not one\. Known codes are missing-columns, .*dev-from-train\."
+    ):
         check_codes(["non-finite", "nonfinite"])
 
 

@@ -88,7 +88,7 @@ def test_a_store_that_keeps_its_promises(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_store_that_knows_no_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
     check = at(monkeypatch, Bucket(conditions=False))["conditional writes"]
     assert check.status == "fail"
-    assert check.found.startswith("of 8 who created one object at once 8 were told that they did")
+    assert check.found.startswith("of 8 concurrent writers of one object 8 succeeded")
     assert "`If-None-Match: *`" in check.todo
 
 

@@ -177,7 +177,7 @@ def test_the_official_dev_of_meld_is_found_again(tmp_path: Path) -> None:
     found = {split: (info.dialogues, info.utterances) for split, info in features.manifest.splits.items()}
     assert found == parts
     assert features.manifest.dev_rule is None
-    assert "official dev told by its size" in features.manifest.source
+    assert "official dev recognised by its size" in features.manifest.source
     assert {row["split"] for (name, _), row in rows_of(features).items() if 1038 <= int(name) < 1152} == {"dev"}
 
 
@@ -220,9 +220,9 @@ def changed(name: str, dialogue: str, value: Any) -> dict[str, Any]:
         (mmgcn()[:2] + mmgcn()[3:], "two or three splits and labels are due"),
         ((*mmgcn()[:7], set(TEST), set(TRAIN)), "train is due before test, but has fewer dialogues"),
         ((*mmgcn()[:3], *map(vectors, range(2, 6)), *mmgcn()[6:]), r"visual are due, but widths are \[2, 3, 4, 5\]"),
-        (ada2i() | {"testVid": TRAIN[:1]}, "whose test repeats dialogue 'Ses01F_impro01' of another split"),
+        (ada2i() | {"testVid": TRAIN[:1]}, "its test repeats dialogue 'Ses01F_impro01' of another split"),
         (ada2i() | {"testVid": ["nobody"]}, "whose labels lack dialogue 'nobody'|labels of"),
-        (ada2i() | {"audio": 3}, "whose audio are a int|fit none"),
+        (ada2i() | {"audio": 3}, "its audio are a int|fit none"),
         (changed("audio", TRAIN[0], []), "Part `audio` of .* must have 3 utterances, .*'Ses01F_impro01' has 0"),
         (changed("sentence", TRAIN[0], [1, 2, 3]), "Part `sentences` of .* must hold text, .* utterance 0 holds a int"),
         (changed("label", TRAIN[0], [[1, 2], 2, 3]), "Part `labels` of .* must hold numbers of classes"),

@@ -1,4 +1,4 @@
-"""The mended encoder: what it starts as, and what it may and may not see."""
+"""The repaired_texts encoder: what it starts as, and what it may and may not see."""
 
 import math
 

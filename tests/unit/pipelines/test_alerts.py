@@ -75,5 +75,5 @@ def test_who_cannot_be_told_is_a_warning_without_the_secret(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tell(monkeypatch, target.format(secret=SECRET, hook=hook[0]))
-    assert "ADA2I_ALERTS could not be told: " in caplog.text
+    assert "The alert to ADA2I_ALERTS could not be sent: " in caplog.text
     assert SECRET not in caplog.text

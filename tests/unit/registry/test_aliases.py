@@ -200,7 +200,7 @@ def test_a_damaged_history_is_refused(root: str) -> None:
     storage.put(places[2], kept[2])
     replaced = Move.load(places[1]).model_copy(update={"number": 1}).sealed()
     storage.put(places[1], replaced.to_json())
-    with pytest.raises(IntegrityError, match=re.escape(f"{places[2]} must follow the move before it")):
+    with pytest.raises(IntegrityError, match=re.escape(f"{places[2]} must carry the seal of the move before it")):
         history(root, "ada2i", "champion")
     storage.delete(places[1])
     with pytest.raises(IntegrityError, match=r"must hold every move up to 3, but lacks 2\.json"):

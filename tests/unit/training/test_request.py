@@ -84,7 +84,7 @@ def test_the_demo_is_written_where_asked(tmp_path: Path) -> None:
         (
             {"allow": ["copies"]},
             ConfigError,
-            r"`--allow` must name codes of findings, but 'copies' is none\. Known are",
+            r"`--allow` must name codes of findings, but 'copies' is not one\. Known codes are",
         ),
         ({"settings": "meldd"}, ConfigError, "`settings` must be one of"),
         ({"overrides": {"training.epoch": 1, "model.hidden_dim": 0}}, ConfigError, "training.epoch(.|\n)*hidden_dim"),
@@ -180,7 +180,7 @@ def test_vectors_fitted_to_train_labels_are_left_out_unless_allowed(tmp_path: Pa
     features = import_joined(str(shared_data / "mosi"), tmp_path.as_uri(), text=text)
     request = prepared(tmp_path, features, preset="corrected")
     assert request.config.model.modalities == ("text", "audio")
-    assert request.left_out.startswith("Left out: visual, whose vectors were fitted to the labels of train")
+    assert request.left_out.startswith("Left out: visual, with vectors that were fitted to the labels of train")
     ways: list[dict[str, Any]] = [{"allow": ("train-fitted-features",)}, {"overrides": {"model.train_fitted": "keep"}}]
     for number, way in enumerate(ways):
         again = prepared(tmp_path, features, preset="corrected", run_id=f"kept-{number}", **way)
