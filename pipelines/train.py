@@ -21,6 +21,7 @@ from ada2i.records import EpochRecord, RunRequest, RunResult
 from ada2i.registry.verdicts import Verdict
 from ada2i.registry.versions import Version, check_model_name, register
 from ada2i.reports.report import markdown_summary, scores_table
+from ada2i.store import RunFolder
 from ada2i.training import launch, progress
 from ada2i.training.dedup import repeats
 from ada2i.training.evaluate import evaluate_run
@@ -142,7 +143,7 @@ def train(run: str) -> None:
     follower = Follower(run)
     with follower.following(), cluster() as ray:
         follower.log.info("Ray's dashboard: %s/#/jobs", ray.address)
-        launch.launch(run, address=ray.address, on_event=follower)
+        launch.launch(RunFolder(run), address=ray.address, on_event=follower)
 
 
 @retried()

@@ -88,6 +88,7 @@ def train(  # noqa: PLR0917
 
 def _train(run_uri: str) -> None:
     from ada2i.jobs.cluster import cluster
+    from ada2i.store import RunFolder
     from ada2i.training.launch import launch
     from ada2i.training.progress import TerminalProgress
 
@@ -97,7 +98,7 @@ def _train(run_uri: str) -> None:
     if request.left_out:
         notes.print(f"{request.left_out} `--allow train-fitted-features` keeps them.", markup=False)
     with interruptible(then=""), cluster() as ray, TerminalProgress(run_uri) as progress:
-        launch(run_uri, address=ray.address, on_event=progress)
+        launch(RunFolder(run_uri), address=ray.address, on_event=progress)
 
 
 def show_result(result: RunResult, version: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from ada2i import storage
 from ada2i.jobs import client
 from ada2i.records import RunRequest, RunResult, run_uri, seed_uri
-from ada2i.studies.job import train_seed
+from ada2i.studies.job import Worker
 from ada2i.studies.progress import StudyProgress
 from ada2i.studies.request import JOB, StudySpec, prepare_study, write_study
 from ada2i.studies.rows import Study
@@ -29,7 +29,7 @@ def test_a_study_is_trained_once(stack: Stack, root: str, tmp_path: Path, monkey
     )
     cells = prepare_study(spec, root=root).cells
     done = run_uri(root, str(cells[0].run_id))
-    assert train_seed(done, 1, "cpu") is None  # as an attempt that was killed would have left it
+    assert Worker().train(done, 1, False)[2] is None  # as an attempt that was killed would have left it
     before = storage.get(storage.join(seed_uri(done, 1), "result.json"))
     uri = write_study(root, cells)
     assert uri is not None
