@@ -81,22 +81,26 @@ def run_tasks(pool: Any, calls: Iterable[Call], *, last: bool = False) -> Iterat
 
     Raises:
         JobError: A worker died more often than it is restarted.
-        PreemptedError: The job was requested to leave. Tasks that had begun were finished first.
+        PreemptedError: The job was requested to leave. Tasks that had begun have ended.
     """
     from ray.exceptions import RayActorError
 
     waiting = calls if isinstance(calls, deque) else deque(calls)
-    done = 0
+    done, left = 0, False
     while waiting or pool.has_next():
         while waiting and pool.has_free() and not preemption.requested():
             pool.submit(lambda host, call: host.call.remote(*call), waiting.popleft())
         if not pool.has_next():
-            raise preemption.error(f"{done} tasks")
+            left = True
+            break
         while last and not waiting and pool.has_free():
             pool.pop_idle()
         try:
             result = pool.get_next_unordered(timeout=_POLL_SECONDS)
         except TimeoutError:
+            continue
+        except PreemptedError:  # a task that left in its middle, as all others of the job do
+            left = True
             continue
         except RayActorError as problem:
             raise JobError(
@@ -105,3 +109,5 @@ def run_tasks(pool: Any, calls: Iterable[Call], *, last: bool = False) -> Iterat
             ) from problem
         done += 1
         yield result
+    if left:
+        raise preemption.error(f"{done} tasks")
