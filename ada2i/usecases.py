@@ -200,7 +200,7 @@ def train(
 
 def _train(run: RunFolder, hooks: Hooks) -> None:
     with cluster() as ray, hooks.job("train", run.uri, ray.address) as on_event:
-        launch(run.uri, address=ray.address, on_event=on_event)
+        launch(run, address=ray.address, on_event=on_event)
 
 
 def _with_features(spec: TrainSpec, store: Store, run_id: str, hooks: Hooks) -> TrainSpec:

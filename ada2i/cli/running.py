@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ada2i.jobs import logs
+from ada2i.store import RunFolder
 from ada2i.usecases import Hooks, JobKind, OnEvent
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class TerminalHooks(Hooks):
     def job(self, kind: JobKind, uri: str, address: str) -> Iterator[OnEvent]:  # noqa: ARG002 - the address is private
         """Show a job until it ends; at Ctrl-C say how to resume it."""
         notes = logs.notes()
+        if kind == "train" and (left_out := RunFolder(uri).request().left_out):
+            notes.print(f"{left_out} `--allow train-fitted-features` keeps them.", markup=False)
         notes.print(f"{uri.rsplit('/', 1)[1]}: {self.resume[0].lower()}{self.resume[1:]}", markup=False)
         try:
             with _terminal(kind, uri) as terminal:

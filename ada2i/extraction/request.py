@@ -15,7 +15,7 @@ from ada2i.extraction.publish import check_corpus
 from ada2i.modalities import Modality
 from ada2i.records import Record
 
-JOB = "ada2i.extraction.job"  # the entry point of the job
+JOB = "ada2i.extraction.job:drive"
 RESULT = "result.json"  # of an extraction that has ended
 DEMO_MEDIA = "demo-media"
 RAW = "corpus:"  # prefix of `features` that mean a raw corpus: corpus:KIND:LOCATION

@@ -28,7 +28,7 @@ from ada2i.prediction.source import Features, Table
 from ada2i.records import Record, get_folder_file
 from ada2i.registry.versions import Version
 
-JOB = "ada2i.prediction.job"  # the entry point of the job
+JOB = "ada2i.prediction.job:drive"
 _BATCH = 512  # slots of a forward pass: one fixed number, so that the same source gives the same bytes
 
 

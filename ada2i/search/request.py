@@ -15,13 +15,13 @@ from pydantic import Field, JsonValue, ValidationError
 from ada2i import presets, storage
 from ada2i.config import Config, Positive, TrainConfig
 from ada2i.errors import ConfigError, ResourceError
-from ada2i.jobs.resources import capacity
+from ada2i.jobs.resources import capacity, fitting
 from ada2i.records import Record, RunRequest, SearchNote, run_uri
 from ada2i.search.records import Final, Params, Space, TrialRecord
 from ada2i.search.space import check_space, default_space, given_space
 from ada2i.training.request import TrainSpec, check, planned
 
-JOB = "ada2i.search.job"
+JOB = "ada2i.search.job:drive"
 REQUEST, RESULT, RECORD = "request.json", "result.json", "trial.json"
 
 _DIGITS = 16  # of a digest that names a search
@@ -180,10 +180,9 @@ def _check_options(options: SearchOptions, config: TrainConfig) -> None:
 def at_a_time(request: SearchRequest, available: Mapping[str, float], *, use_gpu: bool) -> int:
     """Return how many trials run at a time."""
     resources = request.run.config.resources
-    most = available.get("CPU", 0.0) / (resources.workers * resources.cpus_per_worker)
-    if use_gpu:
-        most = min(most, available.get("GPU", 0.0) / resources.workers)
-    return max(1, min(int(most), request.options.concurrent or int(most)))
+    gpus = resources.workers if use_gpu else 0
+    most = fitting(available, cpus=resources.workers * resources.cpus_per_worker, gpus=gpus)
+    return min(most, request.options.concurrent or most)
 
 
 def trial_uri(uri: str, number: int) -> str:

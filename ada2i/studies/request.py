@@ -21,7 +21,7 @@ from ada2i.records import FeatureInfo, Record, run_uri
 from ada2i.studies.rows import Cell
 from ada2i.training.request import TrainSpec, prepare, with_named
 
-JOB = "ada2i.studies.job"
+JOB = "ada2i.studies.job:drive"
 ABLATIONS = tuple(AblationConfig.model_fields)
 
 _SUBSETS = ("tav", "ta", "tv", "av", "t", "a", "v")  # as the paper lists them, then one by one

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from ada2i import storage
 from ada2i.config import ResourceConfig
 from ada2i.data import schema
-from ada2i.jobs.crew import Call
+from ada2i.jobs.fanout import Call
 from ada2i.modalities import Modality
 from ada2i.model.build import build_model
 from ada2i.prediction.records import REQUEST, PredictionRequest, Shard, prediction_uri
@@ -103,12 +103,12 @@ class _Alone:
     def __init__(self, uri: str, request: PredictionRequest) -> None:
         self.worker = Worker(uri, request, "cpu")
 
-    def each(self, calls: Iterable[Call]) -> Iterator[Any]:
-        """Do calls, one after the other."""
+    def __call__(self, calls: Iterable[Call]) -> Iterator[Any]:
+        """Run tasks, one after the other."""
         return (getattr(self.worker, method)(*arguments) for method, arguments in calls)
 
-    def tell(self, kind: str, **facts: Any) -> None:
-        """Say nothing."""
+    def report(self, kind: str, **facts: Any) -> None:
+        """Report nothing."""
 
 
 def stage(root: str, path: str) -> dict[str, Any]:
@@ -139,8 +139,8 @@ def work(root: str, shards: list[dict[str, Any]]) -> dict[str, Any]:
         resources=ResourceConfig(workers=1),
     )
     storage.put(storage.join(uri, REQUEST), request.stored())
-    crew = _Alone(uri, request)
-    return {"utterances": predict(uri, request, crew, code="benchmark").utterances}
+    alone = _Alone(uri, request)
+    return {"utterances": predict(uri, request, alone, report=alone.report, code="benchmark").utterances}
 
 
 def measured(call: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:

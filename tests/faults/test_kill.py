@@ -15,6 +15,7 @@ from ada2i.errors import PreemptedError
 from ada2i.jobs.client import connect
 from ada2i.jobs.events import Event
 from ada2i.registry.versions import versions
+from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from infra.stack import Stack
 from pipelines import train as flows
@@ -47,14 +48,14 @@ def address(stack: Stack) -> str:
 @pytest.fixture(scope="module")
 def undisturbed(address: str, root: str) -> dict[str, torch.Tensor]:
     uri = prepared(root, "undisturbed")
-    launch(uri, address=address, on_event=lambda _: None)
+    launch(RunFolder(uri), address=address, on_event=lambda _: None)
     return final_weights(uri)
 
 
 def test_killed_worker(address: str, root: str, undisturbed: dict[str, torch.Tensor]) -> None:
     uri = prepared(root, "killed-worker")
     killer = KillOnce(3, lambda: worker_pid("killed-worker", rank=1))
-    launch(uri, address=address, on_event=killer)
+    launch(RunFolder(uri), address=address, on_event=killer)
     assert killer.killed is not None
     check_end(uri, undisturbed)
 
@@ -62,7 +63,7 @@ def test_killed_worker(address: str, root: str, undisturbed: dict[str, torch.Ten
 def test_killed_controller(address: str, root: str, undisturbed: dict[str, torch.Tensor]) -> None:
     uri = prepared(root, "killed-controller")
     killer = KillOnce(3, lambda: live_actor("TrainController"))
-    launch(uri, address=address, on_event=killer)
+    launch(RunFolder(uri), address=address, on_event=killer)
     assert killer.killed is not None
     check_end(uri, undisturbed)
 
@@ -72,7 +73,7 @@ def test_a_worker_that_gets_sigterm_leaves_after_a_checkpoint(
 ) -> None:
     uri = prepared(root, "preempted-worker")
     killer = KillOnce(3, lambda: worker_pid("preempted-worker", rank=1), signal.SIGTERM)
-    launch(uri, address=address, on_event=killer)
+    launch(RunFolder(uri), address=address, on_event=killer)
     assert killer.killed is not None
     assert gone(killer.killed)
     assert killer.epochs == EPOCHS  # none twice
@@ -85,9 +86,9 @@ def test_a_driver_that_gets_sigterm_leaves_after_a_checkpoint(
     uri = prepared(root, "preempted-driver")
     killer = KillOnce(3, lambda: driver_pid(address), signal.SIGTERM)
     with pytest.raises(PreemptedError, match=r"asked to leave, and did after step \d+\. Run again"):
-        launch(uri, address=address, on_event=killer)
+        launch(RunFolder(uri), address=address, on_event=killer)
     assert all(job.status.is_terminal() for job in connect(address).list_jobs())
-    launch(uri, address=address, on_event=killer)
+    launch(RunFolder(uri), address=address, on_event=killer)
     assert killer.epochs == EPOCHS  # none twice
     check_end(uri, undisturbed)
 
@@ -104,7 +105,7 @@ def test_s3_that_is_away_for_a_while(
             if isinstance(event, dict) and event["kind"] == "epoch" and not away:
                 away.append(pool.submit(hold, stack))
 
-        launch(uri, address=address, on_event=cut)
+        launch(RunFolder(uri), address=address, on_event=cut)
         away[0].result()
     check_end(uri, undisturbed)
 
@@ -158,7 +159,7 @@ def test_interrupted_caller_leaves_no_job(address: str, root: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        launch(uri, address=address, on_event=interrupt)
+        launch(RunFolder(uri), address=address, on_event=interrupt)
     jobs = connect(address).list_jobs()
     assert all(job.status.is_terminal() for job in jobs)
     assert os.environ["RAY_API_SERVER_ADDRESS"] == address

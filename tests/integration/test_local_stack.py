@@ -210,10 +210,10 @@ def test_a_private_head_runs_beside_it_and_leaves_nothing(stack: Stack, monkeypa
         while not pid and time.monotonic() < deadline:
             pid = next((line for line in client.get_job_logs(job).splitlines() if line.isdigit()), "")
             time.sleep(0.2)
-        assert processes._read_stat(int(pid))
+        assert processes._started(int(pid))
         begun = time.monotonic()
     assert time.monotonic() - begun < 8
-    assert processes._read_stat(int(pid)) is None
+    assert processes._started(int(pid)) is None
     assert not folder.exists()
     assert not [p for p in Path("/proc").iterdir() if p.name.isdigit() and str(folder) in _command(p)]
     assert "RAY_AUTH_TOKEN_PATH" not in os.environ

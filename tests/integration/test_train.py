@@ -13,6 +13,7 @@ from ada2i.errors import DivergenceError, ResourceError
 from ada2i.jobs.events import Event
 from ada2i.records import RunResult
 from ada2i.registry.versions import find, version_uri
+from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from ada2i.training.metrics import PLAIN
 from infra.stack import Stack
@@ -55,14 +56,14 @@ def test_train_registers_on_s3(
 
 
 def test_train_tab_and_gauges_show_the_run(stack: Stack, root: str) -> None:
-    uri = prepared(root, "shown")
+    uri = prepared(root, "shown", **{"training.epochs": 40, "training.early_stopping_epochs": 40})
     seen: set[str] = set()  # while it lives: a worker's gauges go with it
 
     def look(event: Event | str) -> None:
         if isinstance(event, dict) and event["kind"] == "epoch":
             seen.update(gauges("shown"))
 
-    launch(uri, address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=look)
+    launch(RunFolder(uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=look)
     modalities = ("ratio", "coefficient", "encoder_gradient_norm")
     expected = {metric.exported for metric in PLAIN} | {f"ray_ada2i_{name}" for name in modalities}
     assert expected <= seen
@@ -94,7 +95,7 @@ def test_diverging_run_stops_naming_the_dialogues(stack: Stack, root: str) -> No
     # A learning rate at which float32 overflows within an epoch.
     uri = prepared(root, "diverging", **{"training.learning_rate": 1e30})
     with pytest.raises(DivergenceError, match=r"not finite at step \d+ of seed 1.*Dialogues: "):
-        launch(uri, address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=lambda _: None)
+        launch(RunFolder(uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=lambda _: None)
 
 
 def test_job_metadata_holds_no_secret(stack: Stack) -> None:

@@ -10,13 +10,25 @@ from typing import Any
 import pytest
 
 from ada2i import storage
-from ada2i.errors import JobError
+from ada2i.checkpoint import checkpoint_uri, latest_step, load_progress
+from ada2i.errors import JobError, PreemptedError
 from ada2i.jobs import client
 from ada2i.jobs.events import Event
 from ada2i.records import RunRequest, RunResult, SeedResult, run_uri, seed_uri
 from ada2i.registry.versions import find, version_uri
 from ada2i.search.records import SearchOutcome, SearchResult, TrialRecord
-from ada2i.search.request import JOB, RECORD, RESULT, SearchSpec, prepare_search, search_options, trial_uri
+from ada2i.search.request import (
+    JOB,
+    RECORD,
+    REQUEST,
+    RESULT,
+    SearchRequest,
+    SearchSpec,
+    prepare_search,
+    search_options,
+    trial_uri,
+)
+from ada2i.store import RunFolder
 from ada2i.training.request import TrainSpec
 from infra.stack import Stack
 from pipelines.tune import tune_ada2i
@@ -103,6 +115,35 @@ def test_a_killed_search_goes_on(
     assert search.best.dev_weighted_f1.mean >= search.finals[0].dev_weighted_f1.mean  # type: ignore[union-attr]
     run_cli(monkeypatch, "tune", "demo", *options)  # again: nothing is left to do
     assert json.loads(out.read_bytes())["version"] == "tuned@1"
+
+
+def test_a_search_that_gets_sigterm_leaves_after_a_checkpoint(stack: Stack, root: str) -> None:
+    address, asked = (
+        os.environ["RAY_API_SERVER_ADDRESS"],
+        {"training.epochs": 150, "training.early_stopping_epochs": 150},
+    )
+    options = search_options(trials=1, finalists=1)
+    uri = prepare_search(spec(**asked).model_copy(update={"options": options}), root=root, search_id="search-leaves")
+    seed = RunFolder(trial_uri(uri, 0)).seed(SearchRequest.load(storage.join(uri, REQUEST)).trial_seeds[0])
+    signalled: list[int] = []
+
+    def terminate(event: Event | str) -> None:
+        if isinstance(event, dict) and event["kind"] == "trial_epoch" and not signalled:
+            signalled.append(driver_pid(stack, "search-leaves"))
+            os.kill(signalled[0], signal.SIGTERM)
+
+    with pytest.raises(PreemptedError, match="requested to leave, and did after its trials had written checkpoints"):
+        client.run(client.Job(JOB, uri), address=address, on_event=terminate)
+    assert not storage.exists(storage.join(trial_uri(uri, 0), RECORD))
+    left = load_progress(checkpoint_uri(seed.checkpoints, latest_step(seed.checkpoints) or 0))
+    assert 0 < left.epoch < 150
+    assert left.part.steps > 0  # in the middle of an epoch: nothing of it is lost
+    assert not actors()
+
+    client.run(client.Job(JOB, uri), address=address, on_event=lambda _: None)
+    record = TrialRecord.load(storage.join(trial_uri(uri, 0), RECORD))
+    assert (record.state, len(record.curve)) == ("complete", 150)
+    assert record.curve[: left.epoch] == tuple(epoch.dev_weighted_f1 for epoch in left.history)
 
 
 def test_trials_of_two_ranks_on_half_a_cpu_each(stack: Stack, root: str) -> None:

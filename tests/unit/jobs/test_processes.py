@@ -87,9 +87,9 @@ def test_stop_finds_an_orphan_that_has_lost_its_first_thread(tmp_path: Path) -> 
     orphan = int((tmp_path / "log").read_text())
     while is_running(orphan):
         time.sleep(0.05)
-    assert processes._read_stat(orphan)
+    assert processes._started(orphan)
     processes.stop(process, grace=0.2)
-    assert not processes._read_stat(orphan)
+    assert not processes._started(orphan)
 
 
 def test_children_may_be_asked_first(tmp_path: Path) -> None:

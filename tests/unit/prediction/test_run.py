@@ -94,7 +94,10 @@ def test_repeating_a_complete_prediction_checks_it(root: str, features: FeatureS
 def test_what_a_crash_behind_the_manifest_leaves_is_deleted(root: str, features: FeatureSet) -> None:
     registered(root, features.info())
     uri = run(root, features.uri)
-    for again in (lambda: prepare(PredictSpec(version="tiny", source=features.uri), root=root), lambda: drive(uri)):
+    for again in (
+        lambda: prepare(PredictSpec(version="tiny", source=features.uri), root=root),
+        lambda: drive(uri, "0"),
+    ):
         for folder in (SOURCE, DONE):
             storage.put(storage.join(uri, folder, "left"), b"over")
         again()

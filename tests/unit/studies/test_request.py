@@ -12,7 +12,7 @@ from ada2i.errors import ConfigError, DataError
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.records import RunRequest, RunResult, run_uri
 from ada2i.studies import request as studies
-from ada2i.studies.job import evaluate, train_seed
+from ada2i.studies.job import Worker
 from ada2i.studies.progress import StudyProgress
 from ada2i.studies.request import Prepared, StudyRequest, StudySpec, ablations, prepare_study, variations, write_study
 from ada2i.studies.rows import Cell, Study, gather
@@ -44,8 +44,8 @@ def train(root: Path, prepared: Prepared) -> None:
     for run in dict.fromkeys(cell.run_id for cell in prepared.cells if cell.run_id):
         uri = run_uri(root.as_uri(), run)
         for seed in RunRequest.load(storage.join(uri, "request.json")).config.training.seeds:
-            assert train_seed(uri, seed, "cpu") is None
-        evaluate(uri)
+            assert Worker().train(uri, seed, False)[2] is None
+        Worker().evaluate(uri)
 
 
 def gathered(root: Path, prepared: Prepared, problems: dict[str, str] | None = None) -> Study:
@@ -219,9 +219,9 @@ def test_a_diverging_seed_is_told(tmp_path: Path) -> None:
         overrides=SMALL | {"training.learning_rate": 1e30, "training.epochs": 3},
     )
     (cell,) = prepare_study(spec, root=str(tmp_path)).cells
-    failure = train_seed(run_uri(tmp_path.as_uri(), str(cell.run_id)), 1, "cpu")
+    failure = Worker().train(run_uri(tmp_path.as_uri(), str(cell.run_id)), 1, False)[2]
     assert failure is not None
-    assert (failure["kind"], "finite" in failure["message"]) == ("DivergenceError", True)
+    assert (failure.kind, "finite" in failure.message) == ("DivergenceError", True)
 
 
 def test_progress_counts_seeds_and_shows_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
