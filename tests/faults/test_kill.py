@@ -52,6 +52,7 @@ def undisturbed(address: str, root: str) -> dict[str, torch.Tensor]:
     return final_weights(uri)
 
 
+@pytest.mark.smoke
 def test_killed_worker(address: str, root: str, undisturbed: dict[str, torch.Tensor]) -> None:
     uri = prepared(root, "killed-worker")
     killer = KillOnce(3, lambda: worker_pid("killed-worker", rank=1))
@@ -68,6 +69,7 @@ def test_killed_controller(address: str, root: str, undisturbed: dict[str, torch
     check_end(uri, undisturbed)
 
 
+@pytest.mark.smoke
 def test_a_worker_that_gets_sigterm_leaves_after_a_checkpoint(
     address: str, root: str, undisturbed: dict[str, torch.Tensor]
 ) -> None:

@@ -20,7 +20,7 @@ from infra.stack import Stack
 from tests.integration.test_ranks import largest_gap
 from tests.runs import final_weights, prepared, remains, seed_result, train_run
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.soak]
 
 CPUS = 2
 SECONDS = 180.0

@@ -19,7 +19,7 @@ from infra import stack as local
 from infra.stack import Stack
 from tests.runs import stored
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.soak]
 
 SECONDS = 6.0
 

@@ -67,6 +67,7 @@ def champion(home: str) -> int:
     return found.number
 
 
+@pytest.mark.smoke
 def test_nothing_new_is_skipped(home: str, prefect: SyncPrefectClient) -> None:
     state = night(home, features(home, early))
     assert (state.type, state.name) == ("COMPLETED", "Skipped")

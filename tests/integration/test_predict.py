@@ -90,6 +90,7 @@ def workers() -> list[int]:
     return [int(a["pid"]) for a in actors if a["class_name"] == "Worker" and a["state"] == "ALIVE" and a["pid"]]
 
 
+@pytest.mark.smoke
 def test_the_flow_predicts(home: str) -> None:
     place = predict_emotions("talk@1", "demo", split="test", root=home)
     manifest: Any = PredictionManifest.load(storage.join(place, MANIFEST))

@@ -96,6 +96,7 @@ def test_the_search_finds_what_is_there(forms: dict[bytes, str], stack: Stack) -
             assert found(data.encode(), forms) == {name}, data
 
 
+@pytest.mark.smoke
 def test_objects(version: str, forms: dict[bytes, str], root: str) -> None:
     names = list(objects(f"s3://{BUCKET}"))
     assert any(name.startswith(version) for name in names)

@@ -29,6 +29,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     assert end.value.code in (0, None)
 
 
+@pytest.mark.smoke
 def test_train_registers_on_s3(
     stack: Stack, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
