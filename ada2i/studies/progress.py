@@ -1,4 +1,4 @@
-"""How a running study looks in a terminal: a bar over all seeds of all runs, with the newest one's score."""
+"""The progress of a study in a terminal: a bar over all seeds of all runs, with a line for each."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ class StudyProgress(Terminal):
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         super().__init__("Starting the study on Ray…", TimeRemainingColumn(), unit="seeds")
-        # Of a run that cells share, the first one's name.
+        # The first cell names a run that cells share.
         self.names = {cell.run_id: cell.name for cell in reversed(cells) if cell.run_id is not None}
         self.problems: dict[str, str] = {}
         self.bar: TaskID | None = None

@@ -4,8 +4,8 @@ import os
 import socket
 import tempfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -84,7 +84,9 @@ def test_a_paired_port_is_free_twice() -> None:
         assert cluster.free_port(port, paired=True) != port
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/", "no URL", "ftp://127.0.0.1:{port}/", "http://[::1:{port}/"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:{port}/", "no URL", "ftp://127.0.0.1:{port}/", "http://[::1:{port}/"]
+)
 def test_no_response(url: str) -> None:
     assert cluster.request(url.format(port=cluster.free_port()), {}) == (0, b"")
 
