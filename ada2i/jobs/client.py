@@ -217,10 +217,11 @@ class Tail:
         return found
 
     async def _pump(self) -> None:
-        # Whatever ends the stream: the follower connects again, or learns from the job's status that it is over.
-        with suppress(Exception):
+        try:
             async for chunk in self._client.tail_job_logs(self._submission):
                 self._chunks.put(chunk)
+        except Exception as problem:  # aiohttp's, and others of Ray's; the follower connects again
+            log.info("The stream of a job's log ended: %s", problem)
         self._chunks.put(None)
 
 

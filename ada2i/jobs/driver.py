@@ -52,7 +52,7 @@ def report_errors(uri: str) -> Iterator[None]:
 
 
 def cause(problem: BaseException) -> Ada2iError | None:
-    """Return the error of this package in what Ray raised, the first worker's, or None if there is none."""
+    """Return the error of this package in what Ray raised, the first worker's, or None."""
     failures: dict[int, Any] = getattr(problem, "worker_failures", {})
     for candidate in (problem, problem.__cause__, *failures.values()):
         inner = getattr(candidate, "cause", candidate)

@@ -92,7 +92,7 @@ def _manifest(request: PredictionRequest, parts: Sequence[Part], code: str) -> P
 
 
 def _scores(request: PredictionRequest, counts: Sequence[Mapping[str, Any]]) -> tuple[Scores, ...]:
-    """Return the scores of each split with labels; none where the source has classes that the model has not."""
+    """Return the scores of each split with labels; empty if the source has classes that the model lacks."""
     labels = request.version.features.labels
     if not set(request.labels) <= set(labels):
         return ()

@@ -1,4 +1,4 @@
-"""How a running search looks in a terminal: a bar over trials with the best so far, and one per running trial."""
+"""The progress of a search in a terminal: a bar over trials with the best score, and one for each running trial."""
 
 from rich.progress import TaskID, TextColumn
 

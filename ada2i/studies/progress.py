@@ -1,4 +1,4 @@
-"""How a running study looks in a terminal: a bar over all seeds of all runs, with the newest one's score."""
+"""The progress of a study in a terminal: a bar over all seeds of all runs, with a line for each."""
 
 from rich.progress import TaskID, TimeRemainingColumn
 

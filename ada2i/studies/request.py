@@ -1,6 +1,6 @@
 """A grid of runs: presets by modalities by what is changed, each an ordinary run with an id that its config decides.
 
-So the same grid, asked for again, finds what is done and goes on with the rest.
+So the same command finds what is done and goes on with the rest.
 """
 
 import json
@@ -31,7 +31,7 @@ Changes = Mapping[str, Mapping[str, Any]]  # what to override, by name
 
 
 class StudySpec(Record):
-    """What a caller asks for, before features and configs are resolved."""
+    """A study as the caller describes it, before features and configs are resolved."""
 
     dataset: str  # whose settings and published numbers
     features: str  # `demo`, a feature set, or a table to import
@@ -45,7 +45,7 @@ class StudySpec(Record):
 
 
 class StudyRequest(Record):
-    """What a study's job is asked to do: to train and evaluate runs."""
+    """The request of a study's job: runs to train and evaluate."""
 
     schema_version: Literal[1] = 1
     runs: tuple[str, ...]  # URIs
@@ -74,11 +74,11 @@ def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
     settings = presets.settings_for(spec.dataset)
     for preset, change in product(spec.presets, changes.values()):  # mistakes show before features are read
         presets.resolve(preset=preset, settings=settings, overrides=with_named(shared, change))
-    asked = _letters(spec.modalities)
-    needs = [m for m in MODALITIES if any(m == LETTERS[letter] for letters in asked or () for letter in letters)]
+    given = _letters(spec.modalities)
+    needs = [m for m in MODALITIES if any(m == LETTERS[letter] for letters in given or () for letter in letters)]
     storage.check_writable(storage.normalise(root))
     features = resolve_features(spec.features, storage.normalise(root), needs=needs)
-    subsets = asked or _held(features)
+    subsets = given or _held(features)
     fitted = _fitted(features, subsets, spec.allow)
     cells = [
         _cell(spec, features, fitted, root=root, settings=settings, cell=cell, overrides=with_named(shared, change))
@@ -91,12 +91,12 @@ def ablations(text: str) -> Changes:
     """Return the ablations that ``none``, ``all`` or a list with commas means.
 
     Raises:
-        ConfigError: One is none of the paper's.
+        ConfigError: One is not one of the paper's.
     """
     names = {"none": (), "all": ABLATIONS}.get(text, tuple(text.split(",")))
     if unknown := [name for name in names if name not in ABLATIONS]:
         raise ConfigError(
-            f"`--ablations` must be none, all, or some of {', '.join(ABLATIONS)}, but {unknown[0]!r} is none of them. "
+            f"`--ablations` must be none, all, or some of {', '.join(ABLATIONS)}, but {unknown[0]!r} is not. "
             "Write for example `--ablations no_afw,no_amw`.",
             field="ablations",
         )
@@ -146,8 +146,8 @@ def _held(features: FeatureSet) -> tuple[str, ...]:
 
 def _fitted(features: FeatureSet, subsets: Sequence[str], allow: Sequence[str]) -> tuple[Modality, ...]:
     """Return the modalities whose vectors were fitted to the labels of train, after refusing what nothing allows."""
-    asked = [m for letter, m in LETTERS.items() if any(letter in letters for letters in subsets)]
-    return gate(features, modalities=asked, allow=allow, leave_out_fitted=True).left_out
+    varied = [m for letter, m in LETTERS.items() if any(letter in letters for letters in subsets)]
+    return gate(features, modalities=varied, allow=allow, leave_out_fitted=True).left_out
 
 
 def _grid(names: Sequence[str], subsets: Sequence[str], changes: Changes) -> Iterator[tuple[Cell, Mapping[str, Any]]]:
@@ -166,9 +166,9 @@ def _cell(
     overrides: dict[str, Any],
 ) -> Cell:
     """Return a cell with its run, whose request is written."""
-    asked = presets.parse_modalities(cell.letters)
-    whole = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": asked})
-    left_out = tuple(m for m in asked if m in fitted) if whole.model.train_fitted == "leave-out" else ()
+    wanted = presets.parse_modalities(cell.letters)
+    whole = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": wanted})
+    left_out = tuple(m for m in wanted if m in fitted) if whole.model.train_fitted == "leave-out" else ()
     letters = "".join(letter for letter in cell.letters if LETTERS[letter] not in left_out)
     if not letters:
         return cell.model_copy(update={"left_out": left_out})
@@ -204,7 +204,7 @@ def study_uri(root: str, runs: Sequence[str]) -> str:
 
 
 def write_study(root: str, cells: Sequence[Cell]) -> str | None:
-    """Write the request for what has no result yet; return the study's URI, or None where nothing is left to do."""
+    """Write the request for runs without a result; return the study's URI, or None if every run has one."""
     root = storage.normalise(root)
     runs = [run_uri(root, run) for run in dict.fromkeys(cell.run_id for cell in cells if cell.run_id)]
     left = tuple(uri for uri in runs if not storage.exists(storage.join(uri, "result.json")))

@@ -34,10 +34,10 @@ class Cell(Record):
 
     Attributes:
         preset: Which Ada2I.
-        letters: Of the modalities that were asked for, such as ``tav``.
-        change: An ablation, ``field=value``, or empty for the preset as it is.
-        left_out: Modalities that were asked for, but fitted to the labels of train.
-        run_id: The run that measures it; None where nothing is left to train on.
+        letters: Of the requested modalities, such as ``tav``.
+        change: An ablation, ``field=value``, or empty for the unchanged preset.
+        left_out: Requested modalities that were fitted to the labels of train.
+        run_id: The run that measures it; None if no modality is left.
     """
 
     preset: str
@@ -79,7 +79,7 @@ class Row(Record):
 
     cell: Cell
     measured: Measured | None
-    problem: str = ""  # why there is none
+    problem: str = ""  # why there is no result
     published: Published | None
 
 
@@ -259,7 +259,7 @@ def _contributions(rows: Sequence[Row]) -> Iterator[Contribution]:
 
 
 def _pairs(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
-    """Yield what to compare: `corrected` with `reference`, then each change with the preset as it is."""
+    """Yield what to compare: `corrected` with `reference`, then each change with the unchanged preset."""
     by_place = {(cell.preset, cell.letters, cell.change): cell for cell in cells}
     for cell in cells:
         first = by_place.get(("reference", cell.letters, cell.change)) if cell.preset == "corrected" else None

@@ -32,7 +32,7 @@ def write_tables(study: Study, folder: Path) -> None:
 
 
 def study_markdown(study: Study) -> str:
-    """Return all tables and notes as markdown, with the plot beside it."""
+    """Return all tables and notes as markdown, with a link to the plot."""
     blocks = [f"# {markdown_text(title(study))}", "![Weighted F1 by row](plot.png)"]
     for caption, lines in TABLES.items():
         if found := _told(lines(study)):
@@ -42,7 +42,7 @@ def study_markdown(study: Study) -> str:
 
 
 def study_csv(study: Study) -> str:
-    """Return a line per row of the study, every number in full; empty cells where there is none."""
+    """Return a line per row of the study, every number in full; a missing one is an empty cell."""
     lines = [_flat(row) for row in study.rows]
     buffer = io.StringIO()
     heads = max((list(line) for line in lines), key=len)  # a row without scores has fewer
@@ -64,7 +64,7 @@ def title(study: Study) -> str:
 
 
 def score_lines(study: Study) -> list[Line]:
-    """Return a line per row: test scores over seeds, beside what is published."""
+    """Return a line per row: test scores over seeds, with what is published."""
     return [_place(row) | (_scores(row) if row.measured else _nothing(row)) for row in study.rows]
 
 

@@ -1,4 +1,4 @@
-"""How a running job looks in a terminal: a bar over epochs, with the newest scores."""
+"""The progress of a training in a terminal: a bar over epochs, with the newest scores."""
 
 from rich.progress import TaskID, TextColumn, TimeRemainingColumn
 

@@ -38,7 +38,7 @@ from tests.runs import dashboard, stored
 pytestmark = pytest.mark.integration
 
 VARY = "training.learning_rate=loguniform:1e-4:1e-2"
-EPOCHS = 4
+EPOCHS = 40  # events come up to 2 s late
 
 
 def driver_pid(stack: Stack, search_id: str) -> int:
