@@ -5,7 +5,7 @@ Shape letters in this file:
     D width of a modality's features
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
@@ -13,10 +13,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from ada2i.fast.rows import groups_of, rows_to_add
 from ada2i.modalities import Modality
-
-_GROUP_CELLS = 10000  # cells of attention that cost as much as the calls of one more group
-_LEAST_STEP = 16  # rows
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Layout:
 
     Attributes:
         lengths: Utterances of each dialogue, in row order; each at least 1.
-        padded_length: ``T``, the longest dialogue of the *global* batch, which all ranks agree on.
+        padded_length: ``T``, the longest dialogue of the *global* batch: the same on all ranks.
     """
 
     lengths: tuple[int, ...]
@@ -45,15 +43,10 @@ class Layout:
 
     @cached_property
     def slots(self) -> Tensor:
-        """``(N,)`` int64: where each row stands in the padded ``(B, T)`` grid, flattened."""
+        """``(N,)`` int64: the slot of each row in the padded ``(B, T)`` grid, flattened."""
         starts = torch.cumsum(self.lengths_tensor, 0) - self.lengths_tensor
         position = torch.arange(sum(self.lengths), device=self.device) - starts[self.dialogue]
         return self.dialogue * self.padded_length + position
-
-    @cached_property
-    def position(self) -> Tensor:
-        """``(N,)`` int64: the place of each row in its dialogue."""
-        return self.slots - self.dialogue * self.padded_length
 
     @cached_property
     def occupied(self) -> Tensor:
@@ -72,13 +65,8 @@ class Layout:
 
     @cached_property
     def rounded(self) -> "Layout":
-        """The layout with one more dialogue, of empty rows, that leaves few different numbers of rows.
-
-        On a CPU bfloat16 products are compiled for each shape that they meet, which takes longer than the product.
-        """
-        rows = sum(self.lengths)
-        step = max(_LEAST_STEP, (1 << rows.bit_length()) // 16)  # a sixteenth to an eighth of the rows
-        extra = -rows % step
+        """The layout with one more dialogue of empty rows, so that few different numbers of rows occur."""
+        extra = rows_to_add(sum(self.lengths))
         return Layout((*self.lengths, extra), max(self.padded_length, extra), self.device) if extra else replace(self)
 
     @property
@@ -88,14 +76,14 @@ class Layout:
 
     @cached_property
     def groups(self) -> list[list[int]]:
-        """Dialogues of each part; see ``similar``."""
-        return similar(self.lengths)
+        """Dialogues of each part."""
+        return groups_of(self.lengths)
 
     @cached_property
     def parts(self) -> tuple["Part", ...]:
-        """Dialogues of similar length by turns, whose padded grids together are small; see ``similar``."""
+        """Groups of dialogues, each with a padded grid of its own."""
         if self.is_full:
-            return (Part(replace(self), None),)  # not itself: only references that go round need the collector
+            return (Part(replace(self), None),)  # a copy: a reference to itself would need the garbage collector
         starts = [0, *accumulate(self.lengths)]
         parts = []
         for group in self.groups:
@@ -108,7 +96,7 @@ class Layout:
 
     @cached_property
     def from_parts(self) -> Tensor:
-        """``(N,)`` int64: where each row stands in the grids of the parts, one part after the other."""
+        """``(N,)`` int64: the slot of each row in the grids of the parts, laid end to end."""
         starts, end = [0] * len(self.lengths), 0
         for group in self.groups:
             longest = max(self.lengths[d] for d in group)
@@ -135,8 +123,8 @@ class Part:
 
     Attributes:
         layout: Of these dialogues alone.
-        rows: ``(B, T)`` int64: which row stands in each slot of their padded grid; in an empty slot the first of its
-            dialogue, for readers to mask. None: all rows, as they stand.
+        rows: ``(B, T)`` int64: the row in each slot of their padded grid; empty slots hold the first row of their
+            dialogue, and readers must mask them. None: all rows, in their own order.
     """
 
     layout: Layout
@@ -149,28 +137,6 @@ class Part:
         return taken.view(*shape, *rows.shape[1:])
 
 
-def similar(lengths: Sequence[int]) -> list[list[int]]:
-    """Group dialogues by length so that padding each group to its longest costs least, with a price for each group.
-
-    Args:
-        lengths: Utterances of each dialogue.
-
-    Returns:
-        Indices into ``lengths`` by group, shorter dialogues first.
-    """
-    order = sorted(range(len(lengths)), key=lambda d: lengths[d])
-    ends = [i for i in range(1, len(order)) if lengths[order[i - 1]] != lengths[order[i]]] + [len(order)]
-    best = {0: (0, 0)}  # by dialogues grouped so far: cells, and where the last group starts
-    for end in ends:
-        cells = lengths[order[end - 1]] ** 2
-        best[end] = min((before + (end - start) * cells + _GROUP_CELLS, start) for start, (before, _) in best.items())
-    groups, end = [], len(order)
-    while end:
-        groups.append(order[best[end][1] : end])
-        end = best[end][1]
-    return groups[::-1]
-
-
 @dataclass(frozen=True)
 class DialogueBatch:
     """One rank's share of a global batch of dialogues.
@@ -179,12 +145,12 @@ class DialogueBatch:
         features: By modality, ``(N, D)`` float32; zeros where an utterance lacks the modality.
         present: By modality, ``(N,)`` bool.
         labels: ``(N,)`` int64 class indices.
-        speakers: ``(N,)`` int64: who speaks, numbered from 0 by first appearance in the dialogue.
+        speakers: ``(N,)`` int64 speakers, numbered from 0 by first appearance in the dialogue.
         layout: Which rows belong to which dialogue.
         global_utterances: Utterances of the global batch, over all ranks.
         global_dialogues: Dialogues of the global batch, over all ranks.
-        counted: False for a rank that has no dialogue of this global batch: it computes on a borrowed one, so that
-            collective calls match, and all its sums count for nothing.
+        counted: False for a rank without a dialogue of this global batch. It computes on a borrowed one, so that
+            collective calls match, and its sums count as zero.
     """
 
     features: Mapping[Modality, Tensor]

@@ -2,17 +2,17 @@
 
 `<base>/<step>/` holds weights and optimizer state as safetensors and ``state.json``; ``manifest.json``, written last,
 names each with size and digest and makes the checkpoint exist. All randomness of a run is keyed by (seed, step, rank),
-so the position is the random state, too. Weights alone, without the optimizer, are written alike.
+so the position is the random state, too. Weights alone, without the optimizer, are written the same way.
 """
 
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ada2i import storage
+from ada2i.balance.base import Balancer
 from ada2i.config import TrainConfig
 from ada2i.errors import DataError, DivergenceError
 from ada2i.presets import explain
@@ -34,6 +35,7 @@ from ada2i.records import (
 )
 
 WEIGHTS, STATE, MANIFEST = "weights.safetensors", "state.json", "manifest.json"
+BALANCE = "balance.safetensors"  # the balancer's state, if it has one
 OPTIMIZER = "optimizer.{slot}.safetensors"  # one for each of its tensors per parameter, such as Adam's `exp_avg`
 
 
@@ -44,16 +46,46 @@ class Rng(Record):
     step: int
 
 
+# Sums in checkpoints that had no names for them, in their order, each with its number of values; 0: one per modality.
+_UNNAMED = {
+    "classification_loss": 1,
+    "modal_loss": 1,
+    "feature_loss": 1,
+    "loss": 1,
+    "gradient_norm": 1,
+    "encoder_gradient_norm": 0,
+    "ratio": 0,
+    "coefficient": 0,
+    "gate_share": 0,
+}
+
+
 class EpochPart(Record):
-    """What is done of the epoch that is under way."""
+    """The steps that are done of the current epoch.
+
+    Attributes:
+        steps: Their number.
+        sums: By metric (``training.metrics``), its sum over these steps, one value or one per modality.
+        seconds: How long they took.
+    """
 
     steps: int = 0
-    sums: tuple[float, ...] = ()  # of what these steps measured, as ``training.tally`` lays it out
+    sums: dict[str, list[float]] = Field(default={})
     seconds: float = 0.0
+
+    @field_validator("sums", mode="before")
+    @classmethod
+    def _name(cls, sums: object) -> object:
+        if not isinstance(sums, list | tuple):
+            return sums
+        values = list(sums)
+        modalities = (len(values) - sum(_UNNAMED.values())) // sum(size == 0 for size in _UNNAMED.values())
+        sizes = {name: size or modalities for name, size in _UNNAMED.items()} if values else {}
+        return {name: [values.pop(0) for _ in range(size)] for name, size in sizes.items()}
 
 
 class TrainCursor(Record):
-    """How far a seed's training is; with weights and optimizer, all that a resumed run needs."""
+    """The position of a seed's training; with weights, optimizer and balancer, all that a resumed run needs."""
 
     schema_version: Literal[2] = 2
     config: TrainConfig
@@ -68,28 +100,46 @@ class TrainCursor(Record):
     history: tuple[EpochRecord, ...]
     part: EpochPart = EpochPart()
 
+    def within(self, part: EpochPart) -> Self:
+        """Return the cursor after some steps of the current epoch, which is at this cursor or later."""
+        step = self.step - self.part.steps + part.steps
+        return self.model_copy(update={"rng": Rng(seed=self.rng.seed, step=step), "step": step, "part": part})
+
+    def after_epoch(self, record: EpochRecord, dev: Scores) -> Self:
+        """Return the cursor at the end of the current epoch; its weights are the best if dev is better than before."""
+        changed: dict[str, Any] = {
+            "epoch": record.epoch,
+            "stale_epochs": self.stale_epochs + 1,
+            "history": (*self.history, record),
+            "part": EpochPart(),
+        }
+        if self.best_dev is None or dev.weighted_f1 > self.best_dev.weighted_f1:
+            changed |= {"stale_epochs": 0, "best_epoch": record.epoch, "best_step": record.step, "best_dev": dev}
+        return self.model_copy(update=changed)
+
 
 class _State(Record):
     progress: TrainCursor
     param_groups: list[dict[str, JsonValue]]
-    scheduler: dict[str, JsonValue]
+    scheduler: dict[str, JsonValue]  # empty without one
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """What training changes."""
+    """Everything that training changes; the scheduler is None unless `training.schedule` is plateau."""
 
     model: nn.Module
     optimizer: torch.optim.Adam
-    scheduler: ReduceLROnPlateau
+    scheduler: ReduceLROnPlateau | None
+    balancer: Balancer
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A checkpoint in memory, which training changes no more.
+    """A checkpoint in memory, which training no longer changes.
 
     Attributes:
-        progress: How far it is.
+        progress: Its cursor.
         tensors: By file, the tensors by name.
         state: The bytes of ``state.json``.
     """
@@ -110,26 +160,28 @@ def save(base: str, state: TrainState, progress: TrainCursor) -> str:
 
 
 def take(state: TrainState, progress: TrainCursor, *, optimizer: bool = True, over: Snapshot | None = None) -> Snapshot:
-    """Copy what a checkpoint holds into this machine's memory.
+    """Copy a checkpoint's contents into this machine's memory.
 
     Args:
         state: What to copy.
-        progress: How far it is.
-        optimizer: Whether the optimizer's tensors are copied, without which training cannot go on.
-        over: A snapshot that nobody needs any more, whose memory is used again.
+        progress: The cursor.
+        optimizer: Whether the tensors of optimizer and balancer are copied; training cannot be resumed without them.
+        over: An old snapshot whose memory is reused.
 
     Raises:
-        DivergenceError: A number of the progress is not finite; training could not go on from there.
+        DivergenceError: A number of the cursor is not finite; training could not be resumed from there.
     """
     _check_finite(progress)
     held = state.optimizer.state_dict()
     tensors = {WEIGHTS: dict(state.model.state_dict())}
     if optimizer:
         tensors |= {OPTIMIZER.format(slot=slot): found for slot, found in _by_slot(held["state"]).items()}
+        if balance := state.balancer.state():
+            tensors[BALANCE] = balance
     stored = _State(
         progress=progress,
         param_groups=[_plain(group) for group in held["param_groups"]],
-        scheduler=_scheduler_state(state.scheduler),
+        scheduler=_scheduler_state(state.scheduler) if state.scheduler else {},
     )
     old = over.tensors if over else {}
     copies = {name: _copied(found, old.get(name, {})) for name, found in tensors.items()}
@@ -141,8 +193,8 @@ def _check_finite(progress: TrainCursor) -> None:
         json.dumps(progress.model_dump(), allow_nan=False)
     except ValueError as problem:
         raise DivergenceError(
-            f"What training measured up to step {progress.step} of seed {progress.rng.seed} must be finite to be kept "
-            "in a checkpoint, but is not. Lower `training.learning_rate`.",
+            f"The metrics up to step {progress.step} of seed {progress.rng.seed} must be finite to be kept in a "
+            "checkpoint, but are not. Lower `training.learning_rate`.",
             seed=progress.rng.seed,
             step=progress.step,
         ) from problem
@@ -151,8 +203,8 @@ def _check_finite(progress: TrainCursor) -> None:
 def write(base: str, snapshot: Snapshot) -> str:
     """Write a snapshot and return its URI.
 
-    A checkpoint that is complete stays as it is: whoever comes to the same step again, a late writer of an attempt that
-    was given up included, would write the same weights.
+    A complete checkpoint is not written again: another attempt at the same step, such as a late writer of one that was
+    given up, would write the same weights.
     """
     uri = checkpoint_uri(base, snapshot.progress.step)
     if storage.exists(storage.join(uri, MANIFEST)):
@@ -174,7 +226,8 @@ def sweep(base: str, keep: int, *, later: bool = False) -> None:
     Args:
         base: The checkpoints' folder.
         keep: The step whose checkpoint stays.
-        later: Whether later steps go as well. They belong to an attempt that is further on, unless training is over.
+        later: Whether later steps are deleted as well. They belong to an attempt that is further on, unless training
+            is over.
     """
     for name in storage.children(base):
         if name.isdigit() and (int(name) < keep or (later and int(name) > keep)):
@@ -192,7 +245,7 @@ def latest_step(base: str) -> int | None:
 
 
 def restore(uri: str, state: TrainState) -> TrainCursor:
-    """Load a checkpoint into model, optimizer and scheduler; return how far it is.
+    """Load a checkpoint into model, optimizer, scheduler and balancer; return its cursor.
 
     Raises:
         IntegrityError: A file differs from its digest.
@@ -201,7 +254,10 @@ def restore(uri: str, state: TrainState) -> TrainCursor:
     stored = _load_state(uri)
     state.model.load_state_dict(load_weights(uri))
     state.optimizer.load_state_dict({"state": _read_slots(uri), "param_groups": stored.param_groups})
-    state.scheduler.load_state_dict(stored.scheduler)
+    if state.scheduler:  # older checkpoints hold the state of an idle one
+        state.scheduler.load_state_dict(stored.scheduler)
+    files = FolderManifest.load(storage.join(uri, MANIFEST)).files
+    state.balancer.load(_read_tensors(uri, BALANCE) if BALANCE in files else {})
     return stored.progress
 
 
@@ -211,7 +267,7 @@ def load_weights(uri: str) -> dict[str, Tensor]:
 
 
 def load_progress(uri: str) -> TrainCursor:
-    """Return how far a checkpoint is, with the resolved config."""
+    """Return a checkpoint's cursor, with the resolved config."""
     return _load_state(uri).progress
 
 
@@ -240,15 +296,15 @@ def _read(uri: str, name: str) -> bytes:
 
 
 def _scheduler_state(scheduler: ReduceLROnPlateau) -> dict[str, JsonValue]:
-    # What moves; the rest is config, which the resumed run has built anew. So is infinity, the best loss before there
-    # is one, which JSON does not have.
+    # Only what changes; the rest is config. Infinity, the best loss before the first one, is what a new scheduler has,
+    # and JSON lacks it.
     moving = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
     found = scheduler.state_dict()
     return _plain({key: found[key] for key in moving if found[key] != math.inf})
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, JsonValue]:
-    """Return values as JSON has them: tuples become lists."""
+    """Return values as JSON holds them: tuples become lists."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

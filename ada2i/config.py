@@ -1,12 +1,13 @@
 """Every config model and its checks.
 
 Models are frozen and refuse unknown fields. The defaults here are those of the `reference` preset where it has one
-value for all datasets; what depends on the dataset has no default and comes from ``ada2i.presets``.
+value for all datasets; fields that depend on the dataset have no default and come from ``ada2i.presets``.
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from ada2i.modalities import Modality
 
@@ -15,9 +16,27 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Config(BaseModel):
-    """Base of all config models: frozen, unknown fields refused."""
+    """Base of all config models: frozen, unknown fields refused.
+
+    Attributes:
+        removed: Fields that older versions stored, and the only value with which a stored config still loads.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    removed: ClassVar[Mapping[str, object]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_removed(cls, given: object) -> object:
+        if not isinstance(given, dict):
+            return given
+        for name in cls.removed.keys() & given.keys():
+            if given[name] != cls.removed[name]:
+                raise ValueError(
+                    f"`{name}` was removed and must be {cls.removed[name]!r}, but is {given[name]!r}. Use the version "
+                    "of ada2i that wrote this config"
+                )
+        return {name: value for name, value in given.items() if name not in cls.removed}
 
 
 class EncoderConfig(Config):
@@ -25,7 +44,8 @@ class EncoderConfig(Config):
 
     kind: Literal["transformer", "lstm", "context"] = Field(
         "transformer",
-        description="Post-norm transformer (paper), LSTM, or a pre-norm one that starts as an average over neighbours.",
+        description="Post-norm transformer (paper), LSTM (released code's alternative), or `context`: a pre-norm "
+        "transformer that starts as an average over neighbours.",
     )
     layers: Positive = 2
     feedforward_dim: Positive = Field(2048, description="Width inside a transformer layer.")
@@ -33,16 +53,11 @@ class EncoderConfig(Config):
     input_dropout: Fraction = Field(0.0, description="Of `context`: share of feature values dropped in training.")
     inertia: float = Field(0.0, ge=0.0, description="Of `context`: weight of the neighbours' average at the start.")
     attend_to_padding: bool = Field(
-        True, description="Transformers see the zeros that pad a batch, as in the released code; false masks them."
+        True, description="A transformer sees the zeros that pad a batch, as in the released code; false masks them."
     )
-    positions: bool = Field(
-        False, description="Sinusoids are added to the features; in `context`, attention knows distances."
-    )
-    speakers: bool = Field(
-        False,
-        description="A learned vector says who of the dialogue speaks; in `context`, attention knows the same speaker.",
-    )
-    causal: bool = Field(False, description="An utterance sees itself and what came before, in encoder and AFW.")
+    positions: bool = Field(False, description="Of `context`: attention knows distances.")
+    speakers: bool = Field(False, description="Of `context`: attention knows whether the speaker is the same.")
+    causal: bool = Field(False, description="An utterance sees itself and earlier ones only, in encoder and AFW.")
 
 
 class AfwConfig(Config):
@@ -50,43 +65,46 @@ class AfwConfig(Config):
 
     layers: Positive = 2
     rank: Positive
-    beta: float = Field(ge=0.0, description="Share of the unweighted feature that passes.")
+    beta: float = Field(ge=0.0, description="Weight of the unweighted feature.")
     dropout: Fraction = 0.5
     average_padding: bool = Field(
         True, description="Means and the mapping loss run over the padded time axis, as in the released code."
     )
     key_dim: Positive | None = Field(None, description="d_k: Theta is divided by its square root; null: no scale.")
     normalise: bool = Field(False, description="Layer norm before the maps q and k, and of the contracted tensor.")
-    quiet_start: bool = Field(False, description="The gate starts near `beta`, and moves where the data ask for it.")
+    quiet_start: bool = Field(False, description="The gate starts near `beta`, and its attention near 0.")
     order: Literal["listed", "cyclic"] = Field(
         "listed",
-        description="Others are contracted in the modalities' order, or from the next one on, in a circle.",
+        description="The others are contracted in the modalities' order, or cyclically from the next one on.",
     )
     target: Literal["weighted", "attention"] = Field(
         "weighted",
-        description="What the mapping network learns: the weighted feature, as released, or the attention.",
+        description="Target of the mapping network: the weighted feature, as released, or the attention.",
     )
 
 
 class AmwConfig(Config):
     """Adaptive modality weighting."""
 
+    removed = {"learn_scale": False}
+
     normalise: Literal["classes", "hidden"] = Field(
         "classes", description="Class weights are normalised over classes (released code), or over the width: cosines."
     )
     scale: float = Field(1.0, gt=0.0, description="Factor of each modality's vote.")
-    learn_scale: bool = Field(False, description="The factor is learned, from `scale` on.")
-    bias: bool = Field(True, description="The votes' sum gets a bias per class.")
+    bias: bool = Field(True, description="The sum of the votes gets a bias per class.")
     weights: Literal["equal", "held-out"] = Field(
-        "equal", description="Votes weigh the same, or by what a probe of the modality gets on unseen train dialogues."
+        "equal", description="All votes weigh the same, or by a probe's score on held-out train dialogues."
     )
 
 
 class LossConfig(Config):
-    """Weights of the loss terms; the feature loss is over slots where AFW averages padding, else over utterances."""
+    """Weights of the loss terms; the feature loss is a mean over slots if AFW averages padding, or over utterances."""
 
     classification: float = Field(1.0, ge=0.0, description="Cross-entropy of the prediction.")
-    modal: float = Field(0.0, ge=0.0, description="Cross-entropy of the votes' sum, beside a prediction by an MLP.")
+    modal: float = Field(
+        0.0, ge=0.0, description="Cross-entropy of the votes' sum, in addition to the prediction by an MLP."
+    )
     feature: float = Field(1.0, ge=0.0, description="L1 distance of AFW's mapping network.")
     class_balance: float = Field(
         0.0, ge=0.0, le=1.0, description="Cross-entropies weigh a class by its share of train to minus this power."
@@ -102,7 +120,9 @@ class AblationConfig(Config):
 
 
 class ModelConfig(Config):
-    """The network, but for what the features decide: widths and classes."""
+    """The network, except widths and classes, which the features decide."""
+
+    removed = {"modality_dropout": 0.0}
 
     modalities: tuple[Modality, ...] = Field(
         ("text", "audio", "visual"), min_length=1, description="In this order: `reference` contracts in it."
@@ -112,15 +132,11 @@ class ModelConfig(Config):
     afw: AfwConfig
     amw: AmwConfig = AmwConfig()
     prediction: Literal["sum", "mlp"] = Field("sum", description="The votes' sum, or an MLP with ReLU on it.")
-    normalise: Literal["none", "train", "speaker"] = Field(
-        "none",
-        description="Features by mean and deviation of train; then also by those of the speaker in the dialogue.",
-    )
+    normalise: Literal["none", "train"] = Field("none", description="Standardise features by the statistics of train.")
     train_fitted: Literal["keep", "leave-out"] = Field(
-        "keep", description="What becomes of modalities whose vectors were fitted to the labels of train."
+        "keep", description="Modalities whose vectors were fitted to the labels of train: keep them, or leave them out."
     )
-    mask_missing: bool = Field(False, description="A missing modality is neither attended to nor asked for its vote.")
-    modality_dropout: Fraction = Field(0.0, description="Share of a dialogue's modalities hidden in training.")
+    mask_missing: bool = Field(False, description="A missing modality is not attended to and has no vote.")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the encoders' matrix products; weights, their updates and all sums stay float32."
     )
@@ -134,35 +150,39 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.encoder.kind == "lstm" and self.hidden_dim % 2:
+        encoder = self.encoder
+        if encoder.kind == "lstm" and self.hidden_dim % 2:
             raise ValueError(f"`hidden_dim` must be even for LSTM encoders (two directions), but is {self.hidden_dim}")
-        if self.encoder.causal and self.encoder.kind == "lstm":
+        if encoder.kind == "lstm" and encoder.causal:
             raise ValueError("`encoder.causal` needs another `encoder.kind` than lstm, which reads both directions")
-        if self.encoder.kind == "lstm" and (self.encoder.positions or self.encoder.speakers):
-            raise ValueError("`encoder.positions` and `.speakers` need another `encoder.kind` than lstm")
-        if self.encoder.kind != "context" and (self.encoder.inertia or self.encoder.input_dropout):
-            raise ValueError("`encoder.inertia` and `.input_dropout` must be 0 unless `encoder.kind=context`")
-        if (self.encoder.causal or self.mask_missing) and (self.encoder.attend_to_padding or self.afw.average_padding):
+        if encoder.kind != "context" and (
+            encoder.inertia or encoder.input_dropout or encoder.positions or encoder.speakers
+        ):
+            raise ValueError(
+                "`encoder.inertia`, `.input_dropout`, `.positions` and `.speakers` need `encoder.kind=context`"
+            )
+        if (encoder.causal or self.mask_missing) and (encoder.attend_to_padding or self.afw.average_padding):
             raise ValueError(
                 "`encoder.causal` and `mask_missing` need `encoder.attend_to_padding` and `afw.average_padding` false"
             )
-        if self.encoder.causal and self.normalise == "speaker":
-            raise ValueError("`encoder.causal` needs `normalise` none or train: a speaker's statistics know the future")
-        if self.encoder.kind == "context" and self.encoder.attend_to_padding:
+        if encoder.kind == "context" and encoder.attend_to_padding:
             raise ValueError("`encoder.kind=context` needs `encoder.attend_to_padding` false: it never sees padding")
-        if self.modality_dropout and not self.mask_missing:
-            raise ValueError("`modality_dropout` needs `mask_missing` true")
         return self
 
 
-class BalanceConfig(Config):
+Ratio = Annotated[
+    Literal["linear", "votes"],
+    Field(description="The ratio's unimodal logits: un-normalised (released code), or AMW's votes."),
+]
+
+
+class Ada2IBalance(Config):
     """Disparity ratio, modulation and noise."""
 
+    method: Literal["ada2i"] = Field("ada2i", description="How modalities are balanced: `ada2i` or `none`.")
     alpha: float = Field(ge=0.0, description="Strength of the modulation.")
     start_epoch: Positive = Field(4, description="First epoch, counted from 1, with modulation and noise.")
-    ratio: Literal["linear", "votes"] = Field(
-        "linear", description="The ratio's unimodal logits: un-normalised (released code), or AMW's votes."
-    )
+    ratio: Ratio = "linear"
     acts_on: Literal["gradient", "update"] = Field(
         "gradient",
         description="Modulation and noise act on the gradient before Adam, as released, or on the update.",
@@ -170,6 +190,29 @@ class BalanceConfig(Config):
     noise: bool = Field(
         True, description="Gaussian noise on the encoders' gradients, by each gradient's own deviation."
     )
+
+
+class NoBalance(Config):
+    """No balancing; the ratio is measured."""
+
+    method: Literal["none"] = "none"
+    ratio: Ratio = "linear"
+
+
+def _method(given: object) -> str:
+    """Return the tag of a balance config; configs older than the field have none and mean ``ada2i``."""
+    return str(given.get("method", "ada2i") if isinstance(given, dict) else getattr(given, "method", "ada2i"))
+
+
+BALANCE_METHODS: Mapping[str, type[Config]] = {"ada2i": Ada2IBalance, "none": NoBalance}
+BalanceConfig = Annotated[
+    Annotated[Ada2IBalance, Tag("ada2i")] | Annotated[NoBalance, Tag("none")],
+    Discriminator(
+        _method,
+        custom_error_type="balance_method",
+        custom_error_message=f"`method` must be one of {', '.join(BALANCE_METHODS)}",
+    ),
+]
 
 
 class TrainingConfig(Config):
@@ -181,15 +224,16 @@ class TrainingConfig(Config):
     epochs: Positive
     clip_norm: float = Field(2.0, gt=0.0, description="L2 norm to which the gradient of all parameters is clipped.")
     early_stopping_epochs: Positive = Field(
-        20, description="Stop after so many epochs without a better dev weighted F1."
+        20, description="Stop after this many epochs without a better dev weighted F1."
     )
     schedule: Literal["plateau", "cosine"] = Field(
-        "plateau", description="Of the rate: lower when the dev loss stalls, or warm-up over a tenth and a half cosine."
+        "plateau",
+        description="Learning rate: lower when the dev loss stalls, or warm-up over a tenth, then half a cosine.",
     )
     plateau_factor: float = Field(0.1, gt=0.0, lt=1.0, description="Learning-rate factor when the dev loss stalls.")
-    plateau_epochs: int = Field(10, ge=0, description="Epochs without a lower dev loss before that.")
+    plateau_epochs: int = Field(10, ge=0, description="Epochs without a lower dev loss before it is lowered.")
     shuffle_gib: float = Field(
-        0.5, gt=0.0, description="Decoded features that are shuffled together; a larger split streams through the disk."
+        0.5, gt=0.0, description="Decoded features that are shuffled together; a larger split streams from disk."
     )
     seeds: tuple[int, ...] = Field((12,), min_length=1)
 
@@ -202,22 +246,27 @@ class TrainingConfig(Config):
 
 
 class ResourceConfig(Config):
-    """Where it runs; nothing here changes a result beyond rounding, but for dropout, drawn by rank and by part."""
+    """Where it runs; nothing here changes a result beyond rounding and the random numbers of dropout and noise."""
 
     workers: Positive = 2
-    cpus_per_worker: float = Field(1.0, gt=0.0, description="Also its threads, one at least; may be a fraction.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where the cluster has GPUs.")
-    max_failures: int = Field(3, ge=0, description="Worker losses that one attempt survives.")
+    cpus_per_worker: float = Field(
+        1.0, gt=0.0, description="Also the number of its threads, at least one; may be a fraction."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if the cluster has GPUs.")
+    max_failures: int = Field(3, ge=0, description="Worker losses after which one attempt goes on.")
     accumulate: Positive = Field(
-        1, description="Parts of a worker's share of a batch, one after the other, whose gradients are summed."
+        1, description="Parts into which a worker's share of a batch is cut; their gradients are summed."
     )
     min_workers: Positive | None = Field(
-        None, description="With how many a run may do while the cluster holds no more; null: with `workers` only."
+        None, description="Fewest workers with which a run goes on if the cluster holds no more; null: `workers`."
     )
     checkpoint_minutes: float = Field(
         5.0,
         ge=0.0,
-        description="What a kill may cost at most; epochs' ends are kept as often as costs little. 0: every step.",
+        description="Most training time that a kill may cost; ends of epochs are saved if cheap. 0: every step.",
+    )
+    fast_cpu: bool = Field(
+        True, description="Faster ways on a CPU for dropout, noise, attention, Adam and memory; false: plain torch."
     )
 
     @model_validator(mode="after")
@@ -228,7 +277,7 @@ class ResourceConfig(Config):
 
 
 class TrainConfig(Config):
-    """Everything that decides a training run, resolved."""
+    """All settings of a training run, resolved."""
 
     schema_version: Literal[1] = 1
     preset: str

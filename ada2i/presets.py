@@ -1,6 +1,6 @@
 """Presets, published settings, and how a config is resolved from them.
 
-Settings are the numbers published for a dataset; a preset says which Ada2I is meant; overrides come last. Sources: the
+Settings are the numbers published for a dataset; a preset chooses a version of Ada2I; overrides come last. Sources: the
 paper (arXiv 2408.12895, section 4) and the released training script, which `reference` follows where the two differ.
 """
 
@@ -8,18 +8,19 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from ada2i.config import TrainConfig
+from ada2i.config import BALANCE_METHODS, TrainConfig
 from ada2i.errors import ConfigError
 from ada2i.modalities import LETTERS, Modality
 
 Fields = Mapping[str, Any]
 
 # By preset: dotted fields that differ from the config models' own defaults; they come before those of settings.
-_MENDED: dict[str, Any] = {
+_FIXED: dict[str, Any] = {
     "model.encoder.attend_to_padding": False,
     "model.afw.average_padding": False,
     "model.afw.order": "cyclic",
@@ -31,9 +32,9 @@ _MENDED: dict[str, Any] = {
 }
 PRESETS: Mapping[str, Fields] = {
     "reference": {},
-    "paper": {**_MENDED, "model.prediction": "mlp", "loss.modal": 1.0},
+    "paper": {**_FIXED, "model.prediction": "mlp", "loss.modal": 1.0},
     "corrected": {
-        **_MENDED,
+        **_FIXED,
         "model.encoder.kind": "context",
         "model.encoder.layers": 1,
         "model.encoder.feedforward_dim": 256,
@@ -148,6 +149,7 @@ def resolve(*, preset: str, settings: str, overrides: Fields) -> TrainConfig:
     mistakes = [_unknown_field(field, known) for field in overrides if field not in known]
     tree: dict[str, Any] = {"preset": preset, "settings": settings}
     numbers = {**SETTINGS[settings], **PRESETS[preset], **_numbers_of(preset, settings)}
+    numbers = {field: value for field, value in numbers.items() if _has(overrides.get("balance.method"), field)}
     for field, value in {**numbers, **overrides}.items():
         if field in known:
             _plant(tree, field, value)
@@ -169,14 +171,29 @@ def _numbers_of(preset: str, settings: str) -> Fields:
     return {**_PAPER_NUMBERS.get(settings, {}), "model.afw.key_dim": SETTINGS[settings]["model.afw.rank"]}
 
 
+def _has(method: object, field: str) -> bool:
+    """Return whether a preset's field exists; those of another method of balancing than the chosen one do not."""
+    group, _, name = field.partition(".")
+    return group != "balance" or name in BALANCE_METHODS.get(str(method), BALANCE_METHODS["ada2i"]).model_fields
+
+
 def field_names(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
-    """Yield the dotted name of every leaf field of a config model."""
+    """Yield the dotted name of every leaf field of a config model, once if several members of a union have it."""
     for name, info in model.model_fields.items():
-        kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from field_names(kind, f"{prefix}{name}.")
+        groups = _models_in(info.annotation)
+        if groups:
+            yield from dict.fromkeys(leaf for group in groups for leaf in field_names(group, f"{prefix}{name}."))
         else:
             yield prefix + name
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models of an annotation: one, the members of a union, or none for a leaf."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return [model for member in get_args(annotation) for model in _models_in(member)]
+    return []
 
 
 def explain(problem: ValidationError) -> list[str]:
@@ -186,8 +203,17 @@ def explain(problem: ValidationError) -> list[str]:
         message = error["msg"].removeprefix("Value error, ")
         # A check over several fields names them itself; its input is all of them.
         found = "" if isinstance(error["input"], dict) else f", but found {error['input']!r}"
-        lines.append(f"`{'.'.join(map(str, error['loc'])) or 'config'}`: {message}{found}")
+        lines.append(f"`{_dotted(error['loc']) or 'config'}`: {message}{found}")
     return lines
+
+
+def _dotted(place: tuple[int | str, ...]) -> str:
+    """Return a place in a config as its dotted field, without the tag that pydantic adds behind ``balance``."""
+    names = [str(name) for name in place]
+    return ".".join(
+        name for before, name in zip(["", *names], names, strict=False)
+        if before != "balance" or name not in BALANCE_METHODS
+    )  # fmt: skip
 
 
 def _check_name(kind: str, name: str, known: Mapping[str, Fields]) -> None:

@@ -8,7 +8,7 @@ test scores are written once; of a request only resources may change, when a run
 import re
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ada2i import errors, storage
 from ada2i.config import TrainConfig
@@ -237,11 +237,13 @@ class Scores(Record):
 
 
 class EpochRecord(Record):
-    """Everything measured in one epoch, over all ranks.
+    """The metrics of one epoch, over all ranks (``training.metrics``): those below, and any others by their names.
 
-    Means over modalities' steps: ``ratio`` (rho_m) and ``coefficient`` (k_m). Losses are per utterance (nats) or per
-    slot.
+    Losses are per utterance (nats) or per slot; all but those on dev are means over the epoch's steps.
     """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | dict[Modality, float]] = Field(init=False)
 
     epoch: int  # counted from 1
     step: int  # optimizer steps done when the epoch ended
@@ -251,8 +253,8 @@ class EpochRecord(Record):
     feature_loss: float
     gradient_norm: float
     encoder_gradient_norm: dict[Modality, float]
-    ratio: dict[Modality, float]
-    coefficient: dict[Modality, float]
+    ratio: dict[Modality, float]  # rho_m
+    coefficient: dict[Modality, float]  # k_m
     gate_share: dict[Modality, float] = {}  # data-dependent share of AFW's gate
     learning_rate: float
     dev_loss: float

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ada2i.audit.blocks import Block, Source, dense
 from ada2i.audit.records import AuditThresholds, ModalityAudit, ProbeAudit, SplitAudit
-from ada2i.evaluation import ridge
+from ada2i.evaluation.probe import fit, weighted_f1
 from ada2i.modalities import Modality
 
 FOLDS = 5
@@ -96,7 +96,7 @@ class _Moments:
         """Return the weights without each fold, then those of all."""
         gram, cross = self.grams.sum(axis=0), self.crosses.sum(axis=0)
         parts = [(gram - without, cross - c) for without, c in zip(self.grams, self.crosses, strict=True)]
-        return [ridge.fit(*part) for part in (*parts, (gram, cross))]
+        return [fit(*part) for part in (*parts, (gram, cross))]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _score(
 
 
 def _result(counts: _Counts) -> ProbeAudit:
-    train, held_out, test = (round(ridge.weighted_f1(found), 4) for found in counts.confusion)
+    train, held_out, test = (round(weighted_f1(found), 4) for found in counts.confusion)
     sizes = counts.confusion.sum(axis=(1, 2))
     leads = np.round(counts.leads / np.maximum(sizes, 1), 4)
     return ProbeAudit(

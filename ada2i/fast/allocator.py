@@ -1,23 +1,25 @@
-"""How this process keeps memory between steps."""
+"""Memory that this process keeps between steps; the plain twin is glibc's own behaviour."""
 
 import ctypes
 import sys
+
+from ada2i import fast
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGEST = 32 << 20  # bytes; glibc takes no higher threshold for blocks of its own
 
 
 def keep_freed_memory() -> bool:
-    """Have freed blocks of up to 32 MiB used again rather than given back.
+    """Make the allocator reuse freed blocks of up to 32 MiB instead of returning them to the kernel.
 
-    A step frees its gradients and activations, and the next allocates as much. By default glibc gives such blocks back
-    to the kernel, which then clears every page anew: an eighth of a step at MELD's settings. With another C library,
-    or on another system, nothing happens.
+    A step frees its gradients and activations, and the next step allocates as much. By default glibc returns such
+    blocks to the kernel, which then clears every page again: an eighth of a step at MELD's settings. With another C
+    library, or on another system, nothing happens.
 
     Returns:
-        Whether the allocator will do so.
+        Whether the allocator accepted the settings.
     """
-    if not sys.platform.startswith("linux"):
+    if not fast.enabled() or not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Models from registered versions and checkpoints, and their predictions."""

@@ -217,12 +217,16 @@ class Tail:
         return found
 
     async def _pump(self) -> None:
+        import aiohttp
+        from ray.exceptions import RayError
+
         try:
             async for chunk in self._client.tail_job_logs(self._submission):
                 self._chunks.put(chunk)
-        except Exception as problem:  # aiohttp's, and others of Ray's; the follower connects again
+        except (aiohttp.ClientError, OSError, RuntimeError, RayError) as problem:  # the follower connects again
             log.info("The stream of a job's log ended: %s", problem)
-        self._chunks.put(None)
+        finally:
+            self._chunks.put(None)
 
 
 def _wait_for_end(client: "JobSubmissionClient", submission: str, follower: Follower) -> "tuple[JobStatus, str, str]":

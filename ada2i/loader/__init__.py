@@ -1,1 +1,1 @@
-"""TODO."""
+"""From feature shards to batches: decoding, order, streaming and statistics of a split."""

@@ -1,4 +1,4 @@
-"""Adaptive feature weighting (paper, section 3.3): every channel of a modality, weighted by what the others show.
+"""Adaptive feature weighting (paper, section 3.3): every channel of a modality, weighted by the other modalities.
 
 Shape letters in this file:
     R rows: the N utterances, or the S slots of the padded grid     B dialogues     H hidden width     K rank
@@ -6,7 +6,7 @@ Shape letters in this file:
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -20,11 +20,13 @@ from ada2i.modalities import Modality
 _QUIET = 0.1  # factor of the attention maps' first weights
 
 Features = dict[Modality, Tensor]
-Present = Mapping[Modality, Tensor] | None  # by modality, (R,) bool; None: nothing is missing
+Present = Mapping[Modality, Tensor | None]  # by modality, (R,) bool; None: nothing is missing
+Others = Mapping[Modality, tuple[Modality, ...]]  # by modality, the others in the order in which they are contracted
+Mean = Callable[[Tensor, Layout], Tensor]  # for each row of (R, ...), a mean over its dialogue
 
 
 class Weighted(NamedTuple):
-    """What weighting returns.
+    """The result of weighting.
 
     Attributes:
         features: By modality, ``(R, H)``.
@@ -38,33 +40,67 @@ class Weighted(NamedTuple):
     gate_share: Tensor
 
 
-class AdaptiveFeatureWeighting(nn.Module):
+class FeatureWeighting(nn.Module):
+    """The stage of the network that weighs features; this one leaves them as they are (an ablation)."""
+
+    on_grid = False  # whether features come, and the mapping gap goes, as the padded grid
+
+    def forward(self, features: Features, layout: Layout, present: Present) -> Weighted:  # noqa: ARG002
+        """Weigh the features of all modalities.
+
+        Args:
+            features: By modality, ``(N, H)``, or ``(S, H)`` if ``on_grid``.
+            layout: The rows of each dialogue.
+            present: By modality, ``(N,)`` bool; a mean runs over utterances that have it.
+
+        Returns:
+            Features ``(N, H)``.
+        """
+        return Weighted(features, None, next(iter(features.values())).new_zeros(len(features)))
+
+
+class AdaptiveFeatureWeighting(FeatureWeighting):
     """A stack of weighting layers."""
 
     def __init__(self, layers: list["AfwLayer"]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, features: Features, layout: Layout, present: Present = None) -> Weighted:
-        """Weight the features of all modalities.
-
-        Args:
-            features: By modality, ``(R, H)``.
-            layout: Which rows belong to which dialogue.
-            present: By modality, ``(R,)`` bool; a mean runs over what is there.
-        """
-        weighted = Weighted(features, None, torch.zeros(len(features)))
+    def forward(self, features: Features, layout: Layout, present: Present) -> Weighted:
+        """See ``FeatureWeighting``."""
+        gaps, weighted = [], Weighted(features, None, torch.empty(0))
         for layer in self.layers:
-            last: Weighted = layer(weighted.features, layout, present)
-            gap = last.mapping_gap
-            if gap is not None and weighted.mapping_gap is not None:
-                gap = gap + weighted.mapping_gap
-            weighted = last._replace(mapping_gap=gap)
-        return weighted
+            weighted = layer(weighted.features, layout, present)
+            gaps.append(weighted.mapping_gap)
+        return weighted._replace(mapping_gap=sum(gaps[1:], start=gaps[0]) if self.training else None)
+
+
+class GridFeatureWeighting(AdaptiveFeatureWeighting):
+    """Weighting over the padded time axis, in which padding counts as utterances (released code)."""
+
+    on_grid = True
+
+    def forward(self, features: Features, layout: Layout, present: Present) -> Weighted:
+        """See ``FeatureWeighting``; the mapping gap is ``(S,)``."""
+        weighted = super().forward(features, layout.full, present)
+        return weighted._replace(features={m: layout.unpad(x) for m, x in weighted.features.items()})
 
 
 class AfwLayer(nn.Module):
-    """One weighting layer with its attention mapping network."""
+    """One weighting layer with its attention mapping network.
+
+    Args:
+        modalities: The model's modalities in order.
+        hidden_dim: ``H``.
+        rank: ``K``.
+        beta: Weight of the unweighted feature.
+        dropout: Of the weighted features, in training.
+        others: See ``listed`` and ``cyclic``.
+        mean: See ``dialogue_mean`` and ``causal_mean``.
+        key_dim: Theta is divided by its square root. None: it is not scaled.
+        normalise: Applied to the inputs of q and k and to the contracted tensor.
+        gap: Of the mapping network.
+    """
 
     def __init__(
         self,
@@ -74,41 +110,39 @@ class AfwLayer(nn.Module):
         rank: int,
         beta: float,
         dropout: float,
-        key_dim: int | None = None,
-        normalise: bool = False,
-        quiet_start: bool = False,
-        cyclic: bool = False,
-        map_attention: bool = False,
-        mean_over_modalities: bool = True,
-        causal: bool = False,
+        others: Others,
+        mean: Mean,
+        key_dim: int | None,
+        normalise: Callable[[Tensor], Tensor],
+        gap: "Gap",
     ) -> None:
         super().__init__()
         self.beta = beta
         self.dropout = dropout
+        self.others = others
+        self.mean = mean
         self.scale = 1.0 if key_dim is None else 1.0 / math.sqrt(key_dim)
         self.normalise = normalise
-        self.cyclic = cyclic
-        self.map_attention = map_attention
-        self.mean_over_modalities = mean_over_modalities
-        self.causal = causal
+        self.gap = gap
         self.factors = nn.ModuleDict({m: nn.Linear(hidden_dim, 4 * rank) for m in modalities})  # q1, q2, k1, k2
         self.attention = nn.ModuleDict({m: nn.Linear(rank * rank, hidden_dim) for m in modalities})
         self.mapping = nn.ModuleDict({m: nn.Linear(hidden_dim, hidden_dim) for m in modalities})
-        if quiet_start:
-            self._quieten()
 
     def forward(self, features: Features, layout: Layout, present: Present) -> Weighted:
-        """See ``AdaptiveFeatureWeighting.forward``."""
+        """Weigh ``(R, H)`` features by modality; see ``FeatureWeighting``."""
         scores = {m: self._scores(m, x) for m, x in features.items()}
-        means = {m: self._mean(m, theta, layout, present) for m, theta in scores.items()}
+        means = {m: present_mean(theta, layout, present[m], self.mean) for m, theta in scores.items()}
         attention = {m: self._attend(m, scores[m], means) for m in features}
         weighted = {m: attention[m] * x + self.beta * x for m, x in features.items()}
-        gap = self._mapping_gap(features, attention if self.map_attention else weighted) if self.training else None
+        gap = self._mapping_gap(features, attention, weighted) if self.training else None
         dropped = {m: dropout(x, self.dropout, self.training) for m, x in weighted.items()}
         return Weighted(dropped, gap, torch.stack([_gate_share(a + self.beta) for a in attention.values()]))
 
-    def _quieten(self) -> None:
-        # Attention that is random at the start multiplies every channel by noise, and the votes' directions with it.
+    def start_quietly(self) -> None:
+        """Start with attention near 0: a gate near ``beta``.
+
+        Attention that is random at the start multiplies every channel by noise, and the votes' directions with it.
+        """
         for attention in self.attention.values():
             with torch.no_grad():
                 attention.weight.mul_(_QUIET)  # type: ignore[operator]
@@ -116,54 +150,98 @@ class AfwLayer(nn.Module):
 
     def _scores(self, modality: Modality, x: Tensor) -> Tensor:
         """Theta: the elementwise product of two Khatri-Rao products, ``(R, K, K)``."""
-        if self.normalise:
-            x = F.layer_norm(x, x.shape[-1:])
-        q1, q2, k1, k2 = self.factors[modality](x).chunk(4, dim=-1)
+        q1, q2, k1, k2 = self.factors[modality](self.normalise(x)).chunk(4, dim=-1)
         theta = (q1[:, :, None] * q2[:, None, :]) * (k1[:, :, None] * k2[:, None, :])
         return theta if self.scale == 1.0 else theta * self.scale  # type: ignore[no-any-return]
-
-    def _mean(self, modality: Modality, theta: Tensor, layout: Layout, present: Present) -> Tensor:
-        """A_m for each row, ``(R, K, K)``; the identity where the dialogue has nothing of the modality."""
-        if present is None:
-            return dialogue_mean(theta.flatten(1), layout, causal=self.causal).view_as(theta)
-        there = present[modality].to(theta.dtype)[:, None]
-        sums = dialogue_mean(torch.cat([theta.flatten(1) * there, there], dim=1), layout, causal=self.causal)
-        share = sums[:, -1:]
-        mean = (sums[:, :-1] / share.clamp_min(1e-12)).view_as(theta)
-        identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
-        return torch.where(share[:, :, None] > 0, mean, identity)
 
     def _attend(self, modality: Modality, theta: Tensor, means: Mapping[Modality, Tensor]) -> Tensor:
         """Att_m, ``(R, H)``: Theta contracted with every other modality's mean, in turn; matrices do not commute."""
         contracted = theta
-        for other in self._others(modality, tuple(means)):
+        for other in self.others[modality]:
             contracted = contracted @ means[other]
-        flat = contracted.flatten(1)
-        if self.normalise:
-            flat = F.layer_norm(flat, flat.shape[-1:])
-        return self.attention[modality](flat)  # type: ignore[no-any-return]
+        return self.attention[modality](self.normalise(contracted.flatten(1)))  # type: ignore[no-any-return]
 
-    def _others(self, modality: Modality, modalities: tuple[Modality, ...]) -> Iterator[Modality]:
-        start = modalities.index(modality) if self.cyclic else 0
-        around = (*modalities[start:], *modalities[:start])
-        return (other for other in around if other != modality)
-
-    def _mapping_gap(self, features: Features, targets: Features) -> Tensor:
-        # The released code takes the weighted feature for the target, by a list shared by mistake.
-        gaps = [(self.mapping[m](x) - targets[m]).abs().mean(dim=-1) for m, x in features.items()]
-        total: Tensor = sum(gaps[1:], start=gaps[0])
-        return total / len(gaps) if self.mean_over_modalities else total
+    def _mapping_gap(self, features: Features, attention: Features, weighted: Features) -> Tensor:
+        targets = self.gap.target(attention, weighted)
+        return self.gap.over_modalities([(self.mapping[m](x) - targets[m]).abs().mean(-1) for m, x in features.items()])
 
 
-def dialogue_mean(rows: Tensor, layout: Layout, *, causal: bool = False) -> Tensor:
-    """Return for each row the mean over its dialogue, ``(R, ...)``; causal: over what came so far, itself included."""
-    if causal:
-        grid = layout.pad(rows).view(len(layout.lengths), layout.padded_length, -1)
-        steps = torch.arange(1, layout.padded_length + 1, device=rows.device, dtype=rows.dtype)
-        return layout.unpad((grid.cumsum(dim=1) / steps[:, None]).flatten(0, 1))
+class Gap(NamedTuple):
+    """How the distance of the mapping network is taken.
+
+    Attributes:
+        target: Chooses what it learns, from attention and weighted features.
+        over_modalities: Joins the distances of all modalities, ``(R,)`` each.
+    """
+
+    target: Callable[[Features, Features], Features]
+    over_modalities: Callable[[list[Tensor]], Tensor]
+
+
+def attention_target(attention: Features, weighted: Features) -> Features:  # noqa: ARG001
+    """Learn the attention (paper)."""
+    return attention
+
+
+def weighted_target(attention: Features, weighted: Features) -> Features:  # noqa: ARG001
+    """Learn the weighted feature: the released code does so, by a list that is shared by mistake."""
+    return weighted
+
+
+def gap_sum(gaps: list[Tensor]) -> Tensor:
+    """Return the sum over modalities (paper)."""
+    return sum(gaps[1:], start=gaps[0])
+
+
+def gap_mean(gaps: list[Tensor]) -> Tensor:
+    """Return the mean over modalities (released code)."""
+    return gap_sum(gaps) / len(gaps)
+
+
+def listed(modalities: tuple[Modality, ...]) -> Others:
+    """Return the other modalities in the model's order (released code)."""
+    return {m: tuple(other for other in modalities if other != m) for m in modalities}
+
+
+def cyclic(modalities: tuple[Modality, ...]) -> Others:
+    """Return the other modalities from the next one on, in a circle (paper)."""
+    return {m: (*modalities[i + 1 :], *modalities[:i]) for i, m in enumerate(modalities)}
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """Return ``x``."""
+    return x
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    """Normalise ``(R, ...)`` over its last axis, without parameters."""
+    return F.layer_norm(x, x.shape[-1:])
+
+
+def dialogue_mean(rows: Tensor, layout: Layout) -> Tensor:
+    """Return for each row the mean over its dialogue, ``(R, ...)``."""
     # Two products with the row-to-dialogue matrix, which are deterministic on a GPU.
     one_hot = layout.one_hot.to(rows.dtype)
     return one_hot @ ((one_hot.T @ rows) / layout.lengths_tensor[:, None])  # (B, ...) in between
+
+
+def causal_mean(rows: Tensor, layout: Layout) -> Tensor:
+    """Return for each row the mean over its dialogue up to itself, ``(R, ...)``."""
+    grid = layout.pad(rows).view(len(layout.lengths), layout.padded_length, -1)
+    steps = torch.arange(1, layout.padded_length + 1, device=rows.device, dtype=rows.dtype)
+    return layout.unpad((grid.cumsum(dim=1) / steps[:, None]).flatten(0, 1))
+
+
+def present_mean(theta: Tensor, layout: Layout, present: Tensor | None, mean: Mean) -> Tensor:
+    """Return A_m for each row, ``(R, K, K)``; the identity if no utterance that counts has the modality."""
+    if present is None:
+        return mean(theta.flatten(1), layout).view_as(theta)
+    there = present.to(theta.dtype)[:, None]
+    sums = mean(torch.cat([theta.flatten(1) * there, there], dim=1), layout)
+    share = sums[:, -1:]
+    found = (sums[:, :-1] / share.clamp_min(1e-12)).view_as(theta)
+    identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
+    return torch.where(share[:, :, None] > 0, found, identity)
 
 
 def _gate_share(gate: Tensor) -> Tensor:

@@ -5,46 +5,97 @@ Shape letters in this file:
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ada2i.modalities import Modality
+from ada2i.model.afw import Present
 
 _LEAST = 0.1  # of the best modality's weight: a weak modality still learns
 
+Vote = Callable[[Tensor, Tensor], Tensor]  # from features (N, H) and a modality's part of the classifier (C, H), (N, C)
+
+
+def linear_vote(features: Tensor, part: Tensor) -> Tensor:
+    """Vote by a plain linear classifier (an ablation)."""
+    return features @ part.T
+
+
+@dataclass(frozen=True)
+class CosineVote:
+    """Vote by the direction of the feature.
+
+    Attributes:
+        dim: Axis over which the classifier is normalised. 1, the width: cosines (paper). 0, the classes (released
+            code): nearly cosines, times a factor of about sqrt(H / C).
+        scale: Factor of the vote.
+    """
+
+    dim: int
+    scale: float = 1.0
+
+    def __call__(self, features: Tensor, part: Tensor) -> Tensor:
+        """See ``Vote``."""
+        return self.scale * (F.normalize(features, dim=-1) @ F.normalize(part, dim=self.dim).T)
+
 
 class Fusion(nn.Module):
-    """One linear classifier over the modalities, whose parts are normalised so that no modality outshouts another."""
-
-    weights: Tensor | None  # (M,)
+    """One linear classifier over the modalities; each votes with its part, and all votes weigh the same."""
 
     def __init__(
-        self,
-        *,
-        modalities: tuple[Modality, ...],
-        hidden_dim: int,
-        classes: int,
-        normalise: str | None,
-        scale: float = 1.0,
-        learn_scale: bool = False,
-        bias: bool = True,
-        weighted: bool = False,
+        self, *, modalities: tuple[Modality, ...], hidden_dim: int, classes: int, vote: Vote, bias: bool = True
     ) -> None:
         super().__init__()
         self.modalities = modalities
-        self.normalise = normalise
+        self.vote = vote
         self.classifier = nn.Linear(hidden_dim * len(modalities), classes, bias=bias)
-        self.scale = nn.Parameter(torch.tensor(scale)) if learn_scale else scale
-        if weighted:
-            self.register_buffer("weights", torch.ones(len(modalities)))
-        else:
-            self.weights = None
+
+    def forward(self, features: Mapping[Modality, Tensor], present: Present) -> Tensor:
+        """Return each modality's vote, ``(M, N, C)``; see ``fuse`` for their weighted sum.
+
+        Args:
+            features: By modality, ``(N, H)``.
+            present: By modality, ``(N,)`` bool: an absent modality votes zero. None: all vote.
+        """
+        return torch.stack([_masked(self.vote(features[m], part), present[m]) for m, part in self._parts().items()])
+
+    def weigh_votes(self, votes: Tensor) -> Tensor:
+        """Return votes ``(M, ...)`` times their modality's weight."""
+        return votes
+
+    def fuse(self, votes: Tensor) -> Tensor:
+        """Return the fused logits, ``(N, C)``, of the votes."""
+        fused = self.weigh_votes(votes).sum(dim=0)
+        return fused if self.classifier.bias is None else fused + self.classifier.bias
+
+    def unimodal(self, features: Mapping[Modality, Tensor]) -> Tensor:
+        """Return each modality's own logits, ``(M, N, C)``: its part of the classifier, un-normalised, bias / M."""
+        alone = torch.stack([features[m] @ part.T for m, part in self._parts().items()])
+        return alone if self.classifier.bias is None else alone + self.classifier.bias / len(self.modalities)
+
+    def _parts(self) -> dict[Modality, Tensor]:
+        """Return the classifier's columns by modality, ``(C, H)``."""
+        parts = self.classifier.weight.chunk(len(self.modalities), dim=1)
+        return dict(zip(self.modalities, parts, strict=True))
+
+
+class SkillFusion(Fusion):
+    """A fusion whose votes weigh by how well each modality predicts held-out dialogues."""
+
+    weights: Tensor  # (M,)
+
+    def __init__(
+        self, *, modalities: tuple[Modality, ...], hidden_dim: int, classes: int, vote: Vote, bias: bool = True
+    ) -> None:
+        super().__init__(modalities=modalities, hidden_dim=hidden_dim, classes=classes, vote=vote, bias=bias)
+        self.register_buffer("weights", torch.ones(len(modalities)))
 
     def weigh(self, skills: Mapping[Modality, float]) -> None:
-        """Weigh votes by skill, the best modality's being 1.
+        """Set the weights of the votes by skill, the best modality's being 1.
 
         A vote that is right with probability p counts by its log-odds against chance (Nitzan and Paroush 1982: the
         optimal weights of independent voters; for C classes, Zhu et al. 2009, equation 2), a tenth of the best at
@@ -53,46 +104,18 @@ class Fusion(nn.Module):
         Args:
             skills: By modality, a score in 0..1 on data that the scorer did not see.
         """
-        assert self.weights is not None
-        classes = self.classifier.out_features
-        odds = [_log_odds(skills[m], classes) for m in self.modalities]
+        odds = [_log_odds(skills[m], self.classifier.out_features) for m in self.modalities]
         best = max(odds)
         shares = [max(x / best, _LEAST) if best > 0 else 1.0 for x in odds]
         self.weights.copy_(torch.tensor(shares))
 
-    def forward(self, features: Mapping[Modality, Tensor], present: Mapping[Modality, Tensor] | None) -> Tensor:
-        """Return each modality's vote, ``(M, N, C)``; see ``fuse`` for their weighted sum.
+    def weigh_votes(self, votes: Tensor) -> Tensor:
+        """See ``Fusion``."""
+        return votes * self.weights[:, None, None]
 
-        Args:
-            features: By modality, ``(N, H)``.
-            present: By modality, ``(N,)`` bool: an absent modality votes zero. None: all vote.
-        """
-        votes = torch.stack([self._vote(features[m], part) for m, part in self._parts().items()])
-        if present is None:
-            return votes
-        return votes * torch.stack([present[m] for m in self.modalities])[:, :, None]
 
-    def fuse(self, votes: Tensor) -> Tensor:
-        """Return the fused logits, ``(N, C)``, of the votes."""
-        fused = (votes if self.weights is None else votes * self.weights[:, None, None]).sum(dim=0)
-        return fused if self.classifier.bias is None else fused + self.classifier.bias
-
-    def unimodal(self, features: Mapping[Modality, Tensor]) -> Tensor:
-        """Return what each modality says alone, ``(M, N, C)``: its part of the classifier, un-normalised, bias / M."""
-        alone = torch.stack([features[m] @ part.T for m, part in self._parts().items()])
-        return alone if self.classifier.bias is None else alone + self.classifier.bias / len(self.modalities)
-
-    def _vote(self, features: Tensor, part: Tensor) -> Tensor:
-        if self.normalise is None:
-            return features @ part.T
-        # Over hidden: cosines. Over classes, as the released code has it, nearly so: a factor of about sqrt(H / C).
-        weights = F.normalize(part, dim=0 if self.normalise == "classes" else 1)
-        return self.scale * (F.normalize(features, dim=-1) @ weights.T)
-
-    def _parts(self) -> dict[Modality, Tensor]:
-        """The classifier's columns by modality, ``(C, H)``."""
-        parts = self.classifier.weight.chunk(len(self.modalities), dim=1)
-        return dict(zip(self.modalities, parts, strict=True))
+def _masked(vote: Tensor, present: Tensor | None) -> Tensor:
+    return vote if present is None else vote * present[:, None]
 
 
 def _log_odds(skill: float, classes: int) -> float:

@@ -1,18 +1,26 @@
-"""From a config to a module: the one place of the model that sees a config."""
+"""From a config to a network: the only file of the model that reads a config, and that chooses between parts."""
 
 from collections.abc import Mapping
 
 from torch import nn
 
-from ada2i.config import EncoderConfig, ModelConfig, TrainConfig
+from ada2i.config import TrainConfig
 from ada2i.errors import ConfigError
 from ada2i.modalities import Modality
-from ada2i.model.ada2i import Ada2I
-from ada2i.model.afw import AdaptiveFeatureWeighting, AfwLayer
-from ada2i.model.amw import Fusion
+from ada2i.model import afw, amw
+from ada2i.model.ada2i import Ada2I, all_present, as_recorded, linear_logits, vote_logits
 from ada2i.model.context import ContextEncoder
-from ada2i.model.encoders import LstmEncoder, TransformerEncoder
-from ada2i.model.standardise import Standardise
+from ada2i.model.encoders import (
+    Autocast,
+    Encoder,
+    LstmEncoder,
+    Padded,
+    Rounded,
+    SeesPadding,
+    TransformerEncoder,
+    Unpadded,
+)
+from ada2i.model.inputs import KeepInputs, MaskInputs, Standardise
 
 
 def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes: int) -> Ada2I:
@@ -26,94 +34,115 @@ def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes:
     Raises:
         ConfigError: The features lack a modality that the config names.
     """
-    model = config.model
+    model, ablations = config.model, config.ablations
     if missing := [m for m in model.modalities if m not in widths]:
         raise ConfigError(
             f"`model.modalities` names {', '.join(missing)}, but the features hold {', '.join(widths)}. "
             "Choose others with `--modalities`.",
             field="model.modalities",
         )
-    no_amw = config.ablations.no_amw
+    encoders = {m: _encoder(config, widths[m]) for m in model.modalities}
+    votes = config.balance.ratio == "votes" and not ablations.no_amw
     return Ada2I(
-        encoders={m: _encoder(model.encoder, widths[m], model.hidden_dim) for m in model.modalities},
-        afw=None if config.ablations.no_afw else _afw(model),
-        fusion=_fusion(model, classes, normalised=not no_amw),
-        average_padding=model.afw.average_padding,
-        head=_head(model.hidden_dim, classes) if model.prediction == "mlp" else None,
-        standardise={m: Standardise(width=widths[m]) for m in model.modalities} if model.normalise != "none" else None,
-        by_speaker=model.normalise == "speaker",
-        mask_missing=model.mask_missing,
-        modality_dropout=model.modality_dropout,
-        ratio_from_votes=config.balance.ratio == "votes" and not no_amw,
-        encode_in_bfloat16=model.precision == "bfloat16",
+        encoders=encoders,
+        afw=afw.FeatureWeighting() if ablations.no_afw else _afw(config),
+        fusion=_fusion(config, classes),
+        head=_head(config, classes),
+        input_norms={m: _input_norm(config, widths[m]) for m in model.modalities},
+        encode={m: _wrapped(config, encoder) for m, encoder in encoders.items()},
+        presence=as_recorded if model.mask_missing else all_present,
+        unimodal=vote_logits if votes else linear_logits,
     )
 
 
-def _encoder(config: EncoderConfig, width: int, hidden_dim: int) -> TransformerEncoder | ContextEncoder | LstmEncoder:
-    if config.kind == "context":
-        return ContextEncoder(
+def _input_norm(config: TrainConfig, width: int) -> nn.Module:
+    if config.model.normalise == "train":
+        return Standardise(width=width)
+    return MaskInputs() if config.model.mask_missing else KeepInputs()
+
+
+def _encoder(config: TrainConfig, width: int) -> nn.Module:
+    encoder, hidden_dim = config.model.encoder, config.model.hidden_dim
+    if encoder.kind == "lstm":
+        return LstmEncoder(width=width, hidden_dim=hidden_dim, layers=encoder.layers, dropout=encoder.dropout)
+    if encoder.kind == "transformer":
+        return TransformerEncoder(
             width=width,
             hidden_dim=hidden_dim,
-            layers=config.layers,
-            feedforward_dim=config.feedforward_dim,
-            dropout=config.dropout,
-            input_dropout=config.input_dropout,
-            inertia=config.inertia,
-            positions=config.positions,
-            speakers=config.speakers,
-            causal=config.causal,
+            layers=encoder.layers,
+            feedforward_dim=encoder.feedforward_dim,
+            dropout=encoder.dropout,
+            causal=encoder.causal,
         )
-    if config.kind == "lstm":
-        return LstmEncoder(width=width, hidden_dim=hidden_dim, layers=config.layers, dropout=config.dropout)
-    return TransformerEncoder(
+    return ContextEncoder(
         width=width,
         hidden_dim=hidden_dim,
-        layers=config.layers,
-        feedforward_dim=config.feedforward_dim,
-        dropout=config.dropout,
-        attend_to_padding=config.attend_to_padding,
-        positions=config.positions,
-        speakers=config.speakers,
-        causal=config.causal,
+        layers=encoder.layers,
+        feedforward_dim=encoder.feedforward_dim,
+        dropout=encoder.dropout,
+        input_dropout=encoder.input_dropout,
+        inertia=encoder.inertia,
+        positions=encoder.positions,
+        speakers=encoder.speakers,
+        causal=encoder.causal,
     )
 
 
-def _afw(model: ModelConfig) -> AdaptiveFeatureWeighting:
-    config = model.afw
-    return AdaptiveFeatureWeighting(
-        [
-            AfwLayer(
-                modalities=model.modalities,
-                hidden_dim=model.hidden_dim,
-                rank=config.rank,
-                beta=config.beta,
-                dropout=config.dropout,
-                key_dim=config.key_dim,
-                normalise=config.normalise,
-                quiet_start=config.quiet_start,
-                cyclic=config.order == "cyclic",
-                map_attention=config.target == "attention",
-                mean_over_modalities=config.average_padding,
-                causal=model.encoder.causal,
-            )
-            for _ in range(config.layers)
-        ]
-    )
+def _wrapped(config: TrainConfig, encode: Encoder) -> Encoder:
+    """Return an encoder that sees padding or not, computes in the config's precision and returns what AFW takes."""
+    encoder = config.model.encoder
+    sees_padding = encoder.attend_to_padding and encoder.kind == "transformer"
+    returns_grid = config.model.afw.average_padding and not config.ablations.no_afw
+    if sees_padding:
+        encode = SeesPadding(encode)
+    if config.model.precision == "bfloat16":
+        encode = Autocast(encode) if sees_padding else Rounded(Autocast(encode))
+    if sees_padding != returns_grid:
+        encode = Padded(encode) if returns_grid else Unpadded(encode)
+    return encode
 
 
-def _fusion(model: ModelConfig, classes: int, *, normalised: bool) -> Fusion:
-    return Fusion(
+def _afw(config: TrainConfig) -> afw.FeatureWeighting:
+    model, chosen = config.model, config.model.afw
+    layers = [
+        afw.AfwLayer(
+            modalities=model.modalities,
+            hidden_dim=model.hidden_dim,
+            rank=chosen.rank,
+            beta=chosen.beta,
+            dropout=chosen.dropout,
+            others=(afw.cyclic if chosen.order == "cyclic" else afw.listed)(model.modalities),
+            mean=afw.causal_mean if model.encoder.causal else afw.dialogue_mean,
+            key_dim=chosen.key_dim,
+            normalise=afw.layer_norm if chosen.normalise else afw.unchanged,
+            gap=afw.Gap(
+                target=afw.attention_target if chosen.target == "attention" else afw.weighted_target,
+                over_modalities=afw.gap_mean if chosen.average_padding else afw.gap_sum,
+            ),
+        )
+        for _ in range(chosen.layers)
+    ]
+    for layer in layers if chosen.quiet_start else ():
+        layer.start_quietly()
+    return (afw.GridFeatureWeighting if chosen.average_padding else afw.AdaptiveFeatureWeighting)(layers)
+
+
+def _fusion(config: TrainConfig, classes: int) -> amw.Fusion:
+    model, chosen = config.model, config.model.amw
+    plain = config.ablations.no_amw
+    vote: amw.Vote = amw.CosineVote(dim=0 if chosen.normalise == "classes" else 1, scale=chosen.scale)
+    return (amw.SkillFusion if chosen.weights == "held-out" and not plain else amw.Fusion)(
         modalities=model.modalities,
         hidden_dim=model.hidden_dim,
         classes=classes,
-        normalise=model.amw.normalise if normalised else None,
-        scale=model.amw.scale if normalised else 1.0,
-        learn_scale=model.amw.learn_scale and normalised,
-        bias=model.amw.bias or not normalised,
-        weighted=model.amw.weights == "held-out" and normalised,
+        vote=amw.linear_vote if plain else vote,
+        bias=chosen.bias or plain,
     )
 
 
-def _head(hidden_dim: int, classes: int) -> nn.Module:
+def _head(config: TrainConfig, classes: int) -> nn.Module:
+    if config.model.prediction == "sum":
+        return nn.Identity()
     # The paper says "an MLP with ReLU"; one hidden layer of the model's width.
+    hidden_dim = config.model.hidden_dim
     return nn.Sequential(nn.Linear(classes, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, classes))

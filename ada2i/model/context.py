@@ -1,9 +1,9 @@
-"""The mended encoder: a pre-norm transformer that starts as an average over neighbouring utterances.
+"""The encoder of preset `corrected`: a pre-norm transformer that starts as an average over neighbouring utterances.
 
 Emotion has inertia: an utterance mostly feels like those around it. A post-norm transformer that starts from random
-attention has to find that out, and on corpora of a thousand utterances it overfits first. This one starts from it:
-values pass as they are, attention falls off with distance, and the rest (content, feed-forward) starts near zero and is
-learned where the data ask for it.
+attention must discover that, and on corpora of a thousand utterances it overfits first. This one starts from it:
+values pass unchanged, attention falls off with distance, and the rest (content, feed-forward) starts near zero and is
+learned.
 
 Shape letters in this file:
     N utterances     B dialogues     T longest dialogue     D width of the modality's features     H hidden width
@@ -26,8 +26,6 @@ _QUIET = 0.1  # factor of the first query and key weights: content hardly counts
 
 class ContextEncoder(nn.Module):
     """Pre-norm transformer of the features' own width with relative positions, then a linear map."""
-
-    attend_to_padding = False
 
     def __init__(
         self,
@@ -61,20 +59,8 @@ class ContextEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, hidden_dim)
 
-    def forward(
-        self, features: Tensor, layout: Layout, speakers: Tensor | None = None, present: Tensor | None = None
-    ) -> Tensor:
-        """Encode each dialogue.
-
-        Args:
-            features: ``(N, D)`` float features.
-            layout: Which rows belong to which dialogue.
-            speakers: ``(N,)`` int64, numbered within each dialogue; read where the encoder knows speakers.
-            present: ``(N,)`` bool: only what is there is attended to. None: all is.
-
-        Returns:
-            ``(N, H)``.
-        """
+    def forward(self, features: Tensor, layout: Layout, speakers: Tensor, present: Tensor | None) -> Tensor:
+        """See ``Encoder``."""
         x = dropout(features, self.input_dropout, self.training)
         visible = visibility(layout, present, causal=self.causal)
         for layer in self.layers:
@@ -83,7 +69,7 @@ class ContextEncoder(nn.Module):
 
 
 class ContextLayer(nn.Module):
-    """Attention within each dialogue and a feed-forward map, each behind a norm and beside the utterance itself."""
+    """Attention within each dialogue and a feed-forward map, each behind a norm and with a residual."""
 
     def __init__(
         self,
@@ -111,10 +97,10 @@ class ContextLayer(nn.Module):
         self.same_speaker = nn.Parameter(torch.zeros(heads)) if speakers else None
         self._start_near_the_neighbours(inertia)
 
-    def forward(self, x: Tensor, layout: Layout, visible: Masks, speakers: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, visible: Masks, speakers: Tensor) -> Tensor:
         """Map ``(N, D)`` to ``(N, D)``; ``visible`` as ``visibility`` returns it."""
         masks = [
-            self._mask(x.dtype, part.layout, seen, None if speakers is None else part.grid(speakers))
+            self._mask(x.dtype, part.layout, seen, part.grid(speakers))
             for part, seen in zip(layout.parts, visible, strict=True)
         ]
         projected = self.attention_in(self.attention_norm(x))
@@ -123,9 +109,7 @@ class ContextLayer(nn.Module):
         expanded = self._drop(F.relu(self.expand(self.feedforward_norm(x))))
         return x + self._drop(self.contract(expanded))
 
-    def _mask(
-        self, dtype: torch.dtype, layout: Layout, visible: Tensor | None, speakers: Tensor | None
-    ) -> Tensor | None:
+    def _mask(self, dtype: torch.dtype, layout: Layout, visible: Tensor | None, speakers: Tensor) -> Tensor | None:
         """Return a part's mask, ``(1 or B, A, T, T)`` logits or ``visible``; ``speakers`` is ``(B, T)``."""
         bias: Tensor | None = None
         if self.distance is not None:
@@ -133,7 +117,7 @@ class ContextLayer(nn.Module):
             steps = (place[None, :] - place[:, None]).clamp(-_REACH, _REACH) + _REACH  # (T, T)
             # A product rather than a lookup: its backward pass is deterministic on a GPU.
             bias = (F.one_hot(steps, 2 * _REACH + 1).to(dtype) @ self.distance.T).permute(2, 0, 1)[None]
-        if self.same_speaker is not None and speakers is not None:
+        if self.same_speaker is not None:
             same = (speakers[:, :, None] == speakers[:, None, :]).to(dtype)[:, None]  # (B, 1, T, T)
             by_speaker = same * self.same_speaker[:, None, None]
             bias = by_speaker if bias is None else bias + by_speaker

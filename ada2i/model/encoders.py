@@ -6,7 +6,8 @@ Shape letters in this file:
 """
 
 import copy
-import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,86 @@ from ada2i.batch import Layout
 from ada2i.fast.dropout import dropout
 from ada2i.model.attention import Masks, dialogue_attention, visibility
 
-_SPEAKERS = 10  # with a vector of their own; MELD's dialogues have up to 9
+
+class Encoder(Protocol):
+    """Encodes each dialogue of one modality; encoders with parameters are modules, and wrappers may change the rows."""
+
+    def __call__(self, features: Tensor, layout: Layout, speakers: Tensor, present: Tensor | None) -> Tensor:
+        """Encode each dialogue.
+
+        Args:
+            features: ``(N, D)`` float features.
+            layout: The rows of each dialogue.
+            speakers: ``(N,)`` int64, numbered within each dialogue; ignored by encoders that know no speakers.
+            present: ``(N,)`` bool: only utterances that have the modality are attended to. None: all are.
+
+        Returns:
+            ``(N, H)``; ``(S, H)`` from wrappers that return the padded grid.
+        """
+
+
+@dataclass(frozen=True)
+class SeesPadding:
+    """Encodes the padded grid: an utterance attends to the zeros behind its dialogue (released code)."""
+
+    encode: Encoder
+
+    def __call__(self, features: Tensor, layout: Layout, speakers: Tensor, present: Tensor | None) -> Tensor:
+        """See ``Encoder``; ``(S, H)``."""
+        return self.encode(layout.pad(features), layout.full, layout.pad(speakers), present)
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Pads the rows that an encoder returns to the grid."""
+
+    encode: Encoder
+
+    def __call__(self, features: Tensor, layout: Layout, speakers: Tensor, present: Tensor | None) -> Tensor:
+        """See ``Encoder``; ``(S, H)``."""
+        return layout.pad(self.encode(features, layout, speakers, present))
+
+
+@dataclass(frozen=True)
+class Unpadded:
+    """Takes the rows out of the grid that an encoder returns."""
+
+    encode: Encoder
+
+    def __call__(self, features: Tensor, layout: Layout, speakers: Tensor, present: Tensor | None) -> Tensor:
+        """See ``Encoder``; ``(N, H)``."""
+        return layout.unpad(self.encode(features, layout, speakers, present))
+
+
+@dataclass(frozen=True)
+class Autocast:
+    """Encodes in bfloat16, into float32.
+
+    The encoders hold nearly all the work; weighting and votes, whose small differences count, stay in float32.
+    """
+
+    encode: Encoder
+
+    def __call__(self, features: Tensor, layout: Layout, speakers: Tensor, present: Tensor | None) -> Tensor:
+        """See ``Encoder``."""
+        with torch.autocast(features.device.type, torch.bfloat16):
+            return self.encode(features, layout, speakers, present).float()
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Adds empty rows on a CPU, so that few different numbers of rows occur (``fast.rows``)."""
+
+    encode: Encoder
+
+    def __call__(self, features: Tensor, layout: Layout, speakers: Tensor, present: Tensor | None) -> Tensor:
+        """See ``Encoder``."""
+        if features.device.type != "cpu":
+            return self.encode(features, layout, speakers, present)
+        extra = sum(layout.rounded.lengths) - len(features)
+        present = None if present is None else F.pad(present, (0, extra))
+        encoded = self.encode(F.pad(features, (0, 0, 0, extra)), layout.rounded, F.pad(speakers, (0, extra)), present)
+        return encoded[: len(encoded) - extra]
 
 
 def head_count(width: int) -> int:
@@ -31,59 +111,21 @@ class TransformerEncoder(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        width: int,
-        hidden_dim: int,
-        layers: int,
-        feedforward_dim: int,
-        dropout: float,
-        attend_to_padding: bool,
-        positions: bool = False,
-        speakers: bool = False,
-        causal: bool = False,
+        self, *, width: int, hidden_dim: int, layers: int, feedforward_dim: int, dropout: float, causal: bool = False
     ) -> None:
         super().__init__()
-        self.attend_to_padding = attend_to_padding
-        self.positions = positions
         self.causal = causal
-        self.speakers = nn.Embedding(_SPEAKERS, width) if speakers else None
         first = TransformerLayer(width=width, heads=head_count(width), feedforward_dim=feedforward_dim, dropout=dropout)
-        # All layers start from equal weights, as torch's own nn.TransformerEncoder makes them.
+        # All layers start from equal weights, as in torch's own nn.TransformerEncoder.
         self.layers = nn.ModuleList([first, *(copy.deepcopy(first) for _ in range(layers - 1))])
         self.project = nn.Linear(width, hidden_dim)
 
-    def forward(
-        self, features: Tensor, layout: Layout, speakers: Tensor | None = None, present: Tensor | None = None
-    ) -> Tensor:
-        """Encode each dialogue.
-
-        Args:
-            features: ``(N, D)`` float features.
-            layout: Which rows belong to which dialogue.
-            speakers: ``(N,)`` int64, numbered within each dialogue; read where the encoder knows speakers.
-            present: ``(N,)`` bool: only what is there is attended to. None: all is.
-
-        Returns:
-            ``(N, H)``; with ``attend_to_padding`` the whole grid, ``(S, H)``, since padding was encoded too.
-        """
-        if self.positions:
-            features = features + sinusoids(layout.position, features.shape[-1])
-        if self.speakers is not None and speakers is not None:
-            features = features + self.speakers(speakers.clamp_max(_SPEAKERS - 1))
-        if self.attend_to_padding:
-            features, layout = layout.pad(features), layout.full
+    def forward(self, features: Tensor, layout: Layout, speakers: Tensor, present: Tensor | None) -> Tensor:  # noqa: ARG002
+        """See ``Encoder``."""
         visible = visibility(layout, present, causal=self.causal)
         for layer in self.layers:
             features = layer(features, layout, visible)
         return self.project(features)  # type: ignore[no-any-return]
-
-
-def sinusoids(position: Tensor, width: int) -> Tensor:
-    """Return ``(N, D)`` sines and cosines of each position (Vaswani et al. 2017, section 3.5)."""
-    rates = torch.exp(torch.arange(0, width, 2, device=position.device) * (-math.log(10000.0) / width))
-    angles = position[:, None] * rates  # (N, ceil(D / 2))
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 
 class TransformerLayer(nn.Module):
@@ -118,9 +160,7 @@ class TransformerLayer(nn.Module):
 
 
 class LstmEncoder(nn.Module):
-    """Bidirectional LSTM over each dialogue: the released code's alternative encoder."""
-
-    attend_to_padding = False
+    """Bidirectional LSTM over each dialogue: the released code's alternative encoder, held by a golden vector."""
 
     def __init__(self, *, width: int, hidden_dim: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -133,14 +173,8 @@ class LstmEncoder(nn.Module):
             batch_first=True,
         )
 
-    def forward(
-        self,
-        features: Tensor,
-        layout: Layout,
-        speakers: Tensor | None = None,  # noqa: ARG002 - the transformer's
-        present: Tensor | None = None,  # noqa: ARG002
-    ) -> Tensor:
-        """Encode each dialogue: ``(N, D)`` to ``(N, H)``."""
+    def forward(self, features: Tensor, layout: Layout, speakers: Tensor, present: Tensor | None) -> Tensor:  # noqa: ARG002
+        """See ``Encoder``."""
         dialogues = list(torch.split(features, list(layout.lengths)))
         packed = nn.utils.rnn.pack_sequence(dialogues, enforce_sorted=False)
         encoded, _ = nn.utils.rnn.pad_packed_sequence(

@@ -11,7 +11,7 @@ from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.importers.resolve import DEMO, is_feature_set
-from ada2i.inference.versions import load_config, open_version
+from ada2i.inference.models import load_config, open_version
 from ada2i.jobs.resources import capacity, check_resources
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.prediction.records import (

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.inference.dialogues import Dialogues, Inference, Ints
+from ada2i.inference.predict import Dialogues, Inference, Ints
 from ada2i.modalities import Modality
 from ada2i.prediction.records import WHOLE, Matrix, PredictionRequest, Shard
 

@@ -3,8 +3,8 @@
 import torch
 
 from ada2i import storage
-from ada2i.inference.dialogues import infer
-from ada2i.inference.versions import load_model
+from ada2i.inference.models import load_model
+from ada2i.inference.predict import infer
 from ada2i.prediction.records import DONE, Part, PredictionRequest, part_name
 from ada2i.prediction.work import (
     confusion,

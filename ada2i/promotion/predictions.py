@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 from ada2i.config import TrainConfig
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import DataError, IntegrityError
-from ada2i.inference.versions import load_config, load_model
+from ada2i.inference.models import load_config, load_model
+from ada2i.inference.predict import predict_split, predictions_file
 from ada2i.loader.split_data import open_split
 from ada2i.registry.versions import Version, read_file, version_uri
-from ada2i.training.evaluate import predict_all, predictions_file
 
 _ID = "dialogue_id"
 
@@ -103,7 +103,7 @@ def _labels(table: pa.Table) -> dict[str, list[tuple[int, int]]]:
 def _run(uri: str, version: Version, features: FeatureSet, split: str) -> bytes:
     config = load_config(uri, version)
     data = open_split(features, split, config.model.modalities)
-    return predictions_file(data, *predict_all(load_model(uri, version), data, config.training.batch_dialogues))
+    return predictions_file(data, *predict_split(load_model(uri, version), data, config.training.batch_dialogues))
 
 
 def _table(data: bytes) -> pa.Table:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from ada2i.config import TrainConfig
+from ada2i.config import Ada2IBalance, TrainConfig
 from ada2i.errors import DataError
 from ada2i.evaluation.metrics import HEADLINES, summary
 from ada2i.records import RunResult, SeedResult, Summary, TestResult
@@ -164,7 +164,9 @@ def _class_table(result: RunResult) -> list[Row]:
 
 
 def _plots(result: RunResult, best: SeedResult, tests: Mapping[int, TestResult]) -> Mapping[str, str]:
-    start = None if result.config.ablations.no_modulation else result.config.balance.start_epoch
+    balance = result.config.balance
+    start = balance.start_epoch if isinstance(balance, Ada2IBalance) else None
+    start = None if result.config.ablations.no_modulation else start
     return {
         "learning": plots.learning_curves(result.seeds, best.seed),
         "balance": plots.balance_curves(result.seeds, best.seed, start),

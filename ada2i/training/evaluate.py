@@ -4,30 +4,21 @@ A run's folder gains, per seed, ``predictions.parquet`` and ``test.json`` (writt
 leaves the test split closed), and then ``report.html``, the model card ``README.md``, and last ``result.json``.
 """
 
-import io
 import statistics
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 
-from ada2i import checkpoint, storage
+from ada2i import storage
 from ada2i.data.manifest import open_features
 from ada2i.errors import NotFoundError
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.metrics import confusion_matrix, dialogue_bootstrap, over_seeds, scores
-from ada2i.inference.splits import predict_split
+from ada2i.inference.models import load_checkpoint
+from ada2i.inference.predict import Floats, Ints, predict_split, predictions_file
 from ada2i.loader.split_data import SplitData, open_split
-from ada2i.model.ada2i import Ada2I
-from ada2i.model.build import build_model
 from ada2i.records import RunRequest, RunResult, SeedResult, TestResult, put_folder_file, seed_uri
 from ada2i.reports.report import markdown_summary, render_report
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 
 def evaluate_run(run_uri: str) -> RunResult:
@@ -51,14 +42,6 @@ def evaluate_run(run_uri: str) -> RunResult:
     return result
 
 
-def load_model(checkpoint_uri: str) -> Ada2I:
-    """Return the model of a checkpoint, in eval mode, on the CPU."""
-    progress = checkpoint.load_progress(checkpoint_uri)
-    model = build_model(progress.config, widths=progress.features.widths, classes=len(progress.features.labels))
-    model.load_state_dict(checkpoint.load_weights(checkpoint_uri))
-    return model.eval()
-
-
 def _seed_result(run_uri: str, seed: int) -> SeedResult:
     try:
         return SeedResult.load(storage.join(seed_uri(run_uri, seed), "result.json"))
@@ -76,21 +59,14 @@ def _test_once(request: RunRequest, uri: str, result: SeedResult) -> TestResult:
     config = request.config
     features, shuffle_gib = open_features(request.features.uri), config.training.shuffle_gib
     split = open_split(features, "test", config.model.modalities, shuffle_gib=shuffle_gib)
-    labels, probabilities = predict_all(load_model(result.checkpoint_uri), split, config.training.batch_dialogues)
+    labels, probabilities = predict_split(
+        load_checkpoint(result.checkpoint_uri), split, config.training.batch_dialogues
+    )
     predictions = put_folder_file(uri, "predictions.parquet", predictions_file(split, labels, probabilities))
     test = _score(request, result, split, labels, probabilities).model_copy(update={"predictions": predictions})
     # Predictions first: a crash in between leaves them without a result, and the next call writes the same ones again.
     storage.put_if_absent(place, test.stored())
     return TestResult.load(place)
-
-
-def predict_all(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Floats]:
-    """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a whole split."""
-    labels, probabilities = [], []
-    for _, batch, logits in predict_split(model, split, batch_dialogues=batch_dialogues, device=torch.device("cpu")):
-        labels.append(batch.labels.numpy())
-        probabilities.append(torch.softmax(logits, dim=-1).numpy())
-    return np.concatenate(labels), np.concatenate(probabilities)
 
 
 def _score(
@@ -111,26 +87,6 @@ def _score(
         weighted_f1_interval=dialogue_bootstrap(by_dialogue),
         calibration_error=expected_calibration_error(probabilities, labels),
     )
-
-
-def predictions_file(split: SplitData, labels: Ints, probabilities: Floats) -> bytes:
-    """Return a ``predictions.parquet``: a row per utterance of a split, in its order."""
-    ids = np.repeat(np.array(split.dialogue_ids), split.lengths)
-    index = np.concatenate([np.arange(length, dtype=np.int32) for length in split.lengths])
-    table = pa.table(
-        {
-            "dialogue_id": ids,
-            "utterance_index": index,
-            "label": labels,
-            "prediction": probabilities.argmax(axis=1),
-            "probabilities": pa.FixedSizeListArray.from_arrays(
-                pa.array(probabilities.reshape(-1)), probabilities.shape[1]
-            ),
-        }
-    )
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    return buffer.getvalue()
 
 
 def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> RunResult:

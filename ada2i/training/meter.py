@@ -1,47 +1,44 @@
-"""What an epoch's steps measured, summed as they go, so that an epoch that is cut short goes on with the same sums.
+"""Sums of an epoch's metrics, so that an epoch that is interrupted continues with the same sums."""
 
-Shape letters in this file:
-    M modalities
-"""
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from ada2i.checkpoint import EpochPart
-from ada2i.training.step import StepReport
-
-# Fields of a step's report, with their lengths where that is not M.
-_FIELDS = {
-    "losses": 3,
-    "loss": 1,
-    "gradient_norm": 1,
-    "encoder_norms": 0,
-    "ratio": 0,
-    "coefficient": 0,
-    "gate_share": 0,
-}
 
 
 class EpochMeter:
-    """Sums of an epoch's step reports, in double precision; they stay on the device until someone reads them."""
+    """Sums of the metrics of an epoch's steps, in double precision; they stay on the device until they are read.
 
-    def __init__(self, begun: EpochPart, *, modalities: int, device: torch.device) -> None:
+    In an epoch that a checkpoint interrupted, only metrics that were measured from its first step on are summed.
+
+    Args:
+        begun: The steps of the epoch that are already done.
+    """
+
+    def __init__(self, begun: EpochPart) -> None:
         self.steps = begun.steps
-        self.sizes = [size or modalities for size in _FIELDS.values()]
-        sums = begun.sums or [0.0] * sum(self.sizes)
-        self.sums = torch.tensor(sums, dtype=torch.float64, device=device)
+        self._sizes = {name: len(values) for name, values in begun.sums.items()}
+        self._sums = torch.tensor([x for values in begun.sums.values() for x in values], dtype=torch.float64)
 
-    def add(self, report: StepReport) -> None:
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
         """Count one step."""
-        values: list[Tensor] = [getattr(report, name).detach().reshape(-1).double() for name in _FIELDS]
-        self.sums += torch.cat(values)
+        if self.steps == 0:
+            self._sizes = {name: value.numel() for name, value in metrics.items()}
+            self._sums = torch.zeros(sum(self._sizes.values()), dtype=torch.float64)
+        values = torch.cat([metrics[name].detach().reshape(-1) for name in self._sizes])
+        self._sums = self._sums.to(values.device) + values.double()
         self.steps += 1
 
     def part(self, seconds: float) -> EpochPart:
-        """Return what to go on from, after some seconds of the epoch."""
-        return EpochPart(steps=self.steps, sums=tuple(self.sums.tolist()), seconds=seconds)
+        """Return what a checkpoint keeps, after some seconds of the epoch."""
+        return EpochPart(steps=self.steps, sums=self._by_name(self._sums), seconds=seconds)
 
     def means(self) -> dict[str, list[float]]:
-        """Return, by the report's field, the means over the epoch's steps."""
-        means = torch.split(self.sums / self.steps, self.sizes)
-        return dict(zip(_FIELDS, [mean.tolist() for mean in means], strict=True))
+        """Return the means over the epoch's steps, by name."""
+        return self._by_name(self._sums / self.steps)
+
+    def _by_name(self, values: Tensor) -> dict[str, list[float]]:
+        parts = torch.split(values, list(self._sizes.values()))
+        return {name: part.tolist() for name, part in zip(self._sizes, parts, strict=True)}

@@ -1,28 +1,48 @@
-"""What a training job exports for Prometheus: fields of ``EpochRecord`` under their own names."""
+"""Every number that training measures: one line here, and one line in ``train_step``, a balancer or ``fit``.
+
+The table gives the fields of ``EpochRecord`` and the gauges of Prometheus, which ``infra/dashboards`` shows.
+"""
+
+from dataclasses import dataclass
+from typing import Final
 
 from ada2i.jobs.metrics import Metric
 
 _RUN = ("run", "seed")
 _MODALITY = (*_RUN, "modality")
 
-PLAIN = (
-    Metric("loss", "Training loss, mean over the epoch (nats and L1)", _RUN),
-    Metric("classification_loss", "Negative log-likelihood, mean over the epoch (nats)", _RUN),
-    Metric("modal_loss", "Negative log-likelihood of the votes' sum, mean over the epoch (nats)", _RUN),
-    Metric("feature_loss", "L1 distance of AFW's mapping network, mean over the epoch", _RUN),
-    Metric("gradient_norm", "L2 norm of all gradients before clipping, mean over the epoch", _RUN),
-    Metric("learning_rate", "Learning rate", _RUN),
-    Metric("dev_loss", "Sum over dev batches of the mean negative log-likelihood (nats)", _RUN),
-    Metric("dev_weighted_f1", "Weighted F1 on dev", _RUN),
-    Metric("dev_macro_f1", "Macro F1 on dev", _RUN),
-    Metric("utterances_per_second", "Training utterances per second, all workers", _RUN),
-    Metric("seconds", "Seconds that the epoch took", _RUN),
-    Metric("epoch", "Epochs done", _RUN),
+
+@dataclass(frozen=True)
+class TrainingMetric(Metric):
+    """A number of each epoch.
+
+    Attributes:
+        unit: Of Grafana; ``short`` for plain numbers.
+    """
+
+    unit: str = "short"
+
+    @property
+    def by_modality(self) -> bool:
+        """Whether an epoch has one number for each modality."""
+        return "modality" in self.tags
+
+
+METRICS: Final = (
+    TrainingMetric("epoch", "Epochs done", _RUN),
+    TrainingMetric("seconds", "Seconds that the epoch took", _RUN, "s"),
+    TrainingMetric("utterances_per_second", "Training utterances per second, all workers", _RUN),
+    TrainingMetric("dev_weighted_f1", "Weighted F1 on dev", _RUN, "percentunit"),
+    TrainingMetric("dev_macro_f1", "Macro F1 on dev", _RUN, "percentunit"),
+    TrainingMetric("dev_loss", "Sum over dev batches of the mean negative log-likelihood (nats)", _RUN),
+    TrainingMetric("loss", "Training loss, mean over the epoch (nats and L1)", _RUN),
+    TrainingMetric("classification_loss", "Negative log-likelihood, mean over the epoch (nats)", _RUN),
+    TrainingMetric("modal_loss", "Negative log-likelihood of the votes' sum, mean over the epoch (nats)", _RUN),
+    TrainingMetric("feature_loss", "L1 distance of AFW's mapping network, mean over the epoch", _RUN),
+    TrainingMetric("learning_rate", "Learning rate", _RUN),
+    TrainingMetric("ratio", "Disparity ratio rho_m, mean over the epoch", _MODALITY),
+    TrainingMetric("coefficient", "Modulation coefficient k_m, mean over the epoch", _MODALITY),
+    TrainingMetric("gate_share", "Data-dependent share of AFW's gate, mean over the epoch", _MODALITY, "percentunit"),
+    TrainingMetric("gradient_norm", "L2 norm of all gradients before clipping, mean over the epoch", _RUN),
+    TrainingMetric("encoder_gradient_norm", "L2 norm of an encoder's gradients before clipping, epoch mean", _MODALITY),
 )
-BY_MODALITY = (
-    Metric("ratio", "Disparity ratio rho_m, mean over the epoch", _MODALITY),
-    Metric("coefficient", "Modulation coefficient k_m, mean over the epoch", _MODALITY),
-    Metric("gate_share", "Data-dependent share of AFW's gate, mean over the epoch", _MODALITY),
-    Metric("encoder_gradient_norm", "L2 norm of an encoder's gradients before clipping, epoch mean", _MODALITY),
-)
-METRICS = (*PLAIN, *BY_MODALITY)

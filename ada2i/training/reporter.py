@@ -1,4 +1,4 @@
-"""Reports a training run to the followers of its job's log and to Ray's metrics."""
+"""Report a training run to its job's log and to Ray's metrics."""
 
 import time
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from ada2i.jobs import events
 from ada2i.jobs.metrics import Gauges
 from ada2i.records import EpochRecord
 from ada2i.training import distributed
-from ada2i.training.metrics import BY_MODALITY, METRICS, PLAIN
+from ada2i.training.metrics import METRICS
 
 
 @dataclass
 class RayReporter:
-    """Tells the followers of the job's log, and Ray's metrics, how training goes; rank 0 speaks for all."""
+    """Reports to the followers of the job's log and to Ray's metrics; only rank 0 reports."""
 
     run_id: str
     started: float
@@ -33,8 +33,10 @@ class RayReporter:
         if distributed.rank() != 0:
             return
         events.emit("epoch", seed=seed, record=record.model_dump())
-        for metric in PLAIN:
-            self.gauges.set(metric.name, getattr(record, metric.name), seed=str(seed))
-        for metric in BY_MODALITY:
-            for modality, value in getattr(record, metric.name).items():
-                self.gauges.set(metric.name, value, seed=str(seed), modality=modality)
+        for metric in METRICS:
+            value = getattr(record, metric.name, None)
+            if isinstance(value, dict):
+                for modality, number in value.items():
+                    self.gauges.set(metric.name, number, seed=str(seed), modality=modality)
+            elif value is not None:
+                self.gauges.set(metric.name, value, seed=str(seed))

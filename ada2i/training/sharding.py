@@ -17,14 +17,20 @@ def own_share(split: SplitData, batch: Sequence[int]) -> DialogueBatch:
 
 
 def own_batches(task: Task, batches: Iterator[list[int]]) -> Iterator[tuple[list[int], list[DialogueBatch]]]:
-    """Yield each global batch of train with this rank's share; for a GPU, the next one is assembled meanwhile."""
-    if task.device.type != "cuda":  # a thread would take from the step what it gives
-        return ((dialogues, _own_parts(task, dialogues)) for dialogues in batches)
-    return ahead(batches, lambda dialogues: (dialogues, [part.pinned() for part in _own_parts(task, dialogues)]))
+    """Yield each global batch of train with this rank's share on the device, in parts whose gradients are summed.
+
+    For a GPU a thread assembles the next one in page-locked memory; on a CPU it would take its time from the step.
+    """
+    if task.device.type != "cuda":
+        yield from ((dialogues, _own_parts(task, dialogues)) for dialogues in batches)
+        return
+    pinned = ahead(batches, lambda dialogues: (dialogues, [part.pinned() for part in _own_parts(task, dialogues)]))
+    for dialogues, parts in pinned:
+        yield dialogues, [part.to(task.device) for part in parts]
 
 
 def _own_parts(task: Task, batch: Sequence[int]) -> list[DialogueBatch]:
-    """Return this rank's share of a global batch of train, in as many parts as gradients are summed over."""
+    """Return this rank's share of a global batch of train, in parts whose gradients are summed."""
     lengths = task.train.lengths
     own = share(batch, lengths, distributed.world_size())[distributed.rank()]
     parts = [part for part in share(own, lengths, task.config.resources.accumulate) if part]

@@ -1,4 +1,4 @@
-"""How a seed's training starts or goes on: its model and optimizer, the newest checkpoint, the replicas."""
+"""Start or resume a seed's training: model, optimizer and balancer, the newest checkpoint, the replicas."""
 
 import torch
 from torch import nn
@@ -6,38 +6,45 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ada2i import checkpoint
+from ada2i.balance import make_balancer
 from ada2i.batch import DialogueBatch
-from ada2i.checkpoint import EpochPart, Rng, TrainCursor, TrainState
+from ada2i.checkpoint import Rng, TrainCursor, TrainState
 from ada2i.config import LossConfig
 from ada2i.errors import ConfigError
+from ada2i.evaluation.probe import held_out_skill
+from ada2i.model.amw import SkillFusion
 from ada2i.model.build import build_model
+from ada2i.model.inputs import Standardise
 from ada2i.training import distributed
 from ada2i.training.sharding import own_share
-from ada2i.training.skill import held_out_skill
 from ada2i.training.step import loss_shares, unwrap, weigh
 from ada2i.training.task import Task
 from ada2i.training.update import make_optimizer
 
 
 def build(task: Task) -> TrainState:
-    """Return model, optimizer and scheduler as training starts with them."""
+    """Return model, optimizer, scheduler and balancer at the start of training."""
     torch.manual_seed(task.seed)
     settings = task.config.training
     model = build_model(task.config, widths=task.features.widths, classes=len(task.features.labels)).to(task.device)
-    for modality, standardise in model.standardise.items():
-        standardise.set(*(torch.from_numpy(x).to(task.device) for x in task.train.statistics(modality)))  # type: ignore[operator, arg-type]
-    if model.fusion.weights is not None:
+    for modality in model.modalities:
+        norm = model.standardise[modality]
+        if isinstance(norm, Standardise):
+            norm.set(*(torch.from_numpy(x).to(task.device) for x in task.train.statistics(modality)))
+    if isinstance(model.fusion, SkillFusion):
         classes = len(task.features.labels)
         model.fusion.weigh({m: held_out_skill(task.train, m, classes=classes) for m in model.modalities})
     optimizer = make_optimizer(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
-    scheduler = ReduceLROnPlateau(
-        optimizer, mode="min", factor=settings.plateau_factor, patience=settings.plateau_epochs
-    )
-    return TrainState(model, optimizer, scheduler)
+    scheduler = None
+    if settings.schedule == "plateau":
+        scheduler = ReduceLROnPlateau(
+            optimizer, mode="min", factor=settings.plateau_factor, patience=settings.plateau_epochs
+        )
+    return TrainState(model, optimizer, scheduler, make_balancer(task.config))
 
 
 def resume(task: Task, state: TrainState) -> TrainCursor:
-    """Restore the newest checkpoint, the same on all ranks, and return how far training is.
+    """Restore the newest checkpoint, the same on all ranks, and return its cursor; a fresh one if there is none.
 
     Raises:
         ConfigError: The folder holds checkpoints of another config.
@@ -45,25 +52,31 @@ def resume(task: Task, state: TrainState) -> TrainCursor:
     found = checkpoint.latest_step(task.checkpoints) if distributed.rank() == 0 else None
     # Rank 0 decides: another rank may already see a checkpoint that is being written.
     step = distributed.from_rank_zero(-1 if found is None else found, task.device)
-    if step < 0:
-        return _fresh(task)
+    cursor = _fresh(task) if step < 0 else _restored(task, state, step)
+    if distributed.rank() == 0:
+        # A killed attempt may have written best weights without the checkpoint that names them. On other machines the
+        # same step may have other weights.
+        checkpoint.sweep(task.best, cursor.best_step, later=True)
+    return cursor
+
+
+def _restored(task: Task, state: TrainState, step: int) -> TrainCursor:
     uri = checkpoint.checkpoint_uri(task.checkpoints, step)
-    progress = checkpoint.restore(uri, state)
+    cursor = checkpoint.restore(uri, state)
     same = {"resources": task.config.resources}  # a run may continue on other machines
-    if progress.config.model_copy(update=same) != task.config or progress.features != task.features:
+    if cursor.config.model_copy(update=same) != task.config or cursor.features != task.features:
         raise ConfigError(
             f"{uri} must come from the config and features of this run, but was made with others. Start a new run.",
             uri=uri,
         )
-    return progress
+    return cursor
 
 
 def replicate(model: nn.Module, warm_up: DialogueBatch, weights: LossConfig) -> nn.Module:
-    """Return the model in DDP where there are several ranks.
+    """Return the model, in DDP if there are several ranks.
 
-    DDP arranges its buckets anew after the first backward pass, and with the arrangement the order of sums changes. So
-    that a resumed run adds in the same order as an uninterrupted one, that first pass is done here, before the first
-    step that counts.
+    DDP rebuilds its buckets after the first backward pass, which changes the order of sums. That first pass is done
+    here, before the first step that counts, so that a resumed run adds in the same order as an uninterrupted one.
     """
     if distributed.world_size() == 1:
         return model
@@ -95,5 +108,4 @@ def _fresh(task: Task) -> TrainCursor:
         best_dev=None,
         stale_epochs=0,
         history=(),
-        part=EpochPart(),
     )

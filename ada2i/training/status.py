@@ -1,4 +1,4 @@
-"""What the host has to know of a step, copied from the device while that goes on.
+"""What the host must know of a step, copied from the device while it computes the next one.
 
 Shape letters in this file:
     W ranks
@@ -15,7 +15,7 @@ from ada2i.errors import DivergenceError
 
 @dataclass(frozen=True)
 class StepKey:
-    """Which step it is: with the rank, the key of all its randomness. Steps are counted from 0 over the whole run."""
+    """A step of a seed: with the rank, the key of all its randomness. Steps are counted from 0 over the whole run."""
 
     seed: int
     step: int
@@ -23,13 +23,13 @@ class StepKey:
 
 @dataclass(frozen=True)
 class StepStatus:
-    """A step's flags, equal on all ranks, so that all stop or none does.
+    """A step's flags, equal on all ranks, so that either all ranks stop or none does.
 
     Attributes:
         key: The step.
-        values: ``(W + 2,)`` on the host: which ranks have a loss that is not finite, how many were asked to leave, and
-            whether the gradient is not finite.
-        copied: Done when ``values`` are there; None: they are.
+        values: ``(W + 2,)`` on the host: 1 for each rank with a loss that is not finite, the number of ranks that must
+            leave, and 1 if the gradient is not finite.
+        copied: The event that ``values`` wait for; None: they are complete.
     """
 
     key: StepKey
@@ -38,7 +38,7 @@ class StepStatus:
 
     @classmethod
     def of(cls, flags: Tensor, gradient_norm: Tensor, key: StepKey) -> Self:
-        """Take ``(W + 1,)`` flags and the scalar norm of all gradients."""
+        """Return the status of ``(W + 1,)`` flags and the scalar norm of all gradients."""
         values = torch.cat([flags, (~torch.isfinite(gradient_norm)).to(flags.dtype)[None]])
         if not values.is_cuda:
             return cls(key, values, None)
@@ -50,17 +50,17 @@ class StepStatus:
 
     @property
     def leaving(self) -> bool:
-        """Whether some rank was asked to leave; waits for the step, and for nothing that came after it."""
+        """Whether a rank must leave; waits for the step, but not for later ones."""
         return bool(self._read()[-2])
 
     @property
     def finite(self) -> bool:
-        """Whether losses and gradient are finite; waits as ``leaving`` does."""
+        """Whether losses and gradient are finite; waits like ``leaving``."""
         values = self._read()
         return not (values[:-2].any() or values[-1])
 
     def check(self) -> None:
-        """See that the step was finite; waits as ``leaving`` does.
+        """Check that the step was finite; waits like ``leaving``.
 
         Raises:
             DivergenceError: A loss or gradient is not finite; names step and ranks.
@@ -71,7 +71,7 @@ class StepStatus:
         what = f"The loss of rank {', '.join(ranks)}" if ranks else "The averaged gradient"
         raise DivergenceError(
             f"{what} is not finite at step {self.key.step} of seed {self.key.seed}; the optimizer did not move. "
-            "Lower `training.learning_rate`, or look at the features of the dialogues named.",
+            "Lower `training.learning_rate`, or check the features of the named dialogues.",
             seed=self.key.seed,
             step=self.key.step,
             ranks=ranks,

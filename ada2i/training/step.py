@@ -1,50 +1,39 @@
-"""One optimizer step, as a free function of what it touches.
+"""One optimizer step.
 
 Shape letters in this file:
     M modalities     W ranks
 """
 
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ada2i.balance import disparity as balance
+from ada2i.balance.base import Balancer
+from ada2i.balance.noise import stream_key
 from ada2i.batch import DialogueBatch
-from ada2i.config import BalanceConfig, LossConfig
+from ada2i.config import LossConfig
 from ada2i.model.ada2i import Ada2I, Prediction
 from ada2i.training import distributed, losses
 from ada2i.training.status import StepKey, StepStatus
 from ada2i.training.update import gradient_norms, update
 
+LOSSES = ("classification_loss", "modal_loss", "feature_loss")
 
-@dataclass(frozen=True)
-class StepReport:
-    """What a step measured, over all ranks; tensors stay on the device until someone reads them.
+
+class StepReport(NamedTuple):
+    """What a step measured, over all ranks.
 
     Attributes:
-        losses: ``(3,)`` classification, modal and feature loss, unweighted, each the mean over the global batch.
-        loss: Scalar total, weighted.
-        ratio: ``(M,)`` rho_m.
-        coefficient: ``(M,)`` k_m; ones where modulation is off.
-        gate_share: ``(M,)`` data-dependent share of AFW's gate, mean over ranks.
-        gradient_norm: Scalar L2 norm of all gradients before clipping.
-        encoder_norms: ``(M,)`` the same by encoder.
-        flags: What the host has to know of the step.
+        metrics: By name (``training.metrics``), scalars or ``(M,)``, on the device.
+        status: Whether the step was finite and whether a rank must leave.
     """
 
-    losses: Tensor
-    loss: Tensor
-    ratio: Tensor
-    coefficient: Tensor
-    gate_share: Tensor
-    gradient_norm: Tensor
-    encoder_norms: Tensor
-    flags: StepStatus
+    metrics: dict[str, Tensor]
+    status: StepStatus
 
 
 def train_step(
@@ -54,58 +43,56 @@ def train_step(
     *,
     key: StepKey,
     clip_norm: float,
-    modulate: BalanceConfig | None,
+    balancer: Balancer,
     weights: LossConfig | None = None,
     class_weights: Tensor | None = None,
     leaving: bool = False,
 ) -> StepReport:
     """Take one step on this rank's share of a global batch.
 
-    On a GPU nothing here waits for the device. Where a loss or gradient is not finite on some rank, the optimizer
-    stands still on all of them, from this step on: ``StepReport.flags`` says so once it is read.
+    On a GPU nothing here waits for the device. If a loss or gradient is not finite on some rank, the optimizer does not
+    move on any rank, in this step and in later ones: ``StepReport.status`` says so once it is read.
 
     Args:
         network: The model, or the model in DDP.
-        parts: This rank's share, as a whole or in parts whose gradients are summed up.
+        parts: This rank's share, whole or in parts whose gradients are summed.
         optimizer: As ``make_optimizer`` makes it.
         key: Seed and step.
         clip_norm: L2 norm to clip to.
-        modulate: Modulation and noise; None for neither.
-        weights: Of the loss terms; None for the reference's.
+        balancer: The method that balances modalities.
+        weights: Of the loss terms; None: the reference's.
         class_weights: ``(C,)`` of the cross-entropies; None: all 1.
-        leaving: Whether this rank was asked to leave; all ranks learn it.
+        leaving: Whether this rank was requested to leave; all ranks learn it.
     """
-    model = unwrap(network)
+    model, world = unwrap(network), distributed.world_size()
     network.train()
-    torch.manual_seed(balance.stream_key(key.seed, key.step, f"dropout/{distributed.rank()}"))
+    torch.manual_seed(stream_key(key.seed, key.step, f"dropout/{distributed.rank()}"))
     optimizer.zero_grad(set_to_none=True)
-    measured = [
-        _pass(network, part, weights or LossConfig(), class_weights, synchronise=part is parts[-1]) for part in parts
-    ]
-    sums = _sum_over_ranks(_Sums(*map(sum, zip(*measured, strict=True))), leaving=leaving)  # type: ignore[arg-type]
+    sums: dict[str, Tensor] = {}
+    for part in parts:
+        with _gradient_sync(network, on=part is parts[-1]):
+            prediction = network(part)
+            shares = loss_shares(prediction, part, over_padding=model.average_padding, class_weights=class_weights)
+            extra = balancer.extra_losses(prediction, part)
+            loss = sum((term * float(part.counted) for term in extra.values()), weigh(shares, weights or LossConfig()))
+            # DDP divides by the number of ranks; the shares already sum to the mean over the global batch.
+            (loss * world).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            statistics = balancer.statistics(prediction, part)
+        measured = _measured(prediction, part, shares, loss, {**statistics, **extra})
+        sums = {name: value + sums.get(name, 0) for name, value in measured.items()}
+    sums["flags"][-1] += float(leaving)
+    sums = _sum_over_ranks(sums)
     norms = gradient_norms(optimizer)
-    ratio = balance.disparity_ratio(sums.scores)
-    coefficient = torch.ones_like(ratio) if modulate is None else balance.modulation(ratio, modulate.alpha)
+    scales = balancer.scales({name: sums[name] for name in statistics})
+    broken = sums["flags"][:-1].any()
     update(
-        model,
-        optimizer,
-        norms=norms,
-        broken=sums.flags[:-1].any(),
-        clip_norm=clip_norm,
-        coefficient=coefficient,
-        modulate=modulate,
-        stream=(key.seed, key.step),
+        model, optimizer, norms=norms, broken=broken, clip_norm=clip_norm, scales=scales, stream=(key.seed, key.step)
     )
-    return StepReport(
-        losses=sums.losses,
-        loss=sums.loss[0],
-        ratio=ratio,
-        coefficient=coefficient,
-        gate_share=sums.gate_share / sums.parts,
-        gradient_norm=norms.total,
-        encoder_norms=norms.by_encoder,
-        flags=StepStatus.of(sums.flags, norms.total, key),
-    )
+    metrics = dict(zip(LOSSES, sums["losses"].unbind(), strict=True)) | {name: sums[name] for name in extra}
+    metrics |= {"loss": sums["loss"], "gate_share": sums["gate_share"] / sums["parts"], **scales.metrics}
+    metrics |= {"gradient_norm": norms.total, "encoder_gradient_norm": norms.by_encoder}
+    return StepReport(metrics, StepStatus.of(sums["flags"], norms.total, key))
 
 
 def unwrap(network: nn.Module) -> Ada2I:
@@ -118,7 +105,7 @@ def unwrap(network: nn.Module) -> Ada2I:
 def loss_shares(
     prediction: Prediction, batch: DialogueBatch, *, over_padding: bool, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Return this rank's shares of the classification, modal and feature loss, ``(3,)``; zeros if it is not counted."""
+    """Return this rank's shares of ``LOSSES``, unweighted, ``(3,)``; zeros if the batch is not counted."""
     terms = (
         losses.classification_loss(prediction, batch, class_weights),
         losses.modal_loss(prediction, batch, class_weights),
@@ -135,44 +122,35 @@ def weigh(shares: Tensor, weights: LossConfig) -> Tensor:
     return total + weights.modal * modal if weights.modal else total
 
 
-class _Sums(NamedTuple):
-    """Sums over parts, then over ranks.
+@torch.no_grad()
+def _measured(
+    prediction: Prediction, batch: DialogueBatch, shares: Tensor, loss: Tensor, balance: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return what is summed over the parts of a step and over ranks, by name.
 
-    Losses ``(3,)``, total ``(1,)``, s_m ``(M,)``, gate shares ``(M,)``, number of parts ``(1,)``, and flags
-    ``(W + 1,)``: which ranks have a loss that is not finite, and how many were asked to leave.
+    ``flags`` are ``(W + 1,)``: 1 for each rank whose loss is not finite, and the number of ranks that must leave.
     """
-
-    losses: Tensor
-    loss: Tensor
-    scores: Tensor
-    gate_share: Tensor
-    parts: Tensor
-    flags: Tensor
-
-
-def _pass(
-    network: nn.Module, batch: DialogueBatch, weights: LossConfig, class_weights: Tensor | None, *, synchronise: bool
-) -> _Sums:
-    """Go forward and backward over a part; DDP averages gradients over ranks after the last one."""
-    waiting = isinstance(network, DistributedDataParallel) and not synchronise
-    with network.no_sync() if waiting else nullcontext():  # type: ignore[operator]
-        prediction = network(batch)
-        shares = loss_shares(
-            prediction, batch, over_padding=unwrap(network).average_padding, class_weights=class_weights
-        )
-        loss = weigh(shares, weights)
-        # DDP divides by the number of ranks; the shares already sum to the mean over the global batch.
-        (loss * distributed.world_size()).backward()  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        scores = balance.true_class_scores(prediction.unimodal_logits, batch.labels) * float(batch.counted)
-        flags = shares.new_zeros(distributed.world_size() + 1)
-        flags[distributed.rank()] = (~torch.isfinite(loss)).to(flags.dtype)
-        gate = prediction.gate_share.to(shares.device)
-        return _Sums(shares.detach(), loss.detach()[None], scores, gate, flags.new_ones(1), flags)
+    flags = shares.new_zeros(distributed.world_size() + 1)
+    flags[distributed.rank()] = (~torch.isfinite(loss)).to(flags.dtype)
+    return {
+        "losses": shares.detach(),
+        "loss": loss.detach(),
+        **{name: value.detach() * float(batch.counted) for name, value in balance.items()},
+        "gate_share": prediction.gate_share.to(shares.device),
+        "parts": flags.new_ones(()),
+        "flags": flags,
+    }
 
 
-def _sum_over_ranks(sums: _Sums, *, leaving: bool) -> _Sums:
+def _gradient_sync(network: nn.Module, *, on: bool) -> AbstractContextManager[None]:
+    """Let DDP average gradients over ranks after the last part alone."""
+    if on or not isinstance(network, DistributedDataParallel):
+        return nullcontext()
+    return network.no_sync()
+
+
+def _sum_over_ranks(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Sum over ranks, in one call."""
-    sums.flags[-1] += float(leaving)
-    together = distributed.sum_over_ranks(torch.cat(sums))
-    return _Sums(*torch.split(together, [len(part) for part in sums]))
+    together = distributed.sum_over_ranks(torch.cat([value.reshape(-1) for value in sums.values()]))
+    flat = torch.split(together, [value.numel() for value in sums.values()])
+    return {name: part.view(value.shape) for (name, value), part in zip(sums.items(), flat, strict=True)}

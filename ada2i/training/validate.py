@@ -1,11 +1,11 @@
-"""Loss and scores on dev, from which epochs are selected."""
+"""Loss and scores on dev, which select the best epoch."""
 
 import torch
 from torch import nn
 
 from ada2i.errors import DivergenceError
 from ada2i.evaluation.metrics import scores
-from ada2i.inference.splits import predict
+from ada2i.inference.predict import predict
 from ada2i.model.ada2i import Ada2I
 from ada2i.records import Scores
 from ada2i.training import distributed
@@ -18,19 +18,18 @@ def evaluate(task: Task, model: Ada2I) -> tuple[float, Scores]:
     classes = len(task.features.labels)
     confusion = torch.zeros(classes * classes, dtype=torch.float64, device=task.device)
     loss = torch.zeros(1, dtype=torch.float64, device=task.device)
-    for dialogues in task.dev.in_order(task.config.training.batch_dialogues).batches():
-        batch = own_share(task.dev, dialogues).to(task.device)
-        if not batch.counted:
-            continue
-        logits = predict(model, batch)
+    order = task.dev.in_order(task.config.training.batch_dialogues)
+    shares = (own_share(task.dev, dialogues) for dialogues in order.batches())
+    for batch, prediction in predict(model, (share for share in shares if share.counted), task.device):
+        logits = prediction.logits
         loss += nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / batch.global_utterances
         cells = batch.labels * classes + logits.argmax(dim=-1)
         confusion += torch.bincount(cells, minlength=classes * classes)
     together = distributed.sum_over_ranks(torch.cat([loss, confusion])).cpu()
     if not torch.isfinite(together[0]):
         raise DivergenceError(
-            f"The dev loss of seed {task.seed} must be finite, but is {float(together[0])}: the weights have left all "
-            "bounds. Lower `training.learning_rate`.",
+            f"The dev loss of seed {task.seed} must be finite, but is {float(together[0])}: training has "
+            "diverged. Lower `training.learning_rate`.",
             seed=task.seed,
         )
     counts = together[1:].round().to(torch.int64).view(classes, classes).numpy()

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from ada2i.balance import make_balancer
 from ada2i.checkpoint import EpochPart, Rng, TrainCursor, TrainState
 from ada2i.config import ResourceConfig
 from ada2i.fast.allocator import keep_freed_memory
@@ -39,7 +40,8 @@ def checkpoint_cost() -> list[Figure]:
     config = WORK.config()
     model = build_model(config, widths=WORK.widths, classes=WORK.classes)
     optimizer = make_optimizer(model, learning_rate=1e-4, weight_decay=1e-8)
-    state = TrainState(model, optimizer, ReduceLROnPlateau(optimizer))
+    balancer = make_balancer(config)
+    state = TrainState(model, optimizer, ReduceLROnPlateau(optimizer), balancer)
     batches = [WORK.batch(config.training.batch_dialogues, seed) for seed in range(STEPS)]
     costs, written, started = 0.0, 0, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +50,7 @@ def checkpoint_cost() -> list[Figure]:
             for epoch in range(1, EPOCHS + 1):
                 for place, batch in enumerate(batches):
                     key = StepKey(0, (epoch - 1) * STEPS + place)
-                    train_step(model, [batch], optimizer, key=key, clip_norm=2.0, modulate=config.balance)
+                    train_step(model, [batch], optimizer, key=key, clip_norm=2.0, balancer=balancer)
                 progress = _progress(epoch)
                 begun = time.thread_time()
                 saver.keep_best(progress)  # as if every epoch were the best so far

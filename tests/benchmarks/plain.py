@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ada2i.batch import DialogueBatch
-from ada2i.config import TrainConfig
+from ada2i.config import Ada2IBalance, TrainConfig
 from ada2i.modalities import Modality
 from ada2i.model.encoders import head_count
 
@@ -110,6 +110,7 @@ def plain_step(
     nn.utils.clip_grad_norm_(model.parameters(), config.training.clip_norm)
     scores = true_class_scores(alone, batch)
     if modulate:
+        assert isinstance(config.balance, Ada2IBalance)
         _modulate(model, scores, config.balance.alpha)
     optimizer.step()
     loss.item()

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from ada2i.balance import make_balancer
 from ada2i.config import LossConfig
 from ada2i.fast.allocator import keep_freed_memory
 from ada2i.loader.order import share
@@ -88,7 +89,7 @@ def work_as_rank(*, folder: str, name: str, dialogues: int, world: int, steps: i
             optimizer,
             key=StepKey(0, number),
             clip_norm=2.0,
-            modulate=config.balance,
+            balancer=make_balancer(config),
         )
         seconds.append(time.perf_counter() - started)
     Path(folder, f"{rank}.json").write_text(json.dumps(seconds[WARM_UP:]))

@@ -27,6 +27,7 @@ import pyarrow as pa
 import torch
 
 from ada2i import storage
+from ada2i.balance import make_balancer
 from ada2i.batch import DialogueBatch
 from ada2i.data import schema, shards
 from ada2i.data.manifest import MANIFEST, FeatureSet, Manifest, ModalityInfo, ShardEntry, SplitInfo, open_features
@@ -197,7 +198,7 @@ def _train(split: SplitData) -> dict[str, float]:
         dialogues = next(batches)
         batch = _share(split, dialogues)
         waited += time.perf_counter() - asked
-        train_step(model, [batch], optimizer, key=StepKey(0, step), clip_norm=2.0, modulate=config.balance)
+        train_step(model, [batch], optimizer, key=StepKey(0, step), clip_norm=2.0, balancer=make_balancer(config))
     took = time.perf_counter() - started
     return {"step, ms": took / STEPS * 1e3, "loader's share of a step": waited / took}
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ada2i.balance import make_balancer
 from ada2i.batch import DialogueBatch
 from ada2i.fast.allocator import keep_freed_memory
-from ada2i.inference.dialogues import Dialogues, infer
+from ada2i.inference.predict import Dialogues, infer
 from ada2i.model.build import build_model
 from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
@@ -101,7 +102,7 @@ def _training(work: Workload, precision: str, batches: list[DialogueBatch]) -> S
 
     def step(number: int) -> None:
         key = StepKey(0, number)
-        train_step(model, [batches[number]], optimizer, key=key, clip_norm=2.0, modulate=config.balance)
+        train_step(model, [batches[number]], optimizer, key=key, clip_norm=2.0, balancer=make_balancer(config))
 
     return step
 

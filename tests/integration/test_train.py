@@ -15,7 +15,7 @@ from ada2i.records import RunResult
 from ada2i.registry.versions import find, version_uri
 from ada2i.store import RunFolder
 from ada2i.training.launch import launch
-from ada2i.training.metrics import PLAIN
+from ada2i.training.metrics import METRICS
 from infra.stack import Stack
 from tests.runs import dashboard, prepared, registered_weights, train_run
 
@@ -66,7 +66,9 @@ def test_train_tab_and_gauges_show_the_run(stack: Stack, root: str) -> None:
 
     launch(RunFolder(uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=look)
     modalities = ("ratio", "coefficient", "encoder_gradient_norm")
-    expected = {metric.exported for metric in PLAIN} | {f"ray_ada2i_{name}" for name in modalities}
+    expected = {metric.exported for metric in METRICS if not metric.by_modality} | {
+        f"ray_ada2i_{name}" for name in modalities
+    }
     assert expected <= seen
     shown = train_run("shown")
     assert shown["status"] == "FINISHED"

@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ada2i.balance import disparity as balance
+from ada2i.balance import disparity, make_balancer
 from ada2i.batch import DialogueBatch, Layout
-from ada2i.config import BalanceConfig, TrainConfig
+from ada2i.config import TrainConfig
 from ada2i.modalities import LETTERS
 from ada2i.model.ada2i import Ada2I, Prediction
 from ada2i.model.build import build_model
@@ -120,7 +120,7 @@ def check_eval(model: Ada2I, case: Case, golden: Golden, seen: Differences) -> N
     with torch.no_grad():
         prediction = model.eval()(batch)
     seen.see("outputs", prediction.logits.log_softmax(-1), golden["eval/log_prob"])
-    ratio = balance.disparity_ratio(balance.true_class_scores(prediction.unimodal_logits, batch.labels))
+    ratio = disparity.disparity_ratio(disparity.true_class_scores(prediction.unimodal_logits, batch.labels))
     for m, alone, rho in zip(case["modalities"], prediction.unimodal_logits, ratio, strict=True):
         seen.see("outputs", alone.log_softmax(-1), golden[f"eval/unimodal_log_prob/{m}"])
         seen.see("ratios", rho, golden[f"eval/ratio/{m}"])
@@ -146,14 +146,14 @@ def check_steps(model: Ada2I, config: TrainConfig, case: Case, golden: Golden, s
     optimizer = make_optimizer(
         model, learning_rate=config.training.learning_rate, weight_decay=config.training.weight_decay
     )
-    modulate: BalanceConfig | None = None if config.ablations.no_modulation else config.balance
+    balancer = make_balancer(config)
     for step in range(case["steps"]):
         batch = golden_batch(case, golden, step)
         clip = config.training.clip_norm
-        report = train_step(model, [batch], optimizer, key=StepKey(0, step), clip_norm=clip, modulate=modulate)
-        seen.see("losses", report.loss, golden[f"train/loss{step}"])
-        seen.see("losses", report.gradient_norm, golden[f"train/grad_norm{step}"])
-        for m, rho in zip(case["modalities"], report.ratio, strict=True):
+        report = train_step(model, [batch], optimizer, key=StepKey(0, step), clip_norm=clip, balancer=balancer).metrics
+        seen.see("losses", report["loss"], golden[f"train/loss{step}"])
+        seen.see("losses", report["gradient_norm"], golden[f"train/grad_norm{step}"])
+        for m, rho in zip(case["modalities"], report["ratio"], strict=True):
             seen.see("ratios", rho, golden[f"train/ratio{step}/{m}"])
     for name, tensor in to_released(dict(model.named_parameters()), model.modalities).items():
         _see_final(name, tensor, golden[f"final/{name}"], seen)

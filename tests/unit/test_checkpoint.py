@@ -2,7 +2,8 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ada2i import checkpoint, storage
+from ada2i.balance import none
 from ada2i.checkpoint import MANIFEST, OPTIMIZER, STATE, WEIGHTS, EpochPart, Rng, TrainCursor, TrainState
+from ada2i.config import NoBalance
 from ada2i.errors import DataError, DivergenceError, IntegrityError
 from ada2i.presets import resolve
 from ada2i.records import FeatureInfo, FolderManifest, put_folder_file
@@ -26,7 +29,8 @@ def state(seed: int) -> TrainState:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Linear(5, 2))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05, weight_decay=1e-3, foreach=True)
-    return TrainState(model, optimizer, ReduceLROnPlateau(optimizer, mode="min", factor=0.5, patience=1))
+    scheduler = ReduceLROnPlateau(optimizer, mode="min", factor=0.5, patience=1)
+    return TrainState(model, optimizer, scheduler, none.Method(NoBalance()))
 
 
 def train(what: TrainState, steps: range) -> None:
@@ -36,7 +40,8 @@ def train(what: TrainState, steps: range) -> None:
         what.optimizer.zero_grad()
         what.model(batch).square().sum().backward()
         what.optimizer.step()
-        what.scheduler.step(1.0)
+        if what.scheduler:
+            what.scheduler.step(1.0)
 
 
 def progress(step: int, best_step: int = 0) -> TrainCursor:
@@ -180,8 +185,8 @@ def test_a_snapshot_uses_the_memory_of_one_that_nobody_needs() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_never_written(tmp_path: Path, number: float) -> None:
-    broken = progress(3).model_copy(update={"part": EpochPart(steps=1, sums=(1.0, number))})
-    with pytest.raises(DivergenceError, match="up to step 3 of seed 1 must be finite"):
+    broken = progress(3).model_copy(update={"part": EpochPart(steps=1, sums={"loss": [1.0], "ratio": [1.0, number]})})
+    with pytest.raises(DivergenceError, match="The metrics up to step 3 of seed 1 must be finite"):
         checkpoint.save(tmp_path.as_uri(), state(0), broken)
     assert list(tmp_path.iterdir()) == []
 
@@ -239,3 +244,51 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
         DataError, match=r"must be of schema version 2, but: `progress\.schema_version`: .* found 9\. Resume"
     ):
         checkpoint.load_progress(uri)
+
+
+class Remembering(none.Method):
+    """A method with a state."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(NoBalance())
+        self.memory = torch.full((2, 3), value)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"memory": self.memory}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self.memory = state.get("memory", torch.zeros(2, 3))
+
+
+def test_the_balancers_state_is_stored_and_missing_in_older_checkpoints(tmp_path: Path) -> None:
+    saved, restored = (replace(state(seed), balancer=Remembering(seed)) for seed in (1, 2))
+    checkpoint.restore(checkpoint.save(tmp_path.as_uri(), saved, progress(1)), restored)
+    assert torch.equal(restored.balancer.state()["memory"], torch.ones(2, 3))
+    checkpoint.restore(checkpoint.save(tmp_path.as_uri(), state(1), progress(2)), restored)
+    assert torch.equal(restored.balancer.state()["memory"], torch.zeros(2, 3))
+
+
+def test_the_state_of_a_scheduler_that_training_does_not_use_is_ignored(tmp_path: Path) -> None:
+    saved = state(1)
+    train(saved, range(4))
+    restored = replace(state(2), scheduler=None)
+    uri = checkpoint.save(tmp_path.as_uri(), saved, progress(4))
+    assert checkpoint.restore(uri, restored) == progress(4)
+    without = checkpoint.save(tmp_path.as_uri(), restored, progress(5))
+    assert checkpoint.restore(without, restored) == progress(5)
+
+
+def test_sums_without_names_are_those_of_older_checkpoints() -> None:
+    part = EpochPart.model_validate({"steps": 2, "sums": [float(n) for n in range(13)], "seconds": 1.0})
+    assert part.sums == {
+        "classification_loss": [0.0],
+        "modal_loss": [1.0],
+        "feature_loss": [2.0],
+        "loss": [3.0],
+        "gradient_norm": [4.0],
+        "encoder_gradient_norm": [5.0, 6.0],
+        "ratio": [7.0, 8.0],
+        "coefficient": [9.0, 10.0],
+        "gate_share": [11.0, 12.0],
+    }
+    assert EpochPart.model_validate({"steps": 0, "sums": [], "seconds": 0.0}) == EpochPart()

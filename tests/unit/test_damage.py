@@ -9,13 +9,15 @@ import pytest
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ada2i import checkpoint, storage
+from ada2i.balance import make_balancer
 from ada2i.data.manifest import open_features, read_shard
 from ada2i.errors import DataError
+from ada2i.inference.models import load_checkpoint
 from ada2i.jobs.environment import environment
 from ada2i.records import FileEntry, Interval, RunRequest, RunResult, SeedResult, TestResult
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import register
-from ada2i.training.evaluate import evaluate_run, load_model
+from ada2i.training.evaluate import evaluate_run
 from ada2i.training.fit import fit
 from ada2i.training.update import make_optimizer
 from tests.unit.training.small import Listener, tiny_task
@@ -59,7 +61,7 @@ def load_all(root: Path) -> None:
     SeedResult.load((root / RUN / "seed-5" / "result.json").as_uri())
     TestResult.load((root / RUN / "seed-5" / "test.json").as_uri())
     for manifest in sorted((root / RUN).glob("seed-5/*/*/manifest.json")):
-        (restore if manifest.parts[-3] == "checkpoints" else load_model)(manifest.parent.as_uri())
+        (restore if manifest.parts[-3] == "checkpoints" else load_checkpoint)(manifest.parent.as_uri())
     register((root / RUN).as_uri(), root=str(root), model="again")
     if problems := verify(str(root), "m"):
         raise DataError(problems[0].message)
@@ -67,9 +69,10 @@ def load_all(root: Path) -> None:
 
 def restore(uri: str) -> None:
     """Load a whole checkpoint."""
-    model = load_model(uri)
+    model = load_checkpoint(uri)
     optimizer = make_optimizer(model, learning_rate=1e-3, weight_decay=1e-4)
-    checkpoint.restore(uri, checkpoint.TrainState(model, optimizer, ReduceLROnPlateau(optimizer)))
+    balancer = make_balancer(checkpoint.load_progress(uri).config)
+    checkpoint.restore(uri, checkpoint.TrainState(model, optimizer, ReduceLROnPlateau(optimizer), balancer))
 
 
 def moved(root: Path, whole: Path) -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from ada2i.config import TrainConfig
+from ada2i.config import Ada2IBalance, TrainConfig
 from ada2i.errors import ConfigError
-from ada2i.presets import field_names, parse_modalities, parse_override, resolve, settings_for
+from ada2i.presets import PRESETS, field_names, parse_modalities, parse_override, resolve, settings_for
 
 # Paper, section 4, and the released training script where the two differ: H, r, alpha, beta, rate, batch, epochs.
 PUBLISHED = {
@@ -27,7 +27,7 @@ def test_published_settings(dataset: str) -> None:
     assert (
         model.hidden_dim,
         model.afw.rank,
-        config.balance.alpha,
+        alpha_of(config),
         model.afw.beta,
         training.learning_rate,
         training.batch_dialogues,
@@ -46,8 +46,14 @@ def test_what_the_released_code_does_for_every_dataset(dataset: str) -> None:
     assert (training.weight_decay, training.clip_norm) == (1e-8, 2.0)
     assert (training.plateau_factor, training.plateau_epochs, training.early_stopping_epochs) == (0.1, 10, 20)
     assert training.seeds == (12,)
+    assert isinstance(config.balance, Ada2IBalance)
     assert (config.balance.start_epoch, config.balance.noise) == (4, True)
     assert config.model.modalities == ("text", "audio", "visual")
+
+
+def alpha_of(config: TrainConfig) -> float:
+    assert isinstance(config.balance, Ada2IBalance)
+    return config.balance.alpha
 
 
 def test_overrides_come_last() -> None:
@@ -96,6 +102,30 @@ def test_our_own_checks_read_like_the_rest(overrides: dict[str, Any], line: str)
     with pytest.raises(ConfigError, match="The config has mistakes") as caught:
         reference(**overrides)
     assert caught.value.message.splitlines()[1:] == [f"  - {line}"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ({"balance.method": "pmr"}, "`balance`: `method` must be one of ada2i, none"),
+        (
+            {"balance.method": "none", "balance.alpha": 1},
+            "`balance.alpha`: Extra inputs are not permitted, but found 1",
+        ),
+        ({"balance.alpha": -1}, "`balance.alpha`: Input should be greater than or equal to 0, but found -1"),
+    ],
+)
+def test_mistakes_in_balancing_name_the_field_alone(overrides: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError, match="The config has mistakes") as caught:
+        reference(**overrides)
+    assert caught.value.message.splitlines()[1:] == [f"  - {line}"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_another_method_does_without_the_numbers_of_the_preset(preset: str) -> None:
+    config = resolve(preset=preset, settings="meld", overrides={"balance.method": "none"})
+    assert config.balance.method == "none"
+    assert config.balance.ratio == ("linear" if preset == "reference" else "votes")
 
 
 @pytest.mark.parametrize("field", ["preset", "settings", "schema_version"])
@@ -179,7 +209,7 @@ def test_override_without_a_value(text: str) -> None:
 )
 def test_the_papers_own_numbers(settings: str, expected: dict[str, float]) -> None:
     config = resolve(preset="paper", settings=settings, overrides={})
-    found = {"beta": config.model.afw.beta, "alpha": config.balance.alpha, "rate": config.training.learning_rate}
+    found = {"beta": config.model.afw.beta, "alpha": alpha_of(config), "rate": config.training.learning_rate}
     assert {**found, "key_dim": config.model.afw.key_dim} == expected
 
 
@@ -188,7 +218,7 @@ def test_the_papers_own_numbers(settings: str, expected: dict[str, float]) -> No
     [
         ({"model.encoder.causal": True}, "need `encoder.attend_to_padding` and `afw.average_padding` false"),
         ({"model.mask_missing": True}, "need `encoder.attend_to_padding` and `afw.average_padding` false"),
-        ({"model.modality_dropout": 0.5}, "`modality_dropout` needs `mask_missing` true"),
+        ({"model.encoder.positions": True}, "need `encoder.kind=context`"),
     ],
 )
 def test_knobs_that_exclude_each_other(overrides: dict[str, Any], message: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ada2i.errors import DataError
 from ada2i.evaluation import metrics
 from ada2i.evaluation.compare import Comparison, compare, verdict
-from ada2i.training import evaluate
+from ada2i.inference.predict import predictions_file
 from tests.unit.evaluation.predictions import columns, predictions, split_of, stored
 
 Scored = dict[str, float]
@@ -150,7 +150,7 @@ def test_comparison_is_pinned_and_the_order_of_rows_changes_nothing(found: Compa
 def test_what_an_evaluation_writes_can_be_compared() -> None:
     split = split_of({"d0": 2, "d1": 1})
     labels, right = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], np.float32)
-    data, other = (evaluate.predictions_file(split, labels, chances) for chances in (right, 1 - right))
+    data, other = (predictions_file(split, labels, chances) for chances in (right, 1 - right))
     gap = compare(data, other, rounds=1500).differences["accuracy"]
     assert (gap.first, gap.second, gap.interval.resamples) == (1, 0, 1500)
 

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from ada2i.batch import DialogueBatch, Layout
-from ada2i.modalities import Modality
+from ada2i.modalities import MODALITIES, Modality
+from ada2i.model import afw
 from ada2i.model.ada2i import Ada2I
+from ada2i.model.afw import AfwLayer
 from ada2i.model.build import build_model
 from ada2i.presets import resolve
 
@@ -30,6 +32,20 @@ def build(overrides: Mapping[str, Any] | None = None, seed: int = 0) -> Ada2I:
     torch.manual_seed(seed)
     config = resolve(preset="reference", settings="default", overrides={**SMALL, **(overrides or {})})
     return build_model(config, widths=WIDTHS, classes=CLASSES)
+
+
+def afw_layer(**options: Any) -> AfwLayer:
+    """Return a weighting layer of the released code, without dropout; options replace its parts."""
+    modalities: tuple[Modality, ...] = options.pop("modalities", MODALITIES)
+    released = {
+        "dropout": 0.0,
+        "others": afw.listed(modalities),
+        "mean": afw.dialogue_mean,
+        "key_dim": None,
+        "normalise": afw.unchanged,
+        "gap": afw.Gap(afw.weighted_target, afw.gap_mean),
+    }
+    return AfwLayer(modalities=modalities, **{**released, **options})
 
 
 def random_rows(rows: int, width: int, seed: int) -> Tensor:

@@ -9,16 +9,17 @@ from torch import Tensor
 from ada2i.batch import Layout
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.model.afw import AdaptiveFeatureWeighting, AfwLayer, dialogue_mean
-from tests.unit.model.batches import random_rows
+from tests.unit.model.batches import afw_layer, random_rows
 
 HIDDEN, RANK, BETA = 5, 3, 0.3
 LENGTHS = (2, 4, 1)
+ALL = dict.fromkeys(MODALITIES)  # nothing is missing
 
 
 def module(modalities: tuple[Modality, ...] = MODALITIES, dropout: float = 0.0) -> AdaptiveFeatureWeighting:
     torch.manual_seed(0)
     layers = [
-        AfwLayer(modalities=modalities, hidden_dim=HIDDEN, rank=RANK, beta=BETA, dropout=dropout) for _ in range(2)
+        afw_layer(modalities=modalities, hidden_dim=HIDDEN, rank=RANK, beta=BETA, dropout=dropout) for _ in range(2)
     ]
     afw = AdaptiveFeatureWeighting(layers)
     for parameter in afw.parameters():  # as initialised the attention is nearly dead, and would hide mistakes
@@ -77,7 +78,7 @@ def naive_layer(
 def test_equals_the_equations(modalities: tuple[Modality, ...], lengths: tuple[int, ...]) -> None:
     afw = module(modalities)
     features = inputs(modalities, sum(lengths))
-    weighted, gap, _ = afw(features, Layout(lengths, max(lengths)))
+    weighted, gap, _ = afw(features, Layout(lengths, max(lengths)), ALL)
     wanted, total = features, torch.zeros(sum(lengths), dtype=torch.float64)
     for layer in afw.layers:
         assert isinstance(layer, AfwLayer)
@@ -91,7 +92,7 @@ def test_equals_the_equations(modalities: tuple[Modality, ...], lengths: tuple[i
 def test_has_the_gradients_of_the_equations() -> None:
     afw = module()
     features = inputs(MODALITIES, 7)
-    weighted, gap, _ = afw(features, Layout(LENGTHS, 4))
+    weighted, gap, _ = afw(features, Layout(LENGTHS, 4), ALL)
     (sum(x.square().sum() for x in weighted.values()) + gap.sum()).backward()
     found = {name: p.grad.clone() for name, p in afw.named_parameters() if p.grad is not None}
     afw.zero_grad()
@@ -110,30 +111,32 @@ def test_has_the_gradients_of_the_equations() -> None:
 def test_matrices_are_contracted_in_the_order_of_the_modalities() -> None:
     features = inputs(MODALITIES, 7)
     layout = Layout(LENGTHS, 4)
-    forwards, _, _ = module()(features, layout)
-    backwards, _, _ = module()({m: features[m] for m in reversed(MODALITIES)}, layout)
+    forwards, _, _ = module()(features, layout, ALL)
+    other = module(MODALITIES[::-1])
+    other.load_state_dict(module().state_dict())
+    backwards, _, _ = other({m: features[m] for m in reversed(MODALITIES)}, layout, ALL)
     assert not torch.allclose(forwards["text"], backwards["text"], rtol=1e-3)
 
 
 def test_a_dialogue_does_not_depend_on_its_mates() -> None:
     afw = module().eval()
     features = inputs(MODALITIES, 7)
-    together, _, _ = afw(features, Layout(LENGTHS, 4))
-    alone, _, _ = afw({m: x[2:6] for m, x in features.items()}, Layout((4,), 4))
+    together, _, _ = afw(features, Layout(LENGTHS, 4), ALL)
+    alone, _, _ = afw({m: x[2:6] for m, x in features.items()}, Layout((4,), 4), ALL)
     for m in MODALITIES:
         torch.testing.assert_close(together[m][2:6], alone[m], rtol=1e-9, atol=1e-9)
 
 
 def test_no_mapping_gap_in_eval_mode() -> None:
-    assert module().eval()(inputs(MODALITIES, 7), Layout(LENGTHS, 4))[1] is None
+    assert module().eval()(inputs(MODALITIES, 7), Layout(LENGTHS, 4), ALL)[1] is None
 
 
 def test_dropout_acts_on_outputs_in_training_only() -> None:
     features, layout = inputs(MODALITIES, 7), Layout(LENGTHS, 4)
-    weighted, _, _ = module(dropout=0.5)(features, layout)
+    weighted, _, _ = module(dropout=0.5)(features, layout, ALL)
     assert (weighted["text"] == 0).any()
-    evaluated, _, _ = module(dropout=0.5).eval()(features, layout)
-    plain, _, _ = module().eval()(features, layout)
+    evaluated, _, _ = module(dropout=0.5).eval()(features, layout, ALL)
+    plain, _, _ = module().eval()(features, layout, ALL)
     assert torch.equal(evaluated["text"], plain["text"])
 
 

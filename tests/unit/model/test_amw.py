@@ -7,21 +7,21 @@ import torch
 from torch import Tensor
 
 from ada2i.modalities import MODALITIES, Modality
-from ada2i.model.amw import Fusion
+from ada2i.model.amw import CosineVote, Fusion, SkillFusion, linear_vote
 from tests.unit.model.batches import random_rows
 
 ROWS, HIDDEN, CLASSES = 4, 5, 3
+ALL = dict.fromkeys(MODALITIES)  # nothing is missing
 
 
 def fusion(*, normalised: bool, modalities: tuple[Modality, ...] = MODALITIES) -> Fusion:
     torch.manual_seed(0)
-    return Fusion(
-        modalities=modalities, hidden_dim=HIDDEN, classes=CLASSES, normalise="classes" if normalised else None
-    )
+    vote = CosineVote(dim=0) if normalised else linear_vote
+    return Fusion(modalities=modalities, hidden_dim=HIDDEN, classes=CLASSES, vote=vote)
 
 
 def fused(module: Fusion, features: dict[Modality, Tensor]) -> Tensor:
-    votes: Tensor = module(features, None)
+    votes: Tensor = module(features, ALL)
     return module.fuse(votes)
 
 
@@ -100,20 +100,18 @@ def test_an_absent_modality_has_no_vote_and_breaks_nothing() -> None:
 
 def test_votes_weigh_by_their_log_odds_against_chance() -> None:
     torch.manual_seed(0)
-    module = Fusion(modalities=MODALITIES, hidden_dim=HIDDEN, classes=CLASSES, normalise="hidden", weighted=True)
+    module = SkillFusion(modalities=MODALITIES, hidden_dim=HIDDEN, classes=CLASSES, vote=CosineVote(dim=1))
     module.weigh({"text": 0.7, "audio": 0.5, "visual": 0.2})
     text, audio = math.log(2 * 0.7 / 0.3), math.log(2 * 0.5 / 0.5)
-    assert module.weights is not None
     assert module.weights.tolist() == pytest.approx([1.0, audio / text, 0.1])  # below chance: a tenth
-    votes = module(inputs(), None)
+    votes = module(inputs(), ALL)
     torch.testing.assert_close(
         module.fuse(votes), votes[0] + audio / text * votes[1] + 0.1 * votes[2] + module.classifier.bias
     )
     assert "weights" in module.state_dict()
 
 
-def test_where_nothing_tells_anything_all_weigh_the_same() -> None:
-    module = Fusion(modalities=MODALITIES, hidden_dim=HIDDEN, classes=2, normalise="hidden", weighted=True)
+def test_all_votes_weigh_the_same_if_no_modality_beats_chance() -> None:
+    module = SkillFusion(modalities=MODALITIES, hidden_dim=HIDDEN, classes=2, vote=CosineVote(dim=1))
     module.weigh(dict.fromkeys(MODALITIES, 0.3))
-    assert module.weights is not None
     assert module.weights.tolist() == [1.0, 1.0, 1.0]

@@ -1,4 +1,4 @@
-"""The repaired_texts encoder: what it starts as, and what it may and may not see."""
+"""The encoder of preset `corrected`: what it starts as, and what it may and may not see."""
 
 import math
 
@@ -30,7 +30,8 @@ def encoder(*, inertia: float = 0.4, causal: bool = False) -> ContextEncoder:
 
 def encode(network: ContextEncoder, rows: Tensor, *lengths: int, speakers: Tensor | None = None) -> Tensor:
     with torch.no_grad():
-        found: Tensor = network(rows, Layout(lengths, max(lengths)), speakers)
+        who = torch.zeros(len(rows), dtype=torch.int64) if speakers is None else speakers
+        found: Tensor = network(rows, Layout(lengths, max(lengths)), who, None)
     return found
 
 

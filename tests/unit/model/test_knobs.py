@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ada2i.batch import DialogueBatch, Layout
 from ada2i.modalities import MODALITIES
+from ada2i.model import afw
 from ada2i.model.ada2i import Ada2I, Prediction
 from ada2i.model.afw import AfwLayer
-from ada2i.model.amw import Fusion
+from ada2i.model.amw import CosineVote, Fusion
 from ada2i.model.build import build_model
-from ada2i.model.standardise import standardise_by_speaker
+from ada2i.model.inputs import Standardise
 from ada2i.presets import resolve
-from tests.unit.model.batches import CLASSES, SMALL, WIDTHS, make_batch, random_rows, take
+from tests.unit.model.batches import CLASSES, SMALL, WIDTHS, afw_layer, make_batch, random_rows, take
 
 LENGTHS = (3, 1, 5)
 
@@ -78,9 +79,13 @@ def test_causal_sees_the_past() -> None:
     assert not torch.allclose(predict(network, batch).logits[3:], after[3:])
 
 
+RELEASED_GAP = afw.Gap(afw.weighted_target, afw.gap_mean)
+ALL = dict.fromkeys(MODALITIES)  # nothing is missing
+
+
 def layer(**options: Any) -> AfwLayer:
     torch.manual_seed(0)
-    built = AfwLayer(modalities=MODALITIES, hidden_dim=4, rank=2, beta=0.3, dropout=0.0, **options)
+    built = afw_layer(hidden_dim=4, rank=2, beta=0.3, **options)
     for parameter in built.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return built
@@ -89,7 +94,7 @@ def layer(**options: Any) -> AfwLayer:
 def attend(built: AfwLayer, hidden: int = 4) -> dict[Any, Tensor]:
     """Return Att_m, recovered from the weighted features."""
     features = {m: random_rows(5, hidden, seed=i) for i, m in enumerate(MODALITIES)}
-    weighted = built(features, Layout((5,), 5), None).features
+    weighted = built(features, Layout((5,), 5), ALL).features
     return {m: (weighted[m] - built.beta * features[m]) / features[m] for m in MODALITIES}
 
 
@@ -101,9 +106,9 @@ def test_theta_is_divided_by_the_root_of_key_dim() -> None:
 
 
 def test_cyclic_order_starts_behind_the_modality_itself() -> None:
-    built = layer(cyclic=True)
-    assert list(built._others("audio", MODALITIES)) == ["visual", "text"]
-    assert list(layer()._others("audio", MODALITIES)) == ["text", "visual"]
+    built = layer(others=afw.cyclic(MODALITIES))
+    assert afw.cyclic(MODALITIES)["audio"] == ("visual", "text")
+    assert afw.listed(MODALITIES)["audio"] == ("text", "visual")
     listed, cyclic = attend(layer()), attend(built)
     torch.testing.assert_close(listed["text"], cyclic["text"])
     assert not torch.allclose(listed["audio"], cyclic["audio"], atol=1e-4)
@@ -111,29 +116,32 @@ def test_cyclic_order_starts_behind_the_modality_itself() -> None:
 
 def test_mapping_target_is_the_attention_or_the_weighted_feature() -> None:
     features = {m: random_rows(5, 4, seed=i) for i, m in enumerate(MODALITIES)}
-    for options, divisor in (({"map_attention": True, "mean_over_modalities": False}, 1), ({}, 3)):
-        built = layer(**options).train()
+    paper = afw.Gap(afw.attention_target, afw.gap_sum)
+    for gap, divisor in ((paper, 1), (RELEASED_GAP, 3)):
+        built = layer(gap=gap).train()
         attention, expected = attend(built), torch.zeros(5)
         for m in MODALITIES:
-            target = attention[m] if options else attention[m] * features[m] + built.beta * features[m]
+            target = attention[m] if gap is paper else attention[m] * features[m] + built.beta * features[m]
             expected += (built.mapping[m](features[m]) - target).abs().mean(dim=-1)
-        gap = built(features, Layout((5,), 5), None).mapping_gap
-        torch.testing.assert_close(gap, expected / divisor, rtol=1e-3, atol=1e-4)
+        found = built(features, Layout((5,), 5), ALL).mapping_gap
+        torch.testing.assert_close(found, expected / divisor, rtol=1e-3, atol=1e-4)
 
 
 def test_normalised_inputs_bring_the_gate_to_life() -> None:
     torch.manual_seed(0)
-    options: dict[str, Any] = {"modalities": MODALITIES, "hidden_dim": 200, "rank": 6, "beta": 0.5, "dropout": 0.0}
     features = {m: 0.3 * random_rows(40, 200, seed=i) for i, m in enumerate(MODALITIES)}
-    dead, alive = (AfwLayer(**options, normalise=on)(features, Layout((40,), 40), None) for on in (False, True))
+    dead, alive = (
+        afw_layer(hidden_dim=200, rank=6, beta=0.5, normalise=norm)(features, Layout((40,), 40), ALL)
+        for norm in (afw.unchanged, afw.layer_norm)
+    )
     assert dead.gate_share.max() < 0.001
     assert alive.gate_share.min() > 0.03  # of attention plus beta
 
 
 def test_votes_are_scaled_cosines() -> None:
     features = {m: random_rows(4, 5, seed=i) for i, m in enumerate(MODALITIES)}
-    fusion = Fusion(modalities=MODALITIES, hidden_dim=5, classes=3, normalise="hidden", scale=10.0, bias=False)
-    votes = fusion(features, None)
+    fusion = Fusion(modalities=MODALITIES, hidden_dim=5, classes=3, vote=CosineVote(dim=1, scale=10.0), bias=False)
+    votes = fusion(features, ALL)
     for i, m in enumerate(MODALITIES):
         part = fusion.classifier.weight[:, 5 * i : 5 * (i + 1)]
         cosines = F.cosine_similarity(features[m][:, None], part[None], dim=-1)
@@ -141,17 +149,9 @@ def test_votes_are_scaled_cosines() -> None:
     torch.testing.assert_close(fusion.fuse(votes), votes.sum(dim=0))
 
 
-def test_a_learned_scale_starts_from_the_given_one_and_learns() -> None:
-    fusion = Fusion(modalities=("text",), hidden_dim=5, classes=3, normalise="hidden", scale=7.0, learn_scale=True)
-    fusion({"text": random_rows(4, 5, seed=0)}, None).square().sum().backward()
-    assert dict(fusion.named_parameters())["scale"].item() == 7.0
-    assert dict(fusion.named_parameters())["scale"].grad is not None
-
-
 def test_an_mlp_predicts_from_the_fused_votes() -> None:
     network, batch = model("paper"), make_batch(LENGTHS)
     found = predict(network, batch)
-    assert network.head is not None
     torch.testing.assert_close(found.logits, network.head(found.fused).detach())
     assert predict(model("reference"), batch).logits.equal(predict(model("reference"), batch).fused)
 
@@ -187,21 +187,8 @@ def test_nothing_at_all_present_gives_a_flat_answer() -> None:
     assert torch.equal(logits, torch.zeros_like(logits))
 
 
-def test_modality_dropout_hides_some_and_never_all() -> None:
-    network, batch = model("corrected", model__modality_dropout=0.9), make_batch((2,) * 50)
-    assert all(there.all() for there in network._present(batch).values())
-    torch.manual_seed(0)
-    hidden = torch.stack(list(network.train()._present(batch).values()))  # (M, N)
-    assert hidden.any(dim=0).all()
-    assert 0.5 < 1 - hidden.float().mean() < 0.67  # of three, one is spared and two are hidden nine times in ten
-    assert hidden[:, 0::2].equal(hidden[:, 1::2])  # whole dialogues
-
-
-@pytest.mark.parametrize("kind", ["transformer", "context"])
-def test_positions_and_speakers_tell_utterances_apart(kind: str) -> None:
-    off = {"model__encoder__kind": kind, "model__encoder__positions": False, "model__encoder__speakers": False}
-    if kind == "transformer":
-        off |= {"model__encoder__inertia": 0.0, "model__encoder__input_dropout": 0.0}
+def test_positions_and_speakers_tell_utterances_apart() -> None:
+    off = {"model__encoder__positions": False, "model__encoder__speakers": False}
     batch = make_batch((4,))
     order = torch.tensor([2, 0, 3, 1])
     shuffled = replace(batch, features={m: x[order] for m, x in batch.features.items()})
@@ -220,7 +207,8 @@ def test_standardised_features_are_centred_and_missing_ones_stay_zero() -> None:
     module = network.standardise["text"]
     mean, deviation = torch.full((WIDTHS["text"],), 2.0), torch.full((WIDTHS["text"],), 4.0)
     deviation[0] = 0.0  # a constant feature
-    module.set(mean, deviation)  # type: ignore[operator]
+    assert isinstance(module, Standardise)
+    module.set(mean, deviation)
     rows = torch.full((2, WIDTHS["text"]), 6.0)
     scaled = module(rows, torch.tensor([True, False]))
     assert scaled[0, 0].item() == 4.0
@@ -230,28 +218,14 @@ def test_standardised_features_are_centred_and_missing_ones_stay_zero() -> None:
     assert math.isfinite(predict(network, make_batch(LENGTHS)).logits.sum().item())
 
 
-def test_a_speakers_own_statistics_are_drawn_to_those_of_train() -> None:
-    rows = torch.tensor([[4.0], [1.0], [6.0], [-3.0], [9.0]])
-    present = torch.tensor([True, True, True, True, False])
-    speakers = torch.tensor([0, 1, 0, 0, 0])  # the fourth starts a dialogue of its own
-    found = standardise_by_speaker(rows * present[:, None], present, Layout((3, 2), 3), speakers)
-    mean = (4.0 + 6.0) / (2 + 5)
-    deviation = (((4 - mean) ** 2 + (6 - mean) ** 2 + 5) / (2 + 5)) ** 0.5
-    alone = 1.0 - 1.0 / 6
-    assert found[0].item() == pytest.approx((4 - mean) / deviation)
-    assert found[2].item() == pytest.approx((6 - mean) / deviation)
-    assert found[1].item() == pytest.approx(alone / ((alone**2 + 5) / 6) ** 0.5)
-    assert found[3].item() == pytest.approx(-2.5 / ((2.5**2 + 5) / 6) ** 0.5)
-    assert found[4].item() == 0.0
-
-
 def test_a_quiet_gate_starts_near_beta() -> None:
     torch.manual_seed(0)
-    options: dict[str, Any] = {"modalities": MODALITIES, "hidden_dim": 200, "rank": 6, "beta": 1.0, "dropout": 0.0}
+    options: dict[str, Any] = {"hidden_dim": 200, "rank": 6, "beta": 1.0, "normalise": afw.layer_norm}
     features = {m: random_rows(40, 200, seed=i) for i, m in enumerate(MODALITIES)}
-    layer = AfwLayer(**options, normalise=True, quiet_start=True).eval()
-    weighted = layer(features, Layout((40,), 40), None).features
-    loud = AfwLayer(**options, normalise=True).eval()(features, Layout((40,), 40), None).features
+    quiet = afw_layer(**options).eval()
+    quiet.start_quietly()
+    weighted = quiet(features, Layout((40,), 40), ALL).features
+    loud = afw_layer(**options).eval()(features, Layout((40,), 40), ALL).features
     for m, x in features.items():
         assert (weighted[m] / x - 1).abs().mean() < 0.03
         assert (loud[m] / x - 1).abs().mean() > 0.06

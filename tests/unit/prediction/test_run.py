@@ -10,7 +10,8 @@ from ada2i import storage
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError, DataError, IntegrityError, NotFoundError, ResourceError
 from ada2i.evaluation.metrics import confusion_matrix, scores
-from ada2i.inference.versions import load_config, load_model
+from ada2i.inference.models import load_config, load_model
+from ada2i.inference.predict import predict_split
 from ada2i.loader.split_data import open_split
 from ada2i.prediction.job import drive
 from ada2i.prediction.records import DONE, REQUEST, SOURCE, PredictionRequest
@@ -18,7 +19,6 @@ from ada2i.prediction.request import PredictSpec, prepare
 from ada2i.records import FeatureInfo, Recipe
 from ada2i.registry.pull import pull
 from ada2i.registry.versions import version_uri
-from ada2i.training.evaluate import predict_all
 from tests.unit.data.tables import written
 from tests.unit.prediction.tiny import contents, demo, manifest_of, registered, run, table_of
 
@@ -43,7 +43,7 @@ def test_as_evaluation_predicts(
     uri = run(root, features.uri, split=split)
     table, home = table_of(uri), version_uri(root, version)
     data = open_split(features, split, load_config(home, version).model.modalities)
-    labels, probabilities = predict_all(load_model(home, version), data, batch_dialogues=7)
+    labels, probabilities = predict_split(load_model(home, version), data, batch_dialogues=7)
     names = features.manifest.labels
     found = np.stack([table[f"p_{name}"].to_numpy() for name in names], axis=1)
     np.testing.assert_allclose(found, probabilities, atol=1e-6)

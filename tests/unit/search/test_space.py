@@ -93,7 +93,7 @@ def test_all_mistakes_are_named_at_once() -> None:
         # Each end alone would do: input_dropout needs `context`.
         (
             "model.encoder.kind=lstm,context",
-            "`encoder.positions` and `.speakers` need another `encoder.kind` than lstm",
+            "`.positions` and `.speakers` need `encoder.kind=context`",
         ),
         ("training.seeds=1,2", "`training.seeds` cannot be varied: trials and finals have seeds of their own"),
         ("training.epochs=int:1:4", "`training.epochs` cannot be varied: trials are compared epoch by epoch"),

@@ -10,12 +10,13 @@ import torch
 
 from ada2i import checkpoint, storage
 from ada2i.errors import ConfigError, DivergenceError, PreemptedError
-from ada2i.inference.splits import predict_split
+from ada2i.inference.models import load_checkpoint
+from ada2i.inference.predict import predict_split
 from ada2i.loader.chunks import InMemoryShards
 from ada2i.loader.split_data import SplitData
+from ada2i.model.amw import SkillFusion
 from ada2i.records import EpochRecord, SeedResult
 from ada2i.training import fit as fitting
-from ada2i.training.evaluate import load_model
 from ada2i.training.fit import fit
 from ada2i.training.status import StepKey
 from ada2i.training.step import StepReport, train_step
@@ -41,9 +42,8 @@ def without_clock(history: tuple[EpochRecord, ...]) -> list[dict[str, Any]]:
 
 def naive_scores(task: Task, uri: str) -> tuple[float, float]:
     """Weighted F1 and accuracy of a checkpoint on dev, by loops over utterances."""
-    pairs = []
-    for _, batch, logits in predict_split(load_model(uri), task.dev, batch_dialogues=7, device=torch.device("cpu")):
-        pairs += list(zip(batch.labels.tolist(), logits.argmax(dim=1).tolist(), strict=True))
+    labels, probabilities = predict_split(load_checkpoint(uri), task.dev, batch_dialogues=7)
+    pairs = list(zip(labels.tolist(), probabilities.argmax(axis=1).tolist(), strict=True))
     weighted = 0.0
     for c in {truth for truth, _ in pairs}:
         hits = sum(pair == (c, c) for pair in pairs)
@@ -52,7 +52,7 @@ def naive_scores(task: Task, uri: str) -> tuple[float, float]:
     return weighted, sum(truth == guess for truth, guess in pairs) / len(pairs)
 
 
-def test_every_epoch_is_recorded_and_told(whole: tuple[Task, SeedResult, Listener]) -> None:
+def test_every_epoch_is_recorded_and_reported(whole: tuple[Task, SeedResult, Listener]) -> None:
     task, result, listener = whole
     assert listener.epochs == [1, 2, 3, 4]
     assert listener.first_steps == 1
@@ -91,7 +91,7 @@ def test_every_step_has_a_key_of_its_own(base: Path, monkeypatch: pytest.MonkeyP
     seen: list[tuple[StepKey, bool]] = []
 
     def watched(network: Any, batch: Any, optimizer: Any, *, key: StepKey, **more: Any) -> StepReport:
-        seen.append((key, more["modulate"] is not None))
+        seen.append((key, more["balancer"].active))
         return train_step(network, batch, optimizer, key=key, **more)
 
     monkeypatch.setattr(fitting, "train_step", watched)
@@ -147,7 +147,7 @@ def test_any_step_can_be_resumed(
             fit(task, listener)
     monkeypatch.undo()
     result = fit(task, listener)
-    assert listener.epochs == [1, 2, 3, 4]  # no step was taken twice, so no epoch was told twice
+    assert listener.epochs == [1, 2, 3, 4]  # no step was taken twice, so no epoch was reported twice
     assert listener.first_steps == len(killed_after) + 1
     assert without_clock(result.history) == without_clock(expected.history)
     assert result.best_epoch == expected.best_epoch
@@ -159,10 +159,10 @@ def test_any_step_can_be_resumed(
         assert all(torch.equal(ours[name], other[name]) for name in other)
 
 
-def test_who_is_asked_to_leave_does_so_after_a_checkpoint(base: Path, whole: tuple[Task, SeedResult, Listener]) -> None:
+def test_a_rank_that_must_leave_writes_a_checkpoint_first(base: Path, whole: tuple[Task, SeedResult, Listener]) -> None:
     task, listener = tiny_task(base, "leaving", resources__checkpoint_minutes=60.0), Listener()
     questions = iter([False] * 4 + [True])
-    with pytest.raises(PreemptedError, match=r"Seed 5 was asked to leave, and did after step 5\. Run again"):
+    with pytest.raises(PreemptedError, match=r"Seed 5 had to leave, and did after step 5\. Run again"):
         fit(task, listener, leave=lambda: next(questions))
     assert listener.epochs == [1]
     assert checkpoint.latest_step(task.checkpoints) == 5
@@ -171,7 +171,7 @@ def test_who_is_asked_to_leave_does_so_after_a_checkpoint(base: Path, whole: tup
     assert without_clock(result.history) == without_clock(whole[1].history)
 
 
-def test_who_is_asked_to_leave_at_an_epochs_end_leaves_the_best_weights(
+def test_leaving_at_the_end_of_an_epoch_keeps_the_best_weights(
     base: Path, whole: tuple[Task, SeedResult, Listener]
 ) -> None:
     task, listener = tiny_task(base, "leaving-last", resources__checkpoint_minutes=60.0), Listener()
@@ -262,9 +262,9 @@ def test_a_cosine_warms_up_and_ends_at_zero(base: Path) -> None:
 def test_corrected_learns_weighs_its_votes_and_resumes(base: Path) -> None:
     task = tiny_task(base, "corrected", preset="corrected", training__epochs=2, loss__class_balance=0.3)
     result = fit(task, Listener())
-    model = load_model(result.checkpoint_uri)
+    model = load_checkpoint(result.checkpoint_uri)
+    assert isinstance(model.fusion, SkillFusion)
     weights = model.fusion.weights
-    assert weights is not None
     assert weights[0] == 1.0
     assert weights[0] > weights[1] > weights[2] >= 0.1  # the corpus's planted strengths
     assert task.class_weights is not None

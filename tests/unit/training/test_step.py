@@ -3,22 +3,31 @@
 import copy
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from ada2i.balance import ada2i, none
+from ada2i.balance.base import Balancer, StepScales
 from ada2i.batch import DialogueBatch, Layout
-from ada2i.config import BalanceConfig, LossConfig
+from ada2i.config import Ada2IBalance, LossConfig, NoBalance
 from ada2i.errors import DivergenceError
-from ada2i.model.ada2i import Ada2I
+from ada2i.model.ada2i import Ada2I, Prediction
 from ada2i.training.status import StepKey
-from ada2i.training.step import StepReport, train_step
+from ada2i.training.step import LOSSES, StepReport, train_step
 from ada2i.training.update import encoder_gradients, make_optimizer
-from tests.unit.model.batches import MASKED, build, make_batch
+from tests.unit.model.batches import CLASSES, MASKED, build, make_batch
 
 LENGTHS = (3, 1, 6)
 KEY = StepKey(seed=3, step=5)
+FREE = none.Method(NoBalance())
+
+
+def ada2i_balancer(**config: Any) -> Balancer:
+    return ada2i.Method(Ada2IBalance.model_validate({"alpha": 0.4, **config}))
 
 
 def adam(model: Ada2I) -> torch.optim.Adam:
@@ -26,9 +35,9 @@ def adam(model: Ada2I) -> torch.optim.Adam:
 
 
 def step(
-    model: Ada2I, *, clip_norm: float = 2.0, modulate: BalanceConfig | None = None, key: StepKey = KEY, seed: int = 0
+    model: Ada2I, *, clip_norm: float = 2.0, balancer: Balancer = FREE, key: StepKey = KEY, seed: int = 0
 ) -> StepReport:
-    return train_step(model, [make_batch(LENGTHS, seed)], adam(model), key=key, clip_norm=clip_norm, modulate=modulate)
+    return train_step(model, [make_batch(LENGTHS, seed)], adam(model), key=key, clip_norm=clip_norm, balancer=balancer)
 
 
 def weights(model: Ada2I) -> dict[str, Tensor]:
@@ -68,22 +77,24 @@ def test_equals_the_step_by_hand(*, padding: bool, clip_norm: float, alpha: floa
             parameter.grad *= k[twin.modalities.index(name.split(".")[1])]
     optimizer.step()
 
-    modulate = None if alpha is None else BalanceConfig(alpha=alpha, noise=False)
-    report = step(ours, clip_norm=clip_norm, modulate=modulate)
+    balancer = FREE if alpha is None else ada2i_balancer(alpha=alpha, noise=False)
+    report = step(ours, clip_norm=clip_norm, balancer=balancer)
     for name, parameter in ours.named_parameters():
         other = twin.get_parameter(name)
         torch.testing.assert_close(parameter.grad, other.grad, atol=1e-8, rtol=1e-4)
         torch.testing.assert_close(parameter.detach(), other.detach(), atol=2e-6, rtol=0)
-    assert report.gradient_norm.item() == pytest.approx(norm, rel=1e-5)
-    assert report.losses.tolist() == pytest.approx([-likelihood.item(), -likelihood.item(), gap.item()], rel=1e-5)
-    assert report.coefficient.tolist() == pytest.approx(k, rel=1e-5)
-    assert sum(x**2 for x in report.encoder_norms.tolist()) < report.gradient_norm.item() ** 2
+    found = report.metrics
+    assert found["gradient_norm"].item() == pytest.approx(norm, rel=1e-5)
+    losses = [found[name].item() for name in LOSSES]
+    assert losses == pytest.approx([-likelihood.item(), -likelihood.item(), gap.item()], rel=1e-5)
+    assert found["coefficient"].tolist() == pytest.approx(k, rel=1e-5)
+    assert sum(x**2 for x in found["encoder_gradient_norm"].tolist()) < found["gradient_norm"].item() ** 2
 
 
 def test_noise_reaches_encoders_only() -> None:
     plain, noisy = build(), build()
-    step(plain, modulate=BalanceConfig(alpha=0.4, noise=False))
-    step(noisy, modulate=BalanceConfig(alpha=0.4, noise=True))
+    step(plain, balancer=ada2i_balancer(noise=False))
+    step(noisy, balancer=ada2i_balancer(noise=True))
     for name, parameter in noisy.named_parameters():
         other = plain.get_parameter(name).grad
         assert parameter.grad is not None
@@ -94,11 +105,11 @@ def test_noise_reaches_encoders_only() -> None:
 def test_a_step_is_a_function_of_its_key() -> None:
     dropout = {"model.encoder.dropout": 0.5, "model.afw.dropout": 0.5}
     first, same, other = build(dropout), build(dropout), build(dropout)
-    modulate = BalanceConfig(alpha=0.4)
-    step(first, modulate=modulate)
+    balancer = ada2i_balancer()
+    step(first, balancer=balancer)
     torch.manual_seed(1234)
-    step(same, modulate=modulate)
-    step(other, modulate=modulate, key=StepKey(seed=3, step=6))
+    step(same, balancer=balancer)
+    step(other, balancer=balancer, key=StepKey(seed=3, step=6))
     assert all(torch.equal(x, weights(same)[name]) for name, x in weights(first).items())
     assert not all(torch.equal(x, weights(other)[name]) for name, x in weights(first).items())
 
@@ -118,12 +129,12 @@ def test_a_nan_feature_stops_before_the_optimizer_moves() -> None:
     batch.features["audio"][7, 2] = float("nan")
     before, optimizer = weights(model), adam(model)
     for acts_on in ("gradient", "update"):
-        modulate = BalanceConfig(alpha=0.4, acts_on=acts_on)
-        report = train_step(model, [batch], optimizer, key=KEY, clip_norm=2.0, modulate=modulate)
+        balancer = ada2i_balancer(acts_on=acts_on)
+        report = train_step(model, [batch], optimizer, key=KEY, clip_norm=2.0, balancer=balancer)
         with pytest.raises(
             DivergenceError, match="The loss of rank 0 is not finite at step 5 of seed 3; the optimizer did"
         ):
-            report.flags.check()
+            report.status.check()
         assert all(torch.equal(x, weights(model)[name]) for name, x in before.items())
     moments = [state["exp_avg"] for state in optimizer.state_dict()["state"].values()]
     assert all(not moment.any() for moment in moments)
@@ -135,8 +146,8 @@ def test_nothing_moves_after_a_step_that_was_not_finite() -> None:
     broken.features["audio"][7, 2] = float("nan")
     before = weights(model)
     for given in (broken, batch):
-        report = train_step(model, [given], optimizer, key=KEY, clip_norm=2.0, modulate=None)
-    report.flags.check()  # the second step itself was finite
+        report = train_step(model, [given], optimizer, key=KEY, clip_norm=2.0, balancer=FREE)
+    report.status.check()  # the second step itself was finite
     assert all(torch.equal(x, weights(model)[name]) for name, x in before.items())
 
 
@@ -144,14 +155,15 @@ def test_parts_of_a_batch_sum_to_the_batch() -> None:
     whole, parted = build(MASKED), build(MASKED)
     batch = make_batch(LENGTHS)
     parts = [part_of(batch, slice(0, 4), LENGTHS[:2]), part_of(batch, slice(4, 10), LENGTHS[2:])]
-    modulate = BalanceConfig(alpha=0.4)
-    one = train_step(whole, [batch], adam(whole), key=KEY, clip_norm=2.0, modulate=modulate)
-    two = train_step(parted, parts, adam(parted), key=KEY, clip_norm=2.0, modulate=modulate)
+    balancer = ada2i_balancer()
+    one = train_step(whole, [batch], adam(whole), key=KEY, clip_norm=2.0, balancer=balancer)
+    two = train_step(parted, parts, adam(parted), key=KEY, clip_norm=2.0, balancer=balancer)
     for name, tensor in weights(whole).items():
         if not name.endswith("attention_in.bias"):  # its keys' third has no gradient but rounding
             torch.testing.assert_close(weights(parted)[name], tensor, atol=1e-6, rtol=0)
-    for field in ("losses", "loss", "ratio", "coefficient", "gradient_norm", "encoder_norms"):
-        torch.testing.assert_close(getattr(one, field), getattr(two, field), rtol=1e-4, atol=1e-6)
+    assert one.metrics.keys() == two.metrics.keys()
+    for name in one.metrics.keys() - {"gate_share"}:
+        torch.testing.assert_close(one.metrics[name], two.metrics[name], rtol=1e-4, atol=1e-6)
 
 
 def part_of(batch: DialogueBatch, rows: slice, lengths: tuple[int, ...]) -> DialogueBatch:
@@ -172,7 +184,7 @@ def test_a_gradient_alone_may_break() -> None:
     bias.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
     report = step(model)
     with pytest.raises(DivergenceError, match="The averaged gradient is not finite at step 5 of seed 3") as caught:
-        report.flags.check()
+        report.status.check()
     assert caught.value.context == {"seed": 3, "step": 5, "ranks": []}
     assert all(torch.equal(x, weights(model)[name]) for name, x in before.items())
 
@@ -180,14 +192,14 @@ def test_a_gradient_alone_may_break() -> None:
 def test_modulated_updates_are_shorter_by_exactly_k() -> None:
     """Scaling Adam's gradient does next to nothing; scaling its step does what the equation says."""
     batch = make_batch((3, 4))
-    config = BalanceConfig(alpha=0.4, noise=False, acts_on="update")
+    balancer = ada2i_balancer(noise=False, acts_on="update")
     free, modulated = build(), build()
     start = {name: p.detach().clone() for name, p in free.named_parameters()}
-    train_step(free, [batch], adam(free), key=KEY, clip_norm=2.0, modulate=None)
-    report = train_step(modulated, [batch], adam(modulated), key=KEY, clip_norm=2.0, modulate=config)
-    assert report.coefficient.min() < 1
+    train_step(free, [batch], adam(free), key=KEY, clip_norm=2.0, balancer=FREE)
+    report = train_step(modulated, [batch], adam(modulated), key=KEY, clip_norm=2.0, balancer=balancer)
+    assert report.metrics["coefficient"].min() < 1
     after = dict(modulated.named_parameters())
-    k = dict(zip(modulated.modalities, report.coefficient.tolist(), strict=True))
+    k = dict(zip(modulated.modalities, report.metrics["coefficient"].tolist(), strict=True))
     for name, parameter in free.named_parameters():
         part, modality, *_ = name.split(".")
         moved = (parameter.detach() - start[name]) * (k[modality] if part == "encoders" else 1.0)
@@ -201,9 +213,8 @@ def test_noise_has_the_deviation_of_the_gradient_that_is_left(acts_on: str, clip
     wide, rate = {"model.encoder.feedforward_dim": 64}, 0.01
     quiet, noisy = build(wide), build(wide)
     for network, noise in ((quiet, False), (noisy, True)):
-        config = BalanceConfig.model_validate({"alpha": 0.4, "noise": noise, "acts_on": acts_on})
-        report = step(network, clip_norm=clip_norm, modulate=config)
-    assert report.coefficient.min() < 1
+        report = step(network, clip_norm=clip_norm, balancer=ada2i_balancer(noise=noise, acts_on=acts_on))
+    assert report.metrics["coefficient"].min() < 1
     others = dict(noisy.named_parameters())
     for name, parameter in quiet.named_parameters():
         gradient, other = parameter.grad, others[name].grad
@@ -219,9 +230,10 @@ def test_noise_has_the_deviation_of_the_gradient_that_is_left(acts_on: str, clip
 
 def test_noise_has_a_floor_where_a_modality_stands_still() -> None:
     quiet, noisy = build(MASKED), build(MASKED)
-    reports = [step(m, modulate=BalanceConfig(alpha=50.0, noise=n)) for m, n in ((quiet, False), (noisy, True))]
-    assert reports[1].coefficient.min() == 0
-    still = noisy.modalities[int(reports[1].coefficient.argmin())]
+    step(quiet, balancer=ada2i_balancer(alpha=50.0, noise=False))
+    coefficient = step(noisy, balancer=ada2i_balancer(alpha=50.0, noise=True)).metrics["coefficient"]
+    assert coefficient.min() == 0
+    still = noisy.modalities[int(coefficient.argmin())]
     gradients = [p.grad.flatten() for p in noisy.encoders[still].parameters() if p.grad is not None]
     assert torch.cat(gradients).std().item() == pytest.approx(1e-8, rel=0.2)
 
@@ -230,8 +242,39 @@ def test_the_modal_loss_is_the_votes_cross_entropy() -> None:
     network, batch = build({"model.prediction": "mlp"}), make_batch((3, 4))
     terms = LossConfig(classification=0.5, modal=2.0, feature=0.25)
     fused = network.eval()(batch).fused.detach()
-    report = train_step(network, [batch], adam(network), key=KEY, clip_norm=2.0, modulate=None, weights=terms)
+    report = train_step(network, [batch], adam(network), key=KEY, clip_norm=2.0, balancer=FREE, weights=terms)
     expected = -fused.log_softmax(-1)[range(7), batch.labels].mean().item()
-    assert report.losses[1].item() == pytest.approx(expected, rel=1e-5)
-    total = 0.5 * report.losses[0] + 2.0 * report.losses[1] + 0.25 * report.losses[2]
-    assert report.loss.item() == pytest.approx(total.item(), rel=1e-5)
+    classification, modal, feature = (report.metrics[name].item() for name in LOSSES)
+    assert modal == pytest.approx(expected, rel=1e-5)
+    assert report.metrics["loss"].item() == pytest.approx(0.5 * classification + 2.0 * modal + 0.25 * feature, rel=1e-5)
+
+
+class Proximity(none.Method):
+    """A method of another kind: it has a loss of its own, a state, and scales that depend on it."""
+
+    def __init__(self) -> None:
+        super().__init__(NoBalance())
+        self.seen = torch.zeros(())
+
+    def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
+        return {"hits": (prediction.logits.argmax(1) == batch.labels).sum().float(), "votes": prediction.votes.mean(1)}
+
+    def extra_losses(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
+        return {"spread": prediction.votes.square().sum() / batch.global_utterances}
+
+    def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:
+        assert statistics["votes"].shape == (3, CLASSES)
+        self.seen += statistics["hits"]
+        return StepScales(update=torch.tensor([0.0, 1.0, 1.0]), metrics={"hits": self.seen})
+
+
+def test_a_method_may_bring_losses_statistics_and_scales_of_its_own() -> None:
+    plain, other = build(MASKED), build(MASKED)
+    before = weights(other)
+    free = step(plain)
+    report = step(other, balancer=Proximity())
+    assert {"spread", "hits"} <= report.metrics.keys()
+    spread = report.metrics["loss"] - free.metrics["loss"]
+    torch.testing.assert_close(report.metrics["spread"], spread, rtol=1e-3, atol=1e-5)
+    for name, tensor in weights(other).items():
+        assert torch.equal(tensor, before[name]) == name.startswith("encoders.text."), name

@@ -9,9 +9,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ada2i.batch import DialogueBatch
-from ada2i.inference.dialogues import Dialogues, Inference, batches, infer
+from ada2i.inference.predict import Dialogues, Inference, batches, infer
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I
+from ada2i.model.amw import SkillFusion
 from ada2i.model.build import build_model
 from tests.unit.training.small import tiny_config
 
@@ -24,7 +25,7 @@ def model_of(preset: str) -> Ada2I:
     model = build_model(tiny_config(preset), widths=WIDTHS, classes=4).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
-    if model.fusion.weights is not None:
+    if isinstance(model.fusion, SkillFusion):
         model.fusion.weights.copy_(torch.tensor([1.0, 0.5, 0.25]))
     return model
 
@@ -126,7 +127,7 @@ def test_padding_that_a_model_attends_to_is_the_callers_not_the_batchs() -> None
     assert np.abs(other.probabilities[:3] - together.probabilities[:3]).max() > 1e-3
 
 
-def test_a_batch_has_no_more_slots_than_asked_for() -> None:
+def test_a_batch_has_at_most_the_given_slots() -> None:
     found = list(batches(LENGTHS, None, 12))
     assert sorted(np.concatenate(found).tolist()) == list(range(len(LENGTHS)))
     assert all(len(chosen) * LENGTHS[chosen].max() <= 12 for chosen in found)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ada2i.training.skill import held_out_skill
+from ada2i.evaluation.probe import held_out_skill
 from tests.unit.training.small import tiny_task
 
 

@@ -1,15 +1,18 @@
-"""Registered versions, or pulled copies of them, as models: every byte is checked before it is used."""
+"""Models from registered versions, pulled copies of them, and checkpoints: every byte is checked before its use."""
+
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
+from torch import Tensor
 
-from ada2i import storage
+from ada2i import checkpoint, storage
 from ada2i.config import TrainConfig
 from ada2i.errors import DataError, NotFoundError
 from ada2i.model.ada2i import Ada2I
 from ada2i.model.build import build_model
 from ada2i.presets import explain
-from ada2i.records import get_folder_file
+from ada2i.records import FeatureInfo, get_folder_file
 from ada2i.registry.references import resolve
 from ada2i.registry.versions import Version, load_version, version_uri
 
@@ -21,8 +24,8 @@ def open_version(root: str, reference: str) -> tuple[str, Version]:
 
     Args:
         root: The storage root.
-        reference: ``MODEL``, ``MODEL@NUMBER`` or ``MODEL@ALIAS``; or the folder of a copy that ``registry pull`` made,
-            as a URI or a path with a ``/``.
+        reference: ``MODEL``, ``MODEL@NUMBER`` or ``MODEL@ALIAS``; or the folder of a copy made by ``registry pull``, as
+            a URI or a path with a ``/``.
 
     Raises:
         ConfigError: It is none of these.
@@ -72,14 +75,29 @@ def load_model(uri: str, version: Version) -> Ada2I:
     """
     from safetensors.torch import load
 
-    config, features = load_config(uri, version), version.features
-    model = build_model(config, widths=features.widths, classes=len(features.labels))
+    config = load_config(uri, version)
     try:
-        model.load_state_dict(load(get_folder_file(uri, _WEIGHTS, version.files[_WEIGHTS])))
-    except (SafetensorError, RuntimeError) as problem:  # torch raises the latter where names or shapes differ
+        return _model(config, version.features, load(get_folder_file(uri, _WEIGHTS, version.files[_WEIGHTS])))
+    except (SafetensorError, RuntimeError) as problem:  # torch raises the latter if names or shapes differ
         raise DataError(
             f"{uri}/{_WEIGHTS} must be weights of this version of ada2i, but: {str(problem).splitlines()[0]} Predict "
             "with the version that trained it; its environment.json names it.",
             uri=uri,
         ) from problem
+
+
+def load_checkpoint(uri: str) -> Ada2I:
+    """Return a checkpoint's model, in eval mode, on the CPU.
+
+    Raises:
+        IntegrityError: A file differs from its digest.
+        DataError: The checkpoint is of another schema version.
+    """
+    cursor = checkpoint.load_progress(uri)
+    return _model(cursor.config, cursor.features, checkpoint.load_weights(uri))
+
+
+def _model(config: TrainConfig, features: FeatureInfo, weights: Mapping[str, Tensor]) -> Ada2I:
+    model = build_model(config, widths=features.widths, classes=len(features.labels))
+    model.load_state_dict(weights)
     return model.eval()

@@ -1,0 +1,37 @@
+"""Ada2I's method: encoders ahead of the weakest one learn more slowly, and all get noise (paper, section 3.5)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ada2i.balance import none
+from ada2i.balance.base import StepScales
+from ada2i.balance.disparity import disparity_ratio, modulation
+from ada2i.config import Ada2IBalance, BalanceConfig
+
+
+class Method(none.Method):
+    """Modulates by the disparity ratio from ``start_epoch`` on; it has no state."""
+
+    def __init__(self, config: BalanceConfig) -> None:
+        super().__init__(config)
+        assert isinstance(config, Ada2IBalance)
+        self.config: Ada2IBalance = config
+        self.active = True
+
+    def set_epoch(self, epoch: int) -> None:
+        """See ``Balancer``."""
+        self.active = epoch >= self.config.start_epoch
+
+    def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:
+        """See ``Balancer``."""
+        if not self.active:
+            return super().scales(statistics)
+        ratio = disparity_ratio(statistics["scores"])
+        coefficient = modulation(ratio, self.config.alpha)
+        noise = torch.ones_like(ratio) if self.config.noise else None
+        metrics = {"ratio": ratio, "coefficient": coefficient}
+        if self.config.acts_on == "gradient":
+            return StepScales(gradient=coefficient, gradient_noise=noise, metrics=metrics)
+        return StepScales(update=coefficient, update_noise=noise, metrics=metrics)

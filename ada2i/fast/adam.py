@@ -1,0 +1,56 @@
+"""A step of Adam whose gradients and learning rates are scaled by group, with as few passes as possible.
+
+Adam's fused kernel divides gradients by ``grad_scale`` as it reads them and does nothing if ``found_inf`` is 1, both
+read on the device. So clipping and modulation cost no pass of their own, and no step waits for the device. The plain
+twin multiplies the gradients in place and asks the device whether to step.
+"""
+
+import torch
+from torch import Tensor
+
+from ada2i import fast
+
+
+def scaled_step(optimizer: torch.optim.Adam, gradient_factors: Tensor, rate_factors: Tensor, broken: Tensor) -> Tensor:
+    """Step with each group's gradients and rate times a factor, unless this step or an earlier one is broken.
+
+    Args:
+        optimizer: With the fused kernel.
+        gradient_factors: For each of its parameter groups ``(G,)``; positive.
+        rate_factors: ``(G,)``; Adam's step is proportional to its rate.
+        broken: Scalar 0 or 1: 1 stops the optimizer, now and in all later steps.
+
+    Returns:
+        Scalar 1 if the optimizer moved, else 0.
+    """
+    # It stays set, so that nothing moves until the host reads the step's status.
+    stopped = torch.maximum(getattr(optimizer, "found_inf", broken), broken)
+    optimizer.found_inf = stopped  # type: ignore[attr-defined]
+    step = _fused_step if fast.enabled() or stopped.is_cuda else _plain_step
+    step(optimizer, gradient_factors, rate_factors)
+    return 1 - stopped
+
+
+def _fused_step(optimizer: torch.optim.Adam, gradient_factors: Tensor, rate_factors: Tensor) -> None:
+    groups = optimizer.param_groups
+    try:
+        # The kernel takes one divisor for a call: a call for each group.
+        for group, gradient, rate in zip(groups, gradient_factors.unbind(), rate_factors.unbind(), strict=True):
+            optimizer.param_groups = [group | {"lr": rate * group["lr"]}]
+            optimizer.grad_scale = 1 / gradient  # type: ignore[attr-defined]
+            optimizer.step()
+    finally:
+        optimizer.param_groups = groups
+
+
+def _plain_step(optimizer: torch.optim.Adam, gradient_factors: Tensor, rate_factors: Tensor) -> None:
+    if optimizer.found_inf:  # type: ignore[attr-defined]
+        return
+    optimizer.grad_scale = torch.ones_like(gradient_factors[0])  # type: ignore[attr-defined]
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group, gradient, rate in zip(optimizer.param_groups, gradient_factors, rate_factors, strict=True):
+        torch._foreach_mul_([p.grad for p in group["params"] if p.grad is not None], gradient)
+        group["lr"] = float(rate) * group["lr"]
+    optimizer.step()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate

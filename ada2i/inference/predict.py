@@ -1,0 +1,180 @@
+"""Predictions of a model for batches, splits and dialogues; they need no labels and change no state.
+
+Shape letters in this file:
+    N utterances of all dialogues, laid end to end     D dialogues     M modalities     C classes
+    n utterances of a batch     W width of a modality's vectors
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from ada2i.batch import DialogueBatch, Layout
+from ada2i.loader.split_data import SplitData
+from ada2i.modalities import Modality
+from ada2i.model.ada2i import Ada2I, Prediction
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+def predict(
+    model: Ada2I, batches: Iterable[DialogueBatch], device: torch.device
+) -> Iterator[tuple[DialogueBatch, Prediction]]:
+    """Yield each batch, on the device, with its prediction, with dropout off; gradients are off meanwhile.
+
+    Other batches change rounding only: probabilities by some 1e-6 in float32, since matrix products of other sizes are
+    summed in another order.
+    """
+    model.eval()
+    # Weights that autocast rounds are kept until the outermost block ends, so this one, which rounds nothing, saves
+    # rounding them for every batch.
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        for batch in batches:
+            there = batch.to(device)
+            yield there, model(there)
+
+
+def predict_split(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Floats]:
+    """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a whole split, in its own order, from the CPU."""
+    chosen = split.in_order(batch_dialogues).batches()
+    predicted = predict(model, (split.batch(dialogues, dialogues) for dialogues in chosen), torch.device("cpu"))
+    pairs = [(batch.labels.numpy(), found.logits.softmax(dim=-1).numpy()) for batch, found in predicted]
+    return np.concatenate([labels for labels, _ in pairs]), np.concatenate([chances for _, chances in pairs])
+
+
+def predictions_file(split: SplitData, labels: Ints, probabilities: Floats) -> bytes:
+    """Return a ``predictions.parquet``: a row per utterance of a split, in its order."""
+    ids = np.repeat(np.array(split.dialogue_ids), split.lengths)
+    index = np.concatenate([np.arange(length, dtype=np.int32) for length in split.lengths])
+    table = pa.table(
+        {
+            "dialogue_id": ids,
+            "utterance_index": index,
+            "label": labels,
+            "prediction": probabilities.argmax(axis=1),
+            "probabilities": pa.FixedSizeListArray.from_arrays(
+                pa.array(probabilities.reshape(-1)), probabilities.shape[1]
+            ),
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """Dialogues to predict.
+
+    Attributes:
+        features: By modality that the model reads, ``(N, W)`` float32; zeros where it is missing.
+        present: By modality, ``(N,)`` bool.
+        speakers: ``(N,)`` int64, numbered from 0 by first appearance in the dialogue.
+        lengths: ``(D,)`` int64 utterances of each dialogue.
+        padded: ``(D,)`` int64 lengths to which a model that attends to padding pads each dialogue; None for others.
+    """
+
+    features: Mapping[Modality, Floats]
+    present: Mapping[Modality, npt.NDArray[np.bool_]]
+    speakers: Ints
+    lengths: Ints
+    padded: Ints | None
+
+    def batch(self, chosen: Ints) -> tuple[Ints, DialogueBatch]:
+        """Return the rows ``(n,)`` of some dialogues, and the batch they form."""
+        lengths = self.lengths[chosen]
+        starts = (np.cumsum(self.lengths) - self.lengths)[chosen]
+        inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        rows = np.repeat(starts, lengths) + inside
+        padded = int((self.lengths if self.padded is None else self.padded)[chosen].max())
+        return rows, DialogueBatch(
+            features={m: torch.from_numpy(x[rows]) for m, x in self.features.items()},
+            present={m: torch.from_numpy(x[rows]) for m, x in self.present.items()},
+            labels=torch.zeros(len(rows), dtype=torch.int64),  # no model reads them
+            speakers=torch.from_numpy(self.speakers[rows]),
+            layout=Layout(tuple(lengths.tolist()), padded),
+            global_utterances=len(rows),
+            global_dialogues=len(chosen),
+        )
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Predictions of ``N`` utterances.
+
+    Attributes:
+        probabilities: ``(N, C)`` float32.
+        contributions: ``(N, M)`` float32: each modality's weighted vote for the predicted class.
+        votes: ``(N,)`` float32: their sum, plus the classifier's bias if it has one. It is the class's logit unless an
+            MLP predicts from the votes (preset `paper`).
+    """
+
+    probabilities: Floats
+    contributions: Floats
+    votes: Floats
+
+
+def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.device) -> Inference:
+    """Predict dialogues in batches of similar lengths; the result is in the dialogues' own order.
+
+    Args:
+        model: On ``device``.
+        dialogues: What to predict.
+        batch: Slots of one forward pass's padded grid; see ``batches``.
+        device: Where to compute.
+    """
+    rows, classes = int(dialogues.lengths.sum()), model.fusion.classifier.out_features
+    inference = Inference(
+        probabilities=np.empty((rows, classes), np.float32),
+        contributions=np.empty((rows, len(model.modalities)), np.float32),
+        votes=np.empty(rows, np.float32),
+    )
+    places: list[Ints] = []  # of each batch's rows; `predict` draws one batch at a time
+
+    def made() -> Iterator[DialogueBatch]:
+        for chosen in batches(dialogues.lengths, dialogues.padded, batch):
+            at, inputs = dialogues.batch(chosen)
+            places.append(at)
+            yield inputs
+
+    for _, prediction in predict(model, made(), device):
+        at = places.pop()
+        probabilities = torch.softmax(prediction.logits, dim=-1)
+        label = probabilities.argmax(dim=-1)
+        weighted = model.fusion.weigh_votes(prediction.votes)
+        inference.probabilities[at] = probabilities.cpu().numpy()
+        inference.contributions[at] = _of_class(weighted, label).T.cpu().numpy()
+        inference.votes[at] = _of_class(prediction.fused[None], label)[0].cpu().numpy()
+    return inference
+
+
+def batches(lengths: Ints, padded: Ints | None, batch: int) -> Iterator[Ints]:
+    """Yield batches of dialogues, the longest first, as indices; each has at most ``batch`` slots of padded grid.
+
+    Args:
+        lengths: ``(D,)`` utterances of each dialogue.
+        padded: ``(D,)`` lengths to which the model must pad each; only equal ones share a batch. None: any may.
+        batch: Slots; a longer dialogue is a batch of its own.
+    """
+    slots = lengths if padded is None else padded
+    order = np.argsort(-slots, kind="stable")
+    edges = [] if padded is None else (np.flatnonzero(np.diff(slots[order])) + 1).tolist()
+    for group in np.split(order, edges):
+        first = 0
+        while first < len(group):
+            most = max(1, batch // int(slots[group[first]]))
+            yield group[first : first + most]
+            first += most
+
+
+def _of_class(votes: Tensor, label: Tensor) -> Tensor:
+    """Take each utterance's class out of ``(M, n, C)``: ``(M, n)``."""
+    return votes.gather(2, label.expand(len(votes), -1)[:, :, None])[:, :, 0]
