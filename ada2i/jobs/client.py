@@ -217,12 +217,15 @@ class Tail:
         return found
 
     async def _pump(self) -> None:
+        import aiohttp
+
         try:
             async for chunk in self._client.tail_job_logs(self._submission):
                 self._chunks.put(chunk)
-        except Exception as problem:  # aiohttp's, and others of Ray's; the follower connects again
-            log.info("The stream of a job's log ended: %s", problem)
-        self._chunks.put(None)
+        except (OSError, RuntimeError, aiohttp.ClientError) as problem:  # the follower connects again
+            log.info("The stream of a job's log was lost: %s", problem)
+        finally:
+            self._chunks.put(None)
 
 
 def _wait_for_end(client: "JobSubmissionClient", submission: str, follower: Follower) -> "tuple[JobStatus, str, str]":
