@@ -11,15 +11,25 @@ from typing import Any
 from ada2i import storage
 from ada2i.errors import ResourceError
 from ada2i.extraction.config import ExtractionConfig
-from ada2i.extraction.metrics import METRICS
 from ada2i.extraction.request import ExtractionRequest, is_done
 from ada2i.extraction.run import extract
 from ada2i.extraction.work import Worker
 from ada2i.jobs import driver, events, preemption
 from ada2i.jobs.fanout import run_tasks, start_workers
-from ada2i.jobs.metrics import Gauges
+from ada2i.jobs.metrics import Gauges, Metric
 from ada2i.jobs.resources import wait_for_resources
 from ada2i.modalities import Modality
+
+_TAGS = ("run", "modality", "encoder")
+
+METRICS = (
+    Metric("extraction_to_encode", "Vectors that this attempt has to make", _TAGS),
+    Metric("extraction_reused", "Vectors that were made before", _TAGS),
+    Metric("extraction_done", "Vectors made by this attempt, those included that came to nothing", _TAGS),
+    Metric("extraction_per_second", "Vectors made per second, all workers", _TAGS),
+    Metric("extraction_seconds_left", "Seconds until the modality is done", _TAGS),
+    Metric("extraction_lost", "Media of this attempt that gave no vector, by what is wrong", (*_TAGS, "problem")),
+)
 
 
 def drive(uri: str, _submission: str) -> None:

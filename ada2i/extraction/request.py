@@ -14,6 +14,7 @@ from ada2i.extraction.corpora.readers import CORPORA, read_corpus
 from ada2i.extraction.publish import check_corpus
 from ada2i.modalities import Modality
 from ada2i.records import Record
+from ada2i.store import Store
 
 JOB = "ada2i.extraction.job:drive"
 RESULT = "result.json"  # of an extraction that has ended
@@ -112,11 +113,11 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> str:
         AccessError: The storage may not be written.
     """
     config = resolve(spec.encoders, (_DEMO_SETTINGS if spec.kind == DEMO_MEDIA else {}) | spec.overrides)
-    root = storage.normalise(root)
-    storage.check_writable(root)
+    store = Store.open(root).writable()
+    root = store.root
     kind, location = _placed(spec, root)
     check_corpus(read_corpus(kind, location), labelled=spec.labelled)
-    uri = storage.join(root, "extraction", "runs", run_id)
+    uri = store.extraction(run_id)
     request = ExtractionRequest(
         run_id=run_id, root=root, kind=kind, location=location, config=config, labelled=spec.labelled
     )

@@ -218,13 +218,12 @@ class Tail:
 
     async def _pump(self) -> None:
         import aiohttp
-        from ray.exceptions import RayError
 
         try:
             async for chunk in self._client.tail_job_logs(self._submission):
                 self._chunks.put(chunk)
-        except (aiohttp.ClientError, OSError, RuntimeError, RayError) as problem:  # the follower connects again
-            log.info("The stream of a job's log ended: %s", problem)
+        except (OSError, RuntimeError, aiohttp.ClientError) as problem:  # the follower connects again
+            log.info("The stream of a job's log was lost: %s", problem)
         finally:
             self._chunks.put(None)
 

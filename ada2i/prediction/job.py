@@ -14,14 +14,20 @@ from ada2i.errors import NotFoundError
 from ada2i.jobs import driver, events, preemption
 from ada2i.jobs.environment import revision
 from ada2i.jobs.fanout import run_tasks, start_workers
-from ada2i.jobs.metrics import Gauges
+from ada2i.jobs.metrics import Gauges, Metric
 from ada2i.jobs.resources import check_resources, wait_for_resources
-from ada2i.prediction.metrics import METRICS
 from ada2i.prediction.records import REQUEST, PredictionRequest, is_done, sweep
 from ada2i.prediction.run import predict
 from ada2i.prediction.worker import Worker
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+_TAGS = ("run", "model", "version")
+
+METRICS = (
+    Metric("prediction_done", "Utterances predicted, those of earlier attempts included", _TAGS),
+    Metric("prediction_per_second", "Utterances predicted per second, all workers", _TAGS),
+    Metric("prediction_seconds_left", "Seconds until all are predicted", _TAGS),
+)
 
 
 def drive(uri: str, _submission: str) -> None:

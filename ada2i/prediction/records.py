@@ -81,11 +81,6 @@ class PredictionManifest(Record):
     files: dict[str, FileEntry]
 
 
-def prediction_uri(root: str, run_id: str) -> str:
-    """Return the folder of a prediction."""
-    return storage.join(storage.normalise(root), "predictions", run_id)
-
-
 def part_name(number: int) -> str:
     """Return the name of the part that a shard becomes."""
     return f"part-{number:05d}.parquet"

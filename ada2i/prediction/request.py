@@ -21,12 +21,12 @@ from ada2i.prediction.records import (
     WHOLE,
     PredictionManifest,
     PredictionRequest,
-    prediction_uri,
     sweep,
 )
 from ada2i.prediction.source import Features, Table
 from ada2i.records import Record, get_folder_file
 from ada2i.registry.versions import Version
+from ada2i.store import Store
 
 JOB = "ada2i.prediction.job:drive"
 _BATCH = 512  # slots of a forward pass: one fixed number, so that the same source gives the same bytes
@@ -62,15 +62,15 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> str:
         ResourceError: The cluster has fewer processors than workers.
     """
     resources = _resources(spec.workers)
-    root = storage.normalise(root)
-    storage.check_writable(root)
-    if run_id is not None and storage.exists(storage.join(prediction_uri(root, run_id), REQUEST)):
-        return prediction_uri(root, run_id)
+    store = Store.open(root).writable()
+    root = store.root
+    if run_id is not None and storage.exists(storage.join(store.prediction(run_id), REQUEST)):
+        return store.prediction(run_id)
     home, version = open_version(root, spec.version)
     source = _open(spec, root)
     out = storage.normalise(spec.out) if spec.out else None
     run_id = run_id or _run_id(home, source.fingerprint, spec.split, out)
-    uri = prediction_uri(root, run_id)
+    uri = store.prediction(run_id)
     out = out or uri
     if storage.exists(storage.join(out, MANIFEST)):
         check_parts(out, run_id)

@@ -16,9 +16,10 @@ from ada2i import presets, storage
 from ada2i.config import Config, Positive, TrainConfig
 from ada2i.errors import ConfigError, ResourceError
 from ada2i.jobs.resources import capacity, fitting
-from ada2i.records import Record, RunRequest, SearchNote, run_uri
+from ada2i.records import Record, RunRequest, SearchNote
 from ada2i.search.records import Final, Params, Space, TrialRecord
 from ada2i.search.space import check_space, default_space, given_space
+from ada2i.store import Store
 from ada2i.training.request import TrainSpec, check, planned
 
 JOB = "ada2i.search.job:drive"
@@ -124,11 +125,11 @@ def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None)
     check_space(space, preset=run.config.preset, settings=run.config.settings, overrides=overrides)
     request = SearchRequest(run=run, overrides=overrides, space=space, options=spec.options)
     named = run.model_copy(update={"run_id": search_id or f"search-{contents(request)}"})
-    return _write(request.model_copy(update={"run": named}), storage.normalise(root))
+    return _write(request.model_copy(update={"run": named}), Store.open(root))
 
 
-def _write(request: SearchRequest, root: str) -> str:
-    uri = storage.join(root, "searches", request.search_id)
+def _write(request: SearchRequest, store: Store) -> str:
+    uri = store.search(request.search_id)
     place = storage.join(uri, REQUEST)
     if storage.exists(place) and contents(SearchRequest.load(place)) != contents(request):
         raise ConfigError(
@@ -224,9 +225,9 @@ def prepare_final(uri: str, request: SearchRequest, record: TrialRecord) -> str:
     config = request.config(record.params if record.number else {}, seeds)
     run_id = f"{request.search_id}-{record.number}"
     run = request.run.model_copy(update={"run_id": run_id, "config": config, "search": note})
-    place = run_uri(uri.rsplit("/", 2)[0], run_id)
-    storage.put(storage.join(place, REQUEST), run.stored())  # the same at each attempt, but for where it computes
-    return place
+    folder = Store.open(uri.rsplit("/", 2)[0]).run(run_id)
+    storage.put(folder.request_uri, run.stored())  # the same at each attempt, but for where it computes
+    return folder.uri
 
 
 def winner(finals: Sequence[Final]) -> Final | None:

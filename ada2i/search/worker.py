@@ -67,7 +67,7 @@ def train(settings: dict[str, Any]) -> None:
             TrialReporter(first, ray.train.report if callbacks else report, reporter.best),
             use_gpu=settings["use_gpu"],
             in_process=True,
-            max_failures=0,  # Tune restarts the trial
+            restarts=False,  # Tune restarts the trial
             folder=storage.join(settings["folder"], f"{job.number}-{first}"),
             callbacks=callbacks,
         )

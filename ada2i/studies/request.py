@@ -17,7 +17,8 @@ from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError
 from ada2i.importers.resolve import resolve_features
 from ada2i.modalities import LETTERS, MODALITIES, Modality
-from ada2i.records import FeatureInfo, Record, run_uri
+from ada2i.records import FeatureInfo, Record
+from ada2i.store import Store
 from ada2i.studies.rows import Cell
 from ada2i.training.request import TrainSpec, prepare, with_named
 
@@ -76,8 +77,7 @@ def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
         presets.resolve(preset=preset, settings=settings, overrides=with_named(shared, change))
     given = _letters(spec.modalities)
     needs = [m for m in MODALITIES if any(m == LETTERS[letter] for letters in given or () for letter in letters)]
-    storage.check_writable(storage.normalise(root))
-    features = resolve_features(spec.features, storage.normalise(root), needs=needs)
+    features = resolve_features(spec.features, Store.open(root).writable().root, needs=needs)
     subsets = given or _held(features)
     fitted = _fitted(features, subsets, spec.allow)
     cells = [
@@ -176,7 +176,7 @@ def _cell(
     kept = [LETTERS[letter] for letter in letters]
     config = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": kept})
     run_id = study_run_id(config, features.info())
-    if not storage.exists(storage.join(run_uri(storage.normalise(root), run_id), "request.json")):
+    if not storage.exists(Store.open(root).run(run_id).request_uri):
         single = TrainSpec(
             features=features.uri,
             preset=cell.preset,
@@ -198,21 +198,16 @@ def study_run_id(config: TrainConfig, features: FeatureInfo) -> str:
     return f"study-{_digest(wanted)}"
 
 
-def study_uri(root: str, runs: Sequence[str]) -> str:
-    """Return the folder of a study of some runs."""
-    return storage.join(storage.normalise(root), "studies", f"study-{_digest(sorted(runs))}")
-
-
 def write_study(root: str, cells: Sequence[Cell]) -> str | None:
     """Write the request for runs without a result; return the study's URI, or None if every run has one."""
-    root = storage.normalise(root)
-    runs = [run_uri(root, run) for run in dict.fromkeys(cell.run_id for cell in cells if cell.run_id)]
-    left = tuple(uri for uri in runs if not storage.exists(storage.join(uri, "result.json")))
+    store = Store.open(root)
+    runs = [store.run(run) for run in dict.fromkeys(cell.run_id for cell in cells if cell.run_id)]
+    left = tuple(run.uri for run in runs if not storage.exists(run.result_uri))
     if not left:
         return None
-    # Of a run that cells share, the name of the first one.
+    # The first cell names a run that cells share.
     names = {cell.run_id: cell.name for cell in reversed(cells) if cell.run_id is not None}
-    uri = study_uri(root, runs)
+    uri = store.study(f"study-{_digest(sorted(run.uri for run in runs))}")
     storage.put(storage.join(uri, "request.json"), StudyRequest(runs=left, names=names).stored())
     return uri
 

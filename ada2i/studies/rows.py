@@ -22,10 +22,9 @@ from ada2i.records import (
     RunResult,
     Summary,
     get_folder_file,
-    run_uri,
-    seed_uri,
 )
 from ada2i.reports.report import SYNTHETIC_NOTE, dead_classes
+from ada2i.store import Store
 from ada2i.studies.published import SOURCE, Published, other_widths, printed, published
 
 
@@ -131,9 +130,9 @@ class Runs:
 
     @classmethod
     def read(cls, root: str, cells: Sequence[Cell]) -> "Runs":
-        """Read what is there; a run without result is left out."""
-        places = {cell.run_id: storage.join(run_uri(root, cell.run_id), "result.json") for cell in cells if cell.run_id}
-        return cls(root, {run: RunResult.load(place) for run, place in places.items() if storage.exists(place)})
+        """Read the results; a run without result is left out."""
+        runs = {cell.run_id: Store(root).run(cell.run_id) for cell in cells if cell.run_id}
+        return cls(root, {run_id: run.result() for run_id, run in runs.items() if storage.exists(run.result_uri)})
 
     def predictions(self, run_id: str) -> bytes:
         """Return the predictions of a run's seeds, pooled."""
@@ -144,8 +143,8 @@ class Runs:
 
 @lru_cache(maxsize=64)
 def _predictions(root: str, run_id: str, seeds: tuple[tuple[int, FileEntry | None], ...]) -> bytes:
-    uri = run_uri(root, run_id)
-    return pool([get_folder_file(seed_uri(uri, seed), "predictions.parquet", entry) for seed, entry in seeds])
+    run = Store(root).run(run_id)
+    return pool([get_folder_file(run.seed(seed).uri, "predictions.parquet", entry) for seed, entry in seeds])
 
 
 def gather(

@@ -153,7 +153,7 @@ def train_group(
     *,
     use_gpu: bool,
     in_process: bool = False,
-    max_failures: int | None = None,
+    restarts: bool = True,
     folder: str | None = None,
     callbacks: "Sequence[UserCallback]" = (),
 ) -> Failure | None:
@@ -167,7 +167,7 @@ def train_group(
         in_process: Whether a group of one rank runs in this process, without Ray Train: for a Tune trial and a study's
             worker, whose processes have a rank's processors and have imported torch. That takes 0.2 s from one
             trial to the next; Ray Train takes some 10 s for its controller and two ranks.
-        max_failures: Losses of workers that Ray Train makes up for; by default as the run's config has it.
+        restarts: Whether Ray Train restarts lost workers, as often as the run's config allows.
         folder: URI of a folder for Ray Train's own state; by default ``ray`` in the run's folder.
         callbacks: Callbacks of Ray Train's controller.
 
@@ -190,13 +190,12 @@ def train_group(
     from ada2i.training.backend import OwnProcessGroup
 
     folder = folder or storage.join(run.uri, "ray")
-    workers = (least, resources.workers) if least else resources.workers
     # Type checkers see Train's old interface, which knows neither what workers return nor the controller's limit.
     trainer = TorchTrainer(
         work,  # type: ignore[arg-type]
         train_loop_config=settings,
         scaling_config=ScalingConfig(
-            num_workers=workers,  # type: ignore[arg-type]
+            num_workers=(least, resources.workers) if least else resources.workers,  # type: ignore[arg-type]
             use_gpu=use_gpu,
             resources_per_worker={"CPU": resources.cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
         ),
@@ -205,8 +204,7 @@ def train_group(
             name=request.run_id,
             storage_path=str(storage.local_path(folder) or folder),
             failure_config=FailureConfig(  # type: ignore[call-arg]
-                max_failures=resources.max_failures if max_failures is None else max_failures,
-                controller_failure_limit=2,
+                max_failures=resources.max_failures if restarts else 0, controller_failure_limit=2
             ),
             callbacks=list(callbacks),  # type: ignore[arg-type]
         ),

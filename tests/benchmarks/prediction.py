@@ -25,13 +25,14 @@ from ada2i.data import schema
 from ada2i.jobs.fanout import Call
 from ada2i.modalities import Modality
 from ada2i.model.build import build_model
-from ada2i.prediction.records import REQUEST, PredictionRequest, Shard, prediction_uri
+from ada2i.prediction.records import REQUEST, PredictionRequest, Shard
 from ada2i.prediction.run import predict
 from ada2i.prediction.source import Table as Source
 from ada2i.prediction.worker import Worker
 from ada2i.presets import resolve
 from ada2i.records import FeatureInfo, FileEntry
 from ada2i.registry.versions import Version
+from ada2i.store import Store
 from tests.benchmarks.workload import Figure, finish
 
 WIDTHS: Mapping[Modality, int] = {"text": 768, "audio": 300, "visual": 342}
@@ -113,14 +114,14 @@ class _Alone:
 
 def stage(root: str, path: str) -> dict[str, Any]:
     """Check a table and cut it into shards."""
-    uri = prediction_uri(root, "benchmark")
+    uri = Store.open(root).prediction("benchmark")
     shards = Source(path, "all").stage(storage.join(uri, "source"), WIDTHS, LABELS, "made-up@1")
     return {"shards": [shard.model_dump() for shard in shards]}
 
 
 def work(root: str, shards: list[dict[str, Any]]) -> dict[str, Any]:
     """Predict shards."""
-    version, uri = write_version(root), prediction_uri(root, "benchmark")
+    version, uri = write_version(root), Store.open(root).prediction("benchmark")
     request = PredictionRequest(
         run_id="benchmark",
         out=uri,

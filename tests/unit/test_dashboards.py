@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ada2i.extraction import metrics as extraction
+from ada2i.extraction import job as extraction
 from ada2i.jobs.metrics import Metric
-from ada2i.prediction import metrics as prediction
+from ada2i.prediction import job as prediction
 from ada2i.records import EpochRecord
 from ada2i.registry import metrics as registry
 from ada2i.training import metrics as training
