@@ -15,3 +15,6 @@ def make_balancer(config: TrainConfig) -> Balancer:
     method = "none" if config.ablations.no_modulation else config.balance.method
     balancer: Balancer = import_module(f"{__name__}.{method}").Method(config.balance)
     return balancer
+
+
+__all__ = ["base", "noise"]

@@ -2,3 +2,5 @@
 
 Each file looks at one thing from outside, as a run would, and reads places and credentials from where a run does.
 """
+
+__all__ = ["check", "examine"]
