@@ -44,7 +44,7 @@ def build(task: Task) -> TrainState:
 
 
 def resume(task: Task, state: TrainState) -> TrainCursor:
-    """Restore the newest checkpoint, the same on all ranks, and return its cursor; a fresh one if there is none.
+    """Restore the newest checkpoint, the same on all ranks, and return its cursor; a fresh one without a checkpoint.
 
     Raises:
         ConfigError: The folder holds checkpoints of another config.

@@ -42,7 +42,8 @@ def _work(settings: dict[str, str]) -> dict[str, str] | None:
     context = ray.train.get_context()
     logs.configure(run_id=request.run_id, rank=context.get_world_rank())
     torch.set_num_threads(max(1, int(request.config.resources.cpus_per_worker)))
-    keep_freed_memory()
+    if request.config.resources.fast_cpu:
+        keep_freed_memory()
     device = ray.train.torch.get_device()
     with distributed.process_group(
         backend="nccl" if device.type == "cuda" else "gloo",
