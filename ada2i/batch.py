@@ -50,7 +50,7 @@ class Layout:
 
     @cached_property
     def occupied(self) -> Tensor:
-        """``(B, T)`` bool: true where the padded grid holds an utterance."""
+        """``(B, T)`` bool: true for slots of the padded grid that hold an utterance."""
         return torch.arange(self.padded_length, device=self.device) < self.lengths_tensor[:, None]
 
     @cached_property

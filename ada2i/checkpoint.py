@@ -209,7 +209,7 @@ def write(base: str, snapshot: Snapshot) -> str:
     uri = checkpoint_uri(base, snapshot.progress.step)
     if storage.exists(storage.join(uri, MANIFEST)):
         return uri
-    # One file at a time: only one of them is in memory, as bytes, beside the snapshot itself.
+    # One file at a time: only one of them is in memory as bytes, in addition to the snapshot.
     entries = {
         name: put_folder_file(uri, name, save_tensors(snapshot.tensors[name])) for name in sorted(snapshot.tensors)
     }

@@ -1,6 +1,6 @@
 """Every config model and its checks.
 
-Models are frozen and refuse unknown fields. The defaults here are those of the `reference` preset where it has one
+Models are frozen and refuse unknown fields. The defaults here are those of the `reference` preset if it has one
 value for all datasets; fields that depend on the dataset have no default and come from ``ada2i.presets``.
 """
 

@@ -1,7 +1,7 @@
 """Presets, published settings, and how a config is resolved from them.
 
 Settings are the numbers published for a dataset; a preset chooses a version of Ada2I; overrides come last. Sources: the
-paper (arXiv 2408.12895, section 4) and the released training script, which `reference` follows where the two differ.
+paper (arXiv 2408.12895, section 4) and the released training script, which `reference` follows if the two differ.
 """
 
 import difflib
@@ -105,7 +105,7 @@ def parse_modalities(letters: str) -> tuple[Modality, ...]:
     """Return modality names for letters such as ``tav``, in their order.
 
     Raises:
-        ConfigError: A letter is unknown or repeated, or there is none.
+        ConfigError: A letter is unknown or repeated, or the text is empty.
     """
     if not letters or len(set(letters)) != len(letters) or not set(letters) <= LETTERS.keys():
         raise ConfigError(
@@ -117,7 +117,7 @@ def parse_modalities(letters: str) -> tuple[Modality, ...]:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split ``field=value``; the value is read as JSON where it is JSON, else as text.
+    """Split ``field=value``; the value is read as JSON if it is JSON, else as text.
 
     Raises:
         ConfigError: There is no ``=``.
@@ -132,7 +132,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def settings_for(dataset: str) -> str:
-    """Return the name of the settings for a dataset, which a word of its name says (``cmu-mosei``), or ``default``."""
+    """Return the settings that a word of a dataset's name names (``cmu-mosei``), or ``default``."""
     words = re.split(r"[^a-z0-9]+", dataset.lower())
     return next((word for word in words if word in SETTINGS), "default")
 

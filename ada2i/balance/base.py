@@ -1,4 +1,4 @@
-"""What training asks of a method that balances modalities.
+"""The interface between training and a method that balances modalities.
 
 Shape letters in this file:
     M modalities, in the model's order
@@ -48,7 +48,7 @@ class Balancer(Protocol):
         """Return the factors of a step, from the statistics of the global batch."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold for an exact resume, beside model and optimizer."""
+        """Return what a checkpoint must hold for an exact resume, in addition to model and optimizer."""
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore what ``state`` returned; empty if the checkpoint is older than the method's state."""

@@ -1,4 +1,4 @@
-"""Whether a model is as sure as it is right.
+"""Calibration: whether a model is right as often as it is confident.
 
 Shape letters in this file:
     N utterances     C classes     B bins

@@ -29,7 +29,7 @@ Row = tuple[object, ...]
 
 
 class Difference(Record):
-    """How far apart two models are in one score; positive where the second is better."""
+    """How far apart two models are in one score; positive if the second is better."""
 
     first: float
     second: float
@@ -48,7 +48,7 @@ class Comparison(Record):
     synthetic: bool
     dialogues: int
     utterances: int
-    changed: int  # utterances of which the two say different classes
+    changed: int  # utterances for which the two predict different classes
     rounds: int
     differences: dict[str, Difference]  # by the names of ``HEADLINES``
 
@@ -118,7 +118,7 @@ def compare(
 def verdict(comparison: Comparison) -> str:
     """Say in one sentence what a comparison means.
 
-    A difference is called more than chance where both tests say so: the interval of weighted F1 leaves out 0, and
+    A difference is called more than chance if both tests agree: the interval of weighted F1 leaves out 0, and
     ``p_randomisation`` is below 1 - level. With few dialogues the bootstrap alone is too sure.
     """
     found = comparison.differences["weighted_f1"]
@@ -157,7 +157,7 @@ def _check_same(tables: tuple[pa.Table, pa.Table], names: tuple[str, str]) -> No
     widths = [_classes(table) for table in tables]
     if widths[0] != widths[1]:
         raise DataError(
-            f"Two models can be compared that tell the same classes apart, but {names[0]} knows {widths[0]} and "
+            f"Two models can be compared if they predict the same classes, but {names[0]} knows {widths[0]} and "
             f"{names[1]} {widths[1]}. Compare models of one label set."
         )
     rows = [_rows(table) for table in tables]

@@ -1,6 +1,6 @@
-"""Whether a challenger may replace a champion: rules, and what each says of both models' predictions.
+"""Rules by which a challenger may replace a champion, from both models' predictions.
 
-Pure numbers: which dialogues these are, and what becomes of the answer, is decided elsewhere.
+Pure numbers: the caller chooses the dialogues, and acts on the answer.
 """
 
 import io
@@ -33,7 +33,7 @@ class GateRules(Config):
     class_drop: Share = Field(0.15, description="F1 that a class may lose at most.")
     calibration_rise: Share = Field(0.05, description="What the expected calibration error may rise by.")
     test_uses: int = Field(
-        20, ge=0, description="Pairs that one test split may judge, where there is no gate split; then it is used up."
+        20, ge=0, description="Pairs that one test split may judge if there is no gate split; then it is used up."
     )
     resamples: int = Field(10_000, ge=100, description="Of dialogues, for the lower bound.")
     seed: int = Field(0, ge=0, lt=2**32, description="Of the resamples.")
@@ -48,10 +48,10 @@ def measure(predictions: bytes, labels: Sequence[str], split: str) -> ModelScore
         split: What to call the dialogues.
     """
     table = pq.read_table(io.BytesIO(predictions))
-    true, said = (np.asarray(table[name].to_numpy()) for name in ("label", "prediction"))
+    true, predicted = (np.asarray(table[name].to_numpy()) for name in ("label", "prediction"))
     probabilities = np.asarray(pc.list_flatten(table["probabilities"]).to_numpy()).reshape(len(true), -1)
     return ModelScores(
-        scores=scores(confusion_matrix(true, said, len(labels)), labels, split),
+        scores=scores(confusion_matrix(true, predicted, len(labels)), labels, split),
         calibration_error=expected_calibration_error(probabilities, true),
     )
 
@@ -73,7 +73,7 @@ def not_used_up(rules: GateRules, uses: int) -> RuleResult:
 
 
 def alone(rules: GateRules, challenger: ModelScores) -> RuleResult:
-    """Say whether a challenger is good enough whatever there is beside it."""
+    """Return whether a challenger is good enough by itself."""
     rows = _counted(rules, challenger)
     lowest = min(rows, key=lambda row: row.f1, default=None)
     if lowest is None:
@@ -87,7 +87,7 @@ def alone(rules: GateRules, challenger: ModelScores) -> RuleResult:
 def against(
     rules: GateRules, challenger: bytes, champion: bytes, sides: tuple[ModelScores, ModelScores]
 ) -> Iterator[RuleResult]:
-    """Say whether a challenger is good enough beside a champion, on the same dialogues.
+    """Yield whether a challenger is good enough compared with a champion, on the same dialogues.
 
     Args:
         rules: The rules.

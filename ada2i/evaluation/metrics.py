@@ -51,7 +51,7 @@ def scores(confusion: Counts, labels: Sequence[str], split: str) -> Scores:
 
     The definitions are scikit-learn's with ``labels=range(C)`` and ``zero_division=0``. Of a class with ``hits``
     correct utterances: precision = hits / predicted, recall = hits / support, F1 = 2 hits / (predicted + support),
-    each 0 where its divisor is 0. Weighted F1 is the mean by support; macro F1 the plain mean over all C classes,
+    each 0 if its divisor is 0. Weighted F1 is the mean by support; macro F1 the plain mean over all C classes,
     those without utterances included; accuracy is the share of correct utterances.
 
     Args:
@@ -175,7 +175,7 @@ def weighted_f1(confusion: Counts | Numbers) -> Numbers:
 
 
 def divide(above: NDArray[np.generic], below: NDArray[np.generic]) -> Numbers:
-    """Divide elementwise; 0 where the divisor is 0."""
+    """Divide elementwise; 0 if the divisor is 0."""
     above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     quotient = np.zeros_like(above)
     np.divide(above, below, out=quotient, where=below != 0)

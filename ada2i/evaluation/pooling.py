@@ -1,6 +1,6 @@
 """The predictions of a run's seeds as those of one model, by dialogue.
 
-A dialogue keeps its id, so whoever resamples dialogues draws all seeds' predictions of one together: utterances of one
+A dialogue keeps its id, so that resampling dialogues draws all seeds' predictions of one together: utterances of one
 dialogue are not independent of each other, and neither are two seeds' predictions of one utterance.
 
 Shape letters in this file:
@@ -41,6 +41,6 @@ def dialogue_counts(data: bytes) -> Counts:
     table = pq.read_table(io.BytesIO(data))
     classes = len(table["probabilities"][0].as_py())
     ids = np.unique(np.asarray(table["dialogue_id"].to_pylist()), return_inverse=True)[1]
-    true, said = (table[column].to_numpy() for column in ("label", "prediction"))
+    true, predicted = (table[column].to_numpy() for column in ("label", "prediction"))
     dialogues = range(int(ids.max()) + 1)
-    return np.stack([confusion_matrix(true[ids == d], said[ids == d], classes) for d in dialogues])
+    return np.stack([confusion_matrix(true[ids == d], predicted[ids == d], classes) for d in dialogues])

@@ -2,7 +2,7 @@
 
 Adam's fused kernel divides gradients by ``grad_scale`` as it reads them and does nothing if ``found_inf`` is 1, both
 read on the device. So clipping and modulation cost no pass of their own, and no step waits for the device. The plain
-twin multiplies the gradients in place and asks the device whether to step.
+twin multiplies the gradients in place and waits for the device to know whether to step.
 """
 
 import torch

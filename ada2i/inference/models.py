@@ -28,7 +28,7 @@ def open_version(root: str, reference: str) -> tuple[str, Version]:
             a URI or a path with a ``/``.
 
     Raises:
-        ConfigError: It is none of these.
+        ConfigError: The reference is malformed.
         NotFoundError: There is no such version.
         IntegrityError: A file is not the one that was registered; the message names it.
     """

@@ -200,7 +200,10 @@ class Tail:
 
     def __init__(self, client: "JobSubmissionClient", submission: str) -> None:
         logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it notes each end of a stream
+        import aiohttp
+
         self.ended = False
+        self._lost = (OSError, RuntimeError, aiohttp.ClientError)
         self._client, self._submission = client, submission
         self._chunks: SimpleQueue[str | None] = SimpleQueue()
         threading.Thread(target=asyncio.run, args=(self._pump(),), daemon=True, name="job-log").start()
@@ -217,12 +220,10 @@ class Tail:
         return found
 
     async def _pump(self) -> None:
-        import aiohttp
-
         try:
             async for chunk in self._client.tail_job_logs(self._submission):
                 self._chunks.put(chunk)
-        except (OSError, RuntimeError, aiohttp.ClientError) as problem:  # the follower connects again
+        except self._lost as problem:  # the follower connects again
             log.info("The stream of a job's log was lost: %s", problem)
         finally:
             self._chunks.put(None)

@@ -1,4 +1,4 @@
-"""Decoded shards of a split, held all at once: what a small split needs. ``stream`` holds the shards of a large one.
+"""Decoded shards of a split, all mapped at once, for a small split; ``stream`` is for a large one.
 
 Shape letters in this file:
     S shards of the split     W width of a modality's vectors
@@ -25,10 +25,10 @@ class Chunks(Protocol):
         """Return a shard."""
 
     def need(self, windows: Windows) -> None:
-        """Say which windows are needed now, and which soon, in this order; others may go."""
+        """Announce the windows that are needed now and next, in this order; others may be dropped."""
 
     def sums(self, modality: Modality) -> Iterator[Sums]:
-        """Yield the sums of a modality's vectors by blocks, shard for shard; all workers must ask alike."""
+        """Yield the sums of a modality's vectors by blocks, shard for shard; all workers must call it together."""
 
 
 @dataclass(frozen=True)

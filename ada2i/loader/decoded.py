@@ -52,10 +52,10 @@ class Chunk:
 
 
 def cache_folder() -> Path:
-    """Return the user's folder of decoded files on this machine; what killed workers left half-written there goes.
+    """Return the user's folder of decoded files on this machine; delete what killed workers left half-written there.
 
     Raises:
-        AccessError: The folder belongs to somebody else.
+        AccessError: The folder belongs to another user.
     """
     folder = Path(tempfile.gettempdir()) / f"ada2i-features-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -67,12 +67,12 @@ def cache_folder() -> Path:
 
 
 def lasting_file(shard: ShardEntry, cache: Path) -> Path:
-    """Return where the cache keeps a decoded shard."""
+    """Return the path of a decoded shard in the cache."""
     return cache / f"{shard.sha256}.{LAYOUT}.arrow"
 
 
 def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
-    """Make a shard's file in the cache, where it is not there, or not whole since the power was cut.
+    """Make a shard's file in the cache unless it is there and whole; after a power cut it may not be.
 
     Raises:
         IntegrityError: The shard differs from the digest in the manifest.
@@ -87,7 +87,7 @@ def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path) -> None
 
 
 def decode(features: FeatureSet, shard: ShardEntry, folder: Path) -> Path:
-    """Decode a shard, checked against its digest, into a file of a name that nobody reads; the caller renames it.
+    """Decode a shard, checked against its digest, into a partial file, which the caller renames.
 
     Raises:
         IntegrityError: The shard differs from the digest in the manifest.
@@ -98,7 +98,7 @@ def decode(features: FeatureSet, shard: ShardEntry, folder: Path) -> Path:
     columns["speaker"] = _by_appearance(_numbered(table["speaker"]), runs(table["dialogue_id"])[1])
     for modality in features.manifest.modalities:
         columns[f"{modality}_present"], columns[modality] = _dense(table[schema.vector_column(modality)])
-    # A kill leaves a .partial file; `cache_folder` deletes it, or whoever deletes the folder.
+    # A kill leaves a .partial file; `cache_folder` deletes it, or the end of the attempt its folder.
     partial = folder / f".partial-{uuid.uuid4().hex}"
     flat = pa.table(columns).combine_chunks()
     try:
@@ -168,8 +168,8 @@ def _by_appearance(names: Ints, lengths: Ints) -> Ints:
 
 
 def _dense(column: Any) -> tuple[npt.NDArray[np.bool_], Any]:
-    """Return which vectors are present, ``(N,)``, and the column with zeros, not nulls, where one is missing."""
-    if not column.null_count:  # as it is: no copy
+    """Return which vectors are present, ``(N,)``, and the column with zeros instead of nulls."""
+    if not column.null_count:  # unchanged: no copy
         return np.ones(len(column), np.bool_), column
     values, present = schema.unpack_vectors(column)
     return present, schema.pack_vectors(values, np.ones_like(present))

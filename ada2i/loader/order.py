@@ -1,4 +1,4 @@
-"""Which dialogues form which global batch, and which rank takes which of them.
+"""The dialogues of each global batch, and of each rank's share of it.
 
 Both are pure functions: the order depends on (seed, epoch) and on the shards' sizes, never on the number of workers, so
 any run can be resumed anywhere, on any number of workers. A split is shuffled by windows of whole shards: the shards
@@ -135,7 +135,7 @@ def share(batch: Sequence[int], lengths: Ints, ranks: int) -> list[list[int]]:
         ranks: Number of ranks.
 
     Returns:
-        For each rank its dialogues, in the order of the batch; empty where there are fewer dialogues than ranks.
+        For each rank its dialogues, in the order of the batch; empty if there are fewer dialogues than ranks.
     """
     loads = [0] * ranks
     owner: dict[int, int] = {}

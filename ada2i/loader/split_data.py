@@ -43,7 +43,7 @@ class Pass:
     Attributes:
         order: Its batches.
         name: Tells its windows from those of other passes.
-        after: Windows that follow it, as far as is known.
+        after: Windows that follow it, if known.
     """
 
     order: Order
@@ -55,10 +55,10 @@ class Pass:
         return len(self.order)
 
     def batches(self, start: int = 0) -> Iterator[list[int]]:
-        """Yield the dialogues of each global batch, as indices into the split, and have what comes next decoded.
+        """Yield the dialogues of each global batch, as indices into the split, and have the next windows decoded.
 
         Args:
-            start: The first batch's place in the pass, counted from 0: none before it is looked at.
+            start: The first batch's place in the pass, counted from 0; earlier ones are not read.
         """
         for batch in self.order.batches(start):
             first, last = batch.windows
@@ -73,7 +73,7 @@ class SplitData:
     """All dialogues of a split.
 
     Attributes:
-        index: Which dialogues, and where.
+        index: The dialogues and their places.
         chunks: Their features.
         shards: Their sizes, in bytes, and how many are shuffled together.
         modalities: Whose features it has.
@@ -98,7 +98,7 @@ class SplitData:
         return self.index.ids
 
     def epoch(self, *, seed: int, epoch: int, batch_dialogues: int) -> Pass:
-        """Return a training epoch, counted from 1: the same for any number of workers, wherever it is begun."""
+        """Return a training epoch, counted from 1: the same for any number of workers, from any start."""
         now, then = (
             shuffled(self.shards, batch_dialogues=batch_dialogues, seed=seed, epoch=number)
             for number in (epoch, epoch + 1)
@@ -116,7 +116,7 @@ class SplitData:
         """Assemble one rank's share of a global batch.
 
         Args:
-            own: This rank's dialogues; where it has none, it borrows the first of the batch, uncounted.
+            own: This rank's dialogues; without any, it borrows the first of the batch, uncounted.
             of: All dialogues of the global batch.
         """
         dialogues = own or of[:1]
@@ -140,7 +140,7 @@ class SplitData:
     def statistics(self, modality: Modality) -> tuple[Floats, Floats]:
         """Return mean and deviation of a modality's features, ``(W,)`` each, over the utterances that have it.
 
-        Where the split streams, this reads all of it at the first call, which all workers must make.
+        If the split streams, the first call reads all of it, and all workers must make it.
         """
         return mean_and_deviation(self.chunks.sums(modality))
 
@@ -164,8 +164,8 @@ def open_split(
         shuffle_gib: GiB of decoded features that are shuffled together; a larger split streams.
         part: This worker's place among the workers of its machine, and their number.
         wait: Returns once all workers have come this far.
-        attempt: A number that the workers of this run share and no other run has; without one, a worker whose split
-            streams decodes all of it by itself.
+        attempt: A number that only the workers of this run share; without one, a worker decodes a split that streams by
+            itself.
 
     Raises:
         IntegrityError: A shard differs from the digest in the manifest.
@@ -176,7 +176,7 @@ def open_split(
     index, chunks = (
         _hold(features, shards, modalities, cache=cache, part=part, wait=wait)
         if sizes.sum() <= window
-        else _stream(features, shards, modalities, cache=cache, crew=_crew(split, part, wait, attempt))
+        else _stream(features, shards, modalities, cache=cache, ranks=_local_ranks(split, part, wait, attempt))
     )
     counts = np.array(features.manifest.splits[split].class_counts)
     return SplitData(index, chunks, Shards(index.edges, sizes, window), tuple(modalities), counts)
@@ -203,17 +203,22 @@ def _hold(
 
 
 def _stream(
-    features: FeatureSet, shards: Sequence[ShardEntry], modalities: Sequence[Modality], *, cache: Path, crew: LocalRanks
+    features: FeatureSet,
+    shards: Sequence[ShardEntry],
+    modalities: Sequence[Modality],
+    *,
+    cache: Path,
+    ranks: LocalRanks,
 ) -> tuple[Index, Chunks]:
-    """Read where the dialogues are, one worker for all, and nothing else for now."""
-    if crew.place == 0:
+    """Read only the index of the dialogues for now; one worker does so for all."""
+    if ranks.place == 0:
         write_index(features, shards, cache)
-    crew.wait()
+    ranks.wait()
     index = read_index(shards, cache)
-    return index, Stream(features, shards, modalities, index=index, crew=crew, cache=cache)
+    return index, Stream(features, shards, modalities, index=index, ranks=ranks, cache=cache)
 
 
-def _crew(split: str, part: tuple[int, int], wait: Callable[[], None], attempt: int | None) -> LocalRanks:
+def _local_ranks(split: str, part: tuple[int, int], wait: Callable[[], None], attempt: int | None) -> LocalRanks:
     place, workers = part if attempt is not None else (0, 1)
     return LocalRanks(f"{secrets.randbits(62) if attempt is None else attempt:x}-{split}", place, workers, wait)
 

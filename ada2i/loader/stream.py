@@ -2,11 +2,11 @@
 
 A thread decodes the window that training is in, and the next one, into files of a folder of this attempt. The workers
 of a machine decode a part each and share the files: each file gets a hard link per worker, who deletes its own when it
-has left the window, so nobody takes a file from a slower neighbour, and a faster one waits for the shards of the
+has left the window, so no worker takes a file from a slower neighbour, and a faster one waits for the shards of the
 slower. So two windows lie on the disk, and a third while a neighbour is behind.
 
-A worker that is killed leaves its folder. Who is alive keeps a lock on it, which ends with the process; the next
-attempt on the machine deletes every folder that nobody has locked.
+A worker that is killed leaves its folder. Living workers keep a lock on it, which ends with the process; the next
+attempt on the machine deletes every folder without a lock.
 """
 
 import fcntl
@@ -47,7 +47,7 @@ class LocalRanks:
     """The workers of one machine that share decoded files.
 
     Attributes:
-        name: What they, and nobody else, call this attempt.
+        name: Of this attempt, unique to it.
         place: This worker's place among them.
         workers: Their number.
         wait: Returns once all workers are here.
@@ -69,12 +69,12 @@ class Stream:
         modalities: Sequence[Modality],
         *,
         index: Index,
-        crew: LocalRanks,
+        ranks: LocalRanks,
         cache: Path,
     ) -> None:
         self._features, self._shards, self._modalities = features, shards, modalities
-        self._index, self._crew, self._cache = index, crew, cache
-        self._folder, lock = _enter(cache, crew.name)
+        self._index, self._ranks, self._cache = index, ranks, cache
+        self._folder, lock = _enter(cache, ranks.name)
         self._windows: Windows = {}
         self._left: deque[str] = deque(maxlen=_LEFT)
         self._chunks: dict[tuple[str, int], Chunk] = {}
@@ -100,34 +100,34 @@ class Stream:
         with self._guard:
             self._windows = dict(windows)
             self._left.extend(gone)
-            if self._crew.workers == 1:  # else a neighbour may wait for what this worker has left
+            if self._ranks.workers == 1:  # else a neighbour may wait for what this worker has left
                 self._due = deque(due for due in self._due if due[0] in windows)
             for name in fresh:
-                self._due.extend((name, s) for s in windows[name][self._crew.place :: self._crew.workers].tolist())
+                self._due.extend((name, s) for s in windows[name][self._ranks.place :: self._ranks.workers].tolist())
             if self._due and self._work is None:
                 self._work = self._thread.submit(self._decode_next)
             self._chunks = {key: chunk for key, chunk in self._chunks.items() if key[0] in windows}
             self._strays.clear()
             for name in (name for name in self._left if name not in windows):
-                for path in self._folder.glob(f"{name}.*.{self._crew.place}"):
+                for path in self._folder.glob(f"{name}.*.{self._ranks.place}"):
                     path.unlink()
 
     def __getitem__(self, shard: int) -> Chunk:
-        """Return a shard, as soon as it is decoded; one of no window is decoded here and now."""
+        """Return a shard, as soon as it is decoded; a shard of no window is decoded at once."""
         window = next((name for name, shards in self._windows.items() if shard in shards), None)
         if window is None:
             return self._stray(shard)
         if (window, shard) not in self._chunks:
-            self._wait_for(path := self._link(window, shard, self._crew.place))
+            self._wait_for(path := self._link(window, shard, self._ranks.place))
             self._chunks[window, shard] = self._map(shard, path)
         return self._chunks[window, shard]
 
     def sums(self, modality: Modality) -> Iterator[Sums]:
         """Read the whole split, shard for shard, once per machine; later runs find the sums in the cache."""
         if not self._summed:
-            for shard in self._shards[self._crew.place :: self._crew.workers]:
+            for shard in self._shards[self._ranks.place :: self._ranks.workers]:
                 self._sum(shard)
-            self._crew.wait()
+            self._ranks.wait()
             self._summed = True
         widths = self._features.manifest.widths
         end = 0
@@ -146,8 +146,8 @@ class Stream:
             window, shard = self._due.popleft()
         partial = decode(self._features, self._shards[shard], self._folder)
         with self._guard:
-            for place in range(self._crew.workers):
-                if place != self._crew.place or window in self._windows:
+            for place in range(self._ranks.workers):
+                if place != self._ranks.place or window in self._windows:
                     with suppress(FileExistsError):
                         os.link(partial, self._link(window, shard, place))
             partial.unlink()
@@ -214,7 +214,7 @@ def _has_sums(path: Path) -> bool:
 
 
 def sweep(cache: Path) -> None:
-    """Delete the folders of attempts of which nobody is alive."""
+    """Delete the folders of attempts that are over."""
     for folder in cache.glob(f"{_PREFIX}*"):
         with suppress(FileNotFoundError):  # a neighbour sweeps too
             handle = os.open(folder, os.O_RDONLY)
@@ -223,7 +223,7 @@ def sweep(cache: Path) -> None:
 
 
 def _enter(cache: Path, name: str) -> tuple[Path, int]:
-    """Return the folder of an attempt, made where it is not there, and a handle that keeps others from deleting it."""
+    """Return the folder of an attempt, made if needed, and a handle that keeps others from deleting it."""
     folder = cache / f"{_PREFIX}{name}"
     while True:
         with suppress(FileExistsError):
@@ -233,7 +233,7 @@ def _enter(cache: Path, name: str) -> tuple[Path, int]:
         except FileNotFoundError:  # swept between making and opening it
             continue
         fcntl.flock(handle, fcntl.LOCK_SH)
-        if os.fstat(handle).st_nlink:  # none where it was swept between making and locking it
+        if os.fstat(handle).st_nlink:  # 0 if it was swept between making and locking it
             return folder, handle
         os.close(handle)
 

@@ -91,7 +91,7 @@ class ContextLayer(nn.Module):
         self.feedforward_norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, feedforward_dim)
         self.contract = nn.Linear(feedforward_dim, width)
-        # Logits by distance, the past first; and what is added where the speaker is the same.
+        # Logits by distance, the past first; and what is added if the speaker is the same.
         far = torch.arange(-_REACH, _REACH + 1).abs() * -_FALL
         self.distance = nn.Parameter(far.repeat(heads, 1)) if positions else None
         self.same_speaker = nn.Parameter(torch.zeros(heads)) if speakers else None

@@ -1,7 +1,6 @@
 """Train one seed: epochs, selection on dev, early stop and resume. Knows ranks, but not Ray."""
 
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,19 +8,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from ada2i import checkpoint, fast, storage
+from ada2i import checkpoint, storage
 from ada2i.checkpoint import TrainCursor, TrainState
 from ada2i.config import TrainingConfig
 from ada2i.errors import DivergenceError, PreemptedError
 from ada2i.loader.order import share
-from ada2i.records import EpochRecord, Scores, SeedResult
+from ada2i.records import EpochRecord, SeedResult
 from ada2i.store import SeedFolder
 from ada2i.training import distributed
 from ada2i.training.meter import EpochMeter
 from ada2i.training.metrics import METRICS
 from ada2i.training.saving import Saver
 from ada2i.training.sharding import own_batches
-from ada2i.training.state import build, replicate, resume, warm_up_batch
+from ada2i.training.state import start
 from ada2i.training.status import StepKey, StepStatus
 from ada2i.training.step import train_step, unwrap
 from ada2i.training.task import Reporter, Task
@@ -43,22 +42,17 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
         PreemptedError: A rank had to leave; the newest checkpoint is of the last step.
         ConfigError: The folder holds checkpoints of another config.
     """
-    config, settings, on_gpu = task.config, task.config.training, task.device.type == "cuda"
-    fast.enable(config.resources.fast_cpu)
-    state = build(task)
-    cursor = resume(task, state)
-    first_step = cursor.step
-    network = replicate(state.model, warm_up_batch(task), config.loss)
+    state, cursor, network = start(task)
+    config, settings, first_step = task.config, task.config.training, cursor.step
     with Saver(task.uri, state, minutes=config.resources.checkpoint_minutes) as saver:
         while not finished(cursor, settings):
-            meter, started = EpochMeter(cursor.part), time.perf_counter() - cursor.part.seconds
+            meter = EpochMeter(cursor.part)
             order = task.train.epoch(seed=task.seed, epoch=cursor.epoch + 1, batch_dialogues=settings.batch_dialogues)
             state.balancer.set_epoch(cursor.epoch + 1)
             pending: Pending = deque()
             for dialogues, parts in own_batches(task, order.batches(meter.steps)):
                 step = cursor.step - cursor.part.steps + meter.steps
-                if settings.schedule == "cosine":
-                    set_rate(state.optimizer, settings, step=step, steps=settings.epochs * len(order))
+                set_rate(state.optimizer, settings, step=step, steps=settings.epochs * len(order))
                 report = train_step(
                     network,
                     parts,
@@ -76,22 +70,20 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
                     reporter.first_step()
                 # With a GPU the newest status is read one step later, so that the host does not wait for the device.
                 last = meter.steps == len(order)
-                leaving = read_status(task, pending, keep=int(on_gpu and not last))
-                if leaving and not last:
-                    read_status(task, pending, keep=0)  # all ranks check here that what rank 0 saves is finite
+                leaving = read_status(task, pending, keep=int(task.device.type == "cuda" and not last))
+                if leaving:
                     break
                 # Rank 0 alone saves, so it must not raise: a step that is not finite waits for the next read.
                 if not last and saver.due() and all(status.finite for _, status in pending):
-                    saver.start(cursor.within(meter.part(time.perf_counter() - started)))
-            cursor = cursor.within(meter.part(time.perf_counter() - started))
+                    saver.start(cursor.within(meter.part()))
+            cursor = cursor.within(meter.part())
             if meter.steps == len(order):
-                record, dev = validate(task, state, meter, cursor)
-                cursor = cursor.after_epoch(record, dev)
+                cursor = validate(task, state, meter, cursor)
                 if cursor.best_epoch == cursor.epoch:
                     saver.keep_best(cursor)
                 if saver.due(epoch_done=True) and not leaving:
                     saver.start(cursor)
-                reporter.epoch(task.seed, record)
+                reporter.epoch(task.seed, cursor.history[-1])
             if leaving and not finished(cursor, settings):
                 saver.save(cursor)
                 raise preempted(task, cursor.step)
@@ -105,7 +97,9 @@ def finished(cursor: TrainCursor, settings: TrainingConfig) -> bool:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, settings: TrainingConfig, *, step: int, steps: int) -> None:
-    """Set the learning rate of a step: warm-up over the first tenth, then half a cosine to zero."""
+    """Set the learning rate of a step of `cosine`: warm-up over the first tenth, then half a cosine to zero."""
+    if settings.schedule != "cosine":
+        return
     rate = settings.learning_rate * min(1.0, (step + 1) / (0.1 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -113,6 +107,8 @@ def set_rate(optimizer: torch.optim.Optimizer, settings: TrainingConfig, *, step
 
 def read_status(task: Task, pending: Pending, *, keep: int) -> bool:
     """Read the status of all pending steps but the newest ``keep``; return whether a rank must leave.
+
+    If one must, all are read, so that every rank knows whether the weights that rank 0 then saves are finite.
 
     Raises:
         DivergenceError: A step was not finite; names its dialogues.
@@ -125,6 +121,7 @@ def read_status(task: Task, pending: Pending, *, keep: int) -> bool:
         except DivergenceError as error:
             raise _with_dialogues(error, task, dialogues) from error
         leaving = leaving or status.leaving
+        keep = 0 if leaving else keep
     return leaving
 
 
@@ -136,8 +133,8 @@ def _with_dialogues(error: DivergenceError, task: Task, batch: Sequence[int]) ->
     return DivergenceError(f"{error.message} Dialogues: {', '.join(names)}.", **error.context, dialogues=names)
 
 
-def validate(task: Task, state: TrainState, meter: EpochMeter, cursor: TrainCursor) -> tuple[EpochRecord, Scores]:
-    """Score an epoch on dev, let the plateau scheduler see the dev loss, and return the epoch's record and scores."""
+def validate(task: Task, state: TrainState, meter: EpochMeter, cursor: TrainCursor) -> TrainCursor:
+    """Score an epoch on dev, give the plateau scheduler the dev loss, and return the cursor at the epoch's end."""
     learning_rate = float(state.optimizer.param_groups[0]["lr"])
     dev_loss, dev = evaluate(task, unwrap(state.model))
     if state.scheduler is not None:
@@ -158,7 +155,7 @@ def validate(task: Task, state: TrainState, meter: EpochMeter, cursor: TrainCurs
         measured[name] = (
             dict(zip(task.config.model.modalities, means, strict=True)) if name in by_modality else means[0]
         )
-    return EpochRecord(**measured), dev
+    return cursor.after_epoch(EpochRecord(**measured), dev)
 
 
 def preempted(task: Task, step: int) -> PreemptedError:

@@ -240,7 +240,8 @@ def work(settings: dict[str, Any]) -> Failure | None:
         place, device = _place_in_group()
     logs.configure(run_id=request.run_id, rank=place.rank)
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
-    keep_freed_memory()
+    if config.resources.fast_cpu:
+        keep_freed_memory()
     preemption.watch()
     try:
         with distributed.process_group(place, backend="nccl" if device.type == "cuda" else "gloo"):

@@ -19,7 +19,7 @@ class Term(NamedTuple):
 
     Attributes:
         total: Scalar sum over this rank's rows.
-        global_count: Rows over all ranks: every rank knows it from the batch, so no rank needs to ask.
+        global_count: Rows over all ranks: every rank knows it from the batch, without communication.
     """
 
     total: Tensor
@@ -37,7 +37,7 @@ def classification_loss(prediction: Prediction, batch: DialogueBatch, class_weig
 
 
 def modal_loss(prediction: Prediction, batch: DialogueBatch, class_weights: Tensor | None = None) -> Term:
-    """L_modal: the same of the votes' sum, where the prediction is an MLP on it."""
+    """L_modal: the same for the sum of the votes, on which an MLP predicts."""
     total = F.cross_entropy(prediction.fused, batch.labels, weight=class_weights, reduction="sum")
     return Term(total, batch.global_utterances)
 

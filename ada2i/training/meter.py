@@ -1,5 +1,6 @@
 """Sums of an epoch's metrics, so that an epoch that is interrupted continues with the same sums."""
 
+import time
 from collections.abc import Mapping
 
 import torch
@@ -9,7 +10,7 @@ from ada2i.checkpoint import EpochPart
 
 
 class EpochMeter:
-    """Sums of the metrics of an epoch's steps, in double precision; they stay on the device until they are read.
+    """Clock and sums of the metrics of an epoch, in double precision; sums stay on the device until they are read.
 
     In an epoch that a checkpoint interrupted, only metrics that were measured from its first step on are summed.
 
@@ -19,6 +20,7 @@ class EpochMeter:
 
     def __init__(self, begun: EpochPart) -> None:
         self.steps = begun.steps
+        self._started = time.perf_counter() - begun.seconds
         self._sizes = {name: len(values) for name, values in begun.sums.items()}
         self._sums = torch.tensor([x for values in begun.sums.values() for x in values], dtype=torch.float64)
 
@@ -31,8 +33,9 @@ class EpochMeter:
         self._sums = self._sums.to(values.device) + values.double()
         self.steps += 1
 
-    def part(self, seconds: float) -> EpochPart:
-        """Return what a checkpoint keeps, after some seconds of the epoch."""
+    def part(self) -> EpochPart:
+        """Return what a checkpoint keeps of the epoch so far."""
+        seconds = time.perf_counter() - self._started
         return EpochPart(steps=self.steps, sums=self._by_name(self._sums), seconds=seconds)
 
     def means(self) -> dict[str, list[float]]:

@@ -1,6 +1,7 @@
 """Every number that training measures: one line here, and one line in ``train_step``, a balancer or ``fit``.
 
-The table gives the fields of ``EpochRecord`` and the gauges of Prometheus, which ``infra/dashboards`` shows.
+The table gives the fields of ``EpochRecord``, the gauges of Prometheus and, by ``python -m infra.training_dashboard``,
+the panels of Grafana.
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ METRICS: Final = (
     TrainingMetric("classification_loss", "Negative log-likelihood, mean over the epoch (nats)", _RUN),
     TrainingMetric("modal_loss", "Negative log-likelihood of the votes' sum, mean over the epoch (nats)", _RUN),
     TrainingMetric("feature_loss", "L1 distance of AFW's mapping network, mean over the epoch", _RUN),
-    TrainingMetric("learning_rate", "Learning rate", _RUN),
+    TrainingMetric("learning_rate", "Learning rate", _RUN, "sci"),
     TrainingMetric("ratio", "Disparity ratio rho_m, mean over the epoch", _MODALITY),
     TrainingMetric("coefficient", "Modulation coefficient k_m, mean over the epoch", _MODALITY),
     TrainingMetric("gate_share", "Data-dependent share of AFW's gate, mean over the epoch", _MODALITY, "percentunit"),

@@ -1,10 +1,10 @@
-"""When checkpoints are written, and how: copied into memory between two steps, written by a thread beside training.
+"""Writing checkpoints: copied into memory between two steps, then written by a thread during training.
 
 A seed's folder holds ``checkpoints``, of which the newest is all that a resumed run needs, and ``best``, the weights of
 the epoch that leads on dev. Both stay in memory until they are written: together, the best weights first, so that no
-checkpoint ever names best weights that are not there. What a kill loses is trained again, to the last bit.
+checkpoint ever names best weights that do not exist. Steps lost to a kill are trained again, to the last bit.
 
-Memory of rank 0 beside training: one copy of weights and optimizer, one or two of the weights, and, while it writes,
+Extra memory of rank 0: one copy of weights and optimizer, one or two of the weights, and, while it writes,
 twice the largest file.
 """
 
@@ -20,18 +20,18 @@ from ada2i.training import distributed
 
 log = logging.getLogger(__name__)
 
-_SHARE: Final = 0.02  # of the time that checkpoints of epochs' ends may take
+_SHARE: Final = 0.02  # share of the time that checkpoints at ends of epochs may take
 
 
 class Saver:
     """Writes one seed's checkpoints; only rank 0's does anything.
 
-    Leaving its block waits for what is being written: a kill alone can cut that short, and leaves nothing visible.
+    Leaving its block waits for the current write; only a kill interrupts it, and then leaves nothing visible.
 
     Args:
         uri: The seed's folder.
-        state: What is trained.
-        minutes: A checkpoint is due after so many; 0: after every step.
+        state: What training changes.
+        minutes: Time after which a checkpoint is due; 0: after every step.
     """
 
     def __init__(self, uri: str, state: TrainState, *, minutes: float) -> None:
@@ -58,12 +58,12 @@ class Saver:
         if error is None:
             self._settle()
         elif self._writing and (problem := self._writing.exception()):
-            log.warning("The last checkpoint was not written: %s", problem)  # beside what ends training
+            log.warning("The last checkpoint was not written: %s", problem)  # training's own error goes on
 
     def due(self, *, epoch_done: bool = False) -> bool:
-        """Tell whether a checkpoint is to be written now; raise what the last one failed with.
+        """Return whether a checkpoint must be written now; raise the error of the last write.
 
-        While one is being written, none is due: storage that is slow or away delays checkpoints, not training.
+        While one is being written, none is due: slow or unreachable storage delays checkpoints, not training.
         """
         if not self.writes:
             return False
@@ -82,7 +82,7 @@ class Saver:
             self._best = checkpoint.take(self.state, progress, optimizer=False, over=self._best)
 
     def start(self, progress: TrainCursor) -> None:
-        """Copy weights and optimizer, and begin to write them; wait before that for what is being written."""
+        """Copy weights and optimizer, and begin to write them, once the current write is done."""
         self._settle()
         begun = time.monotonic()
         self._memory = checkpoint.take(self.state, progress, over=self._memory)
@@ -97,7 +97,7 @@ class Saver:
             self._settle()
 
     def finish(self, progress: TrainCursor) -> None:
-        """Write the last checkpoint, and delete all that killed attempts left beside it and the best weights."""
+        """Write the last checkpoint, and delete what killed attempts left except it and the best weights."""
         self.save(progress)
         if self.writes:
             checkpoint.sweep(self.base, progress.step, later=True)
@@ -105,7 +105,7 @@ class Saver:
             storage.delete_partials(self.uri, older_than_s=0)
 
     def _write(self, whole: Snapshot, best: Snapshot | None, cost: float) -> float:
-        """Write, in the thread; return what it cost."""
+        """Write, in the thread; return the cost."""
         begun = time.thread_time()
         if best:
             checkpoint.write(self.best_base, best)

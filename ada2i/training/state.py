@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ada2i import checkpoint
+from ada2i import checkpoint, fast
 from ada2i.balance import make_balancer
 from ada2i.batch import DialogueBatch
 from ada2i.checkpoint import Rng, TrainCursor, TrainState
@@ -20,6 +20,18 @@ from ada2i.training.sharding import own_share
 from ada2i.training.step import loss_shares, unwrap, weigh
 from ada2i.training.task import Task
 from ada2i.training.update import make_optimizer
+
+
+def start(task: Task) -> tuple[TrainState, TrainCursor, nn.Module]:
+    """Return what training changes, its position, and the network to train: the model, in DDP if there are ranks.
+
+    Raises:
+        ConfigError: The folder holds checkpoints of another config.
+    """
+    fast.enable(task.config.resources.fast_cpu)
+    state = build(task)
+    cursor = resume(task, state)
+    return state, cursor, replicate(state.model, warm_up_batch(task), task.config.loss)
 
 
 def build(task: Task) -> TrainState:
@@ -44,7 +56,7 @@ def build(task: Task) -> TrainState:
 
 
 def resume(task: Task, state: TrainState) -> TrainCursor:
-    """Restore the newest checkpoint, the same on all ranks, and return its cursor; a fresh one if there is none.
+    """Restore the newest checkpoint, the same on all ranks, and return its cursor; a fresh one without a checkpoint.
 
     Raises:
         ConfigError: The folder holds checkpoints of another config.

@@ -1,4 +1,4 @@
-"""One seed's training as it is asked for, and whoever is told how it goes."""
+"""One seed's training, and the reporter of its progress."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,28 +15,28 @@ from ada2i.training.losses import balanced_weights
 
 
 class Reporter(Protocol):
-    """Whoever wants to know how training goes."""
+    """Gets the progress of training."""
 
     def first_step(self) -> None:
         """The first optimizer step of this call is done, resumed or not."""
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
-        """An epoch is done; its checkpoint may be still to come."""
+        """An epoch is done; its checkpoint may not be written yet."""
 
 
 class QuietReporter:
-    """A reporter for trainings of which many run at once."""
+    """A reporter that does nothing."""
 
     def first_step(self) -> None:
-        """Say nothing."""
+        """See ``Reporter``."""
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
-        """Say nothing."""
+        """See ``Reporter``."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One seed's training: what to fit, on what, and where it is kept."""
+    """One seed's training: config, data, device and folder."""
 
     config: TrainConfig
     features: FeatureInfo
@@ -58,7 +58,7 @@ class Task:
 
     @cached_property
     def class_weights(self) -> Tensor | None:
-        """``(C,)`` weights of the cross-entropies, by the classes' shares of train; None: all 1."""
+        """``(C,)`` weights of the cross-entropies, by the shares of the classes in train; None: all 1."""
         if not self.config.loss.class_balance:
             return None
         return balanced_weights(torch.from_numpy(self.train.class_counts), self.config.loss.class_balance).to(

@@ -72,7 +72,7 @@ def test_workers_change_nothing_but_rounding_in_the_corrected_preset(tmp_path: P
     ("preset", "variant"),
     [
         ("paper", {}),
-        ("corrected", {"model.modality_dropout": 0.3, "model.amw.learn_scale": True, "model.normalise": "train"}),
+        ("corrected", {"balance.noise": True}),
         ("reference", {"ablations.no_afw": True, "ablations.no_amw": True, "model.encoder.kind": "lstm"}),
     ],
 )

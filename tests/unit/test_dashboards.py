@@ -13,6 +13,7 @@ from ada2i.prediction import job as prediction
 from ada2i.records import EpochRecord
 from ada2i.registry import metrics as registry
 from ada2i.training import metrics as training
+from infra import training_dashboard
 
 FOLDER = Path(__file__).resolve().parents[2] / "infra" / "dashboards"
 EXPORTED: dict[str, tuple[Metric, ...]] = {
@@ -87,3 +88,8 @@ def test_names_are_told_apart() -> None:
 def test_training_exports_what_an_epoch_measures() -> None:
     fields = set(EpochRecord.model_fields) - {"step"}
     assert {metric.name for metric in training.METRICS} == fields
+
+
+def test_the_training_dashboard_is_that_of_the_table() -> None:
+    stored = dashboard("training")
+    assert training_dashboard.dashboard(stored) == stored, "run `python -m infra.training_dashboard`"

@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from ada2i import storage
 from ada2i.errors import DataError, IntegrityError
-from ada2i.records import Sealed
+from ada2i.records import EpochRecord, Sealed
+from tests.unit.evaluation.runs import build_run
 
 
 class Note(Sealed):
@@ -73,3 +75,12 @@ def test_a_later_schemas_fields_with_defaults_break_no_seal(place: str) -> None:
 def test_what_is_older_than_seals_loads(place: str) -> None:
     storage.put(place, b'{"text": "a", "size": 3}')
     assert Note.load(place) == Note(text="a", size=3)
+
+
+def test_an_epoch_may_hold_metrics_that_this_version_does_not_know() -> None:
+    known = build_run().seeds[0].history[0]
+    record = EpochRecord.model_validate(known.model_dump() | {"entropy": 0.5, "lead": {"text": 0.1, "audio": 0.0}})
+    assert EpochRecord.model_validate_json(record.to_json()) == record
+    assert record.model_extra == {"entropy": 0.5, "lead": {"text": 0.1, "audio": 0.0}}
+    with pytest.raises(ValidationError, match="lead"):
+        EpochRecord.model_validate(known.model_dump() | {"lead": {"smell": 0.1}})
