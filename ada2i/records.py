@@ -206,7 +206,7 @@ class RunRequest(Record):
 
     @property
     def left_out(self) -> str:
-        """A sentence about requested modalities that were left out; empty if there are none."""
+        """A sentence about requested modalities that were left out, or an empty text."""
         if self.audit is None or not self.audit.left_out:
             return ""
         names = ", ".join(self.audit.left_out)

@@ -119,7 +119,7 @@ class Gate:
 
     Attributes:
         rules: Fields of the gate's rules that differ from the defaults.
-        by: Who or what asks for the judgement; kept in the verdict.
+        by: Who or what requests the judgement; kept in the verdict.
     """
 
     rules: Mapping[str, Any]
@@ -257,7 +257,7 @@ def promote(
     Args:
         reference: MODEL@NUMBER, MODEL@ALIAS, or MODEL for its newest.
         store: The root.
-        gate: The rules, and who asks.
+        gate: The rules, and who requests the judgement.
         hooks: How steps are run.
         alias: The alias.
         override: The reason to promote in spite of a refusal; kept in the alias's history.

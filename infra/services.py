@@ -206,7 +206,7 @@ def deploy(layout: Layout) -> None:
     if code != 0 or status != 200:
         raise ConfigError(
             f"prefect.yaml must deploy `{DEPLOYMENT}`, but `prefect deploy --all` ended with code {code}. "
-            f"Mend it and start again. It said:\n{processes.tail(log)}"
+            f"Correct it and start again. It said:\n{processes.tail(log)}"
         )
     for automation in json.loads(_AUTOMATIONS.read_text())["automations"]:
         _replace_automation(layout, automation)
@@ -219,7 +219,7 @@ def _replace_automation(layout: Layout, automation: Mapping[str, Any]) -> None:
     if status != 201:
         raise ConfigError(
             f"{_AUTOMATIONS} must hold what Prefect takes, but it answered {status} to `{automation['name']}`: "
-            f"{answer.decode(errors='replace')[:500]} Mend it and start again."
+            f"{answer.decode(errors='replace')[:500]} Correct it and start again."
         )
     for old in json.loads(found or b"[]"):
         _ask_prefect(layout, f"automations/{old['id']}", method="DELETE")

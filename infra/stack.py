@@ -111,7 +111,7 @@ def start(
         names: The services to start; a worker needs ``prefect``.
         deploy: Whether to deploy ``prefect.yaml`` if it changed; needs ``prefect`` and ``worker``.
         preferred_ports: Whether to take the usual ports if they are free; else any.
-        progress: Told what becomes ready.
+        progress: Called with the name of each service that is ready.
 
     Raises:
         UnreachableError: A service does not start; what did start goes on running.

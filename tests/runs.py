@@ -45,7 +45,7 @@ def stored(uri: str) -> list[str]:
 
 
 def remains(run_uri: str, seed: int = 1) -> set[str]:
-    """Return what a trained run holds beside what it must hold, and what it lacks; nothing where nothing is wrong."""
+    """Return the objects that a trained run holds too many or lacks; an empty set if it is complete."""
     result = seed_result(run_uri, seed)
     whole = ["manifest.json", "state.json", "weights.safetensors"]
     adam = [f"optimizer.{slot}.safetensors" for slot in ("exp_avg", "exp_avg_sq", "step")]

@@ -22,7 +22,7 @@ def check_clock(name: str, url: str) -> Check:
     try:
         date = _date(url)
     except (OSError, ValueError, http.client.HTTPException):  # the text of the error may hold the URL's password
-        return fail(name, f"{storage.public(url)} does not answer", "Mend the address, or start the server.")
+        return fail(name, f"{storage.public(url)} does not answer", "Correct the address, or start the server.")
     if date is None:
         return warn(name, f"{storage.public(url)} sends no Date header", "Compare the clocks yourself.")
     skew = (begun + time.time()) / 2 - parsedate_to_datetime(date).timestamp()

@@ -28,7 +28,7 @@ def check_cluster() -> Iterator[Check]:
     try:
         yield from _look(address, headers)
     except (ValueError, KeyError, TypeError):
-        yield fail("Ray", f"another server answers at {shown}: not as Ray does", "Mend RAY_API_SERVER_ADDRESS.")
+        yield fail("Ray", f"another server answers at {shown}: not as Ray does", "Correct RAY_API_SERVER_ADDRESS.")
 
 
 def _look(address: str, headers: Mapping[str, str]) -> Iterator[Check]:
@@ -40,7 +40,7 @@ def _look(address: str, headers: Mapping[str, str]) -> Iterator[Check]:
     yield _version(shown, json.loads(body)["ray_version"])
     yield from _nodes(shown, *request(f"{address}/nodes?view=summary", headers))
     if request(f"{address}/api/jobs/", {})[0] == 200:
-        todo = "Whoever reaches it runs what they like. Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH."
+        todo = "Anyone who reaches it can run any code. Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH."
         yield warn("Ray token", f"{shown} takes jobs without one", todo)
     else:
         yield ok("Ray token", f"{shown} refuses jobs without it")

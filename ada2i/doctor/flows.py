@@ -27,7 +27,7 @@ def check_flows() -> Iterator[Check]:
     try:
         yield from _look(url)
     except (ValueError, KeyError, TypeError):
-        todo = "Mend PREFECT_API_URL (it ends in /api)."
+        todo = "Correct PREFECT_API_URL (it ends in /api)."
         yield fail("Prefect", f"another server answers at {storage.public(url)}: not as Prefect does", todo)
 
 
@@ -53,7 +53,7 @@ def _look(url: str) -> Iterator[Check]:
 
 def _refused(shown: str, status: int) -> Check:
     if status in (401, 403):
-        return fail("Prefect", f"{shown} refuses the password", "Mend PREFECT_API_AUTH_STRING: user:password.")
+        return fail("Prefect", f"{shown} refuses the password", "Correct PREFECT_API_AUTH_STRING: user:password.")
     found = f"answers HTTP {status}" if status else "does not answer"
     return fail("Prefect", f"{shown} {found}", "Start the server, or correct PREFECT_API_URL (it ends in /api).")
 
@@ -67,7 +67,7 @@ def _version(shown: str, theirs: str) -> Check:
 
 def _password(url: str) -> Check:
     if request(f"{url}/admin/version", {})[0] == 200:
-        todo = "Whoever reaches it starts flows. Set PREFECT_SERVER_API_AUTH_STRING where the server runs."
+        todo = "Anyone who reaches it can start flows. Set PREFECT_SERVER_API_AUTH_STRING where the server runs."
         return warn("Prefect password", "the server requires no password", todo)
     return ok("Prefect password", "the server requires it")
 

@@ -162,7 +162,7 @@ def enforce(
         named = "\n".join(f"  {sentence(corpus, one)}" for one in ours[: policy.named])
         raise DataError(
             f"At most {policy.unreadable:.1%} of the {each.plan.modality} clips of {corpus.source} may be unreadable "
-            f"(`policy.unreadable`), but {len(bad)} of {len(clips)} are. Nothing was published. Mend the files, "
+            f"(`policy.unreadable`), but {len(bad)} of {len(clips)} are. Nothing was published. Correct the files, "
             f"leave the modality out, or raise the limit. All problems: {listed}. The first:\n{named}",
             uri=corpus.source,
         )

@@ -52,7 +52,7 @@ def _of_names(rows: Rows, names: Names) -> NDArray[np.int32]:
         "label",
         must=f"hold a known class, one of {', '.join(names)}",
         found=lambda row: f"holds {label[row].as_py()!r}",
-        remedy="Mend the label, or name all classes.",
+        remedy="Correct the label, or name all classes.",
     )
     return index.to_numpy().astype(np.int32)
 
@@ -64,7 +64,7 @@ def _of_indices(rows: Rows, number: int, known: str) -> NDArray[np.int32]:
         "label",
         must=f"hold integers 0..{number - 1}, the indices of {known}",
         found=lambda row: f"holds {values[row]:.12g}",
-        remedy="Mend the label; number the classes of train without gaps, or name them all.",
+        remedy="Correct the label; number the classes of train without gaps, or name them all.",
     )
     return values.astype(np.int32)
 
@@ -72,7 +72,7 @@ def _of_indices(rows: Rows, number: int, known: str) -> NDArray[np.int32]:
 def _check_given(names: Names | None) -> Names | None:
     if names and not _distinct(names):
         raise DataError(
-            f"`labels` must be different names, none empty, but are {', '.join(map(repr, names))}. Mend the names.",
+            f"`labels` must be different names, none empty, but are {', '.join(map(repr, names))}. Correct the names.",
             field="labels",
         )
     return names

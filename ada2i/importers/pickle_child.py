@@ -46,10 +46,10 @@ REFUSED, DAMAGED = 3, 4  # exit codes
 
 
 class Refused(Exception):  # noqa: N818 - becomes a DataError in the parent
-    """The pickle asks for something that is not allowed.
+    """The pickle needs something that is not allowed.
 
     Attributes:
-        name: The name that it asks for, if that is the reason.
+        name: The name that it uses, if that is the reason.
     """
 
     def __init__(self, found: str, name: str | None = None) -> None:
@@ -111,7 +111,7 @@ def read(file: BinaryIO, *, size: int) -> object:
         size: Its length in bytes.
 
     Raises:
-        Refused: It asks for something that is not allowed.
+        Refused: It needs something that is not allowed.
         Exception: One of ``DAMAGE``: the bytes are not a pickle.
     """
     found = PlainUnpickler(file).load()

@@ -35,7 +35,7 @@ def load_pickle(uri: str) -> object:
         Dicts, lists, tuples, sets, text, numbers and arrays.
 
     Raises:
-        DataError: The file does not exist, is not a pickle, or asks for anything that ``pickle_child`` refuses. No code
+        DataError: The file does not exist, is not a pickle, or needs anything that ``pickle_child`` refuses. No code
             that it names was run.
     """
     try:

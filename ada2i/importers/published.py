@@ -204,7 +204,7 @@ def _bad(  # noqa: PLR0917
 ) -> DataError:
     where = f"dialogue {dialogue!r}" + (f", utterance {index}" if index is not None else "")
     return DataError(
-        f"Part `{name}` of {uri} must {must}, but in {where} {found[:200]}. Mend the file, or get it again.",
+        f"Part `{name}` of {uri} must {must}, but in {where} {found[:200]}. Correct the file, or get it again.",
         uri=uri,
         field=name,
     )

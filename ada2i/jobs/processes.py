@@ -25,7 +25,7 @@ _TAIL: Final = 15  # log lines that an error shows
 
 @dataclass(frozen=True)
 class Process:
-    """A process that this package started; its start time tells it from a later one with the same number.
+    """A process that this package started; its start time distinguishes it from a later one with the same number.
 
     Attributes:
         pid: Its number, which is also its session's.

@@ -59,7 +59,7 @@ def pass_gate(
         override: Why to promote in spite of a refusal; kept in the alias's history.
 
     Raises:
-        ConflictError: Somebody else moved the alias meanwhile; the verdict on that is kept.
+        ConflictError: Another process moved the alias in the meantime; the verdict on that is kept.
         ConfigError: The challenger has the alias already, without a verdict.
     """
     if (done := _done(root, challenger, alias)) is not None:

@@ -31,7 +31,7 @@ def class_plot(report: AuditReport) -> str | None:
 
 
 def missing_plot(report: AuditReport) -> str | None:
-    """Draw the share of missing and of all-zero vectors by modality and split; return None if there are none."""
+    """Draw the share of missing and of all-zero vectors by modality and split, or return None if there are none."""
     kinds = [
         (name, kind)
         for name, modality in report.modalities.items()

@@ -108,7 +108,7 @@ def _fsspec(location: str) -> tuple[Any, str]:
         fs, path = fsspec.core.url_to_fs(str(local_path(location) or location))
     except (ImportError, ValueError) as problem:  # an unknown scheme, or one that needs a package that is not installed
         raise InputError(
-            f"{public(location)} must be at a place that fsspec opens, but: {problem}. Mend the location, or install "
+            f"{public(location)} must be at a place that fsspec opens, but: {problem}. Correct it, or install "
             "what is missing."
         ) from problem
     return fs, str(path)

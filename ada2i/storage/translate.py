@@ -28,7 +28,7 @@ def _folder_error(uri: str, problem: OSError) -> Ada2iError:
     if isinstance(problem, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return NotFoundError(f"{uri} does not exist. Check the location.", uri=uri)
     if isinstance(problem, PermissionError):
-        return AccessError(f"{uri} may not be read or written: {problem}. Mend the permissions.", uri=uri)
+        return AccessError(f"{uri} may not be read or written: {problem}. Correct the permissions.", uri=uri)
     if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         return UnreachableError(f"{uri} cannot be written: the disk is full. Free some space and run again.", uri=uri)
     return UnreachableError(f"{uri} failed: {type(problem).__name__}: {problem}. Check the location.", uri=uri)

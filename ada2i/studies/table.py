@@ -35,7 +35,7 @@ def study_markdown(study: Study) -> str:
     """Return all tables and notes as markdown, with a link to the plot."""
     blocks = [f"# {markdown_text(title(study))}", "![Weighted F1 by row](plot.png)"]
     for caption, lines in TABLES.items():
-        if found := _told(lines(study)):
+        if found := _known(lines(study)):
             blocks += [f"## {caption}", markdown_table(found)]
     notes = "\n".join(f"- {markdown_text(note)}" for note in study.notes)
     return "\n\n".join([*blocks, "## How to read it", notes]) + "\n"
@@ -54,7 +54,7 @@ def study_csv(study: Study) -> str:
 
 def terminal_study(study: Study) -> list[Table | Text]:
     """Return what to print."""
-    tables = [_rich(caption, found) for caption, lines in TABLES.items() if (found := _told(lines(study)))]
+    tables = [_rich(caption, found) for caption, lines in TABLES.items() if (found := _known(lines(study)))]
     return [Text(title(study), "bold"), *tables, *(Text(note, "dim") for note in study.notes)]
 
 
@@ -102,7 +102,7 @@ TABLES: Mapping[str, Callable[[Study], list[Line]]] = {
 }
 
 
-def _told(lines: Sequence[Line]) -> list[Line]:
+def _known(lines: Sequence[Line]) -> list[Line]:
     """Leave out columns that say nothing in any line."""
     heads = [head for head in (lines[0] if lines else ()) if any(line[head] != _BLANK for line in lines)]
     return [{head: line[head] for head in heads} for line in lines]

@@ -1,7 +1,7 @@
 """What surrounds a step: ``python -m tests.benchmarks.engine [--json FILE]``.
 
 Checkpoints: steps at IEMOCAP's settings with one thread, an epoch every 12 steps, with and without checkpoints at the
-default interval on a local disk, by turns; the processor time that checkpoints took, over all time. First step: from
+default interval on a local disk, alternately; the processor time that checkpoints took, over all time. First step: from
 the start of a Ray job's driver to the first optimizer step of two workers, on a Ray head that is already up.
 """
 

@@ -1,4 +1,4 @@
-"""A killed worker, driver or flow costs time, and nothing else: shards and all beside them are an undisturbed run's."""
+"""A killed worker, driver or flow costs time only: shards and all other files equal those of an undisturbed run."""
 
 import os
 import signal
@@ -50,9 +50,9 @@ def extract(corpus: str, root: str, address: str, on_event: Callable[[Event | st
 def undisturbed(corpus: str, root: str, address: str) -> dict[str, bytes]:
     seen: list[Any] = []
     result = extract(corpus, f"{root}-undisturbed", address, seen.append)
-    told = [event["kind"] for event in seen if isinstance(event, dict)]
-    assert told[:2] == ["started", "planned"]
-    assert set(told[2:]) == {"progress"}
+    reported = [event["kind"] for event in seen if isinstance(event, dict)]
+    assert reported[:2] == ["started", "planned"]
+    assert set(reported[2:]) == {"progress"}
     features = open_features(result.features)
     table = read_shard(features, features.manifest.shards[0])
     assert features.manifest.widths == {"text": 384, "visual": 1280}

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.soak]
 
 CPUS = 2
 SECONDS = 180.0
-# No dropout, whose draws differ by rank, and a rate at which rounding stays rounding over so many steps; a step lost or
+# No dropout, whose draws differ by rank, and a rate at which rounding stays rounding over these steps; a step lost or
 # taken twice would still show.
 EXACT = {
     "model.encoder.dropout": 0.0,

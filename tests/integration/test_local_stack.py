@@ -194,7 +194,9 @@ def test_a_stop_leaves_data_but_no_process_and_no_port(storage_only: Path, monke
     assert not storage_only.exists()
 
 
-def test_a_private_head_runs_beside_it_and_leaves_nothing(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_head_runs_next_to_the_stack_and_leaves_nothing(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ray.job_submission import JobSubmissionClient
 
     for name in stack.layout.ray_environment():

@@ -50,7 +50,7 @@ def test_train_registers_on_s3(
     assert version.seed == best.seed
     weights = registered_weights(uri)
     statistics = {name for name in weights if name.startswith("standardise.") or name == "fusion.weights"}
-    assert statistics  # of train, beside what is learned
+    assert statistics  # of train, in addition to the learned weights
     assert sum(tensor.numel() for name, tensor in weights.items() if name not in statistics) == best.parameters
     run_cli(monkeypatch, "registry", "list", "cli", "--root", root, "--json")
     assert json.loads(capsys.readouterr().out)[0]["number"] == 1

@@ -87,7 +87,7 @@ def test_a_killed_search_goes_on(
     options += ["--epochs", str(EPOCHS), "--model", "tuned", "--root", root, "--json", str(out)]
     run_cli(monkeypatch, "tune", "demo", *options, "--out", str(tmp_path / "out"))
     shown = capsys.readouterr()
-    # The follower hears of an epoch a little late: the killed driver may have got further than the second trial.
+    # The follower sees an epoch a little late: the killed driver may have got further than the second trial.
     assert re.search("4 trials, [123] of them done before, 1 at a time", shown.err)
     assert "tuned@1" in shown.out
     assert storage.get(storage.join(trial_uri(uri, 0), RECORD)) == done
@@ -118,12 +118,12 @@ def test_a_killed_search_goes_on(
 
 
 def test_a_search_that_gets_sigterm_leaves_after_a_checkpoint(stack: Stack, root: str) -> None:
-    address, asked = (
+    address, wanted = (
         os.environ["RAY_API_SERVER_ADDRESS"],
         {"training.epochs": 150, "training.early_stopping_epochs": 150},
     )
     options = search_options(trials=1, finalists=1)
-    uri = prepare_search(spec(**asked).model_copy(update={"options": options}), root=root, search_id="search-leaves")
+    uri = prepare_search(spec(**wanted).model_copy(update={"options": options}), root=root, search_id="search-leaves")
     seed = RunFolder(trial_uri(uri, 0)).seed(SearchRequest.load(storage.join(uri, REQUEST)).trial_seeds[0])
     signalled: list[int] = []
 
@@ -148,9 +148,9 @@ def test_a_search_that_gets_sigterm_leaves_after_a_checkpoint(stack: Stack, root
 
 def test_trials_of_two_ranks_on_half_a_cpu_each(stack: Stack, root: str) -> None:
     seen: list[Any] = []
-    asked = spec(**{"resources.workers": 2, "resources.cpus_per_worker": 0.5, "training.epochs": 3})
+    wanted = spec(**{"resources.workers": 2, "resources.cpus_per_worker": 0.5, "training.epochs": 3})
     options = search_options(trials=3, finalists=1, grace=1, reduction=2)
-    uri = prepare_search(asked.model_copy(update={"options": options}), root=root)
+    uri = prepare_search(wanted.model_copy(update={"options": options}), root=root)
     client.run(client.Job(JOB, uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=seen.append)
     search = SearchResult.load(storage.join(uri, RESULT))
     run = run_uri(storage.normalise(root), search.run_id)

@@ -172,7 +172,7 @@ def test_a_snapshot_is_what_it_was(tmp_path: Path) -> None:
     assert same(checkpoint.load_weights(checkpoint.write(tmp_path.as_uri(), snapshot)), before)
 
 
-def test_a_snapshot_uses_the_memory_of_one_that_nobody_needs() -> None:
+def test_a_snapshot_reuses_the_memory_of_an_unused_one() -> None:
     what = state(seed=1)
     train(what, range(2))
     old = checkpoint.take(what, progress(2))

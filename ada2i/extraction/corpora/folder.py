@@ -137,7 +137,7 @@ def _about(uri: str, files: Sequence[str]) -> About:
         public = storage.public(uri)
         raise DataError(
             f"{public} must hold {', '.join(f'`{name}`' for name in About.model_fields)} and nothing else, but at "
-            f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}. Mend it, or take the file away.",
+            f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}. Correct it, or take the file away.",
             uri=public,
         ) from problem
 
@@ -186,7 +186,7 @@ def _check(rows: Rows, about: About) -> None:
             "label",
             must=f"hold one of the `labels` of {ABOUT}, {', '.join(about.labels)}, or be empty",
             found=lambda row: f"holds {labels[row]!r}",
-            remedy=f"Mend the label, or add it to {ABOUT}.",
+            remedy=f"Correct the label, or add it to {ABOUT}.",
         )
 
 
@@ -208,14 +208,14 @@ def _check_times(rows: Rows) -> None:
         "start",
         must="hold seconds from the start of the file",
         found=lambda row: f"holds {start[row]:g}",
-        remedy="Mend the time, or leave it empty for the file's start.",
+        remedy="Correct the time, or leave it empty for the file's start.",
     )
     rows.require(
         end > start,
         "end",
         must="be later than `start`",
         found=lambda row: f"ends at {end[row]:g} s and starts at {start[row]:g} s",
-        remedy="Mend the times, in seconds, or leave both empty for the whole file.",
+        remedy="Correct the times, in seconds, or leave both empty for the whole file.",
     )
 
 

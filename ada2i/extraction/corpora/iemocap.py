@@ -1,4 +1,4 @@
-"""Reads IEMOCAP as it is released: ``IEMOCAP_full_release``, five sessions of two actors each."""
+"""Reads IEMOCAP as released: ``IEMOCAP_full_release``, five sessions of two actors each."""
 
 import re
 from collections import Counter, defaultdict

@@ -121,7 +121,7 @@ def _labels(source: str, files: Sequence[str]) -> Rows:
         "sentiment_score",
         must="lie between -3 and 3",
         found=lambda row: f"holds {score[row]:g}",
-        remedy="Mend the score.",
+        remedy="Correct the score.",
     )
     require_different(
         rows, _keys(rows), "segment", must="differ between the rows of a video", remedy="Leave one of the rows out."

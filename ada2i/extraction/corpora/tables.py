@@ -155,7 +155,7 @@ def _column(uri: str, name: str, kind: Kind, lines: Lines) -> list[Any]:
             values.append(None if empty else kind.read(cell))
         except (ValueError, OverflowError) as problem:
             raise DataError(
-                f"Column `{name}` of {uri} must hold {kind.must}, but row {row} holds {str(cell)[:80]!r}. Mend the "
+                f"Column `{name}` of {uri} must hold {kind.must}, but row {row} holds {str(cell)[:80]!r}. Correct the "
                 "value, or leave it empty.",
                 uri=uri,
                 row=row,
@@ -171,7 +171,7 @@ def _read_csv(data: bytes, uri: str) -> tuple[list[str], Lines]:
     try:
         lines = list(csv.reader(io.StringIO(_decoded(data, uri), newline=""), strict=True))
     except csv.Error as problem:
-        raise DataError(f"{uri} must be sound CSV, but is not: {problem}. Mend the quotes.", uri=uri) from problem
+        raise DataError(f"{uri} must be sound CSV, but is not: {problem}. Correct the quotes.", uri=uri) from problem
     filled = [line for line in lines if line]  # no row is an empty line
     if not filled:
         return [], []
@@ -213,7 +213,9 @@ def _objects(text: str, uri: str) -> Iterator[dict[str, Any]]:
 
 def _bad_line(uri: str, row: int, found: str) -> DataError:
     return DataError(
-        f"{uri} must hold a JSON object in each line, but row {row} does not: {found}. Mend the line.", uri=uri, row=row
+        f"{uri} must hold a JSON object in each line, but row {row} does not: {found}. Correct the line.",
+        uri=uri,
+        row=row,
     )
 
 

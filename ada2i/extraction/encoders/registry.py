@@ -204,7 +204,7 @@ def _checked(
     except ValidationError as problem:
         wrong = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in problem.errors(include_url=False))
         raise ConfigError(
-            f"The settings of the encoder {spec} may be {', '.join(fields) or 'none'}, but: {wrong}. Mend them.",
+            f"The settings of the encoder {spec} may be {', '.join(fields) or 'none'}, but: {wrong}. Correct them.",
             encoder=spec,
         ) from problem
     return {name: getattr(checked, name) for name in fields}

@@ -287,7 +287,7 @@ def test_a_corpus_without_any_vector_is_refused(tmp_path: Path) -> None:
         extracted(tmp_path / "talks", tmp_path / "root", text="none")
 
 
-def test_what_lies_beside_is_named_by_the_manifest(folder: Path, tmp_path: Path) -> None:
+def test_the_manifest_names_the_other_files(folder: Path, tmp_path: Path) -> None:
     result = extracted(folder, tmp_path / "root")
     manifest = open_features(result.features).manifest
     assert set(manifest.files) == {AUDIT, CARD, PROBLEMS, PROVENANCE}
@@ -309,14 +309,14 @@ def test_damaged_chunks_are_made_again(folder: Path, tmp_path: Path) -> None:
     assert again.features == first.features
 
 
-def test_how_it_goes_is_told(folder: Path, tmp_path: Path) -> None:
+def test_progress_is_reported(folder: Path, tmp_path: Path) -> None:
     uri = prepared(folder, tmp_path / "root", "run")
     request = ExtractionRequest.load(storage.join(uri, "request.json"))
     workers = LocalWorkers(request)
     extract_here(uri, request, workers)
     planned = workers.reported[0]
     assert planned["work"]["text"] == {"encoded": 8, "reused": 0, "utterances": 8}
-    last = {told["modality"]: told for told in workers.reported[1:]}
-    assert {m: (told["done"], told["total"], told["seconds_left"]) for m, told in last.items()} == dict.fromkeys(
-        ("text", "audio", "visual"), (8, 8, 0)
-    )
+    last = {reported["modality"]: reported for reported in workers.reported[1:]}
+    assert {
+        m: (reported["done"], reported["total"], reported["seconds_left"]) for m, reported in last.items()
+    } == dict.fromkeys(("text", "audio", "visual"), (8, 8, 0))

@@ -1,4 +1,4 @@
-"""The cluster that jobs go to, as far as it can be told without starting one."""
+"""The cluster that jobs go to, without starting one."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_configured_cluster_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_cluster_is_used_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://elsewhere:8265")
     with cluster.cluster() as found:
         assert found.address == "http://elsewhere:8265"

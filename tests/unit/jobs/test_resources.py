@@ -1,4 +1,4 @@
-"""What a cluster must have for a run, and how it is asked."""
+"""The resources that a run needs, and how a cluster's are read."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Which live jobs are nobody's any more."""
+"""Which live jobs have lost their flow run."""
 
 import uuid
 from types import SimpleNamespace

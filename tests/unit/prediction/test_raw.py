@@ -33,7 +33,7 @@ def unlabelled(folder: Path) -> Path:
 
 
 def vectors(root: str, folder: Path) -> str:
-    """Extract a corpus as the version asks for it; return the URI of the table."""
+    """Extract a corpus by the version's encoders; return the URI of the table."""
     spec = raw_corpus(PredictSpec(version="tiny", source=f"corpus:folder:{folder}"), root=root)
     assert spec is not None
     uri = prepare(spec, root=root, run_id="raw")

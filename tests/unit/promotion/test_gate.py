@@ -1,4 +1,4 @@
-"""The gate: what is compared with what, on which dialogues, what it costs, and what becomes of the alias."""
+"""The gate: which versions are compared on which dialogues, and how the alias moves."""
 
 import shutil
 from dataclasses import dataclass

@@ -43,7 +43,7 @@ def judge(trials: Trials, score: float) -> list[str]:
     return [anything.on_trial_result(None, trial, {"epoch": e, "score": score * e}) for e in range(1, EPOCHS + 1)]
 
 
-def test_a_new_trial_is_judged_beside_those_before(trials: Trials) -> None:
+def test_a_new_trial_is_judged_with_the_earlier_ones(trials: Trials) -> None:
     assert judge(trials, 0.02)[0] == TrialScheduler.STOP
     assert judge(trials, 0.07) == [TrialScheduler.CONTINUE] * EPOCHS
 

@@ -84,8 +84,8 @@ def work(source: TrialSource, *, stop: Callable[[Job], int | None] = lambda _: N
 def spec(root: Path, *, options: dict[str, Any] | None = None, overrides: dict[str, Any] | None = None) -> SearchSpec:
     features = write_demo_corpus(root.as_uri(), dialogues=26)
     training = TrainSpec(features=features, preset="reference", overrides={**SMALL, **(overrides or {})})
-    asked = {"trials": 4, "finalists": 2, "trial_seeds": 2} | (options or {})
-    return SearchSpec(spec=training, vary=(f"{RATE}=loguniform:1e-4:1e-2",), options=search_options(**asked))
+    wanted = {"trials": 4, "finalists": 2, "trial_seeds": 2} | (options or {})
+    return SearchSpec(spec=training, vary=(f"{RATE}=loguniform:1e-4:1e-2",), options=search_options(**wanted))
 
 
 def opened(uri: str) -> tuple[SearchRequest, Trials]:
@@ -120,7 +120,7 @@ def test_trials_are_recorded(searched: str) -> None:
     stopped = trials.records[2]
     assert stopped.score == max(stopped.curve)
     assert stopped.seconds == 1.0
-    trials.sweep()  # of a trial stays what its record says, and what it was asked to do
+    trials.sweep()  # only the record and the request of a trial stay
     for number in trials.records:
         assert storage.children(trial_uri(searched, number)) == ["request.json", "trial.json"]
 
@@ -156,10 +156,10 @@ def test_nothing_is_done_twice(searched: str, root: Path) -> None:
 
 
 def test_a_trial_that_was_cut_short_goes_on_with_its_params(root: Path) -> None:
-    asked = spec(root, options={"seed": 7})
-    whole = prepare_search(asked, root=str(root), search_id="whole")
+    wanted = spec(root, options={"seed": 7})
+    whole = prepare_search(wanted, root=str(root), search_id="whole")
     work(opened(whole)[1])
-    cut = prepare_search(asked, root=str(root), search_id="cut")
+    cut = prepare_search(wanted, root=str(root), search_id="cut")
     first = opened(cut)[1]
     first.suggest()
     job = first.suggest()
@@ -176,10 +176,10 @@ def test_a_trial_that_was_cut_short_goes_on_with_its_params(root: Path) -> None:
 
 def test_suggestions_know_what_has_ended(root: Path) -> None:
     """Params are a function of seed, number and records: a search that was reopened suggests the same."""
-    asked = spec(root, options={"trials": 12, "seed": 9})
+    wanted = spec(root, options={"trials": 12, "seed": 9})
     found = []
     for name in ("one", "two"):
-        uri = prepare_search(asked, root=str(root), search_id=name)
+        uri = prepare_search(wanted, root=str(root), search_id=name)
         for number in range(11):
             record = TrialRecord(
                 number=number,
@@ -197,8 +197,8 @@ def test_suggestions_know_what_has_ended(root: Path) -> None:
 
 
 def test_a_diverging_trial_does_not_end_the_search(root: Path) -> None:
-    asked = spec(root, options={"trials": 2}).model_copy(update={"vary": (f"{RATE}=loguniform:1e29:1e30",)})
-    _, trials = opened(prepare_search(asked, root=str(root)))
+    wanted = spec(root, options={"trials": 2}).model_copy(update={"vary": (f"{RATE}=loguniform:1e29:1e30",)})
+    _, trials = opened(prepare_search(wanted, root=str(root)))
     work(trials)
     assert [record.state for record in trials.records.values()] == ["complete", "diverged"]
     assert trials.records[1].score == 0.0
@@ -239,7 +239,7 @@ def test_finalists() -> None:
     assert [each.number for each in finalists(by_number, 1)] == [0, 3]
 
 
-def test_a_trial_must_beat_the_config_as_it_is() -> None:
+def test_a_trial_must_beat_the_unchanged_config() -> None:
     def final(trial: int, *scores: float) -> Final:
         return Final(trial=trial, run_id=str(trial), params={}, dev_weighted_f1=summary(scores) if scores else None)
 
@@ -274,13 +274,13 @@ def test_finals_are_ordinary_runs_and_the_winner_alone_is_tested(
         assert final.dev_weighted_f1 == summary([result.dev.weighted_f1 for result in results])
     result = evaluate_run(run_uri(root.as_uri(), best.run_id))
     assert f"best on dev of 4 trials over 1 fields ({request.search_id})" in result.protocol
-    asked = RunRequest.load(storage.join(result.run_uri, "request.json"))
-    assert asked.search is not None
-    assert (asked.search.trial, asked.search.space) == (best.trial, {RATE: "0.0001 to 0.01, by powers"})
-    assert asked.config.training.learning_rate == best.params[RATE]
+    wanted = RunRequest.load(storage.join(result.run_uri, "request.json"))
+    assert wanted.search is not None
+    assert (wanted.search.trial, wanted.search.space) == (best.trial, {RATE: "0.0001 to 0.01, by powers"})
+    assert wanted.config.training.learning_rate == best.params[RATE]
 
 
-def test_the_config_as_it_is_is_trained_as_it_is(searched: str) -> None:
+def test_the_unchanged_config_is_trained_unchanged(searched: str) -> None:
     request, _ = opened(searched)
     zero = RunRequest.load(storage.join(trial_uri(searched, 0), "request.json")).config
     seeds = {"training": request.run.config.training}
@@ -319,9 +319,9 @@ def test_mistakes_show_before_anything_is_written(
     message: str,
 ) -> None:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
-    asked = spec(tmp_path, **more)
+    wanted = spec(tmp_path, **more)
     with pytest.raises(error, match=message):
-        prepare_search(asked, root=str(tmp_path / "other"))
+        prepare_search(wanted, root=str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
 
 

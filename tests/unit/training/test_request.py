@@ -68,7 +68,7 @@ def test_the_first_request_of_a_run_stands(tmp_path: Path, features: str) -> Non
         prepared(tmp_path / "root", features, modalities="t")
 
 
-def test_the_demo_is_written_where_asked(tmp_path: Path) -> None:
+def test_the_demo_is_written_under_the_given_root(tmp_path: Path) -> None:
     request = prepared(tmp_path / "root", "demo")
     assert request.features.uri == write_demo_corpus((tmp_path / "root").as_uri())
     assert request.config.settings == "demo"
@@ -91,7 +91,7 @@ def test_the_demo_is_written_where_asked(tmp_path: Path) -> None:
         ({"overrides": {"resources.workers": 10_000}}, ResourceError, "needs 10000 CPUs"),
     ],
 )
-def test_nothing_is_written_on_a_bad_wish(
+def test_a_bad_spec_writes_nothing(
     tmp_path: Path, features: str, spec: dict[str, Any], error: type[Ada2iError], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
@@ -190,7 +190,7 @@ def test_vectors_fitted_to_train_labels_are_left_out_unless_allowed(tmp_path: Pa
         prepared(tmp_path, features, preset="corrected", modalities="v", run_id="alone")
 
 
-def test_a_run_goes_on_with_the_workers_that_are_asked_for_now(tmp_path: Path, features: str) -> None:
+def test_a_resumed_run_uses_the_new_number_of_workers(tmp_path: Path, features: str) -> None:
     for workers in (2, 1):
         request = prepared(tmp_path / "root", features, modalities="ta", overrides={"resources.workers": workers})
         assert request.config.resources.workers == workers
