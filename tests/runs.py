@@ -19,10 +19,10 @@ from ada2i.jobs.events import Event
 from ada2i.records import RunRequest, SeedResult, seed_uri
 from ada2i.training.request import TrainSpec, prepare
 
-# Long enough to be interrupted, with dropout, modulation and noise.
+# Long enough to be interrupted by a follower, which gets events up to 2 s late; with dropout, modulation and noise.
 SLOW = {
-    "training.epochs": 16,
-    "training.early_stopping_epochs": 16,
+    "training.epochs": 40,
+    "training.early_stopping_epochs": 40,
     "training.seeds": [1],
     "model.encoder.feedforward_dim": 1024,
     "balance.start_epoch": 2,

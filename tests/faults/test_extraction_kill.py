@@ -63,7 +63,7 @@ def undisturbed(corpus: str, root: str, address: str) -> dict[str, bytes]:
 
 def worker_pids() -> list[int]:
     actors = dashboard("/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
-    return [int(actor["pid"]) for actor in actors if actor["class_name"] == "Worker" and actor["state"] == "ALIVE"]
+    return [int(actor["pid"]) for actor in actors if actor["class_name"] == "Host" and actor["state"] == "ALIVE"]
 
 
 class KillOnce:

@@ -36,7 +36,7 @@ from tests.runs import (
 
 pytestmark = pytest.mark.integration
 
-EPOCHS = list(range(1, 17))
+EPOCHS = list(range(1, 41))
 OUTAGE_SECONDS = 8.0
 
 

@@ -87,7 +87,7 @@ class Killer:
 def workers() -> list[int]:
     """Return the process ids of live workers."""
     actors = dashboard("/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
-    return [int(a["pid"]) for a in actors if a["class_name"] == "Worker" and a["state"] == "ALIVE" and a["pid"]]
+    return [int(a["pid"]) for a in actors if a["class_name"] == "Host" and a["state"] == "ALIVE" and a["pid"]]
 
 
 @pytest.mark.smoke

@@ -57,7 +57,7 @@ def test_train_registers_on_s3(
 
 
 def test_train_tab_and_gauges_show_the_run(stack: Stack, root: str) -> None:
-    uri = prepared(root, "shown", **{"training.epochs": 40, "training.early_stopping_epochs": 40})
+    uri = prepared(root, "shown")
     seen: set[str] = set()  # while it lives: a worker's gauges go with it
 
     def look(event: Event | str) -> None:
