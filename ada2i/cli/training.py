@@ -19,6 +19,7 @@ from ada2i.cli.options import (
     Settings,
     parse_overrides,
     parse_seeds,
+    train_spec,
 )
 from ada2i.cli.output import mean_text, out, write_json
 from ada2i.records import RunResult
@@ -70,7 +71,7 @@ def train(  # noqa: PLR0917
     """Train on Ray, select on dev, evaluate once on test, register the result."""
     from ada2i import usecases
     from ada2i.cli.running import TerminalHooks
-    from ada2i.training.request import TrainSpec, new_run_id, with_named
+    from ada2i.training.request import new_run_id
 
     named = {
         "resources.workers": workers,
@@ -79,14 +80,7 @@ def train(  # noqa: PLR0917
         "ablations.no_amw": no_amw or None,
         "ablations.no_modulation": no_modulation or None,
     }
-    spec = TrainSpec(
-        features=features,
-        preset=preset,
-        settings=settings,
-        modalities=modalities,
-        overrides=with_named(parse_overrides(set_), named),
-        allow=tuple(allow or ()),
-    )
+    spec = train_spec(features, preset, settings, modalities, overrides=set_, named=named, allow=allow)
     run_id = run or new_run_id()
     outcome = usecases.train(
         spec,

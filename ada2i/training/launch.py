@@ -164,15 +164,14 @@ def train_group(
         seeds: Seeds of the run; one that has a result is skipped.
         reporter: Receives progress in each rank.
         use_gpu: Whether each rank has a GPU.
-        in_process: Whether a group of one rank runs in this process, without Ray Train: for a Tune trial and a study's
-            worker, whose processes have a rank's processors and have imported torch. That takes 0.2 s from one
-            trial to the next; Ray Train takes some 10 s for its controller and two ranks.
+        in_process: Whether a group of one rank runs in this process, as in a Tune trial: it starts in 0.2 s, and
+            Ray Train's controller with two ranks in 10 s.
         restarts: Whether Ray Train restarts lost workers, as often as the run's config allows.
         folder: URI of a folder for Ray Train's own state; by default ``ray`` in the run's folder.
         callbacks: Callbacks of Ray Train's controller.
 
     Returns:
-        None, or why training ended early: an error that no new attempt can correct, or a preemption.
+        None, or why training ended early: an error that a new attempt cannot correct, or a preemption.
 
     Raises:
         RayActorError: Ray Train's controller was lost.
