@@ -190,17 +190,12 @@ def train(
     if not force and (known := hooks.step("unchanged", unchanged)):
         note = f"{known.name} has these features and this config; `force` trains anyway."
         return _judged(Outcome(known, note=note), store, gate, hooks)
-    hooks.step("train", partial(_train, run, hooks))
+    hooks.step("train", partial(launch, run, partial(hooks.job, "train")))
     result = hooks.step("evaluate", partial(evaluate_run, run.uri))
     registering = partial(register, run.uri, root=store.root, model=model, flow_run_id=flow_run_id)
     version = hooks.step("register", registering)
     note = f"{version.name} was trained. The gate did not judge it."
     return _judged(Outcome(version, trained=True, result=result, note=note), store, gate, hooks)
-
-
-def _train(run: RunFolder, hooks: Hooks) -> None:
-    with cluster() as ray, hooks.job("train", run.uri, ray.address) as on_event:
-        launch(run, address=ray.address, on_event=on_event)
 
 
 def _with_features(spec: TrainSpec, store: Store, run_id: str, hooks: Hooks) -> TrainSpec:

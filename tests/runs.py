@@ -6,6 +6,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ada2i import storage
 from ada2i.checkpoint import load_weights
 from ada2i.jobs.events import Event
 from ada2i.records import RunRequest, SeedResult, seed_uri
+from ada2i.training.launch import Show
 from ada2i.training.request import TrainSpec, prepare
 
 # Long enough to be interrupted by a follower, which gets events up to 2 s late; with dropout, modulation and noise.
@@ -27,6 +29,11 @@ SLOW = {
     "model.encoder.feedforward_dim": 1024,
     "balance.start_epoch": 2,
 }
+
+
+def listener(on_event: Callable[[Event | str], None]) -> Show:
+    """Return what ``launch`` opens for the events of a job: a given listener."""
+    return lambda *_: nullcontext(on_event)
 
 
 def prepared(root: str, run_id: str, **overrides: Any) -> str:

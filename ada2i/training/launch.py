@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ada2i import storage
 from ada2i.errors import Ada2iError, DivergenceError, PreemptedError
 from ada2i.jobs import client, driver, events
+from ada2i.jobs.cluster import cluster
 from ada2i.jobs.resources import check_resources, wait_for_resources
 from ada2i.records import Failure
 from ada2i.store import RunFolder
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JOB = "ada2i.training.launch:drive"
+
+Show = Callable[[str, str], AbstractContextManager[Callable[[events.Event | str], None]]]
 
 # Ray reads these where a group is started, and passes them on to its controller and workers.
 _RAY_ENVIRONMENT = {
@@ -48,13 +51,12 @@ _RAY_ENVIRONMENT = {
 _ELASTIC_ENVIRONMENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60"}
 
 
-def launch(run: RunFolder, *, address: str, on_event: Callable[[events.Event | str], None]) -> None:
+def launch(run: RunFolder, show: Show) -> None:
     """Train a prepared run as a Ray job and wait for its end; interrupting the wait stops the job.
 
     Args:
         run: A run with its request.
-        address: URL of the cluster's Jobs API.
-        on_event: Called with each event, and with each other line of the job's log.
+        show: Given the run's URI and the cluster's address, opens the listener of the job's events and other log lines.
 
     Raises:
         UnreachableError: The cluster does not answer.
@@ -66,8 +68,8 @@ def launch(run: RunFolder, *, address: str, on_event: Callable[[events.Event | s
     if run.is_trained():
         return
     job = client.Job(JOB, run.uri)
-    with client.stopping(job, address):
-        client.follow(client.submit(job, address), job, address=address, on_event=on_event)
+    with cluster() as ray, show(run.uri, ray.address) as on_event, client.stopping(job, ray.address):
+        client.follow(client.submit(job, ray.address), job, address=ray.address, on_event=on_event)
 
 
 def drive(run_uri: str, submission: str) -> None:

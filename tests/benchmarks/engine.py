@@ -6,8 +6,10 @@ the start of a Ray job's driver to the first optimizer step of two workers, on a
 """
 
 import argparse
+import os
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -99,10 +101,11 @@ def first_step() -> list[Figure]:
             seconds.append(float(event["seconds"]))
 
     with tempfile.TemporaryDirectory() as folder, cluster() as ray:
+        os.environ["RAY_API_SERVER_ADDRESS"] = ray.address
         for number in range(2):
             spec = TrainSpec(features="demo", overrides={"training.epochs": 1, "training.seeds": [1]})
             uri = prepare(spec, root=Path(folder).as_uri(), run_id=f"first-step-{number}")
-            launch(RunFolder(uri), address=ray.address, on_event=listen)
+            launch(RunFolder(uri), lambda *_: nullcontext(listen))
     return [Figure("driver's start to first step, 2 workers", seconds[-1], "s", 15.0, at_most=True)]
 
 

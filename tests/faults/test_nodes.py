@@ -18,7 +18,7 @@ from ada2i.training.launch import launch
 from infra import stack as local
 from infra.stack import Stack
 from tests.integration.test_ranks import largest_gap
-from tests.runs import final_weights, prepared, remains, seed_result, train_run
+from tests.runs import final_weights, listener, prepared, remains, seed_result, train_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.soak]
 
@@ -108,15 +108,14 @@ class KillNode:
 
 
 def test_a_lost_node_takes_its_workers_alone(stack: Stack, root: str, node: processes.Process) -> None:
-    address = stack.environment()["RAY_API_SERVER_ADDRESS"]
     workers = int(capacity()["CPU"]) - CPUS + 1  # more than either node holds
     uri = prepared(root, "lost-node", **EXACT, **{"resources.workers": workers, "resources.min_workers": 1})
     killer = KillNode("lost-node", node)
-    launch(RunFolder(uri), address=address, on_event=killer)
+    launch(RunFolder(uri), listener(killer))
     assert killer.workers != []
     assert killer.rest != []
     assert seed_result(uri).workers < workers
     assert remains(uri) == set()
     undisturbed = prepared(root, "no-node-lost", **EXACT, **{"resources.workers": 1})
-    launch(RunFolder(undisturbed), address=address, on_event=lambda _: None)
+    launch(RunFolder(undisturbed), listener(lambda _: None))
     assert largest_gap(final_weights(uri), final_weights(undisturbed)) < 1e-5

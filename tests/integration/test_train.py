@@ -17,7 +17,7 @@ from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from ada2i.training.metrics import METRICS
 from infra.stack import Stack
-from tests.runs import dashboard, prepared, registered_weights, train_run
+from tests.runs import dashboard, listener, prepared, registered_weights, train_run
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +64,7 @@ def test_train_tab_and_gauges_show_the_run(stack: Stack, root: str) -> None:
         if isinstance(event, dict) and event["kind"] == "epoch":
             seen.update(gauges("shown"))
 
-    launch(RunFolder(uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=look)
+    launch(RunFolder(uri), listener(look))
     modalities = ("ratio", "coefficient", "encoder_gradient_norm")
     expected = {metric.exported for metric in METRICS if not metric.by_modality} | {
         f"ray_ada2i_{name}" for name in modalities
@@ -98,7 +98,7 @@ def test_diverging_run_stops_naming_the_dialogues(stack: Stack, root: str) -> No
     # A learning rate at which float32 overflows within an epoch.
     uri = prepared(root, "diverging", **{"training.learning_rate": 1e30})
     with pytest.raises(DivergenceError, match=r"not finite at step \d+ of seed 1.*Dialogues: "):
-        launch(RunFolder(uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=lambda _: None)
+        launch(RunFolder(uri), listener(lambda _: None))
 
 
 def test_job_metadata_holds_no_secret(stack: Stack) -> None:
