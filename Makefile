@@ -1,22 +1,36 @@
 # `make run` installs and does the main job; `make test` installs and runs the tests.
-# A virtual environment that is active, or named by VENV, is used as it is; otherwise .venv is made.
+# An active virtual environment, or the one that VENV names, is used; otherwise .venv is created.
 
 PYTHON   ?= python3
 VENV     ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN       = $(VENV)/bin
 FEATURES ?= demo-media
+PYTEST    = $(BIN)/python -m pytest
 INSTALLED = $(VENV)/.ada2i-installed
 
-.PHONY: run test unit lint bench up down status install
+.PHONY: run test test-all unit smoke rest soak lint bench up down status install
 
 run: install
 	@$(BIN)/python -m pipelines "$(FEATURES)"
 
-test: install lint
-	@$(BIN)/python -m pytest
+# At most 10 minutes on two idle cores.
+test: lint unit smoke
+
+# Everything: run it before a merge, as `.ci/run` does.
+test-all: test rest
+
+rest: install
+	@$(PYTEST) tests/integration tests/faults -m "not smoke"
 
 unit: install
-	@$(BIN)/python -m pytest tests/unit tests/rules
+	@$(PYTEST) tests/unit tests/rules tests/parity -n auto
+
+smoke: install
+	@$(PYTEST) tests/integration tests/faults -m smoke
+
+# Long tests: outages, lost nodes, random kills, many processes at once.
+soak: install
+	@$(PYTEST) tests/faults -m soak
 
 lint: install
 	@$(BIN)/ruff check .

@@ -1,6 +1,6 @@
-"""The error family: the class says who acts, and whether trying again can help.
+"""The error family: the class decides who must act, and whether a retry can help.
 
-Every error carries one message, which says what must hold, what was found and what to do next, and keyword context
+Every error carries one message, with what must hold, what was found and what to do next, and keyword context
 (``uri``, ``row``, ``field``...). Both survive pickling, so an error raised in a worker reads the same in the driver.
 """
 
@@ -52,7 +52,7 @@ class IntegrityError(DataError):
 
 
 class ResourceError(InputError):
-    """More workers, processors or GPUs were asked for than there are."""
+    """The request needs more workers, processors or GPUs than exist."""
 
 
 class AccessError(InputError):
@@ -64,7 +64,7 @@ class NotFoundError(InputError):
 
 
 class ConflictError(InputError):
-    """Somebody else was first; look at what is there now, then ask again."""
+    """Another process was first; look at the present state, then repeat the command."""
 
 
 class UnreachableError(Ada2iError):
@@ -81,7 +81,7 @@ class JobError(Ada2iError):
 
 
 class PreemptedError(JobError):
-    """A job was asked to leave, wrote a checkpoint and left; a new attempt goes on from it."""
+    """A job was preempted and wrote a checkpoint; a new attempt resumes from it."""
 
 
 class DivergenceError(Ada2iError):

@@ -1,6 +1,6 @@
 """Small frozen records that flows, jobs and files exchange, and where a run keeps them.
 
-A run is a folder: ``request.json`` (written first), one folder per seed with ``checkpoints``, ``best`` beside it, and
+A run is a folder: ``request.json`` (written first), one folder per seed with ``checkpoints``, ``best``, and
 ``result.json``, then ``test.json`` per seed, ``result.json``, ``report.html`` and ``README.md``. Seeds' results and
 test scores are written once; of a request only resources may change, when a run goes on elsewhere.
 """
@@ -41,7 +41,7 @@ class Record(BaseModel):
         """Read a record.
 
         Raises:
-            NotFoundError: There is none.
+            NotFoundError: It does not exist.
             IntegrityError: Its bytes are not those that were sealed.
             DataError: It is damaged, or of another schema version.
         """
@@ -153,11 +153,11 @@ class FeatureInfo(Record):
     synthetic: bool
     labels: tuple[str, ...]
     widths: dict[Modality, int]
-    recipe: Recipe | None = None  # none where the vectors were imported
+    recipe: Recipe | None = None  # None if the vectors were imported
 
 
 class Finding(Record):
-    """One thing that an audit of features has to say."""
+    """One finding of an audit of features."""
 
     code: str  # stable; `--allow` names it
     severity: Literal["error", "warning", "info"]
@@ -172,7 +172,7 @@ class GateRecord(Record):
 
     findings: tuple[Finding, ...]
     allowed: tuple[str, ...]
-    left_out: tuple[Modality, ...] = ()  # asked for, but fitted to the labels of train
+    left_out: tuple[Modality, ...] = ()  # requested, but fitted to the labels of train
 
 
 class SearchNote(Record):
@@ -185,31 +185,33 @@ class SearchNote(Record):
 
 
 class RunRequest(Record):
-    """What a job is asked to do; the job's only input beside the feature shards."""
+    """The request of a training job: its only input apart from the feature shards."""
 
     schema_version: Literal[1] = 1
     run_id: str
     config: TrainConfig
     features: FeatureInfo
     audit: GateRecord | None = None  # none in requests older than the audit
-    search: SearchNote | None = None  # none where the config was given
+    search: SearchNote | None = None  # None if the config was given
 
     @property
     def searched(self) -> str:
-        """What to tell of the search that the config comes from, as a sentence; empty where there was none."""
+        """A sentence about the search that the config comes from; empty if there was no search."""
         if self.search is None:
             return ""
-        note, whose = self.search, f"trial {self.search.trial}" if self.search.trial else "the config as it was"
+        note = self.search
+        source = f"trial {note.trial}" if note.trial else "the unchanged config"
         fields = len(note.space)
-        return f"Config: {whose}, the best on dev of {note.trials} trials over {fields} fields ({note.search_id})."
+        return f"Config: {source}, the best on dev of {note.trials} trials over {fields} fields ({note.search_id})."
 
     @property
     def left_out(self) -> str:
-        """What to tell of modalities that were asked for and left out, as a sentence; empty where there is nothing."""
+        """A sentence about requested modalities that were left out, or an empty text."""
         if self.audit is None or not self.audit.left_out:
             return ""
         names = ", ".join(self.audit.left_out)
-        return f"Left out: {names}, whose vectors were fitted to the labels of train and say less on new dialogues."
+        fitted = "vectors that were fitted to the labels of train and generalise less to new dialogues"
+        return f"Left out: {names}, with {fitted}."
 
 
 class ClassRow(Record):
@@ -321,7 +323,7 @@ class RunResult(Record):
     tests: tuple[TestResult, ...]
     test_summary: dict[str, Summary]
     best_seed: int
-    files: dict[str, FileEntry] = {}  # beside the result, by name; none in results older than it
+    files: dict[str, FileEntry] = {}  # next to the result, by name; empty in older results
 
 
 class ModelScores(Record):
@@ -332,13 +334,13 @@ class ModelScores(Record):
 
 
 class RuleResult(Record):
-    """What one rule of a promotion says."""
+    """The result of one rule of the gate."""
 
     rule: str
     passed: bool
     measured: float
     bound: float  # that `measured` must not cross
-    says: str  # both in words
+    says: str  # measured value and bound in words
 
 
 class FolderManifest(Record):

@@ -26,7 +26,7 @@ _DOTENV_NAMES = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_A
 
 @app.command()
 def up(folder: Folder = _DEFAULT) -> None:
-    """Start what does not run yet, and say how to open it."""
+    """Start the services that do not run yet, and print their addresses."""
     begun = time.monotonic()
     with console.status("Starting S3, Prefect, Ray and a worker"):
         running = stack.start(folder, progress=_report)
@@ -104,18 +104,19 @@ def _explain(layout: Layout, *, plain_shell: bool) -> None:
         "S3": ("s3", f"the keys in {_short(layout.folder / 'env')} (bucket {services.BUCKET})"),
     }
     for title, (service, secret) in secrets.items():
-        console.print(f"  {title:<8} {layout.address(service):<24} asks for {secret}", markup=False)
+        console.print(f"  {title:<8} {layout.address(service):<24} needs {secret}", markup=False)
     load = f"set -a; . {_short(layout.folder / 'env')}; set +a"
     if not plain_shell:
         console.print(
-            f"\n{_short(_DOTENV)} is not from here and stays as it is. For all that follows, first run\n  {load}"
+            f"\n{_short(_DOTENV)} was not written by this stack and stays unchanged. Before further commands, "
+            f"run\n  {load}"
         )
     console.print(f"\nTrain, evaluate and register\n  prefect deployment run {services.DEPLOYMENT} --watch")
     console.print(f"See the registered models\n  {load + '; ' if plain_shell else ''}ada2i registry list")
 
 
 def _write_dotenv(layout: Layout) -> bool:
-    """Give Prefect's command line in a plain shell the server's address; a file of somebody else's stays."""
+    """Give Prefect's command line in a plain shell the server's address; a file of another origin stays."""
     if _DOTENV.exists() and not _is_ours(layout.folder):
         return False
     environment = layout.environment()

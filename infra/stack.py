@@ -50,7 +50,7 @@ class Stack:
         return self.layout.environment()
 
     def alive(self, name: str) -> bool:
-        """Tell whether a service's process runs."""
+        """Return whether a service's process runs."""
         return name in self.running and self.running[name].alive
 
     def adopt(self, name: str, child: subprocess.Popen[bytes]) -> None:
@@ -81,7 +81,7 @@ class Stack:
 
 
 def load(folder: Path) -> Stack | None:
-    """Return the stack that was started in a folder, or None where none was."""
+    """Return the stack that was started in a folder, or None."""
     path = folder.resolve() / "state.json"
     if not path.exists():
         return None
@@ -107,11 +107,11 @@ def start(
     """Start what does not run yet.
 
     Args:
-        folder: The stack's private folder; created where there is none.
+        folder: The stack's private folder; created if it does not exist.
         names: The services to start; a worker needs ``prefect``.
         deploy: Whether to deploy ``prefect.yaml`` if it changed; needs ``prefect`` and ``worker``.
         preferred_ports: Whether to take the usual ports if they are free; else any.
-        progress: Told what becomes ready.
+        progress: Called with the name of each service that is ready.
 
     Raises:
         UnreachableError: A service does not start; what did start goes on running.
@@ -139,7 +139,7 @@ def stop(folder: Path, *, progress: Progress = lambda *_: None) -> None:
         if not (stack := load(folder)):
             return
         by_name = {service.name: service for service in services.SERVICES}
-        # A run that is ended can still say so to the server and to storage.
+        # A run that is being stopped can still report to the server and to storage.
         for group in (["worker"], ["ray"], ["prefect", "s3"]):
             present = [by_name[name] for name in group if name in stack.running]
             with ThreadPoolExecutor(max_workers=len(group)) as pool:
@@ -149,7 +149,7 @@ def stop(folder: Path, *, progress: Progress = lambda *_: None) -> None:
 
 
 def purge(folder: Path) -> None:
-    """Delete a stopped stack's folder, with its data and secrets; nothing happens where there is none.
+    """Delete a stopped stack's folder, with its data and secrets, if it exists.
 
     Raises:
         ResourceError: The folder is not a stack's.
@@ -214,7 +214,7 @@ def _ensure(stack: Stack, service: Service, progress: Progress) -> None:
 def _ensure_deployed(stack: Stack, progress: Progress) -> None:
     digest, begun = services.deployed_digest(), time.monotonic()
     if stack.deployed == digest:
-        # Deploying again would turn a schedule on again that somebody has paused.
+        # Deploying again would resume a schedule that a person has paused.
         progress("Flows", services.DEPLOYMENT, "running", 0.0)
         return
     services.deploy(stack.layout)

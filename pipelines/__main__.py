@@ -45,15 +45,14 @@ def _run(location: str, model: str | None) -> None:
     from ada2i.importers.resolve import resolve_features
     from ada2i.records import RunResult
     from ada2i.registry.versions import Version
-    from ada2i.training.request import default_root
+    from ada2i.store import Store
 
-    root = storage.normalise(default_root())
-    storage.check_writable(root)
+    store = Store.open().writable()
     # Mistakes in the input show here, before any server starts.
     if raw := parse(location):
         check(*raw)
     else:
-        location = resolve_features(location, root).uri
+        location = resolve_features(location, store.root).uri
 
     _check_server()
     from pipelines.train import train_ada2i

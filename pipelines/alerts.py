@@ -1,4 +1,4 @@
-"""Tells somebody that a flow run failed: ``ADA2I_ALERTS`` names a webhook's URL, or a Prefect block that notifies.
+"""Sends an alert when a flow run fails: ``ADA2I_ALERTS`` names a webhook's URL, or a Prefect notification block.
 
 A webhook gets JSON with one field, ``text``, which chat services understand. A block is named by type and name, such as
 ``slack-webhook/ops``; its URL lies encrypted in Prefect, and the one in the variable is never logged.
@@ -23,7 +23,7 @@ _SECONDS = 10.0
 
 
 def alert(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Tell whom the environment names, if anybody; Prefect calls it with these names."""
+    """Send the alert, if the environment names a target; Prefect calls it with these argument names."""
     target = os.environ.get(ALERTS)
     if not target:
         return
@@ -33,7 +33,7 @@ def alert(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
         _send(target, text, subject=f"{flow.name}: {state.name}")
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError) as problem:  # the last two: no such block
         # Neither target nor message: either may hold a secret.
-        flow_run_logger(flow_run, flow).warning("%s could not be told: %s", ALERTS, type(problem).__name__)
+        flow_run_logger(flow_run, flow).warning("The alert to %s could not be sent: %s", ALERTS, type(problem).__name__)
 
 
 def _send(target: str, text: str, *, subject: str) -> None:
@@ -45,10 +45,10 @@ def _send(target: str, text: str, *, subject: str) -> None:
     block = Block.load(target)
     if not isinstance(block, NotificationBlock):
         raise TypeError
-    told: Any = block.notify(text, subject=subject)
-    if inspect.isawaitable(told):  # most blocks do it at once where nothing is asynchronous, some do not
-        asyncio.run(_wait(told))
+    sent: Any = block.notify(text, subject=subject)
+    if inspect.isawaitable(sent):  # most blocks do it at once where nothing is asynchronous, some do not
+        asyncio.run(_wait(sent))
 
 
-async def _wait(told: Awaitable[None]) -> None:
-    await told
+async def _wait(sent: Awaitable[None]) -> None:
+    await sent

@@ -1,45 +1,56 @@
-"""Ray jobs of flow runs: which are whose, and how those of runs that have ended are stopped."""
+"""Ray jobs of flow runs: the ids that connect them, and the stop of jobs whose flow run has ended."""
 
 import os
 import uuid
 from typing import Any
 
+from prefect import flow, get_client, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow
 
 from ada2i.jobs import client
-
-_EXTRACTION = "-extract"
-
-
-def extraction_id(flow_run: str) -> str:
-    """Return the id of a flow run's extraction, which differs from that of its training."""
-    return f"{flow_run}{_EXTRACTION}"
+from ada2i.usecases import extraction_id, run_of_extraction
 
 
 def flow_run_of(run_id: str) -> uuid.UUID | None:
-    """Return the flow run that a run belongs to; None where no flow started it."""
+    """Return the flow run that a run belongs to, or None if no flow started it."""
     try:
-        return uuid.UUID(run_id.removesuffix(_EXTRACTION))
+        return uuid.UUID(run_of_extraction(run_id))
     except ValueError:
         return None
 
 
 def stop_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Stop a flow run's Ray jobs when it is cancelled or crashes; Prefect calls it with these names."""
+    """Stop a flow run's Ray jobs when it is cancelled or crashes; Prefect calls it with these argument names."""
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
     if address:  # a private cluster ends with its flow
         for run_id in (extraction_id(str(flow_run.id)), str(flow_run.id)):
             client.stop(address, run_id)
 
 
-def reap(address: str, prefect: SyncPrefectClient) -> list[str]:
-    """Stop live jobs whose flow run has ended, as a kill of flow and worker leaves them; return their runs.
+@flow(name="reap-ada2i-jobs", retries=2, retry_delay_seconds=30)
+def reap_ada2i_jobs() -> list[str]:
+    """Stop live jobs whose flow run has ended.
 
-    A run that somebody retries is no longer ended, and keeps its job. One that this server does not know is left alone:
-    another server's flow may be using the cluster.
+    Returns:
+        Ids of the runs whose jobs were stopped.
+    """
+    address = os.environ.get("RAY_API_SERVER_ADDRESS")
+    if not address:
+        return []  # each run has a private cluster, which ends with it
+    with get_client(sync_client=True) as prefect:
+        stopped = reap(address, prefect)
+    get_run_logger().info("Stopped: %s", ", ".join(stopped) or "nothing")
+    return stopped
+
+
+def reap(address: str, prefect: SyncPrefectClient) -> list[str]:
+    """Stop live jobs whose flow run has ended, as after a kill of flow and worker; return the ids of their runs.
+
+    A flow run that is retried has not ended, so its job is kept. A flow run that this server does not know is left
+    alone: the flow of another server may use the same cluster.
 
     Raises:
         UnreachableError: The cluster does not answer.

@@ -1,25 +1,19 @@
 """Flow `predict-emotions`: a registered version and a source, predicted on Ray, as Parquet.
 
-Order, retries and artifacts only: what a step does is in ``ada2i``. Steps exchange URIs, so no row ever enters a result
-store.
+The steps are those of ``usecases.predict``. They exchange URIs, so that no row enters a result store.
 """
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from ada2i import storage
-from ada2i.extraction import request as extraction
-from ada2i.jobs.events import Event
-from ada2i.prediction.progress import line
-from ada2i.prediction.records import WHOLE, is_done, result
-from ada2i.prediction.request import JOB, PredictSpec, prepare, raw_corpus
+from ada2i import usecases
+from ada2i.prediction.records import WHOLE, PredictionManifest
+from ada2i.prediction.request import PredictSpec
 from ada2i.reports.report import Row, markdown_table
-from ada2i.training.request import default_root
-from pipelines import progress
+from ada2i.store import Store
 from pipelines.alerts import alert
-from pipelines.extract import extracted
+from pipelines.hooks import FlowHooks
 from pipelines.jobs import stop_jobs
-from pipelines.retries import retried
 
 
 @flow(name="predict-emotions", on_cancellation=[stop_jobs], on_crashed=[stop_jobs, alert], on_failure=[alert])
@@ -45,39 +39,20 @@ def predict_emotions(  # noqa: PLR0917
     Returns:
         URI of the folder with ``part-*.parquet`` and ``manifest.json``.
     """
-    root = storage.normalise(root or default_root())
     flow_run = str(runtime.flow_run.id)
-    spec = PredictSpec(version=version, source=source, split=split, out=out, workers=workers)
-    if raw := look_for_media(spec, root):
-        spec = spec.model_copy(update={"source": extracted(raw, root, flow_run), "named": source})
-    prediction = prepare_prediction(spec, root, flow_run)
-    predict(prediction)
-    return publish(prediction)
-
-
-@retried("encoders")
-def look_for_media(spec: PredictSpec, root: str) -> extraction.ExtractSpec | None:
-    """Return what must be extracted first, where the source is a raw corpus."""
-    return raw_corpus(spec, root=root)
-
-
-@retried("source")
-def prepare_prediction(spec: PredictSpec, root: str, run_id: str) -> str:
-    """Check version and source, and return the prediction's URI."""
-    return prepare(spec, root=root, run_id=run_id)
-
-
-@retried()
-def predict(prediction: str) -> None:
-    """Predict as a Ray job; a retry attaches to the live job, or goes on with the shards that are left."""
-    if not is_done(prediction):
-        Follower().run(JOB, prediction)
+    place, manifest = usecases.predict(
+        PredictSpec(version=version, source=source, split=split, out=out, workers=workers),
+        Store.open(root),
+        hooks=FlowHooks(),
+        extraction_run=usecases.extraction_id(flow_run),
+        run_id=flow_run,
+    )
+    return publish(place, manifest)
 
 
 @task(name="artifacts")
-def publish(prediction: str) -> str:
-    """Show classes, scores where there are labels, and where the files lie; return that place."""
-    place, manifest = result(prediction)
+def publish(place: str, manifest: PredictionManifest) -> str:
+    """Show classes, scores if there are labels, and the folder of the files; return that folder."""
     title = f"{manifest.model}@{manifest.version} on {manifest.source}" + " (SYNTHETIC)" * manifest.synthetic
     counts: list[Row] = [{"class": name, "utterances": number} for name, number in manifest.predicted.items()]
     create_table_artifact(key="ada2i-predicted", table=counts, description=f"Predicted classes, {title}")
@@ -90,17 +65,3 @@ def publish(prediction: str) -> str:
     create_link_artifact(key="ada2i-predictions", link=place, link_text=f"Predictions of {title}")
     get_run_logger().info("Predictions: %s", place)
     return place
-
-
-class Follower(progress.Follower):
-    """Follows a prediction."""
-
-    def __init__(self) -> None:
-        super().__init__(key="ada2i-prediction", description="Utterances predicted")
-
-    def take(self, event: Event) -> None:
-        """Show what is done."""
-        if event["kind"] in ("started", "planned", "progress"):
-            self.log.info(line(event))
-        if event["kind"] == "progress":
-            self.progress(100.0 * event["done"] / max(event["total"], 1))

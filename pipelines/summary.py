@@ -1,7 +1,7 @@
-"""How a run ended, on one page: what happened, why, and where everything is."""
+"""One page about the outcome of a run: what happened, why, and where everything is."""
 
 import os
-from typing import Any, Literal
+from typing import Any
 
 from prefect import runtime
 from prefect.artifacts import create_markdown_artifact
@@ -13,60 +13,34 @@ from prefect.states import Completed
 from prefect.utilities.urls import url_for
 
 from ada2i import storage
-from ada2i.promotion.page import headline, page
-from ada2i.registry.aliases import Move
-from ada2i.registry.verdicts import Verdict
+from ada2i.promotion.page import page
 from ada2i.registry.versions import Version, version_uri
 from ada2i.reports.report import Row, markdown_table, markdown_text
+from ada2i.store import Store
+from ada2i.usecases import Outcome
 from pipelines.alerts import alert
 
 KEY = "ada2i-outcome"
 
-What = Literal["Skipped", "Registered", "Promoted", "Refused"]
 
-
-def conclude(
-    root: str, version: Version, *, why: str, verdict: Verdict | None, held: Move | None, trained: bool, more: str = ""
-) -> State[str]:
-    """Show how a run ended, and return the flow's state, whose result is the version's URI.
+def conclude(store: Store, outcome: Outcome, *, more: str = "") -> State[str]:
+    """Show the outcome of a run as one page, and return the flow's state, whose result is the version's URI.
 
     Args:
-        root: The storage root.
-        version: The version that the run made, or found.
-        why: The reason, where there is no verdict.
-        verdict: What the gate said, if it was asked.
-        held: The move by which the version has the alias now, if it was asked for and has it.
-        trained: Whether the run made the version.
-        more: Markdown to follow.
+        store: The root.
+        outcome: How the run ended.
+        more: Markdown to append.
     """
-    what, reason = _what(verdict, held, trained=trained), _reason(verdict, held, why)
-    blocks = [f"# {what}", markdown_text(reason), markdown_table(_links(root, version))]
+    version, verdict = outcome.version, outcome.verdict
+    blocks = [f"# {outcome.what}", markdown_text(outcome.reason), markdown_table(_links(store.root, version))]
     blocks += [page(verdict.judgement).replace("# ", "## ", 1)] if verdict else []
-    create_markdown_artifact(key=KEY, markdown="\n\n".join([*blocks, more]), description=f"{what}: {version.name}")
-    return Completed(name=what, message=reason, data=version_uri(root, version))
-
-
-def _what(verdict: Verdict | None, held: Move | None, *, trained: bool) -> What:
-    if held:
-        return "Promoted"
-    if verdict and verdict.judgement.decision == "refuse":
-        return "Refused"
-    return "Registered" if trained or verdict else "Skipped"
-
-
-def _reason(verdict: Verdict | None, held: Move | None, why: str) -> str:
-    """Return why a run ended as it did: the alias decides, as people move it whatever the gate says."""
-    said = headline(verdict.judgement) if verdict else why
-    passed = verdict is not None and verdict.judgement.decision == "promote"
-    if held and not passed:
-        return f"{held.model}@{held.number} is {held.alias}: {held.reason}. {said}"
-    if passed and not held:
-        return f"{said} It is not now: the alias was moved on, or back."
-    return said
+    description = f"{outcome.what}: {version.name}"
+    create_markdown_artifact(key=KEY, markdown="\n\n".join([*blocks, more]), description=description)
+    return Completed(name=outcome.what, message=outcome.reason, data=version_uri(store.root, version))
 
 
 def failed(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Show that a run failed, and tell whom the environment names; Prefect calls it with these names."""
+    """Show that a run failed, and send the alert; Prefect calls it with these argument names."""
     text = f"# {state.name}\n\n{markdown_text(state.message or 'No reason is known.')}\n"
     artifact = ArtifactCreate(key=KEY, type="markdown", description=state.name, data=text, flow_run_id=flow_run.id)
     try:

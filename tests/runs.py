@@ -19,10 +19,10 @@ from ada2i.jobs.events import Event
 from ada2i.records import RunRequest, SeedResult, seed_uri
 from ada2i.training.request import TrainSpec, prepare
 
-# Long enough to be interrupted, with dropout, modulation and noise.
+# Long enough to be interrupted by a follower, which gets events up to 2 s late; with dropout, modulation and noise.
 SLOW = {
-    "training.epochs": 16,
-    "training.early_stopping_epochs": 16,
+    "training.epochs": 40,
+    "training.early_stopping_epochs": 40,
     "training.seeds": [1],
     "model.encoder.feedforward_dim": 1024,
     "balance.start_epoch": 2,
@@ -45,7 +45,7 @@ def stored(uri: str) -> list[str]:
 
 
 def remains(run_uri: str, seed: int = 1) -> set[str]:
-    """Return what a trained run holds beside what it must hold, and what it lacks; nothing where nothing is wrong."""
+    """Return the objects that a trained run holds too many or lacks; an empty set if it is complete."""
     result = seed_result(run_uri, seed)
     whole = ["manifest.json", "state.json", "weights.safetensors"]
     adam = [f"optimizer.{slot}.safetensors" for slot in ("exp_avg", "exp_avg_sq", "step")]
@@ -56,7 +56,7 @@ def remains(run_uri: str, seed: int = 1) -> set[str]:
 
 
 def same_weights(ours: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Tell whether weights are equal to the last bit."""
+    """Return whether weights are equal to the last bit."""
     return ours.keys() == other.keys() and all(torch.equal(ours[name], other[name]) for name in other)
 
 
@@ -128,7 +128,7 @@ class KillOnce:
 
 
 def gone(pid: int, seconds: float = 10.0) -> bool:
-    """Tell whether a process ends within some seconds."""
+    """Return whether a process ends within some seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1][:3]:

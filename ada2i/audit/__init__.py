@@ -1,1 +1,3 @@
-"""TODO."""
+"""Audits of features: anomalies, leaks and what training refuses; `ada2i audit`."""
+
+__all__ = ["audit", "blocks", "records"]

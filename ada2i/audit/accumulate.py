@@ -121,7 +121,7 @@ class Accumulator:
         return _joined(self._codes[name])
 
     def texts(self) -> Digests:
-        """Return ``(N,)`` digests of transcripts, equal but for case and spaces; ``NOTHING`` where there is none."""
+        """Return ``(N,)`` digests of transcripts that ignore case and spaces; ``NOTHING`` for a missing transcript."""
         return _joined(self._texts)
 
     def vectors(self, modality: Modality) -> Digests:

@@ -1,4 +1,4 @@
-"""Audits features: measures what is odd about them, says what it means, and keeps training off what is wrong.
+"""Audits features: measures anomalies, explains them, and refuses features that training must not use.
 
 Works on feature sets, and on tables that cannot be imported.
 """
@@ -38,7 +38,7 @@ def audit(location: str, *, thresholds: AuditThresholds = DEFAULTS) -> AuditRepo
 
 
 def audit_source(source: Source, *, thresholds: AuditThresholds = DEFAULTS, probed: bool = True) -> AuditReport:
-    """Read a source once, and twice more where probes are asked for, and report.
+    """Read a source once, and twice more for probes, and return the report.
 
     Raises:
         DataError: It holds no row, or a file is damaged.
@@ -83,7 +83,8 @@ def check_codes(allow: Iterable[str]) -> None:
     """
     if unknown := [code for code in allow if code not in CODES]:
         raise ConfigError(
-            f"`--allow` must name codes of findings, but {unknown[0]!r} is none. Known are {', '.join(CODES)}.",
+            f"`--allow` must name codes of findings, but {unknown[0]!r} is not one. Known codes are "
+            f"{', '.join(CODES)}.",
             field="allow",
         )
 
@@ -114,8 +115,8 @@ def gate(
         features: The feature set.
         modalities: Those of the run; findings on others do not matter.
         allow: Codes of findings that the caller accepts.
-        leave_out_fitted: Name the modalities whose vectors were fitted to the labels of train. It is told from how sure
-            a probe of train is on the vectors of test, whose labels do not count.
+        leave_out_fitted: Name the modalities with vectors that were fitted to the labels of train. The sign is how
+            confident a probe of train is on the vectors of test; labels of test are not used.
 
     Raises:
         IntegrityError: A shard differs from the manifest.
@@ -127,10 +128,10 @@ def gate(
     if probed:
         found += tuple(_unprobed(m) for m in modalities if m in report.modalities and not report.modalities[m].probe)
     if errors := blocking(found, allow=allow):
-        told = "\n".join(f"  {finding.code}: {finding.message}" for finding in errors)
+        listed = "\n".join(f"  {finding.code}: {finding.message}" for finding in errors)
         accept = " ".join(f"--allow {code}" for code in dict.fromkeys(finding.code for finding in errors))
         raise DataError(
-            f"{features.uri} must pass the audit, but has\n{told}\nMend the features; or, where you know why it is so, "
+            f"{features.uri} must pass the audit, but has\n{listed}\nCorrect the features; or, if you know the reason, "
             f"accept it with `{accept}`. `ada2i audit` shows the whole picture.",
             uri=features.uri,
             codes=tuple(finding.code for finding in errors),

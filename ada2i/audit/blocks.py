@@ -50,7 +50,7 @@ class Source:
     """What is audited.
 
     Attributes:
-        manifest: None where it is a table.
+        manifest: None for a table.
         blocks: Reads all of it from the start.
     """
 
@@ -81,7 +81,7 @@ def dense(column: Column) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float3
     """Yield the vectors of each width that a column holds.
 
     Returns:
-        rows: ``(n,)`` rows whose vector has the width.
+        rows: ``(n,)`` rows with a vector of the width.
         values: ``(n, D)`` float32; a null number is NaN.
     """
     lengths = pc.list_value_length(column).cast(pa.int64()).fill_null(-1).to_numpy()
@@ -161,7 +161,7 @@ def _renamed(column: Column, rename: Callable[[Any], Any]) -> Column:
 
 
 def _splits(column: "Column | None", rows: int) -> Column:
-    """Return splits under our names, unknown names as they are, ``ALL`` where there is none."""
+    """Return canonical split names, unknown names unchanged, ``ALL`` for a missing split."""
     if column is None:
         return pa.chunked_array([pa.repeat(ALL, rows)])
     return _renamed(column, lambda name: normalise_split(name) or name)

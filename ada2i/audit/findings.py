@@ -16,7 +16,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 CODES: Mapping[str, str] = {
     "missing-columns": "required columns that a table lacks",
     "null-keys": "rows without a value in a required column",
-    "unknown-split": "rows of a split that is none of train, dev, test and gate",
+    "unknown-split": "rows of a split that is not train, dev, test or gate",
     "absent-split": "no rows of train, or none of test",
     "mixed-widths": "vectors of different widths in one modality",
     "non-finite": "vectors that hold NaN or infinity",
@@ -30,8 +30,8 @@ CODES: Mapping[str, str] = {
     "duplicate-texts": "transcripts that an earlier split has too",
     "speaker-overlap": "speakers that two splits share",
     "shared-dialogue-ids": "dialogue ids that two splits use for different content",
-    "tiny-split": "splits too small to tell models apart",
-    "train-fitted-features": "vectors whose encoder seems fitted to the labels of train",
+    "tiny-split": "splits too small to distinguish models",
+    "train-fitted-features": "vectors of an encoder that seems fitted to the labels of train",
     "dev-from-train": "no dev split of the corpus's own",
 }
 
@@ -55,7 +55,7 @@ def _importable(report: AuditReport, _: AuditThresholds) -> Iterator[Finding]:
     for split in report.splits:
         if split not in (*SPLITS, ALL):
             number = report.splits[split].utterances
-            message = f"{_rows(number)} the split {split!r}, which is none of {', '.join(SPLITS)}."
+            message = f"{_rows(number)} the split {split!r}, which is not one of {', '.join(SPLITS)}."
             yield _finding("unknown-split", "error", number, message, split=split)
     for split in ("train", "test"):
         if split not in report.splits and ALL not in report.splits:
@@ -95,7 +95,7 @@ def _presence(report: AuditReport, limits: AuditThresholds) -> Iterator[Finding]
                 yield _finding("missing-vectors", severity, found.missing, message, split=split, modality=name)
             if found.zero:
                 severity = _above(found.zero / found.vectors, limits.zero_warning)
-                message = f"{_of(found.zero, found.vectors)} {name} vectors are all zero: null says `missing` better."
+                message = f"{_of(found.zero, found.vectors)} {name} vectors are all zero: use null for missing vectors."
                 yield _finding("zero-vectors", severity, found.zero, message, split=split, modality=name)
             if found.duplicates:
                 severity = _above(found.duplicates / found.vectors, limits.duplicates_warning)
@@ -185,7 +185,7 @@ def _fitted(report: AuditReport, limits: AuditThresholds) -> Iterator[Finding]:
 
 
 def less_sure(probe: ProbeAudit, limits: AuditThresholds) -> bool:
-    """Tell whether a probe is much less sure on test than on train dialogues that it did not see; reads no label."""
+    """Return whether a probe is much less sure on test than on train dialogues that it did not see; reads no label."""
     return probe.test_utterances >= _ENOUGH and probe.test_lead < limits.probe_lead * probe.held_out_lead
 
 
@@ -194,7 +194,7 @@ def _noise(probe: ProbeAudit) -> float:
     return float((0.25 / probe.train_utterances + 0.25 / probe.test_utterances) ** 0.5)
 
 
-_ENOUGH = 100  # test utterances, to tell a lower lead from chance
+_ENOUGH = 100  # test utterances, to distinguish a smaller lead from chance
 
 _RULES: tuple[Callable[[AuditReport, AuditThresholds], Iterator[Finding]], ...] = (
     _importable,

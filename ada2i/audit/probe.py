@@ -29,7 +29,7 @@ Ints = NDArray[np.int64]
 
 
 def can_probe(splits: Mapping[str, SplitAudit], absent: Sequence[str], limits: AuditThresholds) -> bool:
-    """Tell whether a source has what a probe needs, and is small enough."""
+    """Return whether a source has what a probe needs, and is small enough."""
     counts = [splits[name].classes for name in ("train", "test") if name in splits]
     labelled = [sum(number > 0 for number in found.values()) > 1 for found in counts if found]
     rows = sum(split.utterances for split in splits.values())

@@ -83,7 +83,7 @@ class ModalityAudit(Record):
     width: int
     other_widths: int  # vectors of another width than that
     splits: dict[str, VectorAudit]
-    constant_columns: dict[int, float]  # by column: its one value in train (in all rows where there is no train)
+    constant_columns: dict[int, float]  # by column: its one value in train (in all rows if there is no train)
     non_finite_columns: dict[int, int]  # by column: rows
     non_finite_kinds: tuple[str, ...]  # of nan, inf and -inf
     non_finite_rows: tuple[int, ...]  # the first ones, counted over the whole source from 0
@@ -98,7 +98,7 @@ class OverlapAudit(Record):
     dialogue_ids: int
     dialogues: int  # of the same id and the same content
     speakers: int
-    transcripts: int  # utterances of the later split whose transcript the earlier one has
+    transcripts: int  # utterances of the later split with a transcript that the earlier one has
     copies: dict[Modality, int]  # vectors of the later split; none for text vectors of one and the same transcript
 
 

@@ -1,17 +1,24 @@
-"""Methods that keep one modality from starving the others in training; ``balance.method`` chooses one.
+"""Methods that keep one modality from dominating the others in training; ``balance.method`` chooses one.
 
-A method is a file of this package with the method's name and a class ``Method``, and a config class in the union
-``ada2i.config.BalanceConfig``. Training knows it only as a ``Balancer``.
+A method is a file of this package with a ``Balancer`` class, a config class in the union
+``ada2i.config.BalanceConfig``, and its line in ``METHODS``. Training knows it only as a ``Balancer``.
 """
 
-from importlib import import_module
+from typing import Any, Final
 
+from ada2i.balance.ada2i import Ada2IBalancer
 from ada2i.balance.base import Balancer
+from ada2i.balance.none import NoBalancer
 from ada2i.config import TrainConfig
+
+__all__ = ["base", "make_balancer", "noise"]
+
+METHODS: Final[dict[str, Any]] = {"ada2i": Ada2IBalancer, "none": NoBalancer}
+"""The balancer class of each ``balance.method``."""
 
 
 def make_balancer(config: TrainConfig) -> Balancer:
     """Return the balancer of a config; ablation ``no_modulation`` means method ``none``."""
     method = "none" if config.ablations.no_modulation else config.balance.method
-    balancer: Balancer = import_module(f"{__name__}.{method}").Method(config.balance)
+    balancer: Balancer = METHODS[method](config.balance)
     return balancer

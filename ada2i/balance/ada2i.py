@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ada2i.balance import none
 from ada2i.balance.base import StepScales
 from ada2i.balance.disparity import disparity_ratio, modulation
+from ada2i.balance.none import NoBalancer
 from ada2i.config import Ada2IBalance, BalanceConfig
 
 
-class Method(none.Method):
+class Ada2IBalancer(NoBalancer):
     """Modulates by the disparity ratio from ``start_epoch`` on; it has no state."""
 
     def __init__(self, config: BalanceConfig) -> None:

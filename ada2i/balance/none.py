@@ -12,7 +12,7 @@ from ada2i.config import BalanceConfig
 from ada2i.model.ada2i import Prediction
 
 
-class Method:
+class NoBalancer:
     """Measures the ratio; methods that act may extend it."""
 
     def __init__(self, config: BalanceConfig) -> None:

@@ -26,6 +26,8 @@ from ada2i.cli import (
 from ada2i.errors import Ada2iError
 from ada2i.jobs import logs
 
+__all__ = ["app", "main", "training"]
+
 # In the order of `ada2i --help`.
 _FILES = (extracting, importing, auditing, training, tuning, predicting, reproducing, comparing, registry, doctoring)
 

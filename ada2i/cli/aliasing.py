@@ -14,7 +14,7 @@ from ada2i.errors import ConfigError
 from ada2i.registry import aliases
 from ada2i.registry.aliases import CHAMPION, Move
 from ada2i.registry.references import resolve
-from ada2i.training.request import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT
 
 app = typer.Typer()
 
@@ -27,7 +27,7 @@ def user() -> str:
     """
     try:
         return getpass.getuser()
-    except (KeyError, OSError) as problem:  # as in a container whose user has no name
+    except (KeyError, OSError) as problem:  # as in a container with a nameless user
         raise ConfigError(
             "`--by` must name who moves the alias, since this user has no name here. Write for example `--by anna`.",
             field="--by",
@@ -70,7 +70,7 @@ def promote(
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Give an alias to a version; refused where somebody else moves it meanwhile."""
+    """Give an alias to a version; refused if another process moves it in the meantime."""
     found = resolve(root, reference)
     holder = _holder(root, found.model, alias) if expected is None else expected
     moved = aliases.move(root, found.model, alias, found.number, expected=holder or None, by=by, reason=reason)

@@ -1,4 +1,4 @@
-"""The command that says what is odd about features."""
+"""The command that audits features."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ def audit(
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(callback=target, help="Also write a page there.")] = None,
 ) -> None:
-    """Say what is odd about features; exit with 2 where training would refuse them. Writes no features."""
+    """Print anomalies of features; exit with 2 if training would refuse them. Writes no features."""
     from ada2i.audit.audit import audit as run
     from ada2i.audit.audit import blocking, check_codes
     from ada2i.reports.audit_report import render_audit, terminal_report

@@ -9,7 +9,7 @@ from ada2i.cli.options import AsJson, Reference, Root
 from ada2i.cli.output import out
 from ada2i.registry.references import resolve
 from ada2i.registry.versions import read_file
-from ada2i.training.request import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from ada2i.evaluation.compare import Comparison
@@ -38,7 +38,7 @@ def compare(
 
 
 def show_comparison(comparison: "Comparison") -> None:
-    """Print the table of differences, what it means, and what it cannot say."""
+    """Print the table of differences, its meaning and its limits."""
     from ada2i.evaluation.compare import verdict
     from ada2i.reports.report import SYNTHETIC_NOTE
 
@@ -54,9 +54,9 @@ def show_comparison(comparison: "Comparison") -> None:
     out.print(table)
     out.print(verdict(comparison), soft_wrap=True, markup=False, highlight=False)
     note = (
-        f"{comparison.dialogues} test dialogues, {comparison.utterances} utterances; the two say different classes of "
-        f"{comparison.changed}. boot: {comparison.rounds} resamples of dialogues; swap: as many rounds of swapping the "
-        "two in random dialogues. This is about two trained models; other seeds may differ by more."
+        f"{comparison.dialogues} test dialogues, {comparison.utterances} utterances; the two predict different classes "
+        f"for {comparison.changed}. boot: {comparison.rounds} resamples of dialogues; swap: as many rounds of swapping "
+        "the two in random dialogues. This is about two trained models; other seeds may differ by more."
     )
     out.print(note, style="dim", soft_wrap=True, highlight=False)
     if comparison.synthetic:

@@ -1,4 +1,4 @@
-"""The command that says what is wrong with the place that runs are to run in."""
+"""The command that checks the environment of runs."""
 
 import json
 
@@ -9,7 +9,7 @@ from ada2i.cli.options import AsJson, Root
 from ada2i.cli.output import out
 from ada2i.doctor.check import Check
 from ada2i.doctor.examine import examine
-from ada2i.training.request import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT
 
 app = typer.Typer()
 
@@ -18,7 +18,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"
 
 @app.command()
 def doctor(as_json: AsJson = False, root: Root = DEFAULT_ROOT) -> None:
-    """Check machine, storage, Ray and Prefect, and say what to mend; exit with 1 where runs would fail."""
+    """Check machine, storage, Ray and Prefect, and say what to fix; exit with 1 if runs would fail."""
     checks: list[Check] = []
     for check in examine(root):
         checks.append(check)

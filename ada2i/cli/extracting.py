@@ -7,13 +7,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ada2i import storage
 from ada2i.cli.options import AsJson, JsonFile, Root, parse_overrides
 from ada2i.cli.output import out, write_json
-from ada2i.cli.running import run_job
 from ada2i.extraction.corpora.readers import CORPORA
 from ada2i.jobs import logs
-from ada2i.training.request import DEFAULT_ROOT, new_run_id, with_named
+from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
 
@@ -39,23 +37,20 @@ def extract(  # noqa: PLR0917
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Extract features of a raw corpus on Ray; print the feature set's URI."""
-    from ada2i.extraction.progress import TerminalProgress
-    from ada2i.extraction.request import JOB, RESULT, ExtractionResult, ExtractSpec, is_done, prepare
+    from ada2i import usecases
+    from ada2i.cli.running import TerminalHooks
+    from ada2i.extraction.request import ExtractSpec
+    from ada2i.training.request import new_run_id, with_named
 
-    overrides = with_named(parse_overrides(set_), {"workers": workers})
     encoders = {"text": text, "audio": audio, "visual": visual}
-    spec = ExtractSpec.model_validate(
-        {"kind": kind, "location": location, "encoders": encoders, "overrides": overrides}
-    )
+    overrides = with_named(parse_overrides(set_), {"workers": workers})
+    facts = {"kind": kind, "location": location, "encoders": encoders, "overrides": overrides}
     run_id = run or new_run_id()
-    uri = prepare(spec, root=root, run_id=run_id)
-    notes = logs.notes()
-    notes.print(f"If it is cut short, the same command with `--run {run_id}` resumes it.", markup=False)
-    if not is_done(uri):
-        run_job(JOB, uri, TerminalProgress())
-    result = ExtractionResult.load(storage.join(uri, RESULT))
+    hooks = TerminalHooks(f"The same command with `--run {run_id}` resumes it.")
+    result = usecases.extract(ExtractSpec.model_validate(facts), Store.open(root), run_id=run_id, hooks=hooks)
     for modality, work in result.work.items():
-        notes.print(f"{modality}: {work.utterances} utterances, {work.encoded} encoded, {work.reused} made before")
+        counts = f"{work.utterances} utterances, {work.encoded} encoded, {work.reused} encoded before"
+        logs.notes().print(f"{modality}: {counts}")
     out.print(result.features, soft_wrap=True)
     write_json(json_, result)
 

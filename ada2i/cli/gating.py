@@ -15,7 +15,7 @@ from ada2i.registry.aliases import CHAMPION
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Judgement, Verdict
 from ada2i.registry.verdicts import verdicts as find_verdicts
-from ada2i.training.request import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
 
@@ -26,7 +26,8 @@ def gate(
     *,
     by: By,
     promote: Annotated[
-        bool, typer.Option("--promote", help="Keep the verdict, and give the alias to the version if it may have it.")
+        bool,
+        typer.Option("--promote", help="Keep the verdict, and give the alias to the version if the rules allow it."),
     ] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="RULE=VALUE, such as margin=0.01; repeatable.")
@@ -35,23 +36,28 @@ def gate(
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Judge a version against the one that has an alias; exit with 1 where it is refused."""
-    from ada2i.promotion.gate import dry_run, holding, last_verdict, pass_gate, resolve_rules
-
-    rules = resolve_rules(parse_overrides(set_))
-    challenger = resolve(root, reference)
-    if promote and (held := holding(root, challenger, alias)) and not last_verdict(root, challenger, alias):
-        typer.echo(f"{held.model}@{held.number} is {alias} already: {held.reason}. The gate was not asked.", err=True)
-        return
+    """Judge a version against the one that has an alias; exit with 1 if it is refused."""
+    rules = parse_overrides(set_)
+    held = False
     if promote:
-        found = pass_gate(root, challenger, rules, by=by, alias=alias).judgement
+        from ada2i import usecases
+
+        outcome = usecases.promote(
+            reference, Store.open(root), gate=usecases.Gate(rules, by=by), hooks=usecases.Hooks(), alias=alias
+        )
+        if outcome.verdict is None:
+            typer.echo(outcome.reason, err=True)
+            return
+        found, held = outcome.verdict.judgement, outcome.held is not None
     else:
-        found = dry_run(root, challenger, rules, by=by, alias=alias)
+        from ada2i.promotion.gate import dry_run, resolve_rules
+
+        found = dry_run(root, resolve(root, reference), resolve_rules(rules), by=by, alias=alias)
     if as_json:
         out.print_json(found.model_dump_json())
     else:
         _show(found)
-    if found.decision == "refuse" and not (promote and holding(root, challenger, alias)):
+    if found.decision == "refuse" and not held:
         raise typer.Exit(1)
 
 

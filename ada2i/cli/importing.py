@@ -9,7 +9,7 @@ from ada2i.cli.options import Root, writable
 from ada2i.cli.output import out
 from ada2i.data.splits import GATE_SHARE
 from ada2i.importers.datasets import DATASETS
-from ada2i.training.request import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT
 
 app = typer.Typer()
 imports = typer.Typer(no_args_is_help=True, help="Turn published features into a feature set.")
@@ -64,7 +64,7 @@ def import_meld(
 
 @imports.command("join")
 def import_join(
-    base: Annotated[str, typer.Argument(help="A table of utterances, whose own vectors give way.")],
+    base: Annotated[str, typer.Argument(help="A table of utterances; its own vectors are replaced.")],
     text: Annotated[str | None, typer.Option(help="A table with `text_feat`.")] = None,
     audio: Annotated[str | None, typer.Option(help="A table with `audio_feat`.")] = None,
     visual: Annotated[str | None, typer.Option(help="A table with `visual_feat`.")] = None,

@@ -1,12 +1,15 @@
 """Options that several commands take, and their checks."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ada2i import presets, storage
 from ada2i.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ada2i.training.request import TrainSpec
 
 
 def target(param: typer.CallbackParam, file: Path | None) -> Path | None:
@@ -40,7 +43,7 @@ def _name(model: str | None) -> str | None:
 Root = Annotated[
     str, typer.Option(envvar="ADA2I_ROOT", help="Where everything is kept: a folder, or s3://bucket/prefix.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", callback=target, help="Also write the result there.")]
 OutFolder = Annotated[
     Path | None, typer.Option("--out", callback=_folder, help="Folder for plot.png and table.md, .json and so on.")
@@ -81,6 +84,42 @@ def parse_overrides(set_: list[str] | None) -> dict[str, Any]:
     return dict(presets.parse_override(text) for text in set_ or ())
 
 
+def train_spec(
+    features: str,
+    preset: str,
+    settings: str | None,
+    modalities: str,
+    *,
+    overrides: list[str] | None,
+    named: dict[str, Any],
+    allow: list[str] | None,
+) -> "TrainSpec":
+    """Return the spec of a training from the options of a command.
+
+    Args:
+        features: See ``TrainSpec``.
+        preset: See ``TrainSpec``.
+        settings: See ``TrainSpec``.
+        modalities: See ``TrainSpec``.
+        overrides: The values of every ``--set``.
+        named: Config fields with options of their own; None: not given.
+        allow: The values of every ``--allow``.
+
+    Raises:
+        ConfigError: An override is not FIELD=VALUE, or a field is given twice.
+    """
+    from ada2i.training.request import TrainSpec, with_named
+
+    return TrainSpec(
+        features=features,
+        preset=preset,
+        settings=settings,
+        modalities=modalities,
+        overrides=with_named(parse_overrides(overrides), named),
+        allow=tuple(allow or ()),
+    )
+
+
 def parse_seeds(text: str) -> tuple[int, ...]:
     """Return seeds, separated by commas.
 
@@ -95,7 +134,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def count_seeds(text: str) -> tuple[int, ...]:
-    """Return seeds: of a count, so many from 1 on, or those of a list with commas.
+    """Return seeds: 1 to N for a count N, or the numbers of a comma-separated list.
 
     Raises:
         ConfigError: It is neither.

@@ -1,6 +1,6 @@
 """What commands print: the console, and the parts that several of them show."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ out = Console()
 
 
 def mean_text(summary: "Summary") -> str:
-    """Return a score over seeds: its mean, and its deviation where there is one."""
+    """Return a score over seeds: its mean, and its standard deviation if there are several seeds."""
     return f"{summary.mean:.4f}" + (f" ± {summary.sd:.4f}" if summary.sd is not None else "")
 
 
@@ -28,7 +28,7 @@ def facts(values: dict[str, Any]) -> Table:
 
 
 def show_wide(parts: Iterable[RenderableType], width: int) -> None:
-    """Print what needs long lines: of so many characters where no terminal says how many it has."""
+    """Print parts with long lines; ``width`` is used if the output is not a terminal."""
     console = out if out.is_terminal else Console(width=width)
     for part in parts:
         console.print(part)
@@ -38,3 +38,10 @@ def write_json(file: Path | None, record: "Record") -> None:
     """Write a record to the file that `--json` names, if it names one."""
     if file is not None:
         file.write_bytes(record.to_json())
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder, which is created if it does not exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)

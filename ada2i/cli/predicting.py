@@ -9,8 +9,7 @@ from rich.table import Table
 from ada2i import storage
 from ada2i.cli.options import Root, target
 from ada2i.cli.output import out, write_json
-from ada2i.cli.running import interruptible, run_job
-from ada2i.training.request import DEFAULT_ROOT, new_run_id
+from ada2i.store import DEFAULT_ROOT, Store
 
 if TYPE_CHECKING:
     from ada2i.prediction.records import PredictionManifest
@@ -36,34 +35,21 @@ def predict(  # noqa: PLR0917
 ) -> None:
     """Predict every utterance of a source on Ray; print where the Parquet files lie.
 
-    Repeating the command goes on where it was cut short. A source needs no labels; where it has some, scores are shown.
+    Repeat an interrupted command to resume it. A source needs no labels; if it has labels, scores are shown.
     """
-    from ada2i.extraction.progress import TerminalProgress as ExtractionProgress
-    from ada2i.extraction.request import JOB as EXTRACTION
-    from ada2i.extraction.request import RESULT, ExtractionResult
-    from ada2i.extraction.request import prepare as prepare_extraction
-    from ada2i.prediction.progress import TerminalProgress
-    from ada2i.prediction.records import is_done, result
-    from ada2i.prediction.request import JOB, PredictSpec, prepare, raw_corpus
+    from ada2i import usecases
+    from ada2i.cli.running import TerminalHooks
+    from ada2i.prediction.request import PredictSpec
+    from ada2i.training.request import new_run_id
 
     spec = PredictSpec(version=version, source=source, split=split, out=out_, workers=workers)
-    raw = raw_corpus(spec, root=root)
-    with interruptible():
-        if raw is not None:
-            extraction = prepare_extraction(raw, root=root, run_id=new_run_id())
-            run_job(EXTRACTION, extraction, ExtractionProgress())
-            vectors = ExtractionResult.load(storage.join(extraction, RESULT)).features
-            spec = spec.model_copy(update={"source": vectors, "named": source})
-        uri = prepare(spec, root=root)
-        if not is_done(uri):
-            run_job(JOB, uri, TerminalProgress())
-    place, manifest = result(uri)
+    place, manifest = usecases.predict(spec, Store.open(root), hooks=TerminalHooks(), extraction_run=new_run_id())
     show_prediction(manifest, place)
     write_json(json_, manifest)
 
 
 def show_prediction(manifest: "PredictionManifest", place: str) -> None:
-    """Print what was predicted how often, scores where there are labels, and where the files lie."""
+    """Print the predicted classes, scores if there are labels, and the folder of the files."""
     table = Table("class", "utterances", "share", title_justify="left")
     table.title = f"{manifest.model}@{manifest.version} on {manifest.source}" + " (SYNTHETIC)" * manifest.synthetic
     for label, count in manifest.predicted.items():

@@ -1,4 +1,4 @@
-"""Commands that look at registered versions, copy them and sweep what is nobody's."""
+"""Commands that show registered versions, copy them and delete abandoned ones."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,9 +22,9 @@ from ada2i.registry.pull import pull
 from ada2i.registry.references import resolve
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import Version, models, version_uri, versions
-from ada2i.training.request import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT
 
-app = typer.Typer(name="registry", no_args_is_help=True, help="Look at registered versions, and say which one is used.")
+app = typer.Typer(name="registry", no_args_is_help=True, help="Show registered versions, and decide which one is used.")
 
 
 @app.command("list")
@@ -112,7 +112,9 @@ def _change_table(changes: Iterable[Change], a: str, b: str) -> Table:
 
 @app.command("verify")
 def registry_verify(
-    reference: Annotated[str, typer.Argument(help="MODEL for everything of it, or MODEL@ALIAS or MODEL@NUMBER.")],
+    reference: Annotated[
+        str, typer.Argument(help="MODEL for all its versions and aliases, or MODEL@ALIAS or MODEL@NUMBER.")
+    ],
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -150,7 +152,7 @@ def registry_gc(
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Delete what killed registrations left, and old versions where asked; print what was deleted."""
+    """Delete what killed registrations left and, on request, old versions; print what was deleted."""
     young = seconds("--older-than", older_than)
     old = None if versions_older_than is None else seconds("--versions-older-than", versions_older_than)
     deleted = sweep(root, model, older_than_s=young, versions_older_than_s=old)

@@ -1,22 +1,17 @@
-"""The command that measures a grid of runs beside what the paper prints."""
+"""The command that compares a grid of runs with the published numbers."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ada2i import presets as known
-from ada2i import storage
 from ada2i.cli.options import Allow, Features, JsonFile, OutFolder, Overrides, Root, count_seeds, parse_overrides
 from ada2i.cli.output import show_wide, write_json
-from ada2i.cli.running import interruptible, run_job
-from ada2i.training.request import DEFAULT_ROOT
-
-if TYPE_CHECKING:
-    from ada2i.studies.rows import Cell
+from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
 
-_WIDE = 150  # characters of a line where no terminal says how many it has
+_WIDE = 150  # characters of a line if the output is not a terminal
 
 
 @app.command()
@@ -27,19 +22,20 @@ def reproduce(  # noqa: PLR0917
     modalities: Annotated[str, typer.Option(help="all, or letters separated by commas: tav,ta,t.")] = "all",
     ablations: Annotated[str, typer.Option(help="none, all, or no_afw,no_amw,no_modulation.")] = "none",
     vary: Annotated[list[str] | None, typer.Option(help="FIELD=V1,V2: a row more for each value; repeatable.")] = None,
-    seeds: Annotated[str, typer.Option(help="How many, or which: 1,2,3.")] = "5",
+    seeds: Annotated[str, typer.Option(help="A count, or a list such as 1,2,3.")] = "5",
     set_: Overrides = None,
     allow: Allow = None,
     out_: OutFolder = None,
     json_: JsonFile = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Train subsets of modalities by presets by changes on Ray, and print them beside the published numbers.
+    """Train subsets of modalities by presets by changes on Ray, and print them with the published numbers.
 
-    Repeating the command goes on where it was cut short.
+    Repeat an interrupted command to resume it.
     """
-    from ada2i.studies.request import StudySpec, prepare_study
-    from ada2i.studies.rows import gather
+    from ada2i import usecases
+    from ada2i.cli.running import TerminalHooks
+    from ada2i.studies.request import StudySpec
     from ada2i.studies.table import terminal_study, write_tables
 
     spec = StudySpec(
@@ -53,31 +49,8 @@ def reproduce(  # noqa: PLR0917
         overrides=parse_overrides(set_),
         allow=tuple(allow or ()),
     )
-    prepared = prepare_study(spec, root=root)
-    problems = _train(prepared.cells, root)
-    study = gather(
-        root=storage.normalise(root),
-        dataset=dataset,
-        settings=prepared.settings,
-        features=prepared.features,
-        cells=prepared.cells,
-        problems=problems,
-    )
+    study = usecases.reproduce(spec, Store.open(root), hooks=TerminalHooks())
     show_wide(terminal_study(study), _WIDE)
     if out_ is not None:
         write_tables(study, out_)
     write_json(json_, study)
-
-
-def _train(cells: "tuple[Cell, ...]", root: str) -> dict[str, str]:
-    """Train and evaluate what has no result yet; return why runs failed, by their ids."""
-    from ada2i.studies.progress import StudyProgress
-    from ada2i.studies.request import JOB, write_study
-
-    uri = write_study(root, cells)
-    if uri is None:
-        return {}
-    progress = StudyProgress(cells)
-    with interruptible():
-        run_job(JOB, uri, progress)
-    return progress.problems

@@ -1,29 +1,59 @@
-"""How commands run jobs on Ray."""
+"""How commands run the steps of ``ada2i.usecases`` and show its jobs: bars in a terminal, lines elsewhere."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ada2i.jobs import logs
+from ada2i.store import RunFolder
+from ada2i.usecases import Hooks, JobKind, OnEvent
 
 if TYPE_CHECKING:
     from ada2i.jobs.terminal import Terminal
 
 
-def run_job(module: str, uri: str, progress: "Terminal") -> None:
-    """Run a job to its end, on the cluster that the environment names or one of its own; see ``jobs.client.run``."""
-    from ada2i.jobs import client
-    from ada2i.jobs.cluster import cluster
+class TerminalHooks(Hooks):
+    """Shows jobs in the terminal.
 
-    with cluster() as ray, progress:
-        client.run(client.Job(module, uri), address=ray.address, on_event=progress)
+    Args:
+        resume: What to do after an interruption, as a sentence.
+    """
+
+    def __init__(self, resume: str = "Repeat the command to resume.") -> None:
+        self.resume = resume
+
+    @contextmanager
+    def job(self, kind: JobKind, uri: str, address: str) -> Iterator[OnEvent]:  # noqa: ARG002 - the address is private
+        """Show a job until it ends; at Ctrl-C say how to resume it."""
+        notes = logs.notes()
+        if kind == "train" and (left_out := RunFolder(uri).request().left_out):
+            notes.print(f"{left_out} `--allow train-fitted-features` keeps them.", markup=False)
+        notes.print(f"{uri.rsplit('/', 1)[1]}: {self.resume[0].lower()}{self.resume[1:]}", markup=False)
+        try:
+            with _terminal(kind, uri) as terminal:
+                yield terminal
+        except KeyboardInterrupt:
+            notes.print(f"Interrupted. All processes of the job have been stopped. {self.resume}", markup=False)
+            raise
 
 
-@contextmanager
-def interruptible(then: str = "The same command goes on from here.") -> Iterator[None]:
-    """Say at Ctrl-C what became of what was started, and what to do next."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        logs.notes().print(f"Interrupted; what was started has been stopped. {then}".rstrip())
-        raise
+def _terminal(kind: JobKind, uri: str) -> "Terminal":
+    if kind == "extract":
+        from ada2i.extraction.progress import TerminalProgress as ExtractionProgress
+
+        return ExtractionProgress()
+    if kind == "train":
+        from ada2i.training.progress import TerminalProgress as TrainingProgress
+
+        return TrainingProgress(uri)
+    if kind == "search":
+        from ada2i.search.progress import TuneProgress
+
+        return TuneProgress(uri)
+    if kind == "study":
+        from ada2i.studies.progress import StudyProgress
+
+        return StudyProgress(uri)
+    from ada2i.prediction.progress import TerminalProgress as PredictionProgress
+
+    return PredictionProgress()

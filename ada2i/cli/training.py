@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from ada2i import presets, storage
+from ada2i.cli.aliasing import user
 from ada2i.cli.options import (
     Allow,
     Features,
@@ -18,12 +19,11 @@ from ada2i.cli.options import (
     Settings,
     parse_overrides,
     parse_seeds,
+    train_spec,
 )
 from ada2i.cli.output import mean_text, out, write_json
-from ada2i.cli.running import interruptible
-from ada2i.jobs import logs
-from ada2i.records import RunRequest, RunResult
-from ada2i.training.request import DEFAULT_ROOT, TrainSpec, new_run_id, prepare, with_named
+from ada2i.records import RunResult
+from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
 
@@ -56,12 +56,22 @@ def train(  # noqa: PLR0917
     model: NewModel = None,
     json_: JsonFile = None,
     allow: Allow = None,
-    run: Annotated[str | None, typer.Option(help="Id of a run that was cut short, to resume it.")] = None,
+    skip: Annotated[
+        bool, typer.Option("--skip-unchanged", help="Do not train if a version has these features and this config.")
+    ] = False,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Let the gate judge the version, and make it champion if the rules allow.")
+    ] = False,
+    rule: Annotated[
+        list[str] | None, typer.Option("--rule", help="RULE=VALUE of the gate, such as margin=0.01; repeatable.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Id of an interrupted run, to resume it.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Train on Ray, select on dev, evaluate once on test, register the result."""
-    from ada2i.registry.versions import register
-    from ada2i.training.evaluate import evaluate_run
+    from ada2i import usecases
+    from ada2i.cli.running import TerminalHooks
+    from ada2i.training.request import new_run_id
 
     named = {
         "resources.workers": workers,
@@ -70,34 +80,22 @@ def train(  # noqa: PLR0917
         "ablations.no_amw": no_amw or None,
         "ablations.no_modulation": no_modulation or None,
     }
-    spec = TrainSpec(
-        features=features,
-        preset=preset,
-        settings=settings,
-        modalities=modalities,
-        overrides=with_named(parse_overrides(set_), named),
-        allow=tuple(allow or ()),
+    spec = train_spec(features, preset, settings, modalities, overrides=set_, named=named, allow=allow)
+    run_id = run or new_run_id()
+    outcome = usecases.train(
+        spec,
+        Store.open(root),
+        run_id=run_id,
+        hooks=TerminalHooks(f"The same command with `--run {run_id}` resumes it."),
+        model=model,
+        force=not skip,
+        gate=usecases.Gate(parse_overrides(rule), by=user()) if promote else None,
     )
-    run_uri = prepare(spec, root=root, run_id=run or new_run_id())
-    _train(run_uri)
-    result = evaluate_run(run_uri)
-    version = register(run_uri, root=root, model=model)
-    show_result(result, version.name)
-    write_json(json_, result)
-
-
-def _train(run_uri: str) -> None:
-    from ada2i.jobs.cluster import cluster
-    from ada2i.training.launch import launch
-    from ada2i.training.progress import TerminalProgress
-
-    request, notes = RunRequest.load(storage.join(run_uri, "request.json")), logs.notes()
-    again = f"if it is cut short, the same command with `--run {request.run_id}` resumes it."
-    notes.print(f"Run {request.run_id}; {again}", markup=False)
-    if request.left_out:
-        notes.print(f"{request.left_out} `--allow train-fitted-features` keeps them.", markup=False)
-    with interruptible(then=""), cluster() as ray, TerminalProgress(run_uri) as progress:
-        launch(run_uri, address=ray.address, on_event=progress)
+    if outcome.result is not None:
+        show_result(outcome.result, outcome.version.name)
+        write_json(json_, outcome.result)
+    if promote or outcome.result is None:
+        out.print(f"{outcome.what}: {outcome.reason}", soft_wrap=True, markup=False, highlight=False)
 
 
 def show_result(result: RunResult, version: str) -> None:

@@ -45,7 +45,7 @@ def read_dialogues(features: FeatureSet, splits: Iterable[str]) -> Dialogues:
 
 
 def _digests(shard: pa.Table) -> Iterator[tuple[str, str]]:
-    """Yield id and digest of each dialogue of a shard, whose rows are sorted."""
+    """Yield id and digest of each dialogue of a shard with sorted rows."""
     names = np.asarray(shard["dialogue_id"].to_pylist(), dtype=object)
     starts: list[int] = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]])).tolist()
     for start, end in zip(starts, [*starts[1:], len(names)], strict=True):

@@ -18,7 +18,7 @@ MANIFEST = "manifest.json"
 
 
 class ShardEntry(Record):
-    """One shard: a Parquet file beside the manifest."""
+    """One shard: a Parquet file next to the manifest."""
 
     name: str
     split: str
@@ -53,12 +53,12 @@ class Manifest(Record):
     labels: tuple[str, ...]  # by class index
     modalities: dict[Modality, ModalityInfo]
     splits: dict[str, SplitInfo]
-    dev_rule: str | None  # how dev was cut from train; none where the corpus has a dev split of its own
+    dev_rule: str | None  # how dev was cut from train; None if the corpus has its own dev split
     source: str
     shards: tuple[ShardEntry, ...]
-    gate_rule: str | None = None  # how the gate was cut from train; none where it was not
-    origin: Origin | None = None  # none where the vectors were imported
-    files: dict[str, FileEntry] = Field(default_factory=dict)  # by name: what else lies beside the manifest
+    gate_rule: str | None = None  # how the gate was cut from train; None if it was not
+    origin: Origin | None = None  # None if the vectors were imported
+    files: dict[str, FileEntry] = Field(default_factory=dict)  # by name: the other files next to the manifest
 
     @property
     def widths(self) -> dict[Modality, int]:
@@ -118,20 +118,20 @@ def open_features(uri: str) -> FeatureSet:
     except NotFoundError as problem:
         raise DataError(
             f"{uri} must be a feature set, a folder with {MANIFEST}, but there is no {MANIFEST}. Check the location; "
-            "a set whose writing was cut short is completed by the same import, run again.",
+            "if the writing of the set was interrupted, the same import completes it.",
             uri=uri,
         ) from problem
 
 
 def require_modalities(location: str, *, held: Collection[str], needs: Iterable[str]) -> None:
-    """Make sure that features hold all modalities that somebody needs.
+    """Check that features hold all modalities that are needed.
 
     Raises:
         DataError: One is missing.
     """
     if missing := [modality for modality in needs if modality not in held]:
         raise DataError(
-            f"{location} must hold the modalities asked for, but has no {', '.join(missing)}, only {', '.join(held)}. "
+            f"{location} must hold the requested modalities, but has no {', '.join(missing)}, only {', '.join(held)}. "
             "Choose others with `--modalities`.",
             uri=location,
             field="model.modalities",
@@ -146,7 +146,7 @@ def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
 
     Raises:
         IntegrityError: The object is not the one that the manifest records.
-        DataError: It is missing, no Parquet file, or its columns or number of rows are not what the manifest says.
+        DataError: It is missing or not a Parquet file, or its columns or number of rows differ from the manifest.
     """
     uri = storage.join(features.uri, entry.name)
     try:
@@ -166,7 +166,7 @@ def read_dialogue_ids(features: FeatureSet, entry: ShardEntry) -> "pa.ChunkedArr
     """Read one column of a shard, ``entry.rows`` ids, and little else of it, so that its digest is not checked.
 
     Raises:
-        DataError: The shard is missing, no Parquet file, or holds another number of rows than the manifest says.
+        DataError: The shard is missing or not a Parquet file, or its number of rows differs from the manifest.
     """
     uri = storage.join(features.uri, entry.name)
     try:
@@ -193,7 +193,7 @@ def _columns(columns: pa.Schema) -> str:
 
 def _unlike(uri: str, expected: str, found: str) -> DataError:
     return DataError(
-        f"{uri} must hold {expected}, as its {MANIFEST} says, but holds {found}. It was written by another version of "
-        "ada2i: delete the set and import it again.",
+        f"{uri} must hold {expected}, as its {MANIFEST} records, but holds {found}. It was written by another version "
+        "of ada2i: delete the set and import it again.",
         uri=uri,
     )

@@ -1,4 +1,4 @@
-"""Where extracted vectors come from, as a feature set's manifest says it."""
+"""Where extracted vectors come from, as a feature set's manifest records it."""
 
 import json
 from typing import TypeAlias
@@ -42,14 +42,14 @@ class ModalityOrigin(Record):
 
 
 class Origin(Record):
-    """How a feature set was extracted; ``provenance.parquet`` beside it says it of each row."""
+    """How a feature set was extracted; ``provenance.parquet`` next to it records it for each row."""
 
     kind: str  # which reader
     location: str  # of the corpus, without credentials
     licence: str  # of the corpus, for people
-    media: Settings  # what decides samples and pixels, beside the files
+    media: Settings  # what decides samples and pixels, apart from the files
     modalities: dict[Modality, ModalityOrigin]
-    notes: tuple[str, ...]  # what its reader says of the corpus
-    problems: int  # utterances that lack something they should have; ``problems.parquet`` beside it names all
+    notes: tuple[str, ...]  # of the corpus, by its reader
+    problems: int  # utterances that lack something they should have; ``problems.parquet`` lists them
     first_problems: tuple[str, ...]
     recipe: Recipe | None = None  # none in sets older than it

@@ -97,11 +97,11 @@ def open_parquet(data: "bytes | pa.Buffer | IO[bytes]", uri: str) -> pq.ParquetF
     """Open a Parquet file, or the bytes of one.
 
     Raises:
-        DataError: They are none.
+        DataError: They are not.
     """
     try:
         opened = pa.BufferReader(data) if isinstance(data, bytes | pa.Buffer) else data
-        file = pq.ParquetFile(opened, pre_buffer=False)  # else whoever reads piece by piece ends up with all of it
+        file = pq.ParquetFile(opened, pre_buffer=False)  # otherwise reading it piece by piece keeps all of it in memory
         str(file.schema_arrow)  # decodes all names
     except _UNSOUND as problem:
         raise _damaged(uri, problem) from problem

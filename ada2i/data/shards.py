@@ -37,13 +37,13 @@ class Extraction:
     Attributes:
         inputs: Digest of everything that was encoded, by content, and of what decides how; part of the fingerprint.
         origin: For the manifest.
-        beside: Given the set, whose shards are written but whose manifest is not, and its rows in shard order, returns
-            the files to write beside them, by name.
+        extra_files: Returns the files to write next to the shards, by name, given the set (its shards are written, its
+            manifest is not) and its rows in shard order.
     """
 
     inputs: str
     origin: Origin
-    beside: Callable[[FeatureSet, pa.Table], Mapping[str, bytes]]
+    extra_files: Callable[[FeatureSet, pa.Table], Mapping[str, bytes]]
 
 
 def write_features(
@@ -59,7 +59,7 @@ def write_features(
     extraction: Extraction | None = None,
     gate_rule: str | None = None,
 ) -> str:
-    """Write a feature set, unless the same content is there already.
+    """Write a feature set, unless the same content exists already.
 
     Args:
         root: The storage root; the set goes to ``features/<dataset>/<fingerprint>`` below it.
@@ -86,7 +86,7 @@ def write_features(
     identity = {"dataset": dataset, "synthetic": synthetic, "labels": labels, "dev_rule": dev_rule}
     inputs = {"inputs": extraction.inputs} if extraction else {}
     digits = fingerprint(rows, **identity, **inputs, encoders={m: encoders[m] for m in widths})
-    # The rule of the gate is told by the splits themselves, which the fingerprint covers.
+    # The fingerprint covers the splits, and so the rule of the gate.
     uri = storage.join(storage.normalise(root), "features", dataset, digits)
     if not storage.exists(storage.join(uri, MANIFEST)):
         infos = {m: ModalityInfo(width=width, encoder=encoders[m]) for m, width in widths.items()}
@@ -108,7 +108,7 @@ def fingerprint(rows: pa.Table, **identity: Any) -> str:
 
     Args:
         rows: ``N`` sorted utterances.
-        identity: What else tells two sets apart, as JSON values.
+        identity: What else distinguishes two sets, as JSON values.
     """
     total = hashlib.sha256()
     _feed(total, json.dumps({"schema_version": _VERSION, **identity}, sort_keys=True).encode())
@@ -129,7 +129,7 @@ def cut_shards(rows: pa.Table, limit: int) -> list[tuple[int, int]]:
     Returns:
         Start and end (exclusive) of each shard; none spans two splits, and no dialogue spans two shards.
     """
-    width = sum(schema.widths_of(rows.schema).values())  # none where a set holds transcripts only
+    width = sum(schema.widths_of(rows.schema).values())  # 0 if a set holds transcripts only
     fit = max(1, limit // (4 * max(1, width)))  # rows of one shard
     cuts, splits = _starts(rows, "split", "dialogue_id"), set(_starts(rows, "split"))
     bounds = []
@@ -151,14 +151,14 @@ def _check_name(dataset: str) -> None:
 
 
 def _write(uri: str, rows: pa.Table, extraction: Extraction | None, **facts: Any) -> None:
-    # Parts and what lies beside them first, the manifest last: a crash in between leaves parts that no manifest names,
+    # Parts and the other files first, the manifest last: a crash in between leaves parts that no manifest names,
     # so no reader opens them; the next run with this content replaces them by the same bytes. Writers at once write the
     # same parts; one manifest wins.
     shards = tuple(_put_shards(uri, rows))
     manifest = Manifest(**facts, splits=_split_infos(rows, classes=len(facts["labels"])), shards=shards)
     if extraction:
         manifest = manifest.model_copy(update={"origin": extraction.origin})
-        files = _put_files(uri, extraction.beside(FeatureSet(uri, manifest), rows))
+        files = _put_files(uri, extraction.extra_files(FeatureSet(uri, manifest), rows))
         manifest = manifest.model_copy(update={"files": files})
     storage.put_if_absent(storage.join(uri, MANIFEST), manifest.stored())
 

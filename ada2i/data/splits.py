@@ -27,7 +27,7 @@ GATE_RULE = "gate = the ceil({share:.12g} x number) newest of train's dialogues 
 
 
 def normalise_split(name: str) -> str | None:
-    """Return train, dev or test for a corpus's name of a split, or None where it is no name of one."""
+    """Return train, dev or test for a corpus's name of a split, or None if the name is unknown."""
     return ALIASES.get(name.strip().lower())
 
 
@@ -57,7 +57,7 @@ def cut_gate(recorded: Mapping[str, datetime], share: float) -> set[str]:
     """Choose the gate's dialogues among those of train, by ``GATE_RULE``: the newest, and of equals by id.
 
     Args:
-        recorded: By dialogue of train whose time is known, when it was recorded.
+        recorded: By dialogue of train with a known time, when it was recorded.
         share: Share of these that becomes the gate.
     """
     newest = sorted(recorded, key=lambda name: (recorded[name], name), reverse=True)

@@ -21,10 +21,10 @@ def check_clock(name: str, url: str) -> Check:
     begun = time.time()
     try:
         date = _date(url)
-    except (OSError, ValueError, http.client.HTTPException):  # whose text may hold the URL's password
-        return fail(name, f"{storage.public(url)} does not answer", "Mend the address, or start the server.")
+    except (OSError, ValueError, http.client.HTTPException):  # the text of the error may hold the URL's password
+        return fail(name, f"{storage.public(url)} does not answer", "Correct the address, or start the server.")
     if date is None:
-        return warn(name, f"{storage.public(url)} does not say what time it is", "Compare the clocks yourself.")
+        return warn(name, f"{storage.public(url)} sends no Date header", "Compare the clocks yourself.")
     skew = (begun + time.time()) / 2 - parsedate_to_datetime(date).timestamp()
     found = f"this machine is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {storage.public(url)}"
     if abs(skew) > _REFUSED:

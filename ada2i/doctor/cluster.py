@@ -28,7 +28,7 @@ def check_cluster() -> Iterator[Check]:
     try:
         yield from _look(address, headers)
     except (ValueError, KeyError, TypeError):
-        yield fail("Ray", f"another server answers at {shown}: not as Ray does", "Mend RAY_API_SERVER_ADDRESS.")
+        yield fail("Ray", f"another server answers at {shown}: not as Ray does", "Correct RAY_API_SERVER_ADDRESS.")
 
 
 def _look(address: str, headers: Mapping[str, str]) -> Iterator[Check]:
@@ -40,7 +40,7 @@ def _look(address: str, headers: Mapping[str, str]) -> Iterator[Check]:
     yield _version(shown, json.loads(body)["ray_version"])
     yield from _nodes(shown, *request(f"{address}/nodes?view=summary", headers))
     if request(f"{address}/api/jobs/", {})[0] == 200:
-        todo = "Whoever reaches it runs what they like. Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH."
+        todo = "Anyone who reaches it can run any code. Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH."
         yield warn("Ray token", f"{shown} takes jobs without one", todo)
     else:
         yield ok("Ray token", f"{shown} refuses jobs without it")
@@ -52,7 +52,7 @@ def _refused(shown: str, status: int) -> Check:
         todo = "Set RAY_AUTH_TOKEN_PATH to the file with the cluster's token."
         return fail("Ray", f"{shown} refuses the token (HTTP {status})", todo)
     found = f"answers HTTP {status}" if status else "does not answer"
-    todo = "Start the cluster, mend RAY_API_SERVER_ADDRESS, or unset it to use a private head."
+    todo = "Start the cluster, correct RAY_API_SERVER_ADDRESS, or unset it to use a private head."
     return fail("Ray", f"{shown} {found}", todo)
 
 

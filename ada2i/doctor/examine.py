@@ -1,4 +1,4 @@
-"""All checks, in the order in which to mend what they find."""
+"""All checks, in the order in which to fix what they find."""
 
 from collections.abc import Iterator
 

@@ -27,7 +27,7 @@ def check_flows() -> Iterator[Check]:
     try:
         yield from _look(url)
     except (ValueError, KeyError, TypeError):
-        todo = "Mend PREFECT_API_URL (it ends in /api)."
+        todo = "Correct PREFECT_API_URL (it ends in /api)."
         yield fail("Prefect", f"another server answers at {storage.public(url)}: not as Prefect does", todo)
 
 
@@ -53,9 +53,9 @@ def _look(url: str) -> Iterator[Check]:
 
 def _refused(shown: str, status: int) -> Check:
     if status in (401, 403):
-        return fail("Prefect", f"{shown} refuses the password", "Mend PREFECT_API_AUTH_STRING: user:password.")
+        return fail("Prefect", f"{shown} refuses the password", "Correct PREFECT_API_AUTH_STRING: user:password.")
     found = f"answers HTTP {status}" if status else "does not answer"
-    return fail("Prefect", f"{shown} {found}", "Start the server, or mend PREFECT_API_URL (it ends in /api).")
+    return fail("Prefect", f"{shown} {found}", "Start the server, or correct PREFECT_API_URL (it ends in /api).")
 
 
 def _version(shown: str, theirs: str) -> Check:
@@ -67,9 +67,9 @@ def _version(shown: str, theirs: str) -> Check:
 
 def _password(url: str) -> Check:
     if request(f"{url}/admin/version", {})[0] == 200:
-        todo = "Whoever reaches it starts flows. Set PREFECT_SERVER_API_AUTH_STRING where the server runs."
-        return warn("Prefect password", "the server asks for none", todo)
-    return ok("Prefect password", "the server asks for it")
+        todo = "Anyone who reaches it can start flows. Set PREFECT_SERVER_API_AUTH_STRING where the server runs."
+        return warn("Prefect password", "the server requires no password", todo)
+    return ok("Prefect password", "the server requires it")
 
 
 def _settings() -> Check:
@@ -100,7 +100,7 @@ def _deployment(url: str, deployment: Mapping[str, Any]) -> Check:
     schedules = [schedule for schedule in deployment["schedules"] if schedule["active"]]
     if not schedules:
         off = len(deployment["schedules"])
-        return ok(title, f"runs when asked{f'; {off} schedules are off' if off else ''}")
+        return ok(title, f"runs on request{f'; {off} schedules are off' if off else ''}")
     coming = {
         "deployments": {"id": {"any_": [deployment["id"]]}},
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},

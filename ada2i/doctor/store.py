@@ -93,8 +93,8 @@ def _conditional(probe: str) -> Check:
         if again or kept == "late" or won != [int(kept)]:
             return fail(
                 "conditional writes",
-                f"of {_RACERS} who created one object at once {len(won)} were told that they did, and one who came "
-                f"later was{'' if again else ' not'}",
+                f"of {_RACERS} concurrent writers of one object {len(won)} succeeded, and a later one "
+                f"{'succeeded, too' if again else 'did not'}",
                 "Use a store with conditional writes (`If-None-Match: *`), such as S3, a later version of your server, "
                 "or a local folder: without them two registrations can become one version.",
             )

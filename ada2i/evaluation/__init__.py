@@ -1,1 +1,3 @@
-"""Scores, their uncertainty, and the report that shows them."""
+"""Scores and their uncertainty: metrics, calibration, paired comparison, linear probes, the gate's rules."""
+
+__all__ = ["calibration", "compare", "gate", "metrics", "pooling", "probe"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _RIDGE = 1.0  # per row, on standardised vectors: strong, since there may be more columns than rows
 _FOLDS = 5
-_UTTERANCES = 20_000  # enough to tell strong from weak modalities
+_UTTERANCES = 20_000  # enough to separate strong from weak modalities
 _WIDEST = 1024  # columns; of wider vectors evenly spaced ones
 _CLIP = 3.0  # deviations: one extreme value must not decide a fold
 

@@ -55,7 +55,7 @@ class Vectors:
         _put(self._folder, table)
 
     def read(self, wanted: Collection[str]) -> dict[str, Outcome]:
-        """Return what is there of some keys, in chunks that no earlier call on this object has read."""
+        """Return the vectors of some keys, from chunks that no earlier call on this object has read."""
         found: dict[str, Outcome] = {}
         for table in _chunks(self._folder, self._seen):
             keys: list[str] = table["key"].to_pylist()  # type: ignore[assignment]  # none is null

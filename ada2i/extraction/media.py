@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RATE = 16_000  # samples per second of all sound here: what every speech model expects
 OVER_LONG = "over-long"  # a flag: only the first seconds were read
-TRUNCATED = "truncated"  # a flag: damaged, or shorter than the file or the corpus says
+TRUNCATED = "truncated"  # a flag: damaged, or shorter than the file or the corpus declares
 MIN_SECONDS = 0.1  # openSMILE's functionals are no numbers below it
 _SILENCE = 1e-4  # peak of sound that counts as none: three steps of 16 bits
 _PREROLL = 0.5  # seconds decoded before a start, since a codec's first frame after a jump is not complete
@@ -54,7 +54,7 @@ class MediaProblem(DataError):  # noqa: N818 - not an error of the program: the 
 
 
 class MediaSettings(Record):
-    """What decides the samples and the pixels, beside the file."""
+    """The settings that decide samples and pixels, apart from the file."""
 
     revision: Literal[1] = 1  # of this file's arithmetic
     limit_s: float = 60.0  # of an utterance; MELD has two that last 235 and 305 s by mistake
@@ -145,7 +145,7 @@ def sample_frames(
         seconds = min(longest, length - begin)
         if seconds <= 0:
             raise MediaProblem(
-                f"The pictures must begin before their end, {length:.3f} s, but were asked for from {begin:.3f} s on. "
+                f"The pictures must begin before their end, {length:.3f} s, but the piece starts at {begin:.3f} s. "
                 "Check the times that the corpus gives.",
                 code="zero-length",
             )
@@ -165,7 +165,7 @@ def _seconds(begin: float, end: float | None, settings: MediaSettings) -> float:
     longest = settings.limit_s if end is None else min(end - begin, settings.limit_s)
     if longest <= 0 or begin < 0:
         raise MediaProblem(
-            f"A piece must begin at 0 s or later and end after that, but is asked for from {begin} to {end} s. Check "
+            f"A piece must begin at 0 s or later and end after that, but the request is from {begin} to {end} s. Check "
             "the times that the corpus gives.",
             code="zero-length",
         )
@@ -202,7 +202,7 @@ class _Media:
     """One stream of an open file; times are seconds from the file's start.
 
     Attributes:
-        declared: How long the stream says it is; None where it does not.
+        declared: The length that the stream declares, or None.
         damaged: Whether something has failed to decode so far.
     """
 
@@ -299,7 +299,7 @@ def _stream(container: "InputContainer", kind: Literal["audio", "video"]) -> Any
 
 
 def _samples(media: _Media, begin: float, wanted: int) -> npt.NDArray[np.float32]:
-    """Return sound from ``begin`` on, a little more than wanted where there is more."""
+    """Return sound from ``begin`` on, up to a little more than requested."""
     pieces: list[npt.NDArray[np.float32]] = []
     graph: Graph | None = None
     first = need = size = 0

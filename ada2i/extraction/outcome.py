@@ -1,4 +1,4 @@
-"""What became of one thing that was to be encoded: a vector, or why there is none."""
+"""The result of encoding one thing: a vector, or the reason why it has none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ NO_VECTOR = "no-vector"  # a problem: an encoder gave none and no reason
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """One thing's vector, or why there is none.
+    """One thing's vector, or the reason why it has none.
 
     Attributes:
-        vector: ``(D,)`` float32; None where there is none.
+        vector: ``(D,)`` float32; or None.
         flags: What to know of the vector.
-        problem: Why there is none, in a word that can be counted; None where there is one.
+        problem: The reason, in a word that can be counted; None if there is a vector.
         message: The same for people; empty where the word says all.
         measures: Numbers to average over a corpus.
     """
@@ -36,7 +36,7 @@ class Outcome:
 
 
 def outcome(encoded: Encoded) -> Outcome:
-    """Return what an encoder said; the last flag of a missing vector is why it is missing."""
+    """Return the outcome of what an encoder returned; the last flag of a missing vector is the reason."""
     if encoded.vector is None:
         *flags, problem = encoded.flags or (NO_VECTOR,)
         return Outcome(None, tuple(flags), problem, measures=encoded.measures)
@@ -44,5 +44,5 @@ def outcome(encoded: Encoded) -> Outcome:
 
 
 def lost(problem: "MediaProblem") -> Outcome:
-    """Return what a file that gives no sound or pictures comes to."""
+    """Return the outcome of a file that gives no sound or pictures."""
     return Outcome(None, problem=problem.code, message=problem.message)

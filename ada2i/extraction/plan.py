@@ -1,4 +1,4 @@
-"""What is to be encoded, found without opening a sound or a picture: each utterance's content gets a key.
+"""What to encode, found without opening a sound or a picture: each utterance's content gets a key.
 
 Equal keys mean equal content, equal times, equal settings of the decoder: one vector serves all.
 """
@@ -37,7 +37,7 @@ class Plan:
 
     Attributes:
         modality: Which.
-        pieces: By utterance of the corpus, what to encode; None where it has nothing, or its file is missing.
+        pieces: By utterance of the corpus, what to encode; None if it has nothing, or its file is missing.
         missing: Places of utterances in the corpus whose file does not exist.
     """
 
@@ -56,7 +56,7 @@ class Plan:
 
 
 def item_of(utterance: Utterance, modality: Modality) -> str | Clip | None:
-    """Return what an utterance has to encode."""
+    """Return what to encode of an utterance."""
     items: Mapping[Modality, str | Clip | None] = {
         "text": utterance.text,
         "audio": utterance.audio,
@@ -78,7 +78,7 @@ def plan(corpus: Corpus, modality: Modality, digests: Mapping[str, str], media: 
         corpus: Whose.
         modality: Which.
         digests: By file that exists, its SHA-256.
-        media: What decides samples and pixels beside the file.
+        media: What decides samples and pixels besides the file.
     """
     pieces: list[Piece | None] = []
     missing = set()

@@ -1,4 +1,4 @@
-"""How a running extraction looks in a terminal: a bar for each modality, with rate and time left."""
+"""The progress of an extraction in a terminal: a bar for each modality, with rate and time left."""
 
 from functools import partial
 from operator import itemgetter

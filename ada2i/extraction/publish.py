@@ -73,7 +73,7 @@ class Source:
 
 
 def publish(root: str, source: Source, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
-    """Write a feature set, unless the same one is there already, and return its URI.
+    """Write a feature set, unless the same one exists already, and return its URI.
 
     A modality without a single vector is left out of it.
 
@@ -92,7 +92,7 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
     held = _held(corpus, extracted, problems, config, listed=storage.join(log, PROBLEMS))
     encoders = {each.plan.modality: each.encoder.digest() for each in extracted}
 
-    def beside(features: FeatureSet, rows: pa.Table) -> Mapping[str, bytes]:
+    def extra_files(features: FeatureSet, rows: pa.Table) -> Mapping[str, bytes]:
         audit = audit_source(feature_source(features), probed=False)
         audit = audit.model_copy(update={"location": f"{features.manifest.dataset}/{features.manifest.fingerprint}"})
         return {
@@ -113,7 +113,7 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
         extraction=Extraction(
             inputs_digest(corpus, [each.plan for each in extracted], encoders),
             _origin(source, extracted, problems, config),
-            beside,
+            extra_files,
         ),
     )
 
@@ -121,7 +121,7 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
 def publish_table(source: Source, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
     """Write utterances that are to be predicted as a table, which needs neither labels nor splits; return its URI.
 
-    Its columns are those of a table that is imported; null where the corpus says nothing. The encoders are in its
+    Its columns are those of a table that is imported; null if the corpus has no value. The encoders are in its
     schema, under the key ``recipe``.
 
     Args:
@@ -212,7 +212,7 @@ def _rows(corpus: Corpus, extracted: Mapping[Modality, Extracted]) -> Rows:
 
 
 def _vectors(extracted: Extracted) -> "pa.Array[Any]":
-    """Return one modality's vectors as a column of lists, null where there is none."""
+    """Return one modality's vectors as a column of lists, null for a missing vector."""
     vectors = [one.vector if one else None for one in extracted.outcomes]
     ends = np.cumsum([0 if vector is None else len(vector) for vector in vectors])
     flat = np.concatenate([vector for vector in vectors if vector is not None])
@@ -221,7 +221,7 @@ def _vectors(extracted: Extracted) -> "pa.Array[Any]":
     return pa.LargeListArray.from_arrays(offsets, pa.array(flat, pa.float32()), mask=absent)
 
 
-# --- what lies beside ---
+# --- the other files of a feature set ---
 
 
 def _provenance(corpus: Corpus, extracted: Sequence[Extracted], rows: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""What an extraction has to say of a corpus: counts, a list of all problems, and whether they are too many.
+"""The findings of an extraction: counts, a list of all problems, and whether they are too many.
 
 The policy, in words, is in ``docs/extraction.md``.
 """
@@ -32,7 +32,7 @@ class Extracted:
     Attributes:
         plan: What was to be encoded.
         encoder: By what.
-        outcomes: By utterance of the corpus; None where it has nothing to encode.
+        outcomes: By utterance of the corpus; None if it has nothing to encode.
     """
 
     plan: Plan
@@ -45,7 +45,7 @@ class Problem:
     """Something that an utterance lacks and should have."""
 
     place: int  # in the corpus
-    modality: Modality | None  # none where it is about the utterance
+    modality: Modality | None  # None if it concerns the whole utterance
     code: str
     message: str
 
@@ -162,7 +162,7 @@ def enforce(
         named = "\n".join(f"  {sentence(corpus, one)}" for one in ours[: policy.named])
         raise DataError(
             f"At most {policy.unreadable:.1%} of the {each.plan.modality} clips of {corpus.source} may be unreadable "
-            f"(`policy.unreadable`), but {len(bad)} of {len(clips)} are. Nothing was published. Mend the files, "
+            f"(`policy.unreadable`), but {len(bad)} of {len(clips)} are. Nothing was published. Correct the files, "
             f"leave the modality out, or raise the limit. All problems: {listed}. The first:\n{named}",
             uri=corpus.source,
         )

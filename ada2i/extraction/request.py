@@ -1,4 +1,4 @@
-"""From what a caller asks for to an extraction that can start: everything that shows early is checked here."""
+"""From a spec to an extraction that can start: everything that can be checked early is checked here."""
 
 import os
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ from ada2i.extraction.corpora.readers import CORPORA, read_corpus
 from ada2i.extraction.publish import check_corpus
 from ada2i.modalities import Modality
 from ada2i.records import Record
+from ada2i.store import Store
 
-JOB = "ada2i.extraction.job"  # the entry point of the job
+JOB = "ada2i.extraction.job:drive"
 RESULT = "result.json"  # of an extraction that has ended
 DEMO_MEDIA = "demo-media"
 RAW = "corpus:"  # prefix of `features` that mean a raw corpus: corpus:KIND:LOCATION
@@ -24,7 +25,7 @@ _DEMO_SETTINGS: dict[str, Any] = {"media.frames_per_second": 2.0}  # drawn faces
 
 
 class ExtractSpec(Record):
-    """What a caller asks for, before anything is resolved."""
+    """An extraction as the caller describes it, before anything is resolved."""
 
     kind: str  # which reader
     location: str  # of the corpus
@@ -34,7 +35,7 @@ class ExtractSpec(Record):
 
 
 class ExtractionRequest(Record):
-    """What a job is asked to do; its only input beside the corpus and the vectors that were made before."""
+    """The request of a job; its only input besides the corpus and the vectors that were made before."""
 
     schema_version: Literal[1] = 1
     run_id: str
@@ -64,7 +65,7 @@ class ExtractionResult(Record):
 
 
 def parse(features: str) -> tuple[str, str] | None:
-    """Return the kind and the location of a raw corpus that ``features`` means; None where it means something else.
+    """Return the kind and the location of a raw corpus that ``features`` means; or None if it means something else.
 
     Raises:
         DataError: It is neither ``demo-media`` nor ``corpus:KIND:LOCATION``, but begins like one.
@@ -97,7 +98,7 @@ def check(kind: str, location: str) -> None:
 
 
 def is_done(uri: str) -> bool:
-    """Tell whether an extraction has nothing left to do."""
+    """Return whether an extraction has ended."""
     return storage.exists(storage.join(uri, RESULT))
 
 
@@ -112,11 +113,11 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> str:
         AccessError: The storage may not be written.
     """
     config = resolve(spec.encoders, (_DEMO_SETTINGS if spec.kind == DEMO_MEDIA else {}) | spec.overrides)
-    root = storage.normalise(root)
-    storage.check_writable(root)
+    store = Store.open(root).writable()
+    root = store.root
     kind, location = _placed(spec, root)
     check_corpus(read_corpus(kind, location), labelled=spec.labelled)
-    uri = storage.join(root, "extraction", "runs", run_id)
+    uri = store.extraction(run_id)
     request = ExtractionRequest(
         run_id=run_id, root=root, kind=kind, location=location, config=config, labelled=spec.labelled
     )
@@ -141,8 +142,8 @@ def _placed(spec: ExtractSpec, root: str) -> tuple[str, str]:
         return "folder", write_demo_media(place, dialogues=_DEMO_DIALOGUES)
     if storage.public(spec.location) != spec.location:
         raise DataError(
-            f"The location of a corpus must carry no credentials, as it is stored, but {storage.public(spec.location)} "
-            "came with some. Give them by the environment of the workers.",
+            f"The location of a corpus must carry no credentials, because it is stored, but "
+            f"{storage.public(spec.location)} came with some. Give them by the environment of the workers.",
             field="location",
         )
     return spec.kind, spec.location if "://" in spec.location else os.path.abspath(os.path.expanduser(spec.location))

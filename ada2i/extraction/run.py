@@ -1,10 +1,9 @@
-"""One extraction from request to feature set, whoever does its calls: plan, encode what is not there yet, publish."""
+"""One extraction from request to feature set: plan, encode what does not exist yet, publish. Knows nothing of Ray."""
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ada2i import storage
 from ada2i.data.provenance import EncoderInfo
@@ -16,32 +15,24 @@ from ada2i.extraction.publish import Source, publish, publish_table
 from ada2i.extraction.report import gather
 from ada2i.extraction.request import RESULT, ExtractionRequest, ExtractionResult, Work
 from ada2i.extraction.utterance import Corpus
-from ada2i.extraction.work import Done
-from ada2i.jobs.crew import Call
+from ada2i.jobs.events import Progress
+from ada2i.jobs.fanout import Call, RunTasks
 from ada2i.modalities import Modality
 
-_FILES = 64  # digested between two messages
+_FILES = 64  # digested by one task
 _SLOWEST_FIRST: tuple[Modality, ...] = ("visual", "audio", "text")  # so that no worker is left with a long chunk
-_TELL_SECONDS = 0.5  # between two messages about one modality
 
 
-class Crew(Protocol):
-    """Workers that do calls."""
-
-    def each(self, calls: Iterable[Call]) -> Iterator[Any]:
-        """Call methods on whichever worker is idle; yield what they return, in the order in which they end."""
-
-    def tell(self, kind: str, **facts: Any) -> None:
-        """Tell followers how it goes."""
-
-
-def extract(uri: str, request: ExtractionRequest, crew: Crew) -> ExtractionResult:
-    """Extract what a request asks for, from wherever an earlier attempt ended.
+def extract(
+    uri: str, request: ExtractionRequest, run_tasks: RunTasks, *, report: Callable[..., None]
+) -> ExtractionResult:
+    """Extract what a request names, from where an earlier attempt ended.
 
     Args:
         uri: The extraction's folder.
-        request: What it asks for.
-        crew: Who encodes.
+        request: The request.
+        run_tasks: Runs tasks on workers (``work.Worker``).
+        report: Reports an event, as ``events.emit`` does.
 
     Raises:
         DataError: The corpus cannot become a feature set, or too many clips are unreadable.
@@ -49,14 +40,14 @@ def extract(uri: str, request: ExtractionRequest, crew: Crew) -> ExtractionResul
     begun = time.monotonic()
     corpus, config = read_corpus(request.kind, request.location), request.config
     held = [m for m in config.encoders if any(item_of(item, m) is not None for item in corpus.utterances)]
-    encoders = _describe(held, crew)
-    plans = _plan(request, corpus, held, crew)
+    encoders = _describe(held, run_tasks)
+    plans = _plan(request, corpus, held, run_tasks)
     stores = {m: Vectors(request.root, info.digest(), info.width) for m, info in encoders.items()}
     found = {one.modality: stores[one.modality].read(one.distinct.keys()) for one in plans}
     left = {one.modality: _without(one, found[one.modality]) for one in plans}
     work = {one.modality: _work(one, left[one.modality]) for one in plans}
-    crew.tell("planned", work={modality: each.model_dump() for modality, each in work.items()})
-    encode(left, config, crew)
+    report("planned", work={modality: each.model_dump() for modality, each in work.items()})
+    encode(left, config, run_tasks, report=report)
     for modality, pieces in left.items():
         found[modality] |= stores[modality].read(pieces.keys())
     extracted = [gather(one, encoders[one.modality], found[one.modality]) for one in plans]
@@ -74,19 +65,21 @@ def extract(uri: str, request: ExtractionRequest, crew: Crew) -> ExtractionResul
     return result
 
 
-def _describe(modalities: Sequence[Modality], crew: Crew) -> dict[Modality, EncoderInfo]:
-    infos = {info.modality: info for info in crew.each([("describe", (modality,)) for modality in modalities])}
+def _describe(modalities: Sequence[Modality], run_tasks: RunTasks) -> dict[Modality, EncoderInfo]:
+    infos = {info.modality: info for info in run_tasks([("describe", (modality,)) for modality in modalities])}
     return {modality: infos[modality] for modality in modalities}
 
 
-def _plan(request: ExtractionRequest, corpus: Corpus, modalities: Sequence[Modality], crew: Crew) -> list[Plan]:
+def _plan(
+    request: ExtractionRequest, corpus: Corpus, modalities: Sequence[Modality], run_tasks: RunTasks
+) -> list[Plan]:
     files = files_of(corpus, modalities)
     stamps = storage.source_stamps(files)  # before the files are read: one that is written meanwhile is read again
     index = Files(request.root)
     digests = index.read(stamps)
     unknown = [file for file in files if file not in digests]
     new: dict[str, str] = {}
-    for part in crew.each([("digests", (unknown[n : n + _FILES],)) for n in range(0, len(unknown), _FILES)]):
+    for part in run_tasks([("digests", (unknown[n : n + _FILES],)) for n in range(0, len(unknown), _FILES)]):
         new |= part
     index.write(new, stamps)
     return [plan(corpus, modality, digests | new, request.config.media) for modality in modalities]
@@ -101,42 +94,26 @@ def _work(one: Plan, left: Mapping[str, Piece]) -> Work:
     return Work(encoded=len(left), reused=len(one.distinct) - len(left), utterances=utterances)
 
 
-def encode(left: Mapping[Modality, Mapping[str, Piece]], config: ExtractionConfig, crew: Crew) -> None:
+def encode(
+    left: Mapping[Modality, Mapping[str, Piece]],
+    config: ExtractionConfig,
+    run_tasks: RunTasks,
+    *,
+    report: Callable[..., None],
+) -> None:
     """Have pieces encoded and written, by modality and key, the slowest first."""
     calls: list[Call] = []
     for modality in (m for m in _SLOWEST_FIRST if left.get(m)):
         size = getattr(config.chunk, modality)
         calls += [("encode", (modality, part)) for part in chunks(left[modality].values(), size, config.workers)]
-    shown: dict[Modality, _Progress] = {}
-    last = time.monotonic()
-    for chunk in crew.each(calls):
-        if chunk.modality not in shown:
-            shown[chunk.modality] = _Progress(chunk.modality, len(left[chunk.modality]), crew.tell, begun=last)
-        shown[chunk.modality].add(chunk)
+    shown: dict[Modality, Progress] = {}
+    lost: dict[Modality, Counter[str]] = {}  # by problem
+    last = time.monotonic()  # when the first chunk of the next modality may have been started
+    for chunk in run_tasks(calls):
+        name = chunk.modality
+        if name not in shown:
+            shown[name] = Progress(report, len(left[name]), digits=2, begun=last, modality=name)
+            lost[name] = Counter()
+        lost[name].update(chunk.lost)
+        shown[name].add(chunk.pieces, lost=dict(lost[name]))
         last = time.monotonic()
-
-
-@dataclass
-class _Progress:
-    """How far one modality is."""
-
-    modality: Modality
-    total: int
-    tell: Callable[..., None]
-    begun: float  # when its first chunk may have gone out
-    done: int = 0
-    lost: Counter[str] = field(default_factory=Counter)  # by problem
-    told: float = 0.0
-
-    def add(self, chunk: Done) -> None:
-        """Count vectors, and tell now and then."""
-        self.done += chunk.pieces
-        self.lost.update(chunk.lost)
-        now = time.monotonic()
-        if self.done < self.total and now - self.told < _TELL_SECONDS:
-            return
-        self.told = now
-        rate = self.done / max(now - self.begun, 1e-3)
-        left = round((self.total - self.done) / rate)
-        numbers = {"done": self.done, "total": self.total, "per_second": round(rate, 2), "seconds_left": left}
-        self.tell("progress", modality=self.modality, **numbers, lost=dict(self.lost))

@@ -28,18 +28,18 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """What one speaker says in one turn.
+    """One turn of one speaker.
 
     Attributes:
         dialogue_id: Of one dialogue in its split.
         utterance_index: Place in the dialogue, from 0 and without a gap.
         utterance_id: What the corpus calls it.
         split: ``train``, ``dev`` or ``test``; empty where the corpus has none.
-        speaker: Who speaks; None where that is not known.
-        label: The class's name; None where there is no label, so that it can only be predicted.
-        text: What is said; None where there is no transcript.
-        audio: None where there is no sound.
-        video: None where there is no picture.
+        speaker: The speaker; None if unknown.
+        label: The class's name; None without a label: the utterance can only be predicted.
+        text: The transcript, or None.
+        audio: The sound, or None.
+        video: The pictures, or None.
         notes: What is known to be wrong with it, such as ``BROKEN_CLIP``.
     """
 
@@ -56,7 +56,7 @@ class Utterance:
 
 
 BROKEN_CLIP = "known-broken-clip"  # the corpus's clip is damaged for all who have it, and is left out
-MISSING_CLIP = "missing-clip"  # the corpus should have a clip, but there is none
+MISSING_CLIP = "missing-clip"  # the corpus lacks a clip that it should have
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a worker does: it loads encoders, digests files, and turns pieces of a corpus into a chunk of vectors."""
+"""The worker of an extraction: it loads encoders, digests files, and turns pieces of a corpus into vectors."""
 
 import logging
 import sys
@@ -25,7 +25,7 @@ from ada2i.modalities import Modality
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a chunk.
+    """The result of a chunk.
 
     Attributes:
         modality: Of its pieces.
@@ -44,10 +44,10 @@ class Worker:
     def __init__(self, root: str, config: ExtractionConfig, device: str) -> None:
         self._root, self._config, self._device = root, config, device
         self._loaded: dict[Modality, Encoder[Any]] = {}
-        logging.getLogger("libav").setLevel(logging.ERROR)  # damaged files are told of in the report
+        logging.getLogger("libav").setLevel(logging.ERROR)  # the report names damaged files
 
     def describe(self, modality: Modality) -> EncoderInfo:
-        """Return what a modality's encoder is."""
+        """Return the facts about a modality's encoder."""
         return self._encoder(modality).info
 
     def digests(self, files: Sequence[str]) -> dict[str, str]:
@@ -100,7 +100,7 @@ def _decode(
     return media.sample_frames(source, start=clip.start, end=clip.end, crop=clip.crop, settings=settings)
 
 
-@lru_cache(maxsize=1)  # of a long recording many pieces are taken, one after the other
+@lru_cache(maxsize=1)  # many pieces of a long recording follow one another
 def _fetch(uri: str, digest: str) -> bytes | Path:
     """Return a file, which must be what it was when the plan was made.
 

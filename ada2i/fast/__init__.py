@@ -15,3 +15,6 @@ def enable(on: bool) -> None:
 def enabled() -> bool:
     """Return whether the fast ways are on; they are until ``enable`` switches them off."""
     return _enabled
+
+
+__all__ = ["adam", "allocator", "attention", "dropout", "noise", "rows"]

@@ -11,17 +11,17 @@ Kinds = Mapping[str, pa.DataType]  # by column of a file
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Tell whether a column holds text."""
+    """Return whether a column holds text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def is_name(kind: pa.DataType) -> bool:
-    """Tell whether a column can name something: text or integers."""
+    """Return whether a column can name something: text or integers."""
     return is_text(kind) or pa.types.is_integer(kind)
 
 
 def is_vector(kind: pa.DataType) -> bool:
-    """Tell whether a column holds lists of numbers."""
+    """Return whether a column holds lists of numbers."""
     if not isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
         return False
     return pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)

@@ -86,7 +86,7 @@ def _check_duplicates(rows: Rows, repeated: Bools, before: NDArray[np.int64]) ->
         "utterance_index",
         must="differ between the rows of a dialogue in a split",
         found=lambda row: f"repeats that of {rows.place(int(before[row]))}",
-        remedy="Leave one of the rows out, or mend its `dialogue_id`.",
+        remedy="Leave one of the rows out, or correct its `dialogue_id`.",
     )
 
 
@@ -151,5 +151,5 @@ def _check_finite(rows: Rows, field: str, values: NDArray[np.float32]) -> None:
         field,
         must="hold finite float32 numbers",
         found=lambda row: f"holds {values[row][~finite[row]][0]} at position {np.argmin(finite[row])} of the vector",
-        remedy="Mend the number, or set the vector to null where the utterance lacks the modality.",
+        remedy="Correct the number, or set the vector to null where the utterance lacks the modality.",
     )

@@ -22,7 +22,7 @@ class Dataset:
         name: What feature sets of it are called; a word of it names the published settings.
         title: What people call it.
         labels: Class names, by the class index of published files.
-        splits: Which split is whose, for people.
+        splits: Where the splits come from, as a sentence.
         sizes: By our name of a split, its published size; empty where publications disagree.
         speakers: What a speaker's name means, for people.
     """
@@ -115,7 +115,7 @@ def dataset(name: str) -> Dataset:
     """Return a dataset by its name.
 
     Raises:
-        DataError: There is none of that name.
+        DataError: No dataset has that name.
     """
     found = DATASETS.get(name.strip().lower())
     if found is None:

@@ -1,6 +1,6 @@
 """A small SYNTHETIC corpus: made up here, from no recording, for trying things out and for tests. It proves nothing.
 
-Two people talk; each keeps an emotion (inertia) or catches the other's (contagion). Modalities tell the emotion with
+Two people talk; each keeps an emotion (inertia) or catches the other's (contagion). Modalities show the emotion with
 planted imbalance: text strongly, audio less, visual hardly. A linear probe scores 0.71 weighted F1 on test with text,
 0.49 with audio, 0.28 with visual and 0.76 with all three, for the default arguments (softmax regression per utterance
 on standardised vectors, zeros where missing; 500 steps of gradient descent at rate 0.5, L2 penalty 0.001).
@@ -28,7 +28,7 @@ _TURNS = (6, 16)  # shortest and longest dialogue
 
 @dataclass(frozen=True)
 class _Sense:
-    """How well one modality tells the emotion."""
+    """How well one modality shows the emotion."""
 
     width: int
     strength: float  # deviation of class means over that of the noise, per number
@@ -52,7 +52,7 @@ def write_demo_corpus(root: str, *, dialogues: int = 96, seed: int = 7) -> str:
     Args:
         root: The storage root.
         dialogues: About 70 % become train, 10 % dev and 20 % test.
-        seed: Of ``np.random.RandomState``, whose stream is frozen.
+        seed: Of ``np.random.RandomState``, which keeps its stream across versions.
 
     Returns:
         The URI of the feature set.
@@ -121,7 +121,7 @@ def emotions(random: np.random.RandomState, length: int) -> NDArray[np.int64]:
 
 
 def sentences(random: np.random.RandomState, number: int) -> list[str]:
-    """Return sentences that tell nothing of the emotion."""
+    """Return sentences that do not depend on the emotion."""
     parts = [np.array(words)[random.randint(0, len(words), size=number)] for words in (_WHO, _DOES, _WHAT)]
     return [f"{who} {does} {what}." for who, does, what in zip(*parts, strict=True)]
 

@@ -52,7 +52,7 @@ def import_rows(
         needs: Modalities that it must hold.
         counted: Whether ``source`` is followed by the numbers of missing and of zero vectors.
         synthetic: Whether the values were made up.
-        extraction: What is known beside, where the vectors were extracted here.
+        extraction: How the vectors were extracted, if they were extracted here.
         gate_share: Share of train's dialogues with a time that becomes the gate, where no row is of it.
 
     Returns:
@@ -86,7 +86,7 @@ def import_rows(
 
 
 def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
-    """Return the rows with a gate cut from train where there is none and times are known, and the rule of the cut."""
+    """Return the rows, with a gate cut from train if there is no gate and times are known, and the rule of the cut."""
     columns = rows.columns
     split, dialogue = columns["split"], columns["dialogue_id"]
     if not share or "recorded_at" not in columns.column_names or "gate" in pc.unique(split).to_pylist():
@@ -105,7 +105,7 @@ def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
 
 
 def _with_dev(rows: Rows) -> tuple[Column, str | None]:
-    """Return ``(N,)`` splits, dev cut from train where there is none, and the rule of the cut."""
+    """Return ``(N,)`` splits, with dev cut from train if there is no dev, and the rule of the cut."""
     split, dialogue = rows.columns["split"], rows.columns["dialogue_id"]
     if "dev" in pc.unique(split).to_pylist():
         return split, None
@@ -138,7 +138,7 @@ def made_ids(columns: pa.Table) -> Column:
 
 
 def _vector_counts(vectors: Vectors) -> str:
-    """Return how many vectors are missing, and how many there are without a number other than zero."""
+    """Return the numbers of missing and of all-zero vectors, in words."""
     missing = {m: column.null_count for m, column in vectors.items()}
     zero = {m: _zeros(column) for m, column in vectors.items()}
     return f"missing vectors: {_listed(missing)}; zero vectors: {_listed(zero)}"

@@ -1,4 +1,4 @@
-"""Imports a corpus whose modalities lie in tables of their own."""
+"""Imports a corpus with one table per modality."""
 
 from typing import TYPE_CHECKING
 
@@ -34,8 +34,8 @@ def import_joined(
         text: The table with ``text_feat``.
         audio: The table with ``audio_feat``.
         visual: The table with ``visual_feat``.
-        dataset: Name of the set; else what the base says.
-        labels: Class names by index; else what the base says.
+        dataset: Name of the set; by default the base's.
+        labels: Class names by index; by default the base's.
 
     Returns:
         The URI of the set.

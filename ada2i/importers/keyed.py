@@ -1,4 +1,4 @@
-"""Vectors in tables of their own, which name their utterances by keys, and how they are put beside a corpus's rows.
+"""Tables of vectors that name their utterances by keys, and how they are joined with a corpus's rows.
 
 A key is (dialogue, utterance), or (split, dialogue, utterance) where the table has splits; it is never a position.
 
@@ -60,7 +60,7 @@ def read_keyed(
     Args:
         sources: Paths, or any URIs that fsspec opens; together they hold each key of a modality once.
         keys: Columns that may name the utterance, the one to prefer first.
-        splits_of_files: Whether a file without ``split`` is of the split that a word of its name says.
+        splits_of_files: Whether a file without ``split`` belongs to the split that a word of its name denotes.
         only: The one modality that is wanted, which must be there.
 
     Raises:
@@ -83,15 +83,15 @@ def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
     """Return a corpus's rows with a table's vectors in the place of their own.
 
     Args:
-        rows: ``N`` rows whose keys hold no null and whose splits are under our names.
+        rows: ``N`` rows without null keys and with canonical split names.
         table: ``K`` vectors.
-        complete: Whether every row must find a vector; else it is null where there is none.
+        complete: Whether every row must find a vector; otherwise a row without one gets null.
 
     Raises:
         DataError: Two rows have one key, or one side has a key that the other lacks.
     """
     ours, theirs = _key(rows, table, table.key), _key(table.rows, table, "utterance_index")
-    _check_different(rows, ours, table.key, "Add the column `split` to the table of vectors, or mend the ids.")
+    _check_different(rows, ours, table.key, "Add the column `split` to the table of vectors, or correct the ids.")
     _check_different(table.rows, theirs, table.key, "Leave one of the rows out.")
     table.rows.require(
         pc.is_in(theirs, value_set=ours).to_numpy(),

@@ -1,4 +1,4 @@
-"""Classes of a corpus: their names, from whoever knows them, and each row's class index.
+"""Classes of a corpus: their names, from the caller or the files, and each row's class index.
 
 Shape letters in this file:
     N utterances of all files, laid end to end
@@ -19,7 +19,7 @@ def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
     """Return class names, and ``(N,)`` int32 class indices.
 
     Args:
-        rows: Rows whose splits are under our names.
+        rows: Rows with canonical split names.
         given: Names from the caller; else those that the files record, else the distinct names (sorted) or indices in
             train.
 
@@ -52,7 +52,7 @@ def _of_names(rows: Rows, names: Names) -> NDArray[np.int32]:
         "label",
         must=f"hold a known class, one of {', '.join(names)}",
         found=lambda row: f"holds {label[row].as_py()!r}",
-        remedy="Mend the label, or name all classes.",
+        remedy="Correct the label, or name all classes.",
     )
     return index.to_numpy().astype(np.int32)
 
@@ -64,7 +64,7 @@ def _of_indices(rows: Rows, number: int, known: str) -> NDArray[np.int32]:
         "label",
         must=f"hold integers 0..{number - 1}, the indices of {known}",
         found=lambda row: f"holds {values[row]:.12g}",
-        remedy="Mend the label; number the classes of train without gaps, or name them all.",
+        remedy="Correct the label; number the classes of train without gaps, or name them all.",
     )
     return values.astype(np.int32)
 
@@ -72,7 +72,7 @@ def _of_indices(rows: Rows, number: int, known: str) -> NDArray[np.int32]:
 def _check_given(names: Names | None) -> Names | None:
     if names and not _distinct(names):
         raise DataError(
-            f"`labels` must be different names, none empty, but are {', '.join(map(repr, names))}. Mend the names.",
+            f"`labels` must be different names, none empty, but are {', '.join(map(repr, names))}. Correct the names.",
             field="labels",
         )
     return names
@@ -111,7 +111,7 @@ def _distinct(names: Names) -> bool:
 
 def _bad_key(uri: str, must: str, found: str) -> DataError:
     return DataError(
-        f"The Parquet key `label_names` of {uri} must {must}, but is {found!r}. Mend the file, or name the classes "
+        f"The Parquet key `label_names` of {uri} must {must}, but is {found!r}. Correct the file, or name the classes "
         "yourself.",
         uri=uri,
         field="label_names",

@@ -1,8 +1,8 @@
 """Recognises how a published pickle is laid out: what each of its parts holds.
 
-A dict names its parts. A tuple or list does not: there, the values tell ids, speakers, labels, vectors, sentences and
-splits apart, and only what looks alike is told by order: text before audio before visual, train before test before
-dev. Four vectors of one width in a row are four layers of one text encoder.
+A dict names its parts. A tuple or list does not: there, ids, speakers, labels, vectors, sentences and splits are
+recognised by their values, and parts that look alike by their order: text before audio before visual, train before
+test before dev. Four vectors of one width in a row are four layers of one text encoder.
 """
 
 import re
@@ -22,7 +22,7 @@ Part = Mapping[Any, Any]  # by dialogue, a sequence of one value per utterance
 _TEXT_LAYERS = 4
 _TASK_WORDS: Mapping[str, int] = {"binary": 2, "two": 2, "seven": 7}
 _MOST_CLASSES = 10
-_SAMPLE = 2000  # values that tell what a part is
+_SAMPLE = 2000  # values by which a part is recognised
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def recognise(found: object, dataset: Dataset, uri: str) -> Layout:
     """Return the layout of what a pickle holds.
 
     Raises:
-        DataError: It is none of those that the field publishes.
+        DataError: It is not one of those that the field publishes.
     """
     try:
         if isinstance(found, Mapping):
@@ -107,7 +107,7 @@ def _classes_of(task: Any) -> int | None:
     return next((number for word, number in _TASK_WORDS.items() if word in name), None)
 
 
-# --- a tuple or list, whose parts are told by their values ---
+# --- a tuple or list: its parts are recognised by their values ---
 
 
 def _of_parts(parts: list[Any], dataset: Dataset, uri: str) -> Layout:
@@ -196,9 +196,9 @@ def _checked(layout: Layout, uri: str) -> Layout:
     parts |= {name: part for name, part in optional.items() if part}
     for name, part in parts.items():
         if not isinstance(part, Mapping):
-            raise _unknown(uri, f"{layout.title} whose {name} are a {type(part).__name__}, not a dict by dialogue")
+            raise _unknown(uri, f"{layout.title}; its {name} are a {type(part).__name__}, not a dict by dialogue")
         if missing := [dialogue for dialogue in _dialogues(layout.splits) if dialogue not in part]:
-            raise _unknown(uri, f"{layout.title} whose {name} lack dialogue {missing[0]!r} of a split")
+            raise _unknown(uri, f"{layout.title}; its {name} lack dialogue {missing[0]!r} of a split")
     _check_splits(layout, uri)
     return layout
 
@@ -207,7 +207,7 @@ def _check_splits(layout: Layout, uri: str) -> None:
     seen: set[Any] = set()
     for split, dialogues in layout.splits.items():
         if twice := [dialogue for dialogue in dialogues if dialogue in seen]:
-            raise _unknown(uri, f"{layout.title} whose {split} repeats dialogue {twice[0]!r} of another split")
+            raise _unknown(uri, f"{layout.title}; its {split} repeats dialogue {twice[0]!r} of another split")
         seen |= set(dialogues)
 
 

@@ -35,7 +35,7 @@ _COLUMNS: Mapping[str, str] = {  # by our name, MELD's
 
 @dataclass(frozen=True)
 class Annotations:
-    """What MELD's CSVs say.
+    """The annotations of MELD's CSVs.
 
     Attributes:
         rows: One per utterance; ``utterance_id`` is MELD's number in its dialogue, ``utterance_index`` the place.

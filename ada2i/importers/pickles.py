@@ -1,37 +1,28 @@
-"""Opens the field's pickles without running them.
+"""Open the field's pickles without running code that they name.
 
-A pickle is a program. It is read here by a small machine of our own, never by ``pickle.load``: it knows the opcodes
-that build plain data, and answers a handful of names itself.
-
-- Names: numpy's ``_reconstruct``, ``ndarray``, ``dtype``, ``scalar`` and ``_frombuffer`` (under the module paths of
-  numpy 1 and 2), ``_codecs.encode``, ``set``, ``list`` and ``OrderedDict``. Any other name ends the reading and is
-  named in the error; nothing is ever imported or called.
-- Arrays: the shape and type must account for the bytes that are there, to the byte, before an array is made; it is then
-  a view of these bytes. Numbers, booleans and text only; a one-dimensional array of objects becomes a list.
-- Memory: whatever an opcode makes is charged to a budget of ``BUDGET_FACTOR`` times the file's size plus
-  ``BUDGET_FLOOR``, before or as it is made: a small file cannot make a large object, however it repeats itself.
-- Structure: integers of 64 bits, keys that are text or numbers, ``MAX_DEPTH`` levels, and written out in full no more
-  than about as many values as the file has bytes: no structure that explodes when it is walked, and no cycles.
-- Text of Python 2 is read as Latin-1, as the whole field does. Tensors of torch are refused by name.
+A child process reads the pickle with an allow-list of names, within limits of memory and time, and hands back plain
+data; see ``pickle_child``. This process never unpickles the original bytes, and reads the child's answer with the same
+allow-list.
 """
 
-from types import NoneType
+import io
+import json
+import signal
+import subprocess
+import sys
 from typing import Any
-
-import numpy as np
 
 from ada2i import storage
 from ada2i.errors import DataError, NotFoundError
-from ada2i.importers.pickle_machine import Machine, Refused
-from ada2i.importers.pickle_opcodes import run
+from ada2i.importers import pickle_child
 
-BUDGET_FACTOR = 16
-BUDGET_FLOOR = 64 * 2**20
-MAX_DEPTH = 32
+BUDGET_FACTOR = 16  # memory of the child, in sizes of the file
+BUDGET_FLOOR = 256 * 2**20  # bytes that any file may take
+SECONDS_FLOOR = 5  # of processor time that any file may take; one more for each MiB
 
-_LEAVES = frozenset({str, bytes, bytearray, int, float, bool, NoneType, np.ndarray})
-_SLACK = 1_000_000  # values that a small file may hold through sharing
-_DAMAGE = (ValueError, IndexError, KeyError, TypeError, OverflowError)  # what readers raise on bytes that are no pickle
+_FROM_PUBLISHER = "Get the file from its publisher again."
+_SAVE_AS_NUMPY = "If you trust the file, save its tensors as numpy arrays."
+_ONE_OBJECT = "Write one object into one file."
 
 
 def load_pickle(uri: str) -> object:
@@ -41,52 +32,47 @@ def load_pickle(uri: str) -> object:
         uri: A path, or any URI that fsspec opens.
 
     Returns:
-        Dicts, lists, tuples, sets, text, numbers and read-only arrays.
+        Dicts, lists, tuples, sets, text, numbers and arrays.
 
     Raises:
-        DataError: There is no such file, it is no pickle, or it asks for anything that the policy above refuses.
-            Nothing in it was run.
+        DataError: The file does not exist, is not a pickle, or needs anything that ``pickle_child`` refuses. No code
+            that it names was run.
     """
     try:
         data = storage.read_source(uri)
     except NotFoundError as problem:
         raise DataError(problem.message, **problem.context) from problem
-    machine = Machine(data, budget=BUDGET_FACTOR * len(data) + BUDGET_FLOOR)
-    try:
-        found = run(machine)
-        _check_structure(found, limit=2 * len(data) + _SLACK)
-    except Refused as problem:
-        raise DataError(
-            f"{uri} must be a pickle of plain data and numpy arrays, but {problem} (byte {machine.position} of "
-            f"{len(data)}). Nothing in it was run. {problem.remedy}",
-            uri=uri,
-            byte=machine.position,
-            name=problem.name,
-        ) from None
-    except _DAMAGE as problem:
-        raise DataError(
-            f"{uri} must be a sound pickle, but cannot be read at byte {machine.position} of {len(data)}: "
-            f"{str(problem).rstrip('.') or type(problem).__name__}. Check that it was copied in full.",
-            uri=uri,
-            byte=machine.position,
-        ) from problem
-    return found
+    budget = BUDGET_FACTOR * len(data) + BUDGET_FLOOR
+    seconds = SECONDS_FLOOR + (len(data) >> 20)
+    command = [sys.executable, "-I", pickle_child.__file__, str(len(data)), str(budget), str(seconds)]
+    child = subprocess.run(command, input=data, capture_output=True, check=False)
+    if child.returncode == 0:
+        return pickle_child.PlainUnpickler(io.BytesIO(child.stdout)).load()
+    raise _error(uri, child.returncode, child.stderr)
 
 
-def _check_structure(root: object, *, limit: int) -> None:
-    """Refuse what is nested too deep, is larger than the file when written out, or holds a name as a value."""
-    todo: list[tuple[Any, int]] = [(root, 1)]
-    values = 0
-    while todo:
-        value, depth = todo.pop()
-        if type(value) in _LEAVES:
-            continue
-        if not isinstance(value, dict | list | tuple | set):
-            raise Refused(f"holds {value} as a value, which is no data")
-        if depth > MAX_DEPTH:
-            raise Refused(f"nests values more than {MAX_DEPTH} deep")
-        values += len(value)
-        if values > limit:
-            raise Refused(f"repeats itself into more than {limit} values")
-        inner = value.values() if isinstance(value, dict) else value
-        todo += [(child, depth + 1) for child in inner if type(child) not in _LEAVES]
+def _error(uri: str, code: int, answer: bytes) -> DataError:
+    """Return the error of a pickle that the child did not read."""
+    if code not in (pickle_child.REFUSED, pickle_child.DAMAGED):
+        ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        ended += ", as it took too long" if code in (-signal.SIGXCPU, -signal.SIGKILL) else ""
+        found: dict[str, Any] = {"found": f"the process that read it ended with {ended}"}
+    else:
+        found = json.loads(answer.splitlines()[-1])  # numpy may have written before it
+    if code == pickle_child.DAMAGED:
+        return DataError(
+            f"{uri} must be a sound pickle, but cannot be read: {found['found']}. Check that it was copied in full.",
+            uri=uri,
+        )
+    return DataError(
+        f"{uri} must be a pickle of plain data and numpy arrays, but {found['found']}. No code that it names was run. "
+        f"{_remedy(found['found'], found.get('name') or '')}",
+        uri=uri,
+        name=found.get("name"),
+    )
+
+
+def _remedy(found: str, name: str) -> str:
+    if name.startswith("torch"):
+        return _SAVE_AS_NUMPY
+    return _ONE_OBJECT if "more bytes follow" in found else _FROM_PUBLISHER

@@ -34,23 +34,23 @@ def import_pickle(source: str, root: str, *, dataset: str, labels: tuple[str, ..
     Args:
         source: A path, or any URI that fsspec opens.
         root: The storage root.
-        dataset: A name of ``datasets``, which tells classes and, where a pickle holds several, the task.
+        dataset: A name of ``datasets``, which decides the classes and, if a pickle holds several tasks, the task.
         labels: Class names by index; else the dataset's.
 
     Returns:
         The URI of the set.
 
     Raises:
-        DataError: The pickle is hostile or damaged, its layout is none of the field's, or a value is not what it must
+        DataError: The pickle is hostile or damaged, its layout is unknown, or a value is not what it must
             be. Nothing was written.
     """
     corpus = known(dataset)
     layout = _with_official_dev(recognise(load_pickle(source), corpus, source), corpus)
     places = list(_places(layout, source))
     texts = [_text(layout.sentences, place, source) for place in places]
-    mended = [text if text is None else repaired(text) for text in texts]
-    changed = sum(old != new for old, new in zip(texts, mended, strict=True))
-    rows = _rows(layout, places, mended, source)
+    repaired_texts = [text if text is None else repaired(text) for text in texts]
+    changed = sum(old != new for old, new in zip(texts, repaired_texts, strict=True))
+    rows = _rows(layout, places, repaired_texts, source)
     return import_rows(
         rows,
         root,
@@ -75,7 +75,7 @@ def _with_official_dev(layout: Layout, corpus: Dataset) -> Layout:
     found = {split: (len(part), sum(len(layout.labels[name]) for name in part)) for split, part in parts.items()}
     if found != {"train": (train.dialogues, train.utterances), "dev": (dev.dialogues, dev.utterances)}:
         return layout
-    title = f"{layout.title}, official dev told by its size"
+    title = f"{layout.title}, official dev recognised by its size"
     return replace(layout, title=title, splits={**layout.splits, **parts})
 
 
@@ -172,7 +172,7 @@ def _numbers(value: Any) -> "NDArray[Any] | None":
 
 
 def _vector(parts: Sequence[Part], place: Place, name: str, uri: str) -> NDArray[np.float32] | None:
-    """Return one utterance's ``(D,)`` vector, the mean where there are several layers; None where it is missing."""
+    """Return one utterance's ``(D,)`` vector, the mean if there are several layers, or None if it is missing."""
     _, dialogue, index = place
     values = [part[dialogue][index] for part in parts]
     if any(value is None for value in values):
@@ -204,7 +204,7 @@ def _bad(  # noqa: PLR0917
 ) -> DataError:
     where = f"dialogue {dialogue!r}" + (f", utterance {index}" if index is not None else "")
     return DataError(
-        f"Part `{name}` of {uri} must {must}, but in {where} {found[:200]}. Mend the file, or get it again.",
+        f"Part `{name}` of {uri} must {must}, but in {where} {found[:200]}. Correct the file, or get it again.",
         uri=uri,
         field=name,
     )

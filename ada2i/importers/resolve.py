@@ -32,7 +32,7 @@ def resolve_features(location: str, root: str, *, needs: Sequence[Modality] = ()
 
 
 def is_feature_set(location: str) -> bool:
-    """Tell whether there is a feature set at a location."""
+    """Return whether there is a feature set at a location."""
     # Tables may come from any store that fsspec opens; our own sets live on those that storage knows.
     foreign = "://" in location and not location.startswith(("file://", "s3://"))
     return not foreign and storage.exists(storage.join(storage.normalise(location), MANIFEST))

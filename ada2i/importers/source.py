@@ -49,7 +49,7 @@ def parquet_files(source: str) -> list[str]:
     """Return the URIs of the Parquet files at a location.
 
     Raises:
-        DataError: There is none.
+        DataError: It does not exist.
     """
     try:
         return storage.source_files(source, ".parquet")

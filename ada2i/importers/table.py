@@ -62,7 +62,7 @@ def name_of(rows: Rows) -> str:
 
 
 def provenance(rows: Rows) -> str:
-    """Return where a table lies, and where it says that its values come from."""
+    """Return the location of a table, and the source of its values that it records."""
     recorded = rows.recorded("source")
     return rows.source + (f" (from {recorded})" if recorded else "")
 

@@ -1,4 +1,4 @@
-"""Repairs text whose bytes were read as Latin-1 when they were Windows-1252 or UTF-8."""
+"""Repairs text that was decoded as Latin-1, but encoded as Windows-1252 or UTF-8."""
 
 import re
 from contextlib import suppress

@@ -1,1 +1,16 @@
-"""Jobs on a Ray cluster: where it is, how one is submitted and followed, and what it tells."""
+"""Jobs on a Ray cluster: its address, how jobs are submitted and followed, and what they report."""
+
+__all__ = [
+    "client",
+    "cluster",
+    "driver",
+    "environment",
+    "events",
+    "fanout",
+    "logs",
+    "metrics",
+    "preemption",
+    "processes",
+    "resources",
+    "terminal",
+]

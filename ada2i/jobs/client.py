@@ -1,27 +1,33 @@
-"""The caller's side of a job: submits it, or attaches to the attempt that is still running, and follows it.
+"""The caller's side of a job: submit it, or attach to the attempt that is still running, and follow it.
 
-Caller and job share nothing but a folder of storage, so either may die and be started again.
+Caller and job share only a folder of storage, so either may die and be started again.
 """
 
+import asyncio
 import logging
 import re
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ada2i import errors, storage
 from ada2i.jobs import events, logs
 from ada2i.jobs.cluster import auth_headers
+from ada2i.records import Failure
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 log = logging.getLogger(__name__)
+
+OnEvent = Callable[[events.Event | str], None]
 
 _POLL_SECONDS = 1.0
 _ERROR = re.compile(r"\b[A-Z]\w*(Error|Exception|Failure)\b|\bKilled\b")
@@ -31,44 +37,37 @@ _GONE_SECONDS = 60.0  # how long the cluster may be out of reach before a follow
 
 @dataclass(frozen=True)
 class Job:
-    """What runs on the cluster: ``python -m MODULE URI SUBMISSION``.
+    """What runs on the cluster: a driver on the folder of a run.
 
     Attributes:
-        module: Its entry point.
-        uri: The folder of all its attempts; the last part is the run's id.
+        driver: Its name, one of ``driver.JOBS``.
+        uri: The folder of all attempts; its last part is the run's id.
     """
 
-    module: str
+    driver: str
     uri: str
 
     @property
     def run_id(self) -> str:
-        """What all its attempts have in common."""
+        """The id that all attempts share."""
         return self.uri.rsplit("/", 1)[1]
 
 
-def run(job: Job, *, address: str, on_event: Callable[[events.Event | str], None]) -> None:
-    """Run a job and wait for its end; interrupting the wait stops it.
+def run(job: Job, *, address: str, on_event: OnEvent) -> None:
+    """Run a job and wait for its end; see ``stopping``, ``submit`` and ``follow``."""
+    with stopping(job, address):
+        follow(submit(job, address), job, address=address, on_event=on_event)
 
-    Args:
-        job: What to run; where an attempt at it is running, it is that one which is waited for.
-        address: URL of the cluster's Jobs API.
-        on_event: Called with each event, and with each other line of the job's log.
 
-    Raises:
-        UnreachableError: The cluster does not answer; while a job is followed, for a minute.
-        JobError: The job failed; a new call is another attempt.
-        Ada2iError: What the job itself raised.
-    """
-    client = connect(address)
+@contextmanager
+def stopping(job: Job, address: str) -> Iterator[None]:
+    """Stop a job if the block is interrupted: by Ctrl-C, a signal or an error of the caller's own."""
     try:
-        with _answering(address):
-            submission = _attach_or_submit(client, job)
-        _follow(client, submission, job.uri, on_event)
+        yield
     except errors.Ada2iError:
         raise
-    except BaseException:  # the caller gives up, by Ctrl-C or a signal; a cluster that is gone runs nothing
-        with suppress(errors.Ada2iError):
+    except BaseException:
+        with suppress(errors.Ada2iError):  # a cluster that is gone runs nothing
             stop(address, job.run_id)
         raise
 
@@ -77,7 +76,7 @@ def connect(address: str) -> "JobSubmissionClient":
     """Return a client of a cluster's Jobs API.
 
     Raises:
-        UnreachableError: It does not answer, or refuses the token.
+        UnreachableError: The cluster does not answer, or refuses the token.
     """
     from ray.job_submission import JobSubmissionClient
 
@@ -91,22 +90,185 @@ def _answering(address: str) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, RuntimeError, RayError) as problem:  # requests' errors are OSErrors
+    except (OSError, RuntimeError, RayError) as problem:  # the errors of `requests` are OSErrors
         raise errors.UnreachableError(
-            f"A Ray cluster must answer at {address}, but: {str(problem).splitlines()[0]}. Start it, mend "
+            f"A Ray cluster must answer at {address}, but: {str(problem).splitlines()[0]}. Start it, correct "
             "RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private cluster.",
             address=address,
         ) from problem
 
 
+def submit(job: Job, address: str) -> str:
+    """Submit an attempt at a job and return its submission id; if an attempt is running, return that one's.
+
+    Raises:
+        UnreachableError: The cluster does not answer, or refuses the token.
+    """
+    client = connect(address)
+    with _answering(address):
+        attempts = _attempts(client, job.run_id)
+        for attempt in attempts:
+            if not attempt.status.is_terminal() and attempt.submission_id:
+                return attempt.submission_id
+        # The interpreter of this process for a cluster on this machine, else the one of the cluster's image.
+        python = sys.executable if urlsplit(address).hostname in ("127.0.0.1", "localhost") else "python"
+        submission = f"{job.run_id}-{len(attempts)}"
+        try:
+            return client.submit_job(
+                entrypoint=shlex.join([python, "-m", "ada2i.jobs.driver", job.driver, job.uri, submission]),
+                submission_id=submission,
+                metadata={"run_id": job.run_id, "run_uri": job.uri},
+                runtime_env={"env_vars": logs.environment()} if logs.environment() else None,
+            )
+        except RuntimeError as problem:
+            if "already exists" in str(problem):  # another caller has just submitted this attempt
+                return submission
+            raise
+
+
+def follow(submission: str, job: Job, *, address: str, on_event: OnEvent) -> None:
+    """Follow an attempt at a job to its end.
+
+    Args:
+        submission: Its submission id.
+        job: The job.
+        address: URL of the cluster's Jobs API.
+        on_event: Called with each event, and with each other line of the job's log.
+
+    Raises:
+        UnreachableError: The cluster did not answer for a minute.
+        JobError: The job failed; a new call is another attempt.
+        Ada2iError: What the job itself raised.
+    """
+    client = connect(address)
+    follower = Follower(on_event)
+    status, text, message = _wait_for_end(client, submission, follower)
+    follower.restart()
+    follower.take(text, last=True)
+    if follower.failure is not None:
+        raise follower.failure.error()
+    if status != "SUCCEEDED":
+        place = storage.join(job.uri, "jobs", f"{submission}.log")
+        storage.put(place, text.encode())  # the cluster that has it may end with this call
+        found = _last_error(f"{text}\n{message}")
+        raise errors.JobError(
+            f"Job {submission} must succeed, but ended {status}: {found} Its log is {place}. Another "
+            "attempt at the same run goes on from what this one wrote.",
+            submission=submission,
+        )
+
+
+class Follower:
+    """Passes the lines of a job's log on, each once, though a new stream begins with the log's first line again.
+
+    Attributes:
+        failure: The error that the job reported, or None.
+    """
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self.failure: Failure | None = None
+        self._on_event = on_event
+        self._handled = 0  # characters of the log that were passed on
+        self._received = 0  # characters of this stream
+        self._buffer = ""  # the start of a line
+
+    def restart(self) -> None:
+        """Expect a new stream."""
+        self._received, self._buffer = 0, ""
+
+    def take(self, text: str, *, last: bool = False) -> None:
+        """Pass on the lines that a piece of the stream completes, or, if it is the last piece, all of it."""
+        self._buffer += text[max(0, self._handled - self._received) :]
+        self._received += len(text)
+        end = len(self._buffer) if last else self._buffer.rfind("\n") + 1
+        lines, self._buffer = self._buffer[:end], self._buffer[end:]
+        self._handled += end
+        for event in events.parse(lines):
+            if isinstance(event, dict):
+                log.info(event["kind"], extra={"facts": event})
+                if event["kind"] == "error":
+                    self.failure = Failure(kind=event["error"], message=event["message"])
+            self._on_event(event)
+
+
+class Tail:
+    """The stream of a job's log, read in a thread: Ray's iterator is asynchronous, its followers are not.
+
+    Attributes:
+        ended: Whether nothing more will come: the job is over, or the connection was lost.
+    """
+
+    def __init__(self, client: "JobSubmissionClient", submission: str) -> None:
+        logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it notes each end of a stream
+        import aiohttp
+
+        self.ended = False
+        self._lost = (OSError, RuntimeError, aiohttp.ClientError)
+        self._client, self._submission = client, submission
+        self._chunks: SimpleQueue[str | None] = SimpleQueue()
+        threading.Thread(target=asyncio.run, args=(self._pump(),), daemon=True, name="job-log").start()
+
+    def read(self, seconds: float) -> str:
+        """Return what has come; if that is nothing, wait for some seconds."""
+        found = ""
+        with suppress(Empty):
+            chunk = self._chunks.get(timeout=seconds)
+            while chunk is not None:
+                found += chunk
+                chunk = self._chunks.get_nowait()
+            self.ended = True
+        return found
+
+    async def _pump(self) -> None:
+        try:
+            async for chunk in self._client.tail_job_logs(self._submission):
+                self._chunks.put(chunk)
+        except self._lost as problem:  # the follower connects again
+            log.info("The stream of a job's log was lost: %s", problem)
+        finally:
+            self._chunks.put(None)
+
+
+def _wait_for_end(client: "JobSubmissionClient", submission: str, follower: Follower) -> "tuple[JobStatus, str, str]":
+    """Return a job's last status, its whole log and the cluster's message; pass on lines until then.
+
+    Raises:
+        UnreachableError: The cluster did not answer for a minute.
+    """
+    from ray.exceptions import RayError
+
+    tail, answered = Tail(client, submission), time.monotonic()
+    while True:
+        try:
+            status = client.get_job_status(submission)
+            if status.is_terminal():
+                # The whole log at once, because the stream ends seconds later.
+                return status, client.get_job_logs(submission), client.get_job_info(submission).message or ""
+        except (OSError, RuntimeError, RayError) as problem:
+            if time.monotonic() - answered > _GONE_SECONDS:
+                found = str(problem).partition("\n")[0]
+                raise errors.UnreachableError(
+                    f"Job {submission} must be in reach, but was not for {_GONE_SECONDS:.0f} s: {found}. "
+                    "Check the cluster, and run again: a job that is still running is found and followed.",
+                    submission=submission,
+                ) from problem
+        else:
+            answered = time.monotonic()
+            if tail.ended:
+                time.sleep(_POLL_SECONDS)
+                tail = Tail(client, submission)
+                follower.restart()
+        follower.take(tail.read(_POLL_SECONDS))
+
+
 def stop(address: str, run_id: str) -> None:
-    """Stop the live job of a run, if there is one, and wait until it is gone."""
+    """Stop the live job of a run, if it has one, and wait until it has ended."""
     client = connect(address)
     with _answering(address):
         for job in _attempts(client, run_id):
             if not job.status.is_terminal() and job.submission_id:
                 client.stop_job(job.submission_id)
-                _wait_until_gone(client, job.submission_id)
+                _wait_until_ended(client, job.submission_id)
 
 
 def live_runs(address: str) -> set[str]:
@@ -118,98 +280,21 @@ def live_runs(address: str) -> set[str]:
     client = connect(address)
     with _answering(address):
         live = [job.metadata or {} for job in client.list_jobs() if not job.status.is_terminal()]
-    return {facts["run_id"] for facts in live if "run_id" in facts}
+    return {metadata["run_id"] for metadata in live if "run_id" in metadata}
 
 
 def _attempts(client: "JobSubmissionClient", run_id: str) -> "list[JobDetails]":
     return [job for job in client.list_jobs() if (job.metadata or {}).get("run_id") == run_id]
 
 
-def _attach_or_submit(client: "JobSubmissionClient", job: Job) -> str:
-    attempts = _attempts(client, job.run_id)
-    for attempt in attempts:
-        if not attempt.status.is_terminal() and attempt.submission_id:
-            return attempt.submission_id
-    # The interpreter of this process where the cluster is on this machine, else whatever the cluster's image has.
-    python = sys.executable if urlsplit(client.get_address()).hostname in ("127.0.0.1", "localhost") else "python"
-    submission = f"{job.run_id}-{len(attempts)}"
-    try:
-        return client.submit_job(
-            entrypoint=shlex.join([python, "-m", job.module, job.uri, submission]),
-            submission_id=submission,
-            metadata={"run_id": job.run_id, "run_uri": job.uri},
-            runtime_env={"env_vars": logs.environment()} if logs.environment() else None,
-        )
-    except RuntimeError as problem:
-        if "already exists" in str(problem):  # somebody else submitted this attempt meanwhile
-            return submission
-        raise
-
-
-def _follow(
-    client: "JobSubmissionClient", submission: str, run_uri: str, on_event: Callable[[events.Event | str], None]
-) -> None:
-    seen, failure = 0, None
-    while True:
-        status, text, message = _ask(client, submission)
-        complete = text if status.is_terminal() else text[: text.rfind("\n") + 1]
-        for event in events.parse(complete[seen:]):
-            if isinstance(event, dict):
-                log.info(event["kind"], extra={"facts": event})
-                failure = event if event["kind"] == "error" else failure
-            on_event(event)
-        seen = len(complete)
-        if status.is_terminal():
-            break
-        time.sleep(_POLL_SECONDS)
-    if failure is not None:
-        raise getattr(errors, failure["error"])(failure["message"])
-    if status != "SUCCEEDED":
-        words = _last_words(f"{text}\n{message}")
-        place = storage.join(run_uri, "jobs", f"{submission}.log")
-        storage.put(place, text.encode())  # the cluster that has it may end with this call
-        raise errors.JobError(
-            f"Job {submission} must succeed, but ended {status}: {words} Its log is {place}. Another "
-            "attempt at the same run goes on from what this one wrote.",
-            submission=submission,
-        )
-
-
-def _ask(client: "JobSubmissionClient", submission: str) -> "tuple[JobStatus, str, str]":
-    """Return a job's status, its log and, at its end, the cluster's word on it; a cluster may be away for a while.
-
-    Raises:
-        UnreachableError: It does not answer for a minute.
-    """
-    from ray.exceptions import RayError
-
-    deadline = time.monotonic() + _GONE_SECONDS
-    while True:
-        try:
-            status = client.get_job_status(submission)
-            text = client.get_job_logs(submission)
-            ended = client.get_job_info(submission).message if status.is_terminal() else None
-        except (OSError, RuntimeError, RayError) as problem:
-            if time.monotonic() > deadline:
-                found = str(problem).partition("\n")[0]
-                raise errors.UnreachableError(
-                    f"Job {submission} must be in reach, but was not for {_GONE_SECONDS:.0f} s: {found}. "
-                    "Check the cluster, and run again: a job that lives on is found, and waited for.",
-                    submission=submission,
-                ) from problem
-        else:
-            return status, text, ended or ""
-        time.sleep(_POLL_SECONDS)
-
-
-def _last_words(text: str) -> str:
+def _last_error(text: str) -> str:
     """Return the last line of a job's log that names an error, or its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if _ERROR.search(line)]
     return (named or lines or ["its log is empty."])[-1][:300]
 
 
-def _wait_until_gone(client: "JobSubmissionClient", submission: str) -> None:
+def _wait_until_ended(client: "JobSubmissionClient", submission: str) -> None:
     deadline = time.monotonic() + _STOP_SECONDS
     while time.monotonic() < deadline and not client.get_job_status(submission).is_terminal():
         time.sleep(0.2)

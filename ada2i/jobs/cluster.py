@@ -1,9 +1,8 @@
-"""The Ray cluster that jobs go to: the one that ``RAY_API_SERVER_ADDRESS`` names, else a private head for one run.
+"""The Ray cluster of this run's jobs: the one that ``RAY_API_SERVER_ADDRESS`` names, else a private head for one run.
 
-A head started here listens on loopback only and asks for a token that only this user can read.
+A head that is started here listens on loopback only, and requires a token that only this user can read.
 """
 
-import http.client
 import json
 import os
 import random
@@ -15,10 +14,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +35,7 @@ _FIXED: Final[Mapping[str, str]] = {
 }
 _FOREIGN: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN")  # would send the head's own processes to another cluster
 _OBJECT_STORE_BYTES: Final = 256 << 20  # jobs exchange URIs, not tensors
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _LONGEST_FOLDER: Final = 40  # Ray's sockets lie 66 characters below, and a socket's path holds 107
 _PORTS: Final = range(10240, 22760)  # below the ports that systems hand out; SeaweedFS also takes each plus 10000
 _START_SECONDS: Final = 120.0
@@ -85,13 +83,13 @@ def cluster() -> Iterator[Cluster]:
 
 
 def _private(token: Path) -> dict[str, str | None]:
-    """Return the environment of clients of a private head: its token, no other cluster, no proxy in between."""
+    """Return the environment of clients of a private head: its token, no other cluster and no proxy."""
     return {**token_environment(token), **dict.fromkeys(_FOREIGN), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
 @contextmanager
 def _guarded(head: subprocess.Popen[bytes], folder: Path) -> Iterator[None]:
-    """Have a small process end the head if this one is killed: it waits for the end of a pipe that we hold."""
+    """Start a small process that ends the head if this process is killed: it waits for the end of a pipe from here."""
     family = processes.identify(head, str(folder))
     command = [sys.executable, "-m", "ada2i.jobs.cluster", str(family.pid), str(family.started), str(folder)]
     guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
@@ -102,7 +100,7 @@ def _guarded(head: subprocess.Popen[bytes], folder: Path) -> Iterator[None]:
 
 
 def _guard(pid: int, started: int, folder: Path) -> None:
-    sys.stdin.read()  # returns when the process that holds the other end has closed it, or is gone
+    sys.stdin.read()  # returns when the process at the other end has closed it or ended
     if folder.exists():
         processes.stop(processes.Process(pid, started, str(folder)), grace=_GRACE_SECONDS)
         shutil.rmtree(folder, ignore_errors=True)
@@ -111,14 +109,14 @@ def _guard(pid: int, started: int, folder: Path) -> None:
 def start_head(
     *, folder: Path, token: Path, dashboard_port: int, env: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    """Start a Ray head on loopback; other heads may run beside it.
+    """Start a Ray head on loopback; other heads may run at the same time.
 
     Args:
         folder: Ray's own files; a short path, see :func:`short_folder`. Also the mark of the head's processes.
-        token: File with the token that it asks for.
+        token: File with the token that it requires.
         dashboard_port: Port of the dashboard and the Jobs API.
         env: Its environment, inherited by all jobs: what they need to reach storage belongs here.
-        log: File for what it says.
+        log: File for its output.
 
     Raises:
         ResourceError: The folder's path is too long for sockets.
@@ -164,7 +162,7 @@ def wait_ready(
 
 
 def takes_jobs(address: str, token: Path) -> bool:
-    """Tell whether a head answers and has a node to run jobs on."""
+    """Return whether a head answers and has a node that runs jobs."""
     status, body = request(f"{address}/nodes?view=summary", token_headers(token.read_text()))
     if status != 200:
         return False
@@ -176,7 +174,7 @@ def stop_head(head: subprocess.Popen[bytes], folder: Path) -> None:
     """Stop a head started here with all that it started: servers, workers and the jobs' drivers.
 
     Args:
-        head: What :func:`start_head` returned.
+        head: The result of :func:`start_head`.
         folder: The folder that it was given.
     """
     processes.stop(processes.identify(head, str(folder)), grace=_GRACE_SECONDS)
@@ -219,7 +217,7 @@ def token_environment(token: Path) -> dict[str, str]:
 
 
 def auth_headers() -> dict[str, str]:
-    """Return the HTTP headers that the cluster asks for, from this process's environment as it is now.
+    """Return the HTTP headers that the cluster requires, by this process's present environment.
 
     Give them to Ray's clients, which look for a token once: when ``ray`` is imported, or at their first request.
 
@@ -235,7 +233,7 @@ def auth_headers() -> dict[str, str]:
     except OSError as problem:
         raise AccessError(
             f"RAY_AUTH_TOKEN_PATH must name a file with the cluster's token, but {path} cannot be read: "
-            f"{problem.strerror}. Mend the variable.",
+            f"{problem.strerror}. Correct the variable.",
             path=path,
         ) from problem
 
@@ -248,21 +246,20 @@ def token_headers(token: str) -> dict[str, str]:
 def request(
     url: str, headers: Mapping[str, str], *, method: str = "GET", body: bytes | None = None
 ) -> tuple[int, bytes]:
-    """Ask a server on this machine, never through a proxy.
+    """Send a request to a server; only one to another machine may go through the proxy that the environment names.
 
     Returns:
-        The HTTP status and the answer's body; ``(0, b"")`` where nobody answers, not in HTTP, or where the URL is none.
+        The HTTP status and the body of the response; ``(0, b"")`` if there is no response in HTTP, or no such URL.
     """
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    import httpx
+
     content = {"Content-Type": "application/json"} if body is not None else {}
     try:
-        question = urllib.request.Request(url, data=body, headers={**headers, **content}, method=method)
-        with opener.open(question, timeout=5) as answer:
-            return int(answer.status), answer.read()
-    except urllib.error.HTTPError as problem:
-        with closing(problem):
-            return problem.code, problem.read()
-    except (OSError, ValueError, http.client.HTTPException):  # whose text may hold the URL's password
+        remote = httpx.URL(url).host not in _LOOPBACK
+        with httpx.Client(timeout=5, trust_env=remote, follow_redirects=True) as client:
+            response = client.request(method, url, headers={**headers, **content}, content=body)
+            return response.status_code, response.content
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):  # whose text may hold the URL's password
         return 0, b""
 
 
@@ -296,7 +293,7 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
 
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into an exit that runs the blocks' ends, unless somebody else handles it."""
+    """Turn SIGTERM into an exit that runs the blocks' ends, unless it is handled already."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return

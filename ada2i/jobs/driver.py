@@ -1,34 +1,65 @@
-"""The job's side: how a driver ends, so that whoever follows it learns why."""
+"""The entry point of every job: ``python -m ada2i.jobs.driver MODULE:FUNCTION URI SUBMISSION``."""
 
-from collections.abc import Callable
-from typing import Any
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
-from ada2i import errors
+from ada2i.errors import Ada2iError, InputError
 from ada2i.jobs import events, logs
 
+JOBS: Final = (
+    "ada2i.extraction.job:drive",
+    "ada2i.prediction.job:drive",
+    "ada2i.search.job:drive",
+    "ada2i.studies.job:drive",
+    "ada2i.training.launch:drive",
+)
+"""All drivers; each takes the URI of its run's folder and the job's submission id. Nothing else can be started."""
 
-def run(drive: Callable[[], None], uri: str) -> int:
-    """Run a driver on the folder of its run; return the exit code of its process.
 
-    An error of ours is told to the followers, who raise it; any other is raised here, and ends up in the job's log.
+def main(name: str, uri: str, submission: str) -> None:
+    """Run a job's driver.
+
+    Raises:
+        InputError: The name is not one of ``JOBS``.
+    """
+    if name not in JOBS:
+        raise InputError(f"A job must be one of {', '.join(JOBS)}, but is {name!r}. Submit one of these.")
+    module, _, function = name.partition(":")
+    getattr(importlib.import_module(module), function)(uri, submission)
+
+
+@contextmanager
+def report_errors(uri: str) -> Iterator[None]:
+    """Report an error of this package to the followers of the job, who raise it, and end this process.
+
+    Any other error is raised here, and is found in the job's log.
+
+    Raises:
+        SystemExit: The block raised an error of this package; with its exit code.
     """
     logs.configure(run_id=uri.rsplit("/", 1)[1])
     try:
-        drive()
+        yield
     except Exception as problem:
         ours = cause(problem)
         if ours is None:
             raise
         events.emit("error", level="error", error=type(ours).__name__, message=ours.message)
-        return ours.exit_code
-    return 0
+        raise SystemExit(ours.exit_code) from problem
 
 
-def cause(problem: BaseException) -> errors.Ada2iError | None:
-    """Find our own error in what Ray raised: the first one that a worker failed with."""
+def cause(problem: BaseException) -> Ada2iError | None:
+    """Return the error of this package in what Ray raised, the first worker's, or None."""
     failures: dict[int, Any] = getattr(problem, "worker_failures", {})
     for candidate in (problem, problem.__cause__, *failures.values()):
         inner = getattr(candidate, "cause", candidate)
-        if isinstance(inner, errors.Ada2iError):
+        if isinstance(inner, Ada2iError):
             return inner
     return None
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""What a run ran on, for whoever must reproduce it; no environment variable is ever recorded."""
+"""The machine and packages of a run, so that it can be reproduced; no environment variable is ever recorded."""
 
 import json
 import os
@@ -34,20 +34,20 @@ def environment(*, ray_job_id: str) -> bytes:
 
 
 def revision(package: Path) -> str | None:
-    """Return the git commit that a package was made from, with ``-dirty`` behind it where its checkout's files differ.
+    """Return the git commit that a package was made from, with ``-dirty`` behind it if its checkout's files differ.
 
     Args:
         package: A folder right below the checkout's. Only its own files count, new ones included.
 
     Returns:
-        The commit in full. Where git knows none, what the file ``REVISION`` beside the package says, as the image has
-        it; None where there is none either.
+        The full commit. If git does not know it, the content of the file ``REVISION`` next to the package, which the
+        image has; None if that does not exist either.
     """
     return _commit(package) or _noted(package.parent / "REVISION")
 
 
 def _commit(package: Path) -> str | None:
-    if not (package.parent / ".git").exists():  # a repository further up is somebody else's
+    if not (package.parent / ".git").exists():  # a repository further up is not this package's
         return None
     git = ["git", "--no-optional-locks", "-C", str(package)]
     try:
@@ -60,5 +60,5 @@ def _commit(package: Path) -> str | None:
 
 def _noted(file: Path) -> str | None:
     with suppress(FileNotFoundError):
-        return file.read_text().strip() or None  # empty where the image's build was not told
+        return file.read_text().strip() or None  # empty if the image was built without it
     return None

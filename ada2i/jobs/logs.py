@@ -1,6 +1,6 @@
-"""Log lines of this process: for people, or with ``ADA2I_LOG_FORMAT=json`` one JSON object a line, on standard error.
+"""Log lines of this process: plain, or with ``ADA2I_LOG_FORMAT=json`` one JSON object a line, on standard error.
 
-A line carries the time, the level, what was said, and which run it is about, with the worker's rank where there is one.
+A line carries the time, the level, the message and the run it is about; a worker's also carries its rank.
 """
 
 import json
@@ -20,13 +20,13 @@ _facts: dict[str, Any] = {}
 
 
 def configure(**facts: Any) -> None:
-    """Have this process's log lines, and its events, say what they are about.
+    """Set what this process's log lines and events say they are about.
 
     Args:
         facts: What every line from now on carries, such as ``run_id`` and ``rank``.
 
     Raises:
-        ConfigError: The environment asks for a format that there is none of.
+        ConfigError: The environment names an unknown format.
     """
     _facts.update(facts)
     handler = logging.StreamHandler()
@@ -34,24 +34,24 @@ def configure(**facts: Any) -> None:
         handler.setFormatter(_JsonLines())
     else:
         handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])  # where nobody else did
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])  # unless logging is configured already
     logging.getLogger("ada2i").setLevel(logging.INFO if as_json() else logging.WARNING)
 
 
 def as_json() -> bool:
-    """Tell whether lines are to be JSON.
+    """Return whether lines are JSON.
 
     Raises:
-        ConfigError: The environment asks for a format that there is none of.
+        ConfigError: The environment names an unknown format.
     """
     wanted = os.environ.get(FORMAT, "plain")
     if wanted not in ("plain", "json"):
-        raise ConfigError(f"{FORMAT} must be `plain` or `json`, but is {wanted!r}. Mend the variable, or unset it.")
+        raise ConfigError(f"{FORMAT} must be `plain` or `json`, but is {wanted!r}. Correct the variable, or unset it.")
     return wanted == "json"
 
 
 def environment() -> dict[str, str]:
-    """Return what makes other processes write the same lines."""
+    """Return the environment variables that make other processes write the same lines."""
     return {FORMAT: "json"} if as_json() else {}
 
 
@@ -61,12 +61,12 @@ def facts() -> Mapping[str, Any]:
 
 
 def notes() -> Console:
-    """Return where a command says how it goes: standard error, which belongs to the log where lines are JSON."""
+    """Return the console for a command's progress: standard error, unless log lines are JSON, which then own it."""
     return Console(stderr=True, highlight=False, soft_wrap=True, quiet=as_json())
 
 
 class _JsonLines(logging.Formatter):
-    """A record as one JSON object; what ``extra`` holds under ``facts`` stands beside the message."""
+    """A record as one JSON object; the ``facts`` of ``extra`` are added to the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         own = {"level": record.levelname.lower(), "event": record.getMessage(), "logger": record.name}

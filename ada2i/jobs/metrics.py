@@ -1,6 +1,6 @@
 """Numbers for Prometheus, by way of Ray: each node's agent exports what processes set here, as ``ray_ada2i_<name>``.
 
-Each package declares its own metrics in a file ``metrics.py``; the dashboards in ``infra/dashboards`` show all of them.
+Each package declares its own ``METRICS``; the dashboards in ``infra/dashboards`` show all of them.
 """
 
 from collections.abc import Iterable

@@ -1,13 +1,18 @@
-"""Who must leave learns it here: workers that get SIGTERM, that a draining node holds, or that are to be more or fewer.
+"""Preemption of a job: requests to leave, and how the processes of a job learn of them.
 
-A worker that is to leave finishes its step; then all ranks leave together, after a checkpoint. Driver and workers are
-different processes on different nodes: the driver's request goes through the cluster's own key-value store.
+A driver is requested to leave by SIGTERM, a worker by SIGTERM, by the drain of its node, or by its driver. A process
+that is to leave finishes its step or task, writes what it has, and ends. Driver and workers are different processes on
+different nodes: the driver's request goes through the cluster's key-value store.
 """
 
 import logging
 import signal
 import threading
+from functools import cache
 from typing import Any, Final
+
+from ada2i.errors import PreemptedError
+from ada2i.jobs import ray_compat
 
 log = logging.getLogger(__name__)
 
@@ -15,77 +20,96 @@ _POLL_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 30.0
 _NAMESPACE: Final = "ada2i"
 
-_asked = threading.Event()
+_requested = threading.Event()
 _left = threading.Event()
 
 
-def asked() -> bool:
-    """Tell whether this process was asked to leave."""
-    return _asked.is_set()
+def requested() -> bool:
+    """Return whether this process was requested to leave."""
+    return _requested.is_set()
 
 
-def ask() -> None:
-    """Ask this process to leave."""
-    _asked.set()
+def request() -> None:
+    """Request this process to leave."""
+    _requested.set()
 
 
 def left() -> None:
-    """Say that this worker's training has ended, however it did."""
+    """Note that this worker's training has ended, for any reason."""
     _left.set()
 
 
 def wait_until_left() -> None:
-    """Wait until this worker's training has ended, but not for ever: its neighbours may hang."""
+    """Wait until this worker's training has ended; at most 30 s, because other ranks may hang."""
     _left.wait(_LEAVE_SECONDS)
 
 
-def listen_as_worker() -> None:
-    """Listen from now on; to be called in the main thread of a worker, which is the only one that may take signals.
-
-    Ray's own handler of SIGTERM would end the process at once.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: ask())
-    threading.Thread(target=_watch, daemon=True, name="preemption").start()
+def error(what: str) -> PreemptedError:
+    """Return the error of a job that left after the part of its work that ``what`` names."""
+    return PreemptedError(f"The job was requested to leave, and did after {what}. Run again to go on.")
 
 
 def listen_as_driver() -> None:
-    """Listen from now on, and hand a SIGTERM on to the workers; to be called after ``ray.init``."""
+    """Pass a SIGTERM on to the workers from now on; to be called after ``ray.init``."""
 
     def leave(*_: Any) -> None:
-        _asked.set()
-        # Not here: the main thread that was interrupted may be within a call of Ray's.
-        threading.Thread(target=_ask_workers, daemon=True, name="preemption").start()
+        _requested.set()
+        # Not in this thread: the signal may have interrupted a call of Ray.
+        threading.Thread(target=_request_workers, daemon=True, name="preemption").start()
 
     signal.signal(signal.SIGTERM, leave)
 
 
-def _ask_workers() -> None:
-    from ray.experimental import internal_kv
+def listen_as_worker() -> None:
+    """Watch for requests from now on, SIGTERM included; to be called in the main thread of a worker.
 
-    internal_kv._internal_kv_put(_key(), b"", namespace=_NAMESPACE)
+    Ray's own handler of SIGTERM would end the process at once.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: request())
+    watch()
+
+
+def watch() -> None:
+    """Watch for requests of the driver and for a drain of this node, once per process; outside Ray do nothing."""
+    import ray
+
+    if ray.is_initialized():
+        _start_watching()
+
+
+@cache
+def _start_watching() -> None:
+    threading.Thread(target=_watch, daemon=True, name="preemption").start()
+
+
+def requested_by_driver() -> bool:
+    """Return whether the whole job is to leave, and not only this process."""
+    return ray_compat.has_flag(_flag(), namespace=_NAMESPACE)
+
+
+def _request_workers() -> None:
+    ray_compat.put_flag(_flag(), namespace=_NAMESPACE)
 
 
 def _watch() -> None:
     import ray
-    from ray._private.state import state
     from ray.exceptions import RayError
-    from ray.experimental import internal_kv
 
     node = ray.get_runtime_context().get_node_id()
-    pause, told = threading.Event(), False
-    while not _asked.is_set():
+    pause, warned = threading.Event(), False
+    while not _requested.is_set():
         try:
-            if internal_kv._internal_kv_exists(_key(), namespace=_NAMESPACE) or node in state.get_draining_nodes():
-                _asked.set()
+            if requested_by_driver() or ray_compat.is_draining(node):
+                _requested.set()
         except RayError as problem:  # the head may be back soon
-            if not told:
-                log.warning("Ray does not say whether to leave, and is asked again: %s", problem)
-            told = True
+            if not warned:
+                log.warning("Ray does not answer whether to leave, and is queried again: %s", problem)
+            warned = True
         pause.wait(_POLL_SECONDS)
 
 
-def _key() -> bytes:
+def _flag() -> str:
     import ray
 
-    # Of this attempt alone: each is a Ray job of its own.
-    return f"leave-{ray.get_runtime_context().get_job_id()}".encode()
+    # Of this attempt only: each attempt is a Ray job of its own.
+    return f"leave-{ray.get_runtime_context().get_job_id()}"

@@ -1,7 +1,7 @@
 """Child processes that leave nothing behind: each has its own session and an owner's mark that its children inherit.
 
 Parentage alone does not find all children of a server: some move to sessions of their own, and a killed parent leaves
-orphans. The mark does. Reads ``/proc``, so Linux only.
+orphans. The mark does. What psutil does not know is read from ``/proc``, so Linux only.
 """
 
 import os
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from ada2i.errors import UnreachableError
 
 _MARK: Final = "ADA2I_OWNER"
@@ -23,7 +25,7 @@ _TAIL: Final = 15  # log lines that an error shows
 
 @dataclass(frozen=True)
 class Process:
-    """A process that this package started, told from a later one with the same number by its start time.
+    """A process that this package started; its start time distinguishes it from a later one with the same number.
 
     Attributes:
         pid: Its number, which is also its session's.
@@ -37,17 +39,8 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs; one that ended and waits to be reaped does not."""
-        found = _read_stat(self.pid)
-        return found is not None and found.started == self.started
-
-
-@dataclass(frozen=True)
-class _Stat:
-    pid: int
-    parent: int
-    session: int
-    started: int
+        """Whether it runs; a process that has ended and waits to be reaped does not."""
+        return _started(self.pid) == self.started
 
 
 def spawn(
@@ -78,15 +71,14 @@ def spawn(
 
 
 def identify(child: subprocess.Popen[bytes], owner: str) -> Process:
-    """Return what to remember of a child, so that another process can stop it later."""
-    found = _read_stat(child.pid)
-    return Process(child.pid, found.started if found else 0, owner)
+    """Return the facts by which another process can stop a child later."""
+    return Process(child.pid, _started(child.pid) or 0, owner)
 
 
 def wait_until(
     ready: Callable[[], bool], *, child: subprocess.Popen[bytes], name: str, address: str, log: Path, timeout: float
 ) -> None:
-    """Wait until a child that was just started does its work.
+    """Wait until a child that was just started is ready.
 
     Raises:
         UnreachableError: It ended, or time ran out; the message ends with the last lines of its log.
@@ -97,7 +89,7 @@ def wait_until(
         if code is not None or time.monotonic() > deadline:
             found = f"it ended with code {code}" if code is not None else f"does not within {timeout:.0f} s"
             raise UnreachableError(
-                f"{name} must answer at {address}, but {found}. Mend what its log says, then start again. "
+                f"{name} must answer at {address}, but {found}. Correct what its log names, then start again. "
                 f"{log} ends with:\n{tail(log)}",
                 address=address,
                 log=str(log),
@@ -106,44 +98,43 @@ def wait_until(
 
 
 def tail(log: Path) -> str:
-    """Return the last lines of a log, indented; nothing where there is none."""
+    """Return the last lines of a log, indented, or nothing if it does not exist."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return "\n".join(f"  {line}" for line in lines[-_TAIL:])
 
 
 def stop(process: Process, *, grace: float, children_first: bool = False) -> None:
-    """Ask a process and all its children to end, then kill what is left; nothing happens where none is left.
+    """Send SIGTERM to a process and all its children, then kill those that do not end.
 
     Args:
         process: The process; may have ended already, leaving children.
-        grace: Seconds that it gets to end by itself, and as many for its children.
-        children_first: Whether its children are asked before it; for one that abandons them when it ends.
+        grace: Seconds to end by itself, and as many for its children.
+        children_first: Whether its children get the signal before it; for one that abandons them when it ends.
     """
     family = _family(process)
     root = {member for member in family if member.pid == process.pid}
-    _ask_to_end(family - root if children_first else root, grace)
-    # What was born since the first look is found now; what lost its parent since then was seen by the first look.
+    _terminate(family - root if children_first else root, grace)
+    # Children born after the first search are found now; those that lost their parent since were found by the first.
     left = family | _family(process)
-    _ask_to_end(left, grace)
+    _terminate(left, grace)
     _signal(left, signal.SIGKILL)
     _wait(left, 10.0)
 
 
-def _ask_to_end(members: Collection[Process], grace: float) -> None:
+def _terminate(members: Collection[Process], grace: float) -> None:
     _signal(members, signal.SIGTERM)
     _wait(members, grace)
 
 
 def _family(root: Process) -> set[Process]:
-    stats = _read_stats()
-    mark = f"{_MARK}={root.owner}".encode()
-    known = {stat.pid for stat in stats if mark in _read_environment(stat.pid)}
-    if not (found := _read_stat(root.pid)) or found.started == root.started:
-        known.add(root.pid)  # its session's number cannot belong to anybody else
-    while new := {s.pid for s in stats if s.pid not in known and (s.parent in known or s.session in known)}:
+    relations = {pid: relation for pid in psutil.pids() if (relation := _relation(pid)) is not None}
+    known = {pid for pid in relations if _environment(pid).get(_MARK) == root.owner}
+    if _started(root.pid) in (None, root.started):
+        known.add(root.pid)  # the number of its session cannot belong to another process
+    while new := {pid for pid, ancestors in relations.items() if pid not in known and known.intersection(ancestors)}:
         known |= new
     known.discard(os.getpid())
-    return {Process(stat.pid, stat.started, root.owner) for stat in stats if stat.pid in known}
+    return {Process(pid, started, root.owner) for pid in known if (started := _started(pid)) is not None}
 
 
 def _wait(members: Collection[Process], timeout: float) -> None:
@@ -159,36 +150,43 @@ def _signal(members: Collection[Process], number: signal.Signals) -> None:
                 os.kill(member.pid, number)
 
 
-def _read_stats() -> list[_Stat]:
-    found = [_read_stat(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdigit()]
-    return [stat for stat in found if stat]
-
-
-def _read_stat(pid: int) -> _Stat | None:
+def _relation(pid: int) -> tuple[int, int] | None:
+    """Return a process's parent and session, or None if it has ended."""
     try:
-        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+        return psutil.Process(pid).ppid(), os.getsid(pid)
+    except (psutil.NoSuchProcess, ProcessLookupError):
         return None
-    # The second field is the program's name in parentheses, and may hold spaces and parentheses itself.
-    state, parent, _, session, *rest = text.rpartition(")")[2].split()
-    # Its first thread may have ended before the others, which still hold its files and ports; then it is Z as well.
-    ended = state in "ZX" and int(rest[13]) <= 1
-    return None if ended else _Stat(pid, int(parent), int(session), int(rest[15]))
 
 
-def _read_environment(pid: int) -> list[bytes]:
+def _started(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot, or None if it has ended.
+
+    psutil gives this time by the wall clock, which may be set.
+    """
     try:
-        return (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    except PermissionError:
-        return []
-    except (FileNotFoundError, ProcessLookupError):
-        return _read_threads_environment(pid)
+        process = psutil.Process(pid)
+        # Its other threads may outlive its first one, and still hold its files and ports; it is a zombie then as well.
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) and process.num_threads() <= 1:
+            return None
+        fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        return None
+    return int(fields[19])
 
 
-def _read_threads_environment(pid: int) -> list[bytes]:
+def _environment(pid: int) -> Mapping[str, str]:
+    try:
+        return dict(psutil.Process(pid).environ())
+    except psutil.ZombieProcess:
+        return _threads_environment(pid)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return {}
+
+
+def _threads_environment(pid: int) -> dict[str, str]:
     """Return the environment that a process's other threads still have when its first one has ended."""
     for path in (_PROC / str(pid) / "task").glob("*/environ"):
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            if found := path.read_bytes():
-                return found.split(b"\0")
-    return []
+            if found := path.read_bytes().decode(errors="replace"):
+                return dict(entry.split("=", 1) for entry in found.split("\0") if "=" in entry)
+    return {}

@@ -1,13 +1,17 @@
-"""Whether a cluster can hold a run: asked before any work, since a job that can never be placed would wait forever."""
+"""Whether a cluster can hold a run: checked before any work, because a job that cannot be placed would wait forever."""
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ada2i.config import ResourceConfig
 from ada2i.errors import ResourceError, UnreachableError
 from ada2i.jobs.cluster import HEAD_CPUS, auth_headers, request
+
+_REPLACEMENT_SECONDS = 30.0  # how long a node may take to be replaced
+_POLL_SECONDS = 1.0
 
 
 def capacity() -> dict[str, float]:
@@ -23,7 +27,7 @@ def capacity() -> dict[str, float]:
     if status != 200:
         raise UnreachableError(
             f"A Ray cluster must answer at {address}, but {f'said {status}' if status else 'nothing does'}. Start it, "
-            "mend RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private "
+            "correct RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private "
             "cluster.",
             address=address,
         )
@@ -31,7 +35,7 @@ def capacity() -> dict[str, float]:
         nodes = json.loads(body)["data"]["result"]["result"]
     except (ValueError, KeyError, TypeError) as problem:
         raise UnreachableError(
-            f"A Ray dashboard must answer at {address}, but something else does. Mend RAY_API_SERVER_ADDRESS.",
+            f"A Ray dashboard must answer at {address}, but something else does. Correct RAY_API_SERVER_ADDRESS.",
             address=address,
         ) from problem
     total: dict[str, float] = {}
@@ -43,7 +47,7 @@ def capacity() -> dict[str, float]:
 
 
 def check_resources(resources: ResourceConfig, available: Mapping[str, float]) -> bool:
-    """Tell whether to train on GPUs.
+    """Return whether to train on GPUs.
 
     Raises:
         ResourceError: The cluster has fewer processors or GPUs than a run needs to start.
@@ -54,14 +58,44 @@ def check_resources(resources: ResourceConfig, available: Mapping[str, float]) -
     if needed > cpus:
         raise ResourceError(
             f"`{field}` = {workers} with {resources.cpus_per_worker:g} CPU each needs {needed:g} CPUs, but the cluster "
-            f"has {cpus:g}. Ask for fewer with `--workers`, or add nodes.",
+            f"has {cpus:g}. Request fewer with `--workers`, or add nodes.",
             field=field,
         )
     gpus = int(available.get("GPU", 0))
     if resources.device == "cuda" and gpus < workers:
         raise ResourceError(
             f"`resources.device` = cuda needs {workers} GPUs, one per worker, but the cluster has {gpus}. "
-            "Ask for fewer workers, or set `resources.device=cpu`.",
+            "Request fewer workers, or set `resources.device=cpu`.",
             field="resources.device",
         )
     return resources.device == "cuda" or (resources.device == "auto" and gpus >= workers)
+
+
+def fitting(available: Mapping[str, float], *, cpus: float, gpus: int = 0) -> int:
+    """Return how many workers of some processors and GPUs a cluster holds at a time; at least 1."""
+    most = available.get("CPU", 0.0) / cpus
+    if gpus:
+        most = min(most, available.get("GPU", 0.0) / gpus)
+    return max(1, int(most))
+
+
+def wait_for_resources(
+    check: Callable[[Mapping[str, float]], bool], available: Callable[[], Mapping[str, float]]
+) -> bool:
+    """Return what a check of a cluster's resources returns; a node that is being replaced has 30 s to come back.
+
+    Args:
+        check: Such as ``check_resources``.
+        available: Returns what the cluster has now.
+
+    Raises:
+        ResourceError: The check still fails after that.
+    """
+    deadline = time.monotonic() + _REPLACEMENT_SECONDS
+    while True:
+        try:
+            return check(available())
+        except ResourceError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_SECONDS)

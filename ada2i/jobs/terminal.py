@@ -1,4 +1,4 @@
-"""How a running job looks in a terminal: bars, and lines where there is no terminal."""
+"""The progress of a running job in a terminal: bars, or lines if standard error is not a terminal."""
 
 import logging
 import sys
@@ -15,18 +15,18 @@ from ada2i.jobs.events import Event
 
 log = logging.getLogger(__name__)
 
-_QUIET_SECONDS = 10.0  # between two lines where there are no bars
+_QUIET_SECONDS = 10.0  # between two lines without bars
 
 
 class Terminal(ABC):
     """Shows events of a job; other lines of its log go to the logger at debug level."""
 
     def __init__(self, opening: str, *columns: ProgressColumn, unit: str = "") -> None:
-        """Make ready; nothing is shown yet.
+        """Prepare; nothing is shown yet.
 
         Args:
             opening: The first line.
-            columns: What a bar shows behind the time it took.
+            columns: What a bar shows after the elapsed time.
             unit: What a bar counts.
         """
         self.opening = opening
@@ -60,11 +60,11 @@ class Terminal(ABC):
 
     @abstractmethod
     def show(self, event: Event) -> None:
-        """Show one event; kinds that say nothing here are passed over."""
+        """Show one event; ignore kinds that do not matter here."""
 
 
 class CountingTerminal(Terminal):
-    """Shows a job that counts: bars with rate and time left, or now and then a line where there is no terminal."""
+    """Shows a job that counts: bars with rate and time left, or a line at most every 10 s without a terminal."""
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class CountingTerminal(Terminal):
         rate: Callable[[Event], str],
         unit: str = "",
     ) -> None:
-        """Make ready; nothing is shown yet.
+        """Prepare; nothing is shown yet.
 
         Args:
             opening: The first line.
             line: An event's line.
             bar: Name of the bar that progress moves.
-            rate: What stands behind that bar.
+            rate: Text after that bar.
             unit: What a bar counts.
         """
         super().__init__(opening, TextColumn("{task.fields[rate]}"), unit=unit)
@@ -89,19 +89,19 @@ class CountingTerminal(Terminal):
         self.bar = bar
         self.rate = rate
         self.tasks: dict[str, TaskID] = {}
-        self.told = -_QUIET_SECONDS
+        self.printed = -_QUIET_SECONDS
 
     def show(self, event: Event) -> None:
         """Show a start, a plan or progress."""
         if event["kind"] in ("started", "planned"):
             self.console.print(self.line(event))
         elif event["kind"] == "progress":
-            (self._tell if self.bars.disable else self._draw)(event)
+            (self._print if self.bars.disable else self._draw)(event)
 
-    def _tell(self, event: Event) -> None:
+    def _print(self, event: Event) -> None:
         now = time.monotonic()
-        if event["done"] == event["total"] or now - self.told > _QUIET_SECONDS:
-            self.told = now
+        if event["done"] == event["total"] or now - self.printed > _QUIET_SECONDS:
+            self.printed = now
             self.console.print(self.line(event))
 
     def _draw(self, event: Event) -> None:
@@ -112,6 +112,6 @@ class CountingTerminal(Terminal):
 
 
 def rate_text(event: Event, *, digits: int) -> str:
-    """Return rate and time left of progress; the rate with so many digits after the point."""
+    """Return rate and time left of progress; the rate with ``digits`` decimal places."""
     minutes, seconds = divmod(event["seconds_left"], 60)
     return f"{event['per_second']:,.{digits}f}/s  {minutes}:{seconds:02} left"

@@ -1,4 +1,6 @@
-"""Means and deviations of features, from sums over blocks of rows that are added in one order, whoever made them.
+"""Means and deviations of features, from sums over blocks of rows.
+
+The sums are added in one order, whichever rank computed them.
 
 Shape letters in this file:
     n rows of a shard     K blocks of a shard     W width of a modality's vectors

@@ -113,7 +113,7 @@ class Stream:
                     path.unlink()
 
     def __getitem__(self, shard: int) -> Chunk:
-        """Return a shard, as soon as it is decoded; a shard of no window is decoded at once."""
+        """Return a shard, as soon as it is decoded; a shard of no window is decoded immediately."""
         window = next((name for name, shards in self._windows.items() if shard in shards), None)
         if window is None:
             return self._stray(shard)

@@ -1,4 +1,4 @@
-"""How a running prediction looks in a terminal: a bar over utterances, with rate and time left."""
+"""The progress of a prediction in a terminal: a bar over utterances, with rate and time left."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What a prediction consists of, and where it lies.
+"""Records of a prediction, and where they are.
 
 `<root>/predictions/<id>/` holds ``source/``, the shards of a source that was no feature set; then ``request.json``;
 ``done/`` with a record for each part that is there; ``part-*.parquet``, and ``manifest.json``, which makes the
@@ -29,7 +29,7 @@ class Shard(Record):
 
 
 class PredictionRequest(Record):
-    """What a job is asked to do: its only input beside the version and the source's shards."""
+    """The request of a job: its only input besides the version and the source's shards."""
 
     schema_version: Literal[1] = 1
     run_id: str
@@ -50,7 +50,7 @@ class PredictionRequest(Record):
 
 
 class Part(Record):
-    """What became of one shard."""
+    """The result of one shard."""
 
     name: str
     size: int
@@ -76,14 +76,9 @@ class PredictionManifest(Record):
     utterances: int
     dialogues: int
     predicted: dict[str, int]  # utterances by predicted class
-    scores: tuple[Scores, ...]  # by split with labels; none where the source has others than the model
+    scores: tuple[Scores, ...]  # by split with labels; empty if the source has other classes than the model
     code: str  # the commit that predicted, else the package's version
     files: dict[str, FileEntry]
-
-
-def prediction_uri(root: str, run_id: str) -> str:
-    """Return the folder of a prediction."""
-    return storage.join(storage.normalise(root), "predictions", run_id)
 
 
 def part_name(number: int) -> str:
@@ -92,12 +87,12 @@ def part_name(number: int) -> str:
 
 
 def is_done(uri: str) -> bool:
-    """Tell whether a prediction has nothing left to do."""
+    """Return whether a prediction is complete."""
     return storage.exists(storage.join(PredictionRequest.load(storage.join(uri, REQUEST)).out, MANIFEST))
 
 
 def result(uri: str) -> tuple[str, PredictionManifest]:
-    """Return where the parts of a prediction lie, and their manifest.
+    """Return the folder of a prediction's parts, and their manifest.
 
     Raises:
         NotFoundError: It is not complete.
@@ -108,6 +103,6 @@ def result(uri: str) -> tuple[str, PredictionManifest]:
 
 
 def sweep(uri: str) -> None:
-    """Delete what a complete prediction needs no more; a killed one's leftovers go with the next call."""
+    """Delete what a complete prediction no longer needs; the next call deletes what a killed one leaves."""
     for folder in (DONE, SOURCE):
         storage.delete_folder(storage.join(uri, folder))

@@ -1,4 +1,4 @@
-"""From what a caller asks for to a prediction that can start: everything is checked here, before any work."""
+"""From a spec to a prediction that can start: everything is checked here, before any work."""
 
 import json
 from typing import Any
@@ -21,24 +21,24 @@ from ada2i.prediction.records import (
     WHOLE,
     PredictionManifest,
     PredictionRequest,
-    prediction_uri,
     sweep,
 )
 from ada2i.prediction.source import Features, Table
 from ada2i.records import Record, get_folder_file
 from ada2i.registry.versions import Version
+from ada2i.store import Store
 
-JOB = "ada2i.prediction.job"  # the entry point of the job
+JOB = "ada2i.prediction.job:drive"
 _BATCH = 512  # slots of a forward pass: one fixed number, so that the same source gives the same bytes
 
 
 class PredictSpec(Record):
-    """What a caller asks for, before version and source are resolved."""
+    """A prediction as the caller describes it, before version and source are resolved."""
 
     version: str  # MODEL, MODEL@NUMBER, MODEL@ALIAS, or the folder of a pulled copy
     source: str  # `demo`, a feature set, or a table
     split: str = WHOLE
-    named: str | None = None  # what the manifest calls the source; by default as it is here
+    named: str | None = None  # the source's name in the manifest; by default `source`
     out: str | None = None  # folder for parts and manifest; by default the prediction's own
     workers: int | None = None
 
@@ -47,9 +47,9 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> str:
     """Check everything, cut a table into shards, write the prediction's request, and return the prediction's URI.
 
     Args:
-        spec: What is asked for.
+        spec: What to predict.
         root: The storage root.
-        run_id: The prediction's id; one that is known already goes on as it was asked for first. By default it follows
+        run_id: The prediction's id; a known one goes on with its first request. By default it follows
             from version, source, split and ``out``: the same call again goes on with the same prediction, and of one
             that is complete, every part is checked.
 
@@ -62,15 +62,15 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> str:
         ResourceError: The cluster has fewer processors than workers.
     """
     resources = _resources(spec.workers)
-    root = storage.normalise(root)
-    storage.check_writable(root)
-    if run_id is not None and storage.exists(storage.join(prediction_uri(root, run_id), REQUEST)):
-        return prediction_uri(root, run_id)
+    store = Store.open(root).writable()
+    root = store.root
+    if run_id is not None and storage.exists(storage.join(store.prediction(run_id), REQUEST)):
+        return store.prediction(run_id)
     home, version = open_version(root, spec.version)
     source = _open(spec, root)
     out = storage.normalise(spec.out) if spec.out else None
     run_id = run_id or _run_id(home, source.fingerprint, spec.split, out)
-    uri = prediction_uri(root, run_id)
+    uri = store.prediction(run_id)
     out = out or uri
     if storage.exists(storage.join(out, MANIFEST)):
         check_parts(out, run_id)
@@ -119,7 +119,7 @@ def check_parts(out: str, run_id: str) -> None:
 
 
 def attends_to_padding(config: TrainConfig) -> bool:
-    """Tell whether a dialogue's prediction depends on how long the others of its batch are (preset `reference`)."""
+    """Return whether a prediction depends on the lengths of other dialogues of its batch (preset `reference`)."""
     encoder = config.model.encoder
     weighted = config.model.afw.average_padding and not config.ablations.no_afw
     return weighted or (encoder.kind == "transformer" and encoder.attend_to_padding)
@@ -166,7 +166,9 @@ def _resources(workers: int | None) -> ResourceConfig:
     try:
         return ResourceConfig() if workers is None else ResourceConfig(workers=workers)
     except ValidationError as problem:
-        raise ConfigError(f"`workers` must be 1 or more, but is {workers}. Ask for some.", field="workers") from problem
+        raise ConfigError(
+            f"`workers` must be 1 or more, but is {workers}. Give a positive number.", field="workers"
+        ) from problem
 
 
 def _open(spec: PredictSpec, root: str) -> Features | Table:
@@ -206,7 +208,7 @@ def _check_widths(source: Features, widths: dict[Modality, int], model: str) -> 
     for modality, width in widths.items():
         found = source.widths.get(modality)
         if found != width:
-            has = "none" if found is None else f"such of width {found}"
+            has = "no such vectors" if found is None else f"vectors of width {found}"
             raise DataError(
                 f"{source.features.uri} must hold {modality} vectors of width {width}, as those that {model} was "
                 f"trained on, but holds {has}. Extract them by the same encoder, or predict with another model.",

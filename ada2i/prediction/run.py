@@ -1,41 +1,32 @@
-"""One prediction from request to manifest, whoever does its calls."""
+"""One prediction from request to manifest. Knows nothing of Ray."""
 
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ada2i import storage
 from ada2i.evaluation.metrics import scores
-from ada2i.jobs.crew import Call
+from ada2i.jobs.events import Progress
+from ada2i.jobs.fanout import Call, RunTasks
 from ada2i.prediction.records import DONE, MANIFEST, Part, PredictionManifest, PredictionRequest, sweep
 from ada2i.prediction.worker import done_uri
 from ada2i.records import FileEntry, Scores
 
-_TELL_SECONDS = 0.5  # between two messages
-
 Padded = dict[int, list[int]]  # by shard: the length to which each of its dialogues is padded
 
 
-class Crew(Protocol):
-    """Workers that do calls."""
-
-    def each(self, calls: Iterable[Call]) -> Iterator[Any]:
-        """Call methods on whichever worker is idle; yield what they return, in the order in which they end."""
-
-    def tell(self, kind: str, **facts: Any) -> None:
-        """Tell followers how it goes."""
-
-
-def predict(uri: str, request: PredictionRequest, crew: Crew, *, code: str) -> PredictionManifest:
+def predict(
+    uri: str, request: PredictionRequest, run_tasks: RunTasks, *, report: Callable[..., None], code: str
+) -> PredictionManifest:
     """Predict all shards that have no part yet, and write the manifest.
 
     Args:
         uri: The prediction's folder.
-        request: What is asked for.
-        crew: Who predicts.
+        request: The request.
+        run_tasks: Runs tasks on workers (``worker.Worker``).
+        report: Reports an event, as ``events.emit`` does.
         code: The commit or version of this package.
 
     Raises:
@@ -44,9 +35,12 @@ def predict(uri: str, request: PredictionRequest, crew: Crew, *, code: str) -> P
     numbers = range(len(request.shards))
     there = set(storage.children(storage.join(uri, DONE)))
     left = [number for number in numbers if done_uri(uri, number).rsplit("/", 1)[1] not in there]
-    padded = padded_lengths(request, crew) if request.attends_to_padding and left else None
-    crew.tell("planned", shards=len(numbers), done=len(numbers) - len(left))
-    _follow(crew.each([("predict", (number, padded and padded[number])) for number in left]), request, left, crew)
+    padded = padded_lengths(request, run_tasks) if request.attends_to_padding and left else None
+    report("planned", shards=len(numbers), done=len(numbers) - len(left))
+    total = sum(shard.rows for shard in request.shards)
+    progress = Progress(report, total, before=total - sum(request.shards[number].rows for number in left))
+    for rows in run_tasks([("predict", (number, padded and padded[number])) for number in left]):
+        progress.add(rows)
     manifest = _manifest(request, [Part.load(done_uri(uri, number)) for number in numbers], code)
     storage.put(storage.join(request.out, MANIFEST), manifest.stored())
     # Last: what a crash leaves of these takes space and nothing else; the same command deletes it.
@@ -54,13 +48,14 @@ def predict(uri: str, request: PredictionRequest, crew: Crew, *, code: str) -> P
     return manifest
 
 
-def padded_lengths(request: PredictionRequest, crew: Crew) -> Padded:
+def padded_lengths(request: PredictionRequest, run_tasks: RunTasks) -> Padded:
     """Return the lengths to which dialogues are padded, by shard, for a model whose predictions depend on that.
 
     As in evaluation: dialogues of a split are padded in groups, one after the other, to the longest of the group. So
     shards, batches and workers change nothing.
     """
-    found = {number: (splits, lengths) for number, splits, lengths in crew.each(_lengths_calls(request))}
+    calls: list[Call] = [("lengths", (number,)) for number in range(len(request.shards))]
+    found = {number: (splits, lengths) for number, splits, lengths in run_tasks(calls)}
     places: dict[str, list[tuple[int, int]]] = defaultdict(list)  # by split: shard, place in it
     for number in sorted(found):
         for place, split in enumerate(found[number][0]):
@@ -73,25 +68,6 @@ def padded_lengths(request: PredictionRequest, crew: Crew) -> Padded:
             for number, place in group:
                 padded[number][place] = longest
     return padded
-
-
-def _lengths_calls(request: PredictionRequest) -> list[Call]:
-    return [("lengths", (number,)) for number in range(len(request.shards))]
-
-
-def _follow(answers: Iterator[int], request: PredictionRequest, left: Sequence[int], crew: Crew) -> None:
-    """Tell now and then how far it is, in utterances."""
-    total, done = sum(shard.rows for shard in request.shards), 0
-    before = total - sum(request.shards[number].rows for number in left)
-    begun, told = time.monotonic(), 0.0
-    for rows in answers:
-        done += rows
-        now = time.monotonic()
-        if before + done == total or now - told > _TELL_SECONDS:
-            told = now
-            rate = done / max(now - begun, 1e-3)
-            seconds = round((total - before - done) / rate)
-            crew.tell("progress", done=before + done, total=total, per_second=round(rate, 1), seconds_left=seconds)
 
 
 def _manifest(request: PredictionRequest, parts: Sequence[Part], code: str) -> PredictionManifest:
@@ -116,7 +92,7 @@ def _manifest(request: PredictionRequest, parts: Sequence[Part], code: str) -> P
 
 
 def _scores(request: PredictionRequest, counts: Sequence[Mapping[str, Any]]) -> tuple[Scores, ...]:
-    """Return the scores of each split with labels; none where the source has classes that the model has not."""
+    """Return the scores of each split with labels; empty if the source has classes that the model lacks."""
     labels = request.version.features.labels
     if not set(request.labels) <= set(labels):
         return ()

@@ -1,4 +1,4 @@
-"""What is predicted: a feature set as it is, or a table, which is checked and cut into shards first.
+"""The source of a prediction: a feature set, or a table, which is checked and cut into shards first.
 
 A table has the columns of one that is imported, but ``label`` and ``split`` may be absent or null, ``label`` also in
 some rows. A table whose dialogues each stand together, utterances in order, is read piece by piece, however large it
@@ -98,7 +98,7 @@ class Table:
         """Its files.
 
         Raises:
-            DataError: There is none.
+            DataError: It does not exist.
         """
         return tuple(parquet_files(self.location))
 
@@ -112,7 +112,7 @@ class Table:
         """``N`` rows without their vectors, checked.
 
         Raises:
-            DataError: A file is none, lacks a column, or dialogues are not what they must be.
+            DataError: A file is not Parquet, lacks a column, or dialogues are not what they must be.
         """
         files = tuple(part for uri in self.uris for part in _read(uri, (*_KEYS, "split")))
         source = storage.public(self.location)
@@ -270,7 +270,7 @@ def _checked(file: File, kind: pa.Schema, labels: tuple[str, ...], model: str) -
 
 
 def _classes(rows: Rows, labels: tuple[str, ...]) -> Any:
-    """Return class indices, null where there is no label."""
+    """Return class indices, null without a label."""
     label = rows.columns["label"]
     index: Any
     if pa.types.is_string(label.type):
@@ -284,13 +284,13 @@ def _classes(rows: Rows, labels: tuple[str, ...]) -> Any:
         "label",
         must=f"hold a known class, one of {', '.join(labels)}, or the index of one, or be null",
         found=lambda row: f"holds {label[row].as_py()!r}",
-        remedy="Mend the label, or leave the column out.",
+        remedy="Correct the label, or leave the column out.",
     )
     return index.cast(pa.int32())
 
 
 def _in_order(keys: Rows) -> bool:
-    """Tell whether each dialogue stands together, its utterances in order."""
+    """Return whether the rows of each dialogue are adjacent, its utterances in order."""
     index = keys.columns["utterance_index"].to_numpy()
     codes = np.stack([_codes(keys.columns[name]) for name in ("split", "dialogue_id")])
     same = (codes[:, 1:] == codes[:, :-1]).all(axis=0)

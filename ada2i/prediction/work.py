@@ -3,17 +3,17 @@
 A part holds the shard's utterances in the shard's order, one row each:
 
 ================================  =====================================================================================
-``dialogue_id``, ``split``,       as in the source; ``split``, ``speaker`` and ``text`` null where it has none
+``dialogue_id``, ``split``,       as in the source; ``split``, ``speaker`` and ``text`` null if absent
 ``utterance_index``,
 ``utterance_id``,
 ``speaker``, ``text``
 ``label``                         the predicted class
-``true_label``                    the source's class; null where it has none
+``true_label``                    the source's class; null if absent
 ``p_<class>``                     probability of each of the model's classes, float32
 ``votes``                         what the modalities together say for ``label``, float32: its logit (in preset `paper`,
                                   whose logits an MLP makes of the votes, the MLP's input)
 ``contribution_<modality>``       the modality's part of ``votes``, float32: its weighted vote. The contributions and
-                                  the classifier's bias for ``label`` (where it has one) sum to ``votes``; a modality
+                                  the classifier's bias for ``label`` (if it has one) sum to ``votes``; a modality
                                   that is missing contributes 0 where the model knows that it is missing
 ``model``, ``version``            the registered version that predicted
 ================================  =====================================================================================

@@ -1,4 +1,4 @@
-"""What a worker of a prediction does: it loads the model once, and turns shards into parts."""
+"""The worker of a prediction: it loads the model once, and turns shards into parts."""
 
 import torch
 
@@ -35,10 +35,10 @@ class Worker:
 
         Args:
             number: Which shard.
-            padded: The length to which each dialogue is padded, where the model attends to padding.
+            padded: The length to which each dialogue is padded, if the model attends to padding.
 
         Returns:
-            How many utterances they were.
+            The number of utterances.
         """
         request = self._request
         rows = read_shard(request.shards[number], request.modalities)
@@ -63,5 +63,5 @@ class Worker:
 
 
 def done_uri(uri: str, number: int) -> str:
-    """Return where the record of a part that is there lies."""
+    """Return the URI of the record that a part is written."""
     return storage.join(uri, DONE, f"{number:05d}.json")

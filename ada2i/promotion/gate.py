@@ -15,7 +15,7 @@ from ada2i.registry.versions import Version, find
 
 
 def resolve_rules(fields: Mapping[str, Any]) -> GateRules:
-    """Return the rules, with some fields other than usual.
+    """Return the rules with some fields changed from their defaults.
 
     Raises:
         ConfigError: A field is unknown or has a bad value; all mistakes are named at once.
@@ -54,12 +54,12 @@ def pass_gate(
         root: The storage root.
         challenger: The version that may be promoted.
         rules: What must hold.
-        by: Who asks.
+        by: Who or what requests it.
         alias: The alias.
         override: Why to promote in spite of a refusal; kept in the alias's history.
 
     Raises:
-        ConflictError: Somebody else moved the alias meanwhile; the verdict on that is kept.
+        ConflictError: Another process moved the alias in the meantime; the verdict on that is kept.
         ConfigError: The challenger has the alias already, without a verdict.
     """
     if (done := _done(root, challenger, alias)) is not None:
@@ -76,13 +76,13 @@ def pass_gate(
 
 
 def last_verdict(root: str, challenger: Version, alias: str = CHAMPION) -> Verdict | None:
-    """Return the newest verdict on a version, or None where it was never judged for an alias."""
+    """Return the newest verdict on a version, or None if it was never judged for an alias."""
     known = (v for v in reversed(verdicts(root, challenger.model)) if v.judgement.challenger == challenger.number)
     return next((verdict for verdict in known if verdict.judgement.alias == alias), None)
 
 
 def is_settled(root: str, challenger: Version, alias: str = CHAMPION) -> bool:
-    """Tell whether nothing is left to do for a version: it was refused, or has or had the alias."""
+    """Return whether nothing is left to do for a version: it was refused, or has or had the alias."""
     if any(past.number == challenger.number for past in history(root, challenger.model, alias)):
         return True
     verdict = last_verdict(root, challenger, alias)
@@ -90,7 +90,7 @@ def is_settled(root: str, challenger: Version, alias: str = CHAMPION) -> bool:
 
 
 def holding(root: str, version: Version, alias: str = CHAMPION) -> Move | None:
-    """Return the move by which a version has an alias now, whatever verdicts say of it; None where it has it not."""
+    """Return the move by which a version has an alias now, whatever the verdict; None if it has not."""
     last = current(root, version.model, alias)
     return last if last is not None and last.number == version.number else None
 

@@ -53,7 +53,7 @@ def judge(
         champion: The version that has the alias; None: none.
         rules: What must hold.
         alias: The alias.
-        by: Who asks.
+        by: Who or what requests it.
 
     Raises:
         DataError: The challenger's features are gone.
@@ -109,11 +109,11 @@ def _enough(rules: GateRules, evidence: _Evidence) -> Iterator[RuleResult]:
 
 
 def _incomparable(challenger: Version, champion: Version, rules: GateRules, alias: str) -> Judgement:
-    """Return the refusal of a version that tells other classes apart than the champion."""
-    told = " and ".join(f"{v.name} knows {', '.join(v.features.labels)}" for v in (challenger, champion))
+    """Return the refusal of a version with other classes than the champion's."""
+    listed = " and ".join(f"{v.name} has {', '.join(v.features.labels)}" for v in (challenger, champion))
     says = (
-        f"two versions can be compared that tell the same classes apart, but {told}; promote by hand, with a reason: "
-        "`ada2i registry promote`"
+        f"two versions can be compared only if they have the same classes, but {listed}; promote by hand, with a "
+        "reason: `ada2i registry promote`"
     )
     return Judgement(
         model=challenger.model,
@@ -136,7 +136,7 @@ def _incomparable(challenger: Version, champion: Version, rules: GateRules, alia
 
 def _notes(champion: Version | None) -> Iterator[str]:
     if champion is None:
-        yield "There is no champion: only what needs none was asked."
+        yield "There is no champion: only the rules that need no champion were applied."
     elif own_features(champion) is None:
         yield (
             f"The features of version {champion.number} are gone ({champion.features.uri}): what it was trained on "
@@ -159,7 +159,7 @@ def _unseen(versions: list[Version], features: FeatureSet, split: str) -> tuple[
     """Return ids of the dialogues of a split that no version has seen, and how many were left out, by why.
 
     An id that train or dev holds too is the same dialogue, unless the set itself uses its ids anew in each split, as
-    MELD does: then only what is said tells dialogues apart.
+    MELD does: then only the text identifies a dialogue.
     """
     held = read_dialogues(features, [split]).contents
     own = read_dialogues(features, SEEN).contents

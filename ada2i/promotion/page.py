@@ -61,6 +61,6 @@ def _protocol(found: Judgement) -> Iterator[str]:
     if found.test_uses is not None:
         yield (
             "A test split decides here, not a gate split; pairs of versions that it has judged by now: "
-            f"{found.test_uses}. The more it judges, the less it says of new dialogues."
+            f"{found.test_uses}. The more it judges, the less it predicts for new dialogues."
         )
     yield from found.notes

@@ -1,4 +1,4 @@
-"""What registered versions say of dialogues, in the form of ``predictions.parquet``."""
+"""Predictions of registered versions, in the form of ``predictions.parquet``."""
 
 import io
 from collections.abc import Collection
@@ -37,7 +37,7 @@ def predictions(root: str, version: Version, features: FeatureSet, split: str) -
 
 
 def can_read(version: Version, config: TrainConfig, features: FeatureSet) -> bool:
-    """Tell whether features are of the kind that a version was trained on: its modalities, widths and encoders."""
+    """Return whether features are of the kind that a version was trained on: its modalities, widths and encoders."""
     widths, trained_on = features.manifest.widths, own_features(version)
     if any(version.features.widths[m] != widths.get(m) for m in config.model.modalities):
         return False
@@ -48,7 +48,7 @@ def can_read(version: Version, config: TrainConfig, features: FeatureSet) -> boo
 
 
 def _same_recipe(version: Version, config: TrainConfig, features: FeatureSet) -> bool:
-    """Tell whether features are known to be of a version's encoders by what the version itself keeps of them."""
+    """Return whether features are known to be of a version's encoders by what the version itself keeps of them."""
     trained, made = version.features.recipe, features.info().recipe
     if trained is None or made is None:
         return False
@@ -56,7 +56,7 @@ def _same_recipe(version: Version, config: TrainConfig, features: FeatureSet) ->
 
 
 def _config(uri: str, version: Version) -> TrainConfig | None:
-    """Return a version's config; None where it is of another version of ada2i, so that the model cannot be run."""
+    """Return a version's config, or None if another version of ada2i wrote it, so that the model cannot be run."""
     try:
         return load_config(uri, version)
     except IntegrityError:
@@ -66,7 +66,7 @@ def _config(uri: str, version: Version) -> TrainConfig | None:
 
 
 def own_features(version: Version) -> FeatureSet | None:
-    """Return the features that a version was trained on; None where they are gone."""
+    """Return the features that a version was trained on, or None if they were deleted."""
     try:
         return open_features(version.features.uri)
     except DataError:

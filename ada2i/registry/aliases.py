@@ -2,7 +2,7 @@
 
 `<root>/registry/<model>/aliases/<alias>/<n>.json` is the alias's n-th move, written only if absent. So of all who saw
 move n - 1 as the newest and want to move on from there, one succeeds: compare-and-swap, and nothing is overwritten.
-The newest move says where the alias is, and each one carries the seal of the move before it.
+The newest move decides which version has the alias, and each one carries the seal of the move before it.
 """
 
 import re
@@ -59,7 +59,7 @@ def aliases(root: str, model: str) -> dict[str, Move]:
 
 
 def current(root: str, model: str, alias: str) -> Move | None:
-    """Return the newest move of an alias, or None where it was never set.
+    """Return the newest move of an alias, or None if it was never set.
 
     Raises:
         IntegrityError: The move is damaged, or one before it is missing.
@@ -79,7 +79,7 @@ def history(root: str, model: str, alias: str) -> list[Move]:
         move = Move.load(place)
         if move.follows != (moves[-1].seal if moves else None):
             raise IntegrityError(
-                f"{place} must follow the move before it, whose seal it carries, but that one has another. One of the "
+                f"{place} must carry the seal of the move before it, but that one has another seal. One of the "
                 "two was replaced after it was written: restore it.",
                 uri=place,
             )
@@ -88,9 +88,9 @@ def history(root: str, model: str, alias: str) -> list[Move]:
 
 
 def move(root: str, model: str, alias: str, number: int, *, expected: int | None, by: str, reason: str) -> Move:
-    """Give an alias to a version, provided that nobody has moved it meanwhile.
+    """Give an alias to a version, unless another process has moved it in the meantime.
 
-    An alias that is there already stays as it is, so the same call may be made again after a crash.
+    If the version has the alias already, nothing changes, so the call can be repeated after a crash.
 
     Args:
         root: The storage root.
@@ -133,7 +133,7 @@ def rollback(root: str, model: str, alias: str, *, by: str, reason: str, expecte
         expected: The version that is to lose the alias; None: whichever has it. A caller who may call twice names it.
 
     Raises:
-        ConflictError: Another version than the expected one has the alias, or somebody moved it meanwhile.
+        ConflictError: Another version than the expected one has the alias, or another process moved it in the meantime.
         NotFoundError: There is nothing to go back to.
     """
     _check_names(model, alias)
@@ -152,7 +152,7 @@ def rollback(root: str, model: str, alias: str, *, by: str, reason: str, expecte
 
 
 def _pile(moves: list[Move]) -> list[int]:
-    """Return the versions whose promotions were not rolled back, oldest first."""
+    """Return the versions with promotions that were not rolled back, oldest first."""
     pile: list[int] = []
     for move in moves:
         if move.kind == "promote":
@@ -198,7 +198,7 @@ def _write(root: str, wanted: Move) -> Move:
     place = storage.join(_alias_uri(root, wanted.model, wanted.alias), f"{wanted.n}.json")
     if not storage.put_if_absent(place, wanted.to_json()):
         winner = Move.load(place)
-        # Ours all the same where the answer to a first try was lost; a promotion may be somebody else's, too.
+        # It is this call's own if the answer to a first try was lost; a promotion may also be another process's.
         promoted = wanted.kind == winner.kind == "promote" and winner.number == wanted.number
         if winner.token != wanted.token and not promoted:
             _lose(wanted.model, wanted.alias, winner, wanted.before)
@@ -210,7 +210,7 @@ def _lose(model: str, alias: str, winner: Move | None, expected: int | None) -> 
     there = f"version {winner.number}, by {winner.by} at {winner.at} ({winner.reason})" if winner else "no version"
     raise ConflictError(
         f"{model}@{alias} must be at {f'version {expected}' if expected else 'no version'} to be moved, but is at "
-        f"{there}. Nothing was moved: look at that version, then ask again.",
+        f"{there}. Nothing was moved: look at that version, then repeat the command.",
         model=model,
         alias=alias,
         current=winner.number if winner else None,

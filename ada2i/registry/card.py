@@ -1,6 +1,6 @@
 """The model card of a version: markdown behind YAML, in the format of the Hugging Face hub.
 
-The same run and number give the same bytes. A card says nothing of where things are stored.
+The same run and number give the same bytes. A card does not mention storage locations.
 """
 
 import re

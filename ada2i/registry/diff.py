@@ -15,7 +15,7 @@ Part = Literal["config", "features", "metrics", "environment"]
 
 
 class Change(Record):
-    """One field in which two versions differ; None where a version lacks it."""
+    """One field in which two versions differ; None if a version lacks it."""
 
     part: Part
     field: str  # dotted

@@ -1,7 +1,7 @@
 """Keeps the registry's numbers in Prometheus: one small actor on the cluster, which outlives jobs.
 
-Versions are registered and moved by processes that Ray does not know, and that end. So what they did is read from
-storage, again and again, by somebody whom Prometheus can ask.
+Versions are registered and moved by processes that Ray does not know, and that end. So an actor, which Prometheus can
+scrape, reads what they did from storage again and again.
 """
 
 import logging
@@ -18,11 +18,11 @@ from ada2i.registry.metrics import METRICS, measure
 log = logging.getLogger(__name__)
 
 NAMESPACE = "ada2i"
-_SECONDS = 30.0  # between two looks
+_SECONDS = 30.0  # between two reads
 
 
-class Watch:
-    """Looks at a registry and sets its gauges, until the cluster ends."""
+class RegistryExporter:
+    """Reads a registry and sets its gauges, until the cluster ends."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -31,11 +31,11 @@ class Watch:
 
     def _run(self) -> None:
         while True:
-            self.look()
+            self.update()
             time.sleep(_SECONDS)
 
-    def look(self) -> None:
-        """Set the gauges; where the registry cannot be read, those that are not set yet stay as they are."""
+    def update(self) -> None:
+        """Set the gauges; if the registry cannot be read, those that are left keep their values."""
         try:
             for name, value, tags in measure(self.root):
                 self.gauges.set(name, value, **tags)
@@ -44,7 +44,7 @@ class Watch:
 
 
 def ensure(root: str) -> None:
-    """Start the watch of a root's registry, unless the cluster has it; returns at once."""
+    """Start the exporter of a root's registry, unless the cluster has it; do not wait for it."""
     name = f"registry-{storage.digest(root.encode())[:12]}"
     options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-    ray.remote(Watch).options(**options, num_cpus=0, max_restarts=-1).remote(root)
+    ray.remote(RegistryExporter).options(**options, num_cpus=0, max_restarts=-1).remote(root)

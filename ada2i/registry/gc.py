@@ -1,4 +1,4 @@
-"""What can never become a version goes, and versions that nobody refers to, where that is asked for."""
+"""Deletes remains that can never become a version and, on request, unreferenced versions."""
 
 from datetime import UTC, datetime
 
@@ -13,11 +13,11 @@ DAY = 86_400.0
 
 
 def sweep(root: str, model: str, *, older_than_s: float = DAY, versions_older_than_s: float | None = None) -> list[str]:
-    """Delete what killed registrations left of a model, and old versions where asked.
+    """Delete what killed registrations left of a model and, on request, old versions.
 
-    A number without a version is first given to nobody (``SWEPT`` in the manifest's place, written only if absent), so
-    whoever is still writing there takes another number. A version that ever had an alias stays, and so does the newest,
-    which the model's bare name refers to.
+    A number without a version is first retired (``SWEPT`` in the manifest's place, written only if absent), so that a
+    process that is still writing there takes another number. A version that ever had an alias stays, and so does
+    the newest, which the model's bare name refers to.
 
     Args:
         root: The storage root.
@@ -54,7 +54,7 @@ def _unreferenced(root: str, model: str, older_than_s: float) -> list[int]:
 
 
 def _is_gone(uri: str, older_than_s: float) -> bool:
-    """Tell whether a number is nobody's, making it so where it may be."""
+    """Retire a number unless it has a version; return whether it is retired."""
     place = storage.join(uri, MANIFEST)
     try:
         data = storage.get(place)

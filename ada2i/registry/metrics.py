@@ -1,4 +1,6 @@
-"""The registry in numbers, for Prometheus: read from storage, so they count what anybody registers or moves.
+"""The registry in numbers, for Prometheus.
+
+They are read from storage, so that they count the registrations and moves of all processes.
 
 `alias` is the name of an alias, or `newest` for a model's newest version.
 """
@@ -38,7 +40,7 @@ def measure(root: str) -> Iterator[Sample]:
     """Yield the value of every metric for every model under a root.
 
     Raises:
-        DataError: Something is damaged; `ada2i registry verify` says all that is.
+        DataError: Something is damaged; `ada2i registry verify` lists all damage.
         UnreachableError: The store does not answer.
     """
     for model in models(root):

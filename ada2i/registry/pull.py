@@ -13,11 +13,11 @@ from ada2i.registry.paths import MANIFEST
 from ada2i.registry.references import resolve
 from ada2i.registry.versions import Version, read_file, version_uri
 
-_STALE = 86_400.0  # seconds after which another pull's unfinished copy is nobody's
+_STALE = 86_400.0  # seconds after which another pull's unfinished copy counts as abandoned
 
 
 def pull(root: str, reference: str, folder: Path) -> Path:
-    """Copy a version's files and manifest to a folder; nothing happens where the same version is there already.
+    """Copy a version's files and manifest to a folder, unless the same version is there already.
 
     Args:
         root: The storage root.
@@ -66,7 +66,7 @@ def _show(copy: Path, folder: Path, version: Version) -> None:
     except OSError:
         if not folder.exists():
             raise
-        _check_same(folder, version)  # somebody else was first
+        _check_same(folder, version)  # another process was first
 
 
 def _check_same(folder: Path, version: Version) -> None:

@@ -10,7 +10,7 @@ KEPT, RETIRED = b'{"fate": "kept"}\n', b'{"fate": "retired"}\n'
 
 
 def keep(version_uri: str) -> bool:
-    """Settle that a version stays, which its first alias asks for; false where it is being deleted."""
+    """Mark a version as kept, before its first alias; return false if it is being deleted."""
     return _settle(version_uri, KEPT)
 
 
@@ -20,7 +20,7 @@ def retire(version_uri: str) -> bool:
 
 
 def is_retired(version_uri: str) -> bool:
-    """Tell whether a version is to go."""
+    """Return whether a version is to go."""
     place = storage.join(version_uri, FATE)
     return storage.exists(place) and storage.get(place) == RETIRED
 

@@ -16,7 +16,7 @@ from ada2i.records import ModelScores, Record, RuleResult, Sealed
 from ada2i.registry.paths import home_uri, numbered
 from ada2i.registry.versions import check_model_name
 
-NOBODY = 0  # in place of a champion's number where there is none
+NO_CHAMPION = 0  # in place of a champion's number if there is no champion
 
 
 class Judgement(Record):
@@ -32,11 +32,11 @@ class Judgement(Record):
     utterances: int
     left_out: dict[str, int]  # dialogues of that split, by why they do not count
     notes: tuple[str, ...]
-    test_uses: int | None  # pairs that the test split has judged, this one counted; none where a gate split decided
+    test_uses: int | None  # pairs that the test split has judged, this one included; None if a gate split decided
     synthetic: bool
     rules: dict[str, JsonValue]  # resolved
     results: tuple[RuleResult, ...]
-    sides: tuple[ModelScores, ...]  # challenger, then champion; none where there was nothing to judge by
+    sides: tuple[ModelScores, ...]  # challenger, then champion; empty if there was nothing to judge by
 
     @property
     def facts(self) -> str:
@@ -50,7 +50,7 @@ class Judgement(Record):
 
     @property
     def failures(self) -> list[str]:
-        """What the rules that forbid a promotion say."""
+        """The explanations of the rules that forbid a promotion."""
         return [result.says for result in self.results if not result.passed]
 
 
@@ -89,19 +89,19 @@ def verdicts(root: str, model: str) -> list[Verdict]:
 
 
 def record(root: str, judgement: Judgement, *, by: str) -> Verdict:
-    """Put a judgement on record; one that was the last on record already is there once.
+    """Record a judgement; if it equals the last recorded one, it is not recorded again.
 
     Args:
         root: The storage root.
         judgement: What was found.
-        by: Who asked for it.
+        by: Who requested it.
     """
     while True:
         known = verdicts(root, judgement.model)
         if known and known[-1].judgement == judgement:
             return known[-1]
         verdict = Verdict(n=len(known) + 1, at=_now(), by=by, judgement=judgement).sealed()
-        # A crash right behind leaves a verdict without the move that it allows; asked again, it is found here.
+        # A crash right after this leaves a verdict without the move that it allows; the next call finds it here.
         if storage.put_if_absent(_place(root, judgement.model, verdict.n), verdict.to_json()):
             return verdict
 
@@ -120,7 +120,7 @@ def use_test(root: str, model: str, digest: str, *, challenger: int, champion: i
     check_model_name(model)
     uri = storage.join(home_uri(root, model), "test-uses", digest)
     use = _Use(at=_now(), by=by)
-    storage.put_if_absent(storage.join(uri, f"{challenger}-{champion or NOBODY}.json"), use.to_json())
+    storage.put_if_absent(storage.join(uri, f"{challenger}-{champion or NO_CHAMPION}.json"), use.to_json())
     return len(storage.children(uri))
 
 

@@ -42,7 +42,7 @@ def verify(root: str, model: str, number: int | None = None) -> list[Problem]:
     home = home_uri(root, model)
     if number is not None:
         if number not in numbers(home):
-            find(root, model, number)  # which says so
+            find(root, model, number)  # raises
         return list(_check_version(home, number))
     if not storage.children(home):
         find(root, model)
@@ -121,7 +121,7 @@ def _check_pointer(home: str, run_id: str, place: str) -> Iterator[Problem]:
 
 
 def _version(uri: str) -> Version | None:
-    """Return a version; None where it is damaged, which is said elsewhere."""
+    """Return a version, or None if it is damaged, which another check reports."""
     try:
         return load_version(uri)
     except InputError:

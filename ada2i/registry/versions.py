@@ -6,7 +6,7 @@ never write into one folder; a claim without manifest is what a killed registrat
 again, completes it (or takes the next number, where the claim was all that it left).
 
 No object is ever overwritten but the manifest of a version that is deleted, and that only with ``SWEPT``. Those bytes
-in the manifest's place say that the number is nobody's for good: whoever is still writing that version cannot make it
+in the manifest's place retire the number for good: a process that is still writing that version cannot make it
 visible any more, so it can be swept at any time.
 """
 
@@ -54,7 +54,7 @@ class Version(Sealed):
     preset: str
     settings: str
     features: FeatureInfo
-    seed: int  # whose weights these are: the best on dev
+    seed: int  # that trained these weights: the best on dev
     seeds: tuple[int, ...]
     dev_weighted_f1: float
     test_summary: dict[str, Summary]
@@ -62,7 +62,7 @@ class Version(Sealed):
     files: dict[str, FileEntry]
     code: str | None = None  # the commit that trained it, else the package's version
     ray_job_id: str | None = None
-    flow_run_id: str | None = None  # of Prefect; none where no flow registered it
+    flow_run_id: str | None = None  # of Prefect; None if no flow registered it
 
     @property
     def name(self) -> str:
@@ -86,7 +86,7 @@ def check_model_name(model: str) -> None:
 
 def model_name(features: FeatureInfo, model: str | None) -> str:
     """Return the name of a model: the one that is given, else that of the dataset, behind ``ada2i-``."""
-    return model or f"ada2i-{features.dataset}"  # versions of one model are there to be compared
+    return model or f"ada2i-{features.dataset}"  # versions of one model can be compared
 
 
 def register(run_uri: str, *, root: str, model: str | None = None, flow_run_id: str | None = None) -> Version:
@@ -96,7 +96,7 @@ def register(run_uri: str, *, root: str, model: str | None = None, flow_run_id: 
         run_uri: The run.
         root: The storage root.
         model: The model's name; by default that of the dataset, behind ``ada2i-``.
-        flow_run_id: The Prefect flow run that asks for it.
+        flow_run_id: The Prefect flow run that registers it.
 
     Raises:
         NotFoundError: The run has not been evaluated.
@@ -116,7 +116,7 @@ def register(run_uri: str, *, root: str, model: str | None = None, flow_run_id: 
 
 
 def versions(root: str, model: str) -> list[Version]:
-    """Return all versions of a model, oldest first; none where there is no such model."""
+    """Return all versions of a model, oldest first; an empty list if the model does not exist."""
     home = home_uri(root, model)
     found = (load_version(number_uri(home, number)) for number in numbers(home))
     return [version for version in found if version is not None]
@@ -146,7 +146,7 @@ def find(root: str, model: str, number: int | None = None) -> Version:
 
 
 def load_version(uri: str) -> Version | None:
-    """Return the version in a folder, or None where there is none: unfinished, swept, or never begun.
+    """Return the version in a folder, or None if it is unfinished, swept or was never begun.
 
     Raises:
         DataError: Its manifest is damaged, or of another schema version.
@@ -179,7 +179,7 @@ def read_file(root: str, version: Version, name: str) -> bytes:
 
 
 def _number(home: str, pointer: str, run_id: str) -> int:
-    """Return the number that a run's pointer names, claiming the next one where there is no pointer."""
+    """Return the number that a run's pointer names; if there is no pointer, claim the next number."""
     place = storage.join(home, "runs", f"{pointer}.json")
     if not storage.exists(place):
         number = _claim(home, run_id)
@@ -206,7 +206,7 @@ def _claim(home: str, run_id: str) -> int:
 
 
 def _complete(result: RunResult, model: str, number: int, uri: str, flow_run_id: str | None) -> Version | None:
-    """Return the version of a claimed number, writing it where there is none; None where the number is nobody's."""
+    """Return the version of a claimed number, which is written if it does not exist; None if the number is retired."""
     place = storage.join(uri, MANIFEST)
     if not storage.exists(place):
         entries, whole = {}, True
@@ -222,12 +222,12 @@ def _complete(result: RunResult, model: str, number: int, uri: str, flow_run_id:
 
 
 def _write_once(uri: str, data: bytes) -> bool:
-    """Write an object where there is none; tell whether it holds these bytes now."""
+    """Write an object unless it exists; return whether it holds these bytes now."""
     return storage.put_if_absent(uri, data) or storage.get(uri) == data
 
 
 def _contents(result: RunResult, model: str, number: int) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a version, each read once and checked where it has a digest; the same ones every time."""
+    """Yield the files of a version, each read once and checked if it has a digest; the same ones every time."""
     best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
     manifest = FolderManifest.load(storage.join(best.checkpoint_uri, MANIFEST))
     weights = "weights.safetensors"

@@ -1,1 +1,3 @@
-"""TODO."""
+"""Reports for people: the page of a run and of an audit, markdown, plots."""
+
+__all__ = ["audit_report", "plots", "report"]

@@ -19,7 +19,7 @@ _BARS = 0.8  # of a group's place that its bars take
 
 
 def class_plot(report: AuditReport) -> str | None:
-    """Draw the share of each class in each split; None where no split has labels."""
+    """Draw the share of each class in each split; return None if no split has labels."""
     splits = {
         name: split.classes for name, split in report.splits.items() if split.classes and sum(split.classes.values())
     }
@@ -31,7 +31,7 @@ def class_plot(report: AuditReport) -> str | None:
 
 
 def missing_plot(report: AuditReport) -> str | None:
-    """Draw the share of missing and of all-zero vectors by modality and split; None where there are none."""
+    """Draw the share of missing and of all-zero vectors by modality and split, or return None if there are none."""
     kinds = [
         (name, kind)
         for name, modality in report.modalities.items()
@@ -50,7 +50,7 @@ def missing_plot(report: AuditReport) -> str | None:
 
 
 def length_plot(report: AuditReport) -> str | None:
-    """Draw how long dialogues are, as the share of dialogues up to each length; None where there are none."""
+    """Draw the share of dialogues up to each length; return None if there are no dialogues."""
     found = {name: split.lengths.histogram for name, split in report.splits.items() if split.lengths}
     if not found:
         return None

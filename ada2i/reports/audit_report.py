@@ -1,4 +1,4 @@
-"""An audit for people: tables for terminals, and a self-contained page. Both say the same numbers."""
+"""An audit as tables for terminals and as a self-contained page. Both show the same numbers."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +57,7 @@ def render_audit(report: AuditReport, *, allow: Sequence[str] = ()) -> str:
 
 
 def split_rows(report: AuditReport) -> list[Row]:
-    """Return a row per split: how much there is, of what length, by whom."""
+    """Return a row per split: numbers of dialogues, utterances and speakers, and lengths."""
     return [
         {
             "split": name,

@@ -1,8 +1,8 @@
 """Plots of a run as SVG text to inline in a page: no scripts, no files, the same bytes for the same records.
 
 Matplotlib's figures are used directly, without ``pyplot``, so nothing is shared between calls, and it is imported only
-where a plot is drawn. Colours are Okabe and Ito's, which colour-blind readers can tell apart; a modality has one colour
-everywhere.
+where a plot is drawn. Colours are Okabe and Ito's, which colour-blind readers can distinguish; a modality has one
+colour everywhere.
 """
 
 import io
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MODALITY_COLOURS: Mapping[Modality, str] = {"text": "#0072b2", "audio": "#d55e00", "visual": "#009e73"}
 
 INK, _MUTED, _GRID = "#1f2430", "#5d6472", "#e3e6eb"
-_MACRO = "#b0578d"  # told from the ink of weighted F1 by hue and by dashes
+_MACRO = "#b0578d"  # differs from the ink of weighted F1 in hue and dashes
 _BAR, _DARKEST = "#b9c3d4", "#33415c"
 _DPI = 144
 _WIDTH, HALF = 10.0, 4.9  # inches: 960 and 470 pixels on a page
@@ -72,7 +72,7 @@ def learning_curves(seeds: Sequence[SeedResult], best_seed: int) -> str:
 
     Args:
         seeds: One result per seed, of one epoch or more each.
-        best_seed: The seed whose line is thick.
+        best_seed: The seed with the thick line.
 
     Returns:
         An ``<svg>`` element of 960 x 288 pixels.
@@ -97,8 +97,8 @@ def balance_curves(seeds: Sequence[SeedResult], best_seed: int, start_epoch: int
 
     Args:
         seeds: One result per seed, of one epoch or more each.
-        best_seed: The seed whose lines are thick.
-        start_epoch: The first epoch with modulation, counted from 1; None where there is none.
+        best_seed: The seed with the thick lines.
+        start_epoch: The first epoch with modulation, counted from 1; None without modulation.
 
     Returns:
         An ``<svg>`` element of 960 x 298 pixels.

@@ -1,6 +1,6 @@
 """What a run has to show for itself: a self-contained page, a short markdown text, a table for terminals.
 
-All three say the same numbers, read from the run's records and never computed anew, but for means over seeds.
+All three show the same numbers, read from the run's records; only means over seeds are computed here.
 """
 
 import json
@@ -86,7 +86,7 @@ def scores_table(result: RunResult) -> list[Row]:
     """Return a row per seed and, of two seeds or more, one of means and sample deviations.
 
     Keys are the column heads. Scores of a seed are floats rounded to 4 decimals; those of the last row are texts such
-    as ``0.5966 ± 0.0029``, empty where a mean says nothing. Speed is the median over epochs; ECE, the expected
+    as ``0.5966 ± 0.0029``, empty if a mean has no meaning. Speed is the median over epochs; ECE, the expected
     calibration error on test, is empty in tests older than it.
 
     Raises:
@@ -225,7 +225,7 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 
 
 def markdown_text(text: str) -> str:
-    """Return text that markdown shows as it is, on one line."""
+    """Return text escaped for markdown, on one line."""
     return " ".join(text.split()).translate(_ESCAPES)
 
 

@@ -1,12 +1,12 @@
-"""A search as a Ray job: ``python -m ada2i.search.job URI SUBMISSION``.
+"""A search as a Ray job.
 
-Ray Tune places the trials and stops them by ASHA. Its own state is pickled, so it is written beside the search, never
-read, and deleted in the end: what the search knows is in its trials' records, which are told to a new scheduler.
+Ray Tune places the trials, and ASHA stops them. Tune's own state is pickled; it is written, but never read, and deleted
+in the end. What the search knows is in the records of its trials, which are shown to each new scheduler.
 """
 
 import os
-import sys
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,18 +15,19 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 
 from ada2i import storage
-from ada2i.errors import Ada2iError, DivergenceError
-from ada2i.jobs import driver, events
-from ada2i.jobs.resources import check_resources
+from ada2i.errors import Ada2iError, DivergenceError, PreemptedError
+from ada2i.jobs import driver, events, preemption
+from ada2i.jobs.resources import check_resources, wait_for_resources
 from ada2i.search.records import SearchResult
-from ada2i.search.request import RESULT, SearchRequest, at_a_time, finalists, winner
+from ada2i.search.request import REQUEST, RESULT, SearchRequest, at_a_time, finalists, winner
 from ada2i.search.trials import Finals, Job, TrialReport, Trials, TrialSource
 from ada2i.search.worker import train
+from ada2i.store import RunFolder
 
 _SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # what trials tell is in their records
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trials' records hold what they report
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # nobody reads its state
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # its state is never read
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DEDUP_LOGS": "0",
@@ -34,35 +35,36 @@ _SETTINGS = {
 }
 
 
-def drive(uri: str, *, submission: str) -> None:
+def drive(uri: str, submission: str) -> None:
     """Run the job's side: the trials, then the finals, then the result."""
-    os.environ.update(_SETTINGS)
-    import ray
+    with driver.report_errors(uri):
+        os.environ.update(_SETTINGS)
+        import ray
 
-    from ada2i.jobs.environment import environment
+        from ada2i.jobs.environment import environment
 
-    request = SearchRequest.load(storage.join(uri, "request.json"))
-    ray.init()
-    available = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    use_gpu = check_resources(request.run.config.resources, available)
-    crew = TuneRunner(uri, request, use_gpu=use_gpu, concurrent=at_a_time(request, available, use_gpu=use_gpu))
-    trials = Trials.open(uri, request)
-    events.emit("searching", trials=request.options.trials, done=len(trials.records), concurrent=crew.concurrent)
-    crew.work(trials, trials.left, asha(request, trials))
-    trials.sweep()
-    chosen = finalists(trials.records, request.options.finalists)
-    finals = Finals.open(uri, request, chosen)
-    facts = environment(ray_job_id=submission)
-    for run in finals.runs.values():
-        storage.put(storage.join(run, "environment.json"), facts)
-    left = len(finals.left)
-    events.emit("finals", configs=len(finals.runs), seeds=len(finals.seeds), left=left)
-    crew.work(finals, left, FIFOScheduler())  # type: ignore[no-untyped-call]
-    storage.delete_folder(crew.place)  # before the result, after which no attempt comes back
-    _conclude(uri, request, trials, finals)
+        request = SearchRequest.load(storage.join(uri, REQUEST))
+        ray.init()
+        preemption.listen_as_driver()
+        use_gpu = wait_for_resources(partial(check_resources, request.run.config.resources), ray.cluster_resources)
+        concurrent = at_a_time(request, ray.cluster_resources(), use_gpu=use_gpu)  # type: ignore[no-untyped-call]
+        runner = TuneRunner(uri, request, use_gpu=use_gpu, concurrent=concurrent)
+        trials = Trials.open(uri, request)
+        events.emit("searching", trials=request.options.trials, done=len(trials.records), concurrent=concurrent)
+        runner.run(trials, trials.left, asha(request, trials))
+        trials.sweep()
+        finals = Finals.open(uri, request, finalists(trials.records, request.options.finalists))
+        facts = environment(ray_job_id=submission)
+        for run in finals.runs.values():
+            storage.put(RunFolder(run).environment_uri, facts)
+        left = len(finals.left)
+        events.emit("finals", configs=len(finals.runs), seeds=len(finals.seeds), left=left)
+        runner.run(finals, left, FIFOScheduler())  # type: ignore[no-untyped-call]
+        storage.delete_folder(runner.folder)  # before the result, after which no attempt comes back
+        _write_result(uri, request, trials, finals)
 
 
-def _conclude(uri: str, request: SearchRequest, trials: Trials, finals: Finals) -> None:
+def _write_result(uri: str, request: SearchRequest, trials: Trials, finals: Finals) -> None:
     found = finals.finals()
     best = winner(found)
     if best is None:
@@ -84,13 +86,13 @@ def _conclude(uri: str, request: SearchRequest, trials: Trials, finals: Finals) 
 
 
 def asha(request: SearchRequest, trials: Trials) -> TrialScheduler:
-    """Return ASHA, told of the trials that have ended."""
+    """Return ASHA with the results of the trials that have ended."""
     epochs = request.run.config.training.epochs
     scheduler = AsyncHyperBandScheduler(
         time_attr="epoch",
         metric="score",
         mode="max",
-        max_t=max(epochs - 1, request.grace),  # who comes to the last epoch is let to end
+        max_t=max(epochs - 1, request.grace),  # a trial that reaches the last epoch may finish it
         grace_period=request.grace,
         reduction_factor=request.options.reduction,
         stop_last_trials=False,
@@ -105,90 +107,112 @@ def asha(request: SearchRequest, trials: Trials) -> TrialScheduler:
 
 
 class TuneRunner:
-    """Ray Tune, as it is used here: it trains what a desk hands out."""
+    """Runs the jobs of a trial source as trials of Ray Tune."""
 
     def __init__(self, uri: str, request: SearchRequest, *, use_gpu: bool, concurrent: int) -> None:
-        self.place = storage.join(uri, "ray")
+        self.folder = storage.join(uri, "ray")
         self.concurrent = concurrent
-        self.device = "cuda" if use_gpu else "cpu"
+        self.use_gpu = use_gpu
         resources = request.run.config.resources
-        worker = {"CPU": resources.cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
-        self.bundles = [worker] * resources.workers
+        rank = {"CPU": resources.cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
+        # A single rank runs in the trial's own process. Several are started by Ray Train, which places them itself;
+        # Tune refuses a trial without resources, so theirs has some memory.
+        self.in_process = resources.workers == 1
+        self.resources = rank if self.in_process else {"memory": float(1 << 20)}
         self.max_failures = resources.max_failures
 
-    def work(self, desk: TrialSource, jobs: int, scheduler: TrialScheduler) -> None:
-        """Train all that a desk has, so many at a time."""
+    def run(self, source: TrialSource, jobs: int, scheduler: TrialScheduler) -> None:
+        """Train all jobs of a source, ``concurrent`` at a time.
+
+        Raises:
+            PreemptedError: The search was requested to leave, and its trials wrote checkpoints.
+            Ada2iError: What the source raised.
+        """
         if not jobs:
             return
-        ears = TrialCallback(desk)
+        callback = TrialCallback(source)
         tune.Tuner(
-            tune.with_resources(train, tune.PlacementGroupFactory(self.bundles)),
+            tune.with_resources(train, tune.PlacementGroupFactory([self.resources])),
             tune_config=tune.TuneConfig(
-                search_alg=TrialSearcher(desk, self.device),
+                search_alg=TrialSearcher(source, {"use_gpu": self.use_gpu, "folder": self.folder}),
                 scheduler=scheduler,
                 num_samples=jobs,
                 max_concurrent_trials=self.concurrent,
-                reuse_actors=True,  # a new process imports torch anew
+                # A new process imports torch again; but Tune cannot stop a trial that waits for Ray Train, only end it.
+                reuse_actors=self.in_process,
             ),
             run_config=tune.RunConfig(
-                name=type(desk).__name__.lower(),
-                storage_path=str(storage.local_path(self.place) or self.place),
+                name=type(source).__name__.lower(),
+                storage_path=str(storage.local_path(self.folder) or self.folder),
                 failure_config=tune.FailureConfig(max_failures=self.max_failures),
-                callbacks=[ears],
-                stop=StopOnError(ears),
+                callbacks=[callback],
+                stop=StopOnError(callback),
                 verbose=0,
             ),
         ).fit()
-        if ears.problem is not None:
-            raise ears.problem
+        if callback.problem is not None:
+            raise callback.problem
+        if preemption.requested():
+            raise preemption.error("its trials had written checkpoints")
 
 
 class TrialSearcher(Searcher):
-    """Hands Ray Tune the jobs of a desk."""
+    """Passes the jobs of a source to Ray Tune."""
 
-    def __init__(self, desk: TrialSource, device: str) -> None:
+    def __init__(self, source: TrialSource, settings: dict[str, Any]) -> None:
         super().__init__()
-        self.desk = desk
-        self.device = device
+        self.source = source
+        self.settings = settings
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002
-        """Return the next job's settings."""
-        job = self.desk.draw()
-        return Searcher.FINISHED if job is None else {"job": job.model_dump(), "device": self.device}
+        """Return the settings of the next job."""
+        job = None if preemption.requested() else self.source.suggest()
+        return Searcher.FINISHED if job is None else {"job": job.model_dump(), **self.settings}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """Do nothing: the desk hears of it."""
+        """Do nothing: ``TrialCallback`` passes the end to the source."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the desk's records are what is known."""
+        """Save nothing: the source's records are all of its state."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing."""
 
 
 class TrialCallback(tune.Callback):
-    """Tells a desk what Ray Tune hears; a problem of the desk's is kept, since Tune would blame the trial for it."""
+    """Passes reports and ends of trials to a source; keeps an error of the source, which Tune takes for the trial's.
 
-    def __init__(self, desk: TrialSource) -> None:
-        self.desk = desk
+    Attributes:
+        problem: The error of the source, or None.
+    """
+
+    def __init__(self, source: TrialSource) -> None:
+        self.source = source
         self.problem: Ada2iError | None = None
+        self._left: set[Job] = set()  # that were requested to leave, and go on with the next attempt
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:  # noqa: ARG002
         """Take a report."""
-        told = {name: result[name] for name in TrialReport.model_fields if name in result}
-        if "epoch" in told:  # not so in the mark of the end
-            self._tell(self.desk.heard, _job(trial), TrialReport.model_validate(told))
+        facts = {name: result[name] for name in TrialReport.model_fields if name in result}
+        if "epoch" not in facts:  # Tune's own mark of the end
+            return
+        report, job = TrialReport.model_validate(facts), _job(trial)
+        if report.error == PreemptedError.__name__:
+            self._left.add(job)
+        else:
+            self._pass(self.source.on_result, job, report)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:  # noqa: ARG002
-        """Take the end."""
-        self._tell(self.desk.ended, _job(trial))
+        """Take the end of a trial."""
+        if _job(trial) not in self._left:
+            self._pass(self.source.on_complete, _job(trial))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:  # noqa: ARG002
-        """Take the end after too many failures."""
-        told = str(trial.get_error() or "it does not say why").strip().splitlines()
-        self._tell(self.desk.broke, _job(trial), told[-1][:300])
+        """Take the end of a trial that failed too often."""
+        lines = str(trial.get_error() or "it does not say why").strip().splitlines()
+        self._pass(self.source.on_error, _job(trial), lines[-1][:300])
 
-    def _tell(self, call: Callable[..., None], *facts: Any) -> None:
+    def _pass(self, call: Callable[..., None], *facts: Any) -> None:
         if self.problem is None:
             try:
                 call(*facts)
@@ -197,23 +221,19 @@ class TrialCallback(tune.Callback):
 
 
 class StopOnError(tune.Stopper):
-    """Ends everything once there is a problem."""
+    """Stops all trials once the source has raised an error."""
 
-    def __init__(self, ears: TrialCallback) -> None:
-        self.ears = ears
+    def __init__(self, callback: TrialCallback) -> None:
+        self.callback = callback
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
         """Stop no single trial."""
         return False
 
     def stop_all(self) -> bool:
-        """Tell whether there is a problem."""
-        return self.ears.problem is not None
+        """Return whether the source has raised an error."""
+        return self.callback.problem is not None
 
 
 def _job(trial: Any) -> Job:
     return Job.model_validate(trial.config["job"])
-
-
-if __name__ == "__main__":
-    sys.exit(driver.run(lambda: drive(sys.argv[1], submission=sys.argv[2]), sys.argv[1]))

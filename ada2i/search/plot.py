@@ -16,7 +16,7 @@ _COLOURS: Mapping[str, str] = {
     "diverged": "#d55e00",
     "failed": "#999999",
 }
-_COLUMNS = 3  # panels beside each other
+_COLUMNS = 3  # panels in a row
 _UNIT = "dev weighted F1"
 
 
@@ -72,7 +72,7 @@ def _curves(axes: "Axes", search: SearchResult) -> None:
 
 
 def _panel(axes: "Axes", search: SearchResult, field: str, kind: Dimension) -> None:
-    """Draw a field's values beside the scores; of choices a place each."""
+    """Draw scores by a field's values; each choice has a place."""
     values = [trial.params[field] for trial in search.trials]
     if isinstance(kind, Choice):
         names = list(dict.fromkeys(map(str, [*kind.values, *values])))

@@ -1,17 +1,19 @@
-"""How a running search looks in a terminal: a bar over trials with the best so far, and one per running trial."""
+"""The progress of a search in a terminal: a bar over trials with the best score, and one for each running trial."""
 
 from rich.progress import TaskID, TextColumn
 
+from ada2i import storage
 from ada2i.jobs.events import Event
 from ada2i.jobs.terminal import Terminal
+from ada2i.search.request import REQUEST, SearchRequest
 
 
 class TuneProgress(Terminal):
     """Follows a search."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, uri: str) -> None:
         super().__init__("Starting the search on Ray…", TextColumn("{task.fields[newest]}"))
-        self.epochs = epochs
+        self.epochs = SearchRequest.load(storage.join(uri, REQUEST)).run.config.training.epochs
         self.done = self.total = 0
         self.whole: TaskID | None = None
         self.running: dict[int, TaskID] = {}

@@ -1,6 +1,6 @@
-"""What a search for a config varies, and what it found: spaces, trials, finals. All of it is stored as JSON.
+"""Records of a search for a config: spaces, trials, finals. All are stored as JSON.
 
-Scores are weighted F1 on dev; a search knows no others.
+Scores are weighted F1 on dev; a search uses no others.
 """
 
 from typing import Annotated, Literal, Self
@@ -26,16 +26,16 @@ class _Range(Config):
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        """The values at which it ends."""
+        """Its lowest and highest value."""
         return (self.low, self.high)
 
     def holds(self, value: object) -> bool:
-        """Tell whether a value is one of its own."""
+        """Return whether a value belongs to it."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 class Uniform(_Range):
-    """A number between two, each as likely."""
+    """A number between two; all are equally likely."""
 
     kind: Literal["uniform"] = "uniform"
 
@@ -44,7 +44,7 @@ class Uniform(_Range):
 
 
 class LogUniform(_Range):
-    """A number between two, each power as likely."""
+    """A number between two; its logarithm is uniform."""
 
     kind: Literal["loguniform"] = "loguniform"
     low: float = Field(gt=0.0)
@@ -54,7 +54,7 @@ class LogUniform(_Range):
 
 
 class Whole(_Range):
-    """A whole number from one to another, both among them."""
+    """A whole number from one to another, both included."""
 
     kind: Literal["int"] = "int"
     low: int
@@ -82,7 +82,7 @@ class Choice(Config):
         return self.values
 
     def holds(self, value: object) -> bool:
-        """Tell whether a value is one of its own."""
+        """Return whether a value belongs to it."""
         return value in self.values
 
     def __str__(self) -> str:
@@ -102,12 +102,12 @@ class TrialRecord(Record):
     """How one trial ended; written once.
 
     Attributes:
-        number: Counted from 0, which is the config as it is.
-        params: What it was trained with; for 0 what the config says.
+        number: Counted from 0, which is the unchanged config.
+        params: What it was trained with; for 0 those of the config.
         state: ``stopped``: by ASHA, before its last epoch; ``failed``: no attempt ended.
         curve: Dev weighted F1 of its first seed by epoch.
-        score: Of the best epoch, mean over seeds where it is complete; 0 where it diverged or failed.
-        seconds: That its first seed took.
+        score: Of the best epoch, mean over seeds if it is complete; 0 if it diverged or failed.
+        seconds: Duration of its first seed.
         problem: Why it diverged or failed.
     """
 
@@ -122,13 +122,13 @@ class TrialRecord(Record):
 
 
 class Final(Record):
-    """One config, trained again on seeds that no trial had.
+    """One config, trained again on seeds that no trial used.
 
     Attributes:
-        trial: Whose config; 0 is the config as it is.
+        trial: Whose config; 0 is the unchanged config.
         run_id: The run that trained it.
-        dev_weighted_f1: Over its seeds; None where one of them diverged.
-        problem: Why there is none.
+        dev_weighted_f1: Over its seeds; None if one of them diverged.
+        problem: Why there is no score.
     """
 
     trial: int
@@ -158,7 +158,7 @@ class SearchResult(Record):
 
 
 class SearchOutcome(Record):
-    """A search, and what became of its winner: what ``--json`` writes."""
+    """A search, and the test of its winner: what ``--json`` writes."""
 
     schema_version: Literal[1] = 1
     search: SearchResult

@@ -1,4 +1,4 @@
-"""A search for people and for machines: markdown, JSON, a picture, tables for terminals. All say the same numbers."""
+"""Reports of a search: markdown, JSON, a plot, tables for terminals, all with the same numbers."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def search_files(outcome: SearchOutcome) -> dict[str, bytes]:
 
 
 def search_markdown(outcome: SearchOutcome) -> str:
-    """Return all tables and notes as markdown, with the plot beside it."""
+    """Return all tables and notes as markdown, with a link to the plot."""
     search, test = outcome.search, outcome.test_summary["weighted_f1"]
     score = f"{test.mean:.4f}" + ("" if test.sd is None else f" ± {test.sd:.4f}")
     tested = f"The winner's weighted F1 on test, which nothing was chosen by: {score}. Registered as {outcome.version}."
@@ -45,7 +45,7 @@ def search_markdown(outcome: SearchOutcome) -> str:
 
 
 def terminal_search(search: SearchResult) -> list[Table | Text]:
-    """Return what to print: the finals and the best trials."""
+    """Return tables to print: the finals and the best trials."""
     trials = trial_lines(search)[:_SHOWN]
     of = f", {len(trials)} of {len(search.trials)}" if len(trials) < len(search.trials) else ""
     return [
@@ -57,13 +57,13 @@ def terminal_search(search: SearchResult) -> list[Table | Text]:
 
 
 def title(search: SearchResult) -> str:
-    """Return what a search is called."""
+    """Return the title of a search."""
     synthetic = " (SYNTHETIC)" * search.features.synthetic
     return f"Search {search.search_id} on {search.features.dataset}{synthetic}, preset {search.config.preset}"
 
 
 def notes(search: SearchResult) -> list[str]:
-    """Return what one must know to read the tables."""
+    """Return notes on how to read the tables."""
     found = [SYNTHETIC_NOTE] if search.features.synthetic else []
     states = [trial.state for trial in search.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -82,7 +82,7 @@ def final_lines(search: SearchResult) -> list[Line]:
 
 
 def trial_lines(search: SearchResult) -> list[Line]:
-    """Return a line per trial, the best first; those that went to the end before the others."""
+    """Return a line per trial, the best first; complete trials before the others."""
     ranked = sorted(search.trials, key=lambda trial: (trial.state != "complete", -trial.score, trial.number))
     return [_trial(trial) for trial in ranked]
 
@@ -114,7 +114,7 @@ def _name(number: int) -> str:
 
 
 def _params(params: Params) -> Line:
-    """Return params by the last words of their fields, as many as tell them apart."""
+    """Return params by the last words of their fields, as many as make them distinct."""
     return {_short(field, params): _value(value) for field, value in params.items()}
 
 

@@ -1,9 +1,9 @@
-"""A search for a config: what it is asked to do, where it keeps what it finds, and how its winner is chosen.
+"""A search for a config: its request, where it keeps its records, and how its winner is chosen.
 
 `<root>/searches/<id>/` holds ``request.json``, a folder per trial and ``result.json``. A trial's folder is like a run's
 but never tested; its ``trial.json``, written last, says how it ended. The configs that are trained again in the end are
-ordinary runs, and of these only the winner's is ever tested. Unless it is given a name, a search is named by all that
-decides it: the same command, asked for again, goes on where it was cut short.
+ordinary runs, and of these only the winner's is ever tested. Without a name a search is named by everything that
+decides it: the same command goes on where the search was interrupted.
 """
 
 import json
@@ -15,33 +15,34 @@ from pydantic import Field, JsonValue, ValidationError
 from ada2i import presets, storage
 from ada2i.config import Config, Positive, TrainConfig
 from ada2i.errors import ConfigError, ResourceError
-from ada2i.jobs.resources import capacity
-from ada2i.records import Record, RunRequest, SearchNote, run_uri
+from ada2i.jobs.resources import capacity, fitting
+from ada2i.records import Record, RunRequest, SearchNote
 from ada2i.search.records import Final, Params, Space, TrialRecord
 from ada2i.search.space import check_space, default_space, given_space
+from ada2i.store import Store
 from ada2i.training.request import TrainSpec, check, planned
 
-JOB = "ada2i.search.job"
+JOB = "ada2i.search.job:drive"
 REQUEST, RESULT, RECORD = "request.json", "result.json", "trial.json"
 
 _DIGITS = 16  # of a digest that names a search
-_GRACE = 5  # by default a trial is judged first after this part of its epochs
+_GRACE = 5  # by default ASHA judges a trial after a fifth of its epochs
 
 
 class SearchOptions(Config):
-    """How a search goes about it."""
+    """Options of a search."""
 
-    trials: Positive = Field(20, description="Configs to try; the first is the config as it is.")
+    trials: Positive = Field(20, description="Configs to try; the first is the unchanged config.")
     concurrent: Positive | None = Field(None, description="Trials at a time; by default as many as the cluster holds.")
     trial_seeds: Positive = Field(1, description="Seeds of a trial; ASHA judges the first one.")
     grace: Positive | None = Field(None, description="Epochs before ASHA stops a trial; by default a fifth of all.")
-    reduction: int = Field(3, ge=2, description="ASHA lets one in so many go on.")
-    finalists: Positive = Field(3, description="Best trials that are trained again, beside the config as it is.")
-    seed: int = Field(0, ge=0, description="Of the search's own draws.")
+    reduction: int = Field(3, ge=2, description="Reduction factor of ASHA.")
+    finalists: Positive = Field(3, description="Best trials that are trained again, besides the unchanged config.")
+    seed: int = Field(0, ge=0, description="Seed of the search's own draws.")
 
 
 class SearchSpec(Record):
-    """What a caller asks for, before features and configs are resolved."""
+    """A search as the caller describes it, before features and configs are resolved."""
 
     spec: TrainSpec  # its seeds are those of the finals
     space: dict[str, Any] = Field(default_factory=dict)  # by config field, dotted or nested
@@ -50,10 +51,10 @@ class SearchSpec(Record):
 
 
 class SearchRequest(Record):
-    """What a search's job is asked to do."""
+    """The request of a search's job."""
 
     schema_version: Literal[1] = 1
-    run: RunRequest  # of the config as it is
+    run: RunRequest  # of the unchanged config
     overrides: dict[str, JsonValue]
     space: Space
     options: SearchOptions
@@ -70,7 +71,7 @@ class SearchRequest(Record):
 
     @property
     def trial_seeds(self) -> tuple[int, ...]:
-        """Seeds of every trial: none of the finals', so that luck with a seed does not count twice."""
+        """Seeds of every trial; none is one of the finals', so that a lucky seed does not count twice."""
         taken = self.run.config.training.seeds
         free = (seed for seed in range(1, 2**31) if seed not in taken)
         return tuple(next(free) for _ in range(self.options.trial_seeds))
@@ -79,7 +80,7 @@ class SearchRequest(Record):
         """Return the config with some params and seeds.
 
         Raises:
-            ConfigError: They do not go together.
+            ConfigError: They contradict each other.
         """
         base = self.run.config
         changed = {**self.overrides, **params, "training.seeds": list(seeds)}
@@ -105,7 +106,7 @@ def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None)
     Args:
         spec: What to search for.
         root: The storage root.
-        search_id: What to call it; by default by all that decides it.
+        search_id: Its name; by default a digest of everything that decides it.
 
     Raises:
         ConfigError: A preset, field, option or the space is wrong, or the search was started with others.
@@ -124,23 +125,23 @@ def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None)
     check_space(space, preset=run.config.preset, settings=run.config.settings, overrides=overrides)
     request = SearchRequest(run=run, overrides=overrides, space=space, options=spec.options)
     named = run.model_copy(update={"run_id": search_id or f"search-{contents(request)}"})
-    return _write(request.model_copy(update={"run": named}), storage.normalise(root))
+    return _write(request.model_copy(update={"run": named}), Store.open(root))
 
 
-def _write(request: SearchRequest, root: str) -> str:
-    uri = storage.join(root, "searches", request.search_id)
+def _write(request: SearchRequest, store: Store) -> str:
+    uri = store.search(request.search_id)
     place = storage.join(uri, REQUEST)
     if storage.exists(place) and contents(SearchRequest.load(place)) != contents(request):
         raise ConfigError(
             f"Search {request.search_id} must be resumed with what it was started with, but this differs. Repeat the "
             "first command, or start a new search."
         )
-    storage.put(place, request.stored())  # what may differ is where it computes
+    storage.put(place, request.stored())  # only where it computes may differ
     return uri
 
 
 def contents(request: SearchRequest) -> str:
-    """Return a digest of all that decides what a search finds: not of where it computes, nor of its name."""
+    """Return a digest of everything that decides what a search finds; not of where it computes, nor of its name."""
     wanted = {
         "config": request.run.config.model_dump(mode="json", exclude={"resources"}),
         "features": request.run.features.fingerprint,
@@ -155,8 +156,8 @@ def _check_options(options: SearchOptions, config: TrainConfig) -> None:
     if resources.min_workers is not None:
         raise ConfigError(
             f"`resources.min_workers` must be left out of a search, whose trials all have `workers` = "
-            f"{resources.workers}, but is {resources.min_workers}. Leave it out, and ask for fewer with `--workers` "
-            "where the cluster holds fewer.",
+            f"{resources.workers}, but is {resources.min_workers}. Leave it out, and request fewer with `--workers` "
+            "if the cluster holds fewer.",
             field="resources.min_workers",
         )
     if options.grace is not None and options.grace > epochs:
@@ -171,7 +172,7 @@ def _check_options(options: SearchOptions, config: TrainConfig) -> None:
     if needed > found:
         raise ResourceError(
             f"`--concurrent` = {options.concurrent} trials of {resources.workers} workers with "
-            f"{resources.cpus_per_worker:g} CPU each need {needed:g} CPUs, but the cluster has {found:g}. Ask for "
+            f"{resources.cpus_per_worker:g} CPU each need {needed:g} CPUs, but the cluster has {found:g}. Request "
             "fewer, or leave it out.",
             field="concurrent",
         )
@@ -180,10 +181,9 @@ def _check_options(options: SearchOptions, config: TrainConfig) -> None:
 def at_a_time(request: SearchRequest, available: Mapping[str, float], *, use_gpu: bool) -> int:
     """Return how many trials run at a time."""
     resources = request.run.config.resources
-    most = available.get("CPU", 0.0) / (resources.workers * resources.cpus_per_worker)
-    if use_gpu:
-        most = min(most, available.get("GPU", 0.0) / resources.workers)
-    return max(1, min(int(most), request.options.concurrent or int(most)))
+    gpus = resources.workers if use_gpu else 0
+    most = fitting(available, cpus=resources.workers * resources.cpus_per_worker, gpus=gpus)
+    return min(most, request.options.concurrent or most)
 
 
 def trial_uri(uri: str, number: int) -> str:
@@ -198,11 +198,11 @@ def finished(uri: str, request: SearchRequest) -> dict[int, TrialRecord]:
 
 
 def finalists(records: Mapping[int, TrialRecord], most: int) -> list[TrialRecord]:
-    """Return whose configs are trained again: the config as it is, then the best of the trials that went to the end.
+    """Return the trials whose configs are trained again: the unchanged config, then the best complete ones.
 
     Args:
         records: All trials.
-        most: How many beside the config as it is.
+        most: How many besides the unchanged config.
     """
     whole = [record for number, record in records.items() if number and record.state == "complete"]
     ranked = sorted(whole, key=lambda record: (-record.score, record.number))
@@ -225,17 +225,17 @@ def prepare_final(uri: str, request: SearchRequest, record: TrialRecord) -> str:
     config = request.config(record.params if record.number else {}, seeds)
     run_id = f"{request.search_id}-{record.number}"
     run = request.run.model_copy(update={"run_id": run_id, "config": config, "search": note})
-    place = run_uri(uri.rsplit("/", 2)[0], run_id)
-    storage.put(storage.join(place, REQUEST), run.stored())  # again the same, but for where it computes
-    return place
+    folder = Store.open(uri.rsplit("/", 2)[0]).run(run_id)
+    storage.put(folder.request_uri, run.stored())  # the same at each attempt, but for where it computes
+    return folder.uri
 
 
 def winner(finals: Sequence[Final]) -> Final | None:
-    """Return the best on dev, mean over seeds; of equals the first, so a trial must beat the config as it is."""
+    """Return the best on dev, mean over seeds; of equals the first, so a trial must beat the unchanged config."""
     scored = [final for final in finals if final.dev_weighted_f1 is not None]
     return max(scored, key=lambda final: final.dev_weighted_f1.mean if final.dev_weighted_f1 else 0.0, default=None)
 
 
 def is_done(uri: str) -> bool:
-    """Tell whether a search has come to its end."""
+    """Return whether a search has ended."""
     return storage.exists(storage.join(uri, RESULT))

@@ -1,4 +1,4 @@
-"""What a search varies: default spaces, files, `--vary`, and the check that every config they make would resolve."""
+"""Search spaces: the defaults, files, `--vary`, and the check that each of their configs resolves."""
 
 import json
 import random
@@ -14,7 +14,7 @@ from ada2i.config import ResourceConfig, TrainConfig
 from ada2i.errors import ConfigError, NotFoundError
 from ada2i.search.records import Dimension, LogUniform, Params, Space, Uniform, Value, Whole
 
-_TRIED = 300  # configs that are drawn to see whether they resolve, beside those at the ends
+_TRIED = 300  # configs that are drawn to check whether they resolve, besides those at the ends
 
 # Of every preset; `corrected` has more parts with numbers worth varying.
 _PLAIN: Mapping[str, Dimension] = {
@@ -44,7 +44,7 @@ _RANGES: Mapping[str, Callable[[str], float]] = {"uniform": float, "loguniform":
 
 
 def default_space(preset: str, fixed: Collection[str]) -> Space:
-    """Return what is varied unless told otherwise, without the fields that the caller has given a value."""
+    """Return what is varied by default, without the fields that the caller has given a value."""
     whole = _CORRECTED if preset == "corrected" else _PLAIN
     return _space({field: kind for field, kind in whole.items() if field not in fixed})
 
@@ -65,22 +65,24 @@ def read_space(path: Path) -> dict[str, Any]:
         raise NotFoundError(f"{path} must be a file with a search space, but: {problem.strerror}.") from problem
     except ValueError as problem:  # both parsers', and what is no UTF-8
         raise ConfigError(
-            f"{path} must be {path.suffix[1:].upper()}, but: {problem}. Mend it.", field="space"
+            f"{path} must be {path.suffix[1:].upper()}, but: {problem}. Correct it.", field="space"
         ) from problem
     if not isinstance(found, dict):
-        raise ConfigError(f"{path} must hold one object, by config field, but holds {found!r}. Mend it.", field="space")
+        raise ConfigError(
+            f"{path} must hold one object, by config field, but holds {found!r}. Correct it.", field="space"
+        )
     return found
 
 
 def given_space(tree: Mapping[str, Any], vary: Sequence[str]) -> Space | None:
-    """Return the space that a file and `--vary` describe; None where they describe none.
+    """Return the space that a file and `--vary` describe; None if they describe no space.
 
     Args:
         tree: By config field, dotted or nested, an object such as ``{"kind": "uniform", "low": 0, "high": 1}``.
         vary: ``FIELD=V1,V2`` or ``FIELD=KIND:LOW:HIGH``; these replace the file's.
 
     Raises:
-        ConfigError: One of them is none; all mistakes are named at once.
+        ConfigError: One of them is wrong; all mistakes are named at once.
     """
     fields = dict(_flat(tree)) | dict(map(_parse, vary))
     return _space(fields) if fields else None
@@ -122,8 +124,8 @@ def _space(fields: Mapping[str, Any]) -> Space:
 
 def _refuse(mistakes: Sequence[str]) -> None:
     if mistakes:
-        told = "\n".join(f"  - {mistake}" for mistake in mistakes)
-        raise ConfigError(f"The search space has mistakes:\n{told}", field="space")
+        lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
+        raise ConfigError(f"The search space has mistakes:\n{lines}", field="space")
 
 
 def _twice(space: Space, overrides: Mapping[str, Any]) -> list[str]:
@@ -154,7 +156,7 @@ def _parse(text: str) -> tuple[str, Any]:
 
 
 def _samples(space: Space) -> Iterator[Params]:
-    """Yield configs: each end for itself, beside the first ends of the others, then draws of ends and between."""
+    """Yield configs: each end with the first ends of the other fields, then random ones."""
     first: Params = {field: kind.ends[0] for field, kind in space.fields.items()}
     for field, kind in space.fields.items():
         yield from ({**first, field: end} for end in kind.ends)

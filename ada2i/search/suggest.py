@@ -1,4 +1,4 @@
-"""Which config to try next: a pure function of what is known, so that a search that was cut short goes on as it was."""
+"""Which config to try next: a pure function of the records, so that an interrupted search goes on as it would have."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _RANDOM = 8  # trials before Optuna's estimator starts to learn from them
-_DIGITS = 4  # of a number that is suggested: finer differences drown in the noise of seeds
+_DIGITS = 4  # of a suggested number; finer differences are smaller than those between seeds
 
 
 def suggest(space: Space, *, seed: int, number: int, known: Iterable[TrialRecord], running: Iterable[Params]) -> Params:
@@ -22,7 +22,7 @@ def suggest(space: Space, *, seed: int, number: int, known: Iterable[TrialRecord
         seed: The search's.
         number: The trial's; with the seed it decides all draws.
         known: Trials that ended; one that ASHA stopped counts less than any that went further.
-        running: Params of trials that have not: the same is not tried beside them.
+        running: Params of trials that are running, which are not suggested again.
     """
     import optuna
 
@@ -31,11 +31,11 @@ def suggest(space: Space, *, seed: int, number: int, known: Iterable[TrialRecord
     sampler = optuna.samplers.TPESampler(seed=_mix(seed, number), n_startup_trials=_RANDOM)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of params as Optuna keeps them
+        warnings.simplefilter("ignore")  # about how Optuna keeps params
         study.add_trials([_ended(record, kinds) for record in known if _inside(record.params, space)])
         study.add_trials([_begun(params, kinds) for params in running if _inside(params, space)])
-    asked = study.ask(kinds).params
-    return {field: _rounded(kind, asked[field]) for field, kind in space.fields.items()}
+    found = study.ask(kinds).params
+    return {field: _rounded(kind, found[field]) for field, kind in space.fields.items()}
 
 
 def _mix(seed: int, number: int) -> int:
@@ -53,7 +53,7 @@ def _distribution(kind: Dimension) -> "BaseDistribution":
 
 
 def _inside(params: Params, space: Space) -> bool:
-    """Tell whether params are of a space; the config as it is may lie outside."""
+    """Return whether params are in a space; those of the unchanged config may lie outside."""
     return all(kind.holds(params[field]) for field, kind in space.fields.items())
 
 

@@ -1,36 +1,37 @@
-"""The trials of a search: which is next, what is heard of each, and how it ended; knows nothing of Ray.
+"""The trials of a search: which one is next, what each reports, and how it ended; knows nothing of Ray.
 
-A trial's request is written before it starts and its record when it has ended, so whoever comes later knows what to
-train on from its checkpoints, what not to train again, and what to suggest next.
+A trial's request is written before it starts and its record when it has ended. So the next attempt of a search knows
+what to train on from its checkpoints, what not to train again, and what to suggest next.
 """
 
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ada2i import errors, storage
-from ada2i.errors import ConfigError, NotFoundError
+from ada2i import storage
+from ada2i.errors import ConfigError, DivergenceError, JobError, NotFoundError
 from ada2i.evaluation.metrics import summary
 from ada2i.jobs import events
-from ada2i.records import Record, RunRequest, SeedResult, seed_uri
+from ada2i.records import Failure, Record
 from ada2i.search.records import Final, Params, TrialRecord
-from ada2i.search.request import RECORD, REQUEST, SearchRequest, finished, prepare_final, trial_uri
+from ada2i.search.request import RECORD, SearchRequest, finished, prepare_final, trial_uri
 from ada2i.search.space import params_of
 from ada2i.search.suggest import suggest
+from ada2i.store import RunFolder
 
-_HARMLESS = ("DivergenceError", "ConfigError")  # of one config's, not of the search's
+_OF_ONE_CONFIG = (DivergenceError.__name__, ConfigError.__name__)  # errors that do not end the search
 
 
 class TrialReport(Record):
-    """What a training tells after an epoch, or of its end where it cannot go on.
+    """What a training reports after an epoch, or about an error that ends it.
 
     Attributes:
-        epoch: Counted from 1, as ASHA counts them.
-        score: Best dev weighted F1 so far, by which ASHA compares; 0 where there is an error.
+        epoch: Counted from 1; 0 for an error, which ASHA then does not judge.
+        score: Best dev weighted F1 up to now, by which ASHA compares; 0 for an error.
         dev_weighted_f1: Of this epoch.
-        seconds: That this epoch took.
-        error: The class of what keeps it from going on; empty where nothing does.
-        message: What that says.
+        seconds: Duration of this epoch.
+        error: Class of the error; empty without one.
+        message: Its message.
     """
 
     epoch: int
@@ -48,27 +49,32 @@ class Job(Record):
     uri: str
     seeds: tuple[int, ...]
 
+    @property
+    def run(self) -> RunFolder:
+        """Its folder."""
+        return RunFolder(self.uri)
+
 
 class TrialSource(Protocol):
-    """Hands out jobs, and hears what becomes of them."""
+    """Suggests jobs, and takes their reports and ends."""
 
-    def draw(self) -> Job | None:
-        """Return the next job, or None where there is none left."""
+    def suggest(self) -> Job | None:
+        """Return the next job, or None if no more are left."""
 
-    def heard(self, job: Job, told: TrialReport) -> None:
-        """Take what a job tells."""
+    def on_result(self, job: Job, report: TrialReport) -> None:
+        """Take a report of a job."""
 
-    def ended(self, job: Job) -> None:
-        """Take the end of a job, which trained all, was stopped, or told of an error."""
+    def on_complete(self, job: Job) -> None:
+        """Take the end of a job, which trained all, was stopped, or reported an error."""
 
-    def broke(self, job: Job, problem: str) -> None:
+    def on_error(self, job: Job, problem: str) -> None:
         """Take the end of a job whose processes died more often than they may."""
 
 
-def refuse_harmful(told: TrialReport) -> None:
-    """Raise an error that is no single config's fault."""
-    if told.error and told.error not in _HARMLESS:
-        raise getattr(errors, told.error)(told.message)
+def raise_error(report: TrialReport) -> None:
+    """Raise a reported error unless only the job's own config is its cause."""
+    if report.error and report.error not in _OF_ONE_CONFIG:
+        raise Failure(kind=report.error, message=report.message).error()
 
 
 @dataclass
@@ -79,7 +85,8 @@ class Trials:
     request: SearchRequest
     records: dict[int, TrialRecord]
     running: dict[int, Params] = field(default_factory=dict)
-    told: dict[int, dict[int, TrialReport]] = field(default_factory=dict)  # by trial, then by epoch
+    reports: dict[int, dict[int, TrialReport]] = field(default_factory=dict)  # by trial, then by epoch
+    problems: dict[int, str] = field(default_factory=dict)  # by trial
 
     @classmethod
     def open(cls, uri: str, request: SearchRequest) -> "Trials":
@@ -91,69 +98,64 @@ class Trials:
         """How many have not ended."""
         return self.request.options.trials - len(self.records)
 
-    @property
-    def best(self) -> TrialRecord | None:
-        """The best that has ended; the first of equals."""
-        return max(self.records.values(), key=lambda record: record.score, default=None)
-
-    def draw(self) -> Job | None:
-        """Return the next trial: one that was cut short, with its own params, or a new one."""
+    def suggest(self) -> Job | None:
+        """Return the next trial: an interrupted one with its own params, or a new one."""
         for number in range(self.request.options.trials):
             if number in self.records or number in self.running:
                 continue
             params = self._params(number)
             try:
                 config = self.request.config(params if number else {}, self.request.trial_seeds)
-            except ConfigError as problem:  # a corner that the check of the space did not come to
+            except ConfigError as problem:  # the check of the space did not try this corner
                 self._record(number, params, state="failed", problem=problem.message)
                 continue
-            uri = trial_uri(self.uri, number)
+            job = Job(number=number, uri=trial_uri(self.uri, number), seeds=self.request.trial_seeds)
             run_id = f"{self.request.search_id}-{number}"
             run = self.request.run.model_copy(update={"run_id": run_id, "config": config})
-            storage.put(storage.join(uri, REQUEST), run.stored())
-            self.running[number], self.told[number] = params, {}
-            return Job(number=number, uri=uri, seeds=self.request.trial_seeds)
+            storage.put(job.run.request_uri, run.stored())
+            self.running[number], self.reports[number] = params, {}
+            return job
         return None
 
-    def heard(self, job: Job, told: TrialReport) -> None:
-        """Take an epoch; one that comes again, after a worker was lost, is the same."""
-        refuse_harmful(told)
-        self.told[job.number][told.epoch] = told
-        if not told.error:
-            events.emit("trial_epoch", trial=job.number, epoch=told.epoch, score=told.score)
+    def on_result(self, job: Job, report: TrialReport) -> None:
+        """Take an epoch; one that is reported again, after a worker was lost, is the same."""
+        raise_error(report)
+        if report.error:
+            self.problems[job.number] = report.message
+            return
+        self.reports[job.number][report.epoch] = report
+        events.emit("trial_epoch", trial=job.number, epoch=report.epoch, score=report.score)
 
-    def ended(self, job: Job) -> None:
+    def on_complete(self, job: Job) -> None:
         """Write how a trial ended."""
-        results = [storage.join(seed_uri(job.uri, seed), "result.json") for seed in job.seeds]
-        problem = next((told.message for told in self.told[job.number].values() if told.error), "")
-        params = self.running[job.number]
-        if problem:
-            self._record(job.number, params, state="diverged", problem=problem)
-        elif all(map(storage.exists, results)):
-            scores = [SeedResult.load(result).dev.weighted_f1 for result in results]
-            self._record(job.number, params, state="complete", score=summary(scores).mean)
+        params, seeds = self.running[job.number], [job.run.seed(seed) for seed in job.seeds]
+        if job.number in self.problems:
+            self._record(job.number, params, state="diverged", problem=self.problems[job.number])
+        elif all(seed.is_trained() for seed in seeds):
+            score = summary([seed.result().dev.weighted_f1 for seed in seeds]).mean
+            self._record(job.number, params, state="complete", score=score)
         else:
             self._record(job.number, params, state="stopped", score=max(self._curve(job.number)))
 
-    def broke(self, job: Job, problem: str) -> None:
+    def on_error(self, job: Job, problem: str) -> None:
         """Write that a trial failed."""
         self._record(job.number, self.running[job.number], state="failed", problem=problem)
 
     def sweep(self) -> None:
-        """Delete what the trials that have ended have trained, once nothing runs: their records are what is kept.
+        """Delete what the trials that have ended have trained, once nothing runs: their records remain.
 
-        A crash before leaves it to the next attempt; what a process that dies late still writes stays, and is not read.
+        A crash before leaves it to the next attempt; files of a process that dies later remain, and are not read.
         """
         for number in self.records:
             for seed in self.request.trial_seeds:
                 with suppress(NotFoundError):
-                    storage.delete_folder(seed_uri(trial_uri(self.uri, number), seed))
+                    storage.delete_folder(RunFolder(trial_uri(self.uri, number)).seed(seed).uri)
 
     def _params(self, number: int) -> Params:
         if number == 0:
             return params_of(self.request.run.config, self.request.space)
         try:
-            begun = RunRequest.load(storage.join(trial_uri(self.uri, number), REQUEST))
+            begun = RunFolder(trial_uri(self.uri, number)).request()
         except NotFoundError:
             return suggest(
                 self.request.space,
@@ -165,38 +167,35 @@ class Trials:
         return params_of(begun.config, self.request.space)
 
     def _curve(self, number: int) -> tuple[float, ...]:
-        epochs = sorted(self.told.get(number, {}).items())
-        return tuple(told.dev_weighted_f1 for _, told in epochs if not told.error)
+        return tuple(report.dev_weighted_f1 for _, report in sorted(self.reports.get(number, {}).items()))
 
     def _record(self, number: int, params: Params, *, state: Any, score: float = 0.0, problem: str = "") -> None:
+        """Write a trial's record, and report it with the best record; of equals the first is the best."""
         record = TrialRecord(
             number=number,
             params=params,
             state=state,
             curve=self._curve(number),
             score=score,
-            seconds=round(sum(told.seconds for told in self.told.get(number, {}).values()), 1),
+            seconds=round(sum(report.seconds for report in self.reports.get(number, {}).values()), 1),
             problem=problem,
         )
         storage.put(storage.join(trial_uri(self.uri, number), RECORD), record.stored())
         self.running.pop(number, None)
         self.records[number] = record
-        self._tell(record)
-
-    def _tell(self, record: TrialRecord) -> None:
-        best = self.best or record
+        best = max(self.records.values(), key=lambda each: each.score)
         facts: dict[str, Any] = {"epochs": len(record.curve), "best": best.number, "best_score": best.score}
-        events.emit("trial", trial=record.number, state=record.state, score=record.score, params=record.params, **facts)
+        events.emit("trial", trial=number, state=state, score=score, params=params, **facts)
 
 
 @dataclass
 class Finals:
     """The best configs again, each seed of each a job; see ``TrialSource``."""
 
-    runs: dict[int, str]  # URIs by trial, the config as it is first
+    runs: dict[int, str]  # URIs by trial, the unchanged config first
     params: dict[int, Params]
     seeds: tuple[int, ...]
-    drawn: set[tuple[int, int]] = field(default_factory=set)
+    begun: set[tuple[int, int]] = field(default_factory=set)
     problems: dict[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -209,53 +208,49 @@ class Finals:
     @property
     def left(self) -> list[tuple[int, int]]:
         """Trials and seeds that have no result."""
-        return [(n, s) for s in self.seeds for n in self.runs if not storage.exists(self._result(n, s))]
+        return [(n, s) for s in self.seeds for n in self.runs if not RunFolder(self.runs[n]).seed(s).is_trained()]
 
-    def draw(self) -> Job | None:
+    def suggest(self) -> Job | None:
         """Return the next seed of a run."""
         for number, seed in self.left:
-            if (number, seed) not in self.drawn:
-                self.drawn.add((number, seed))
+            if (number, seed) not in self.begun:
+                self.begun.add((number, seed))
                 return Job(number=number, uri=self.runs[number], seeds=(seed,))
         return None
 
-    def heard(self, job: Job, told: TrialReport) -> None:
-        """Take an epoch, or why there are no more."""
-        refuse_harmful(told)
-        if told.error:
-            self.problems[job.number] = f"seed {job.seeds[0]}: {told.message}"
+    def on_result(self, job: Job, report: TrialReport) -> None:
+        """Take an epoch, or the error that ends the job."""
+        raise_error(report)
+        if report.error:
+            self.problems[job.number] = f"seed {job.seeds[0]}: {report.message}"
 
-    def ended(self, job: Job) -> None:
-        """Tell of the end of a seed."""
+    def on_complete(self, job: Job) -> None:
+        """Report the end of a seed."""
+        (seed,) = job.seeds
         if job.number in self.problems:
-            events.emit("final_failed", trial=job.number, seed=job.seeds[0], message=self.problems[job.number])
-            return
-        score = SeedResult.load(self._result(job.number, job.seeds[0])).dev.weighted_f1
-        events.emit("final", trial=job.number, seed=job.seeds[0], score=score)
+            events.emit("final_failed", trial=job.number, seed=seed, message=self.problems[job.number])
+        else:
+            events.emit("final", trial=job.number, seed=seed, score=job.run.seed(seed).result().dev.weighted_f1)
 
-    def broke(self, job: Job, problem: str) -> None:
-        """Give up: a config that was trained before can be trained again."""
-        raise errors.JobError(
+    def on_error(self, job: Job, problem: str) -> None:
+        """Raise an error: a config that was trained before can be trained again."""
+        raise JobError(
             f"Seed {job.seeds[0]} of {job.uri} must be trained, but its processes died too often: {problem} The same "
             "command goes on from its newest checkpoint."
         )
 
     def finals(self) -> tuple[Final, ...]:
         """Return what was found."""
-        return tuple(self._final(number) for number in self.runs)
+        return tuple(self._final(number, RunFolder(uri)) for number, uri in self.runs.items())
 
-    def _final(self, number: int) -> Final:
+    def _final(self, number: int, run: RunFolder) -> Final:
         scores = None
         if number not in self.problems:
-            found = [SeedResult.load(self._result(number, seed)).dev.weighted_f1 for seed in self.seeds]
-            scores = summary(found)
+            scores = summary([run.seed(seed).result().dev.weighted_f1 for seed in self.seeds])
         return Final(
             trial=number,
-            run_id=self.runs[number].rsplit("/", 1)[1],
+            run_id=run.uri.rsplit("/", 1)[1],
             params=self.params[number],
             dev_weighted_f1=scores,
             problem=self.problems.get(number, ""),
         )
-
-    def _result(self, number: int, seed: int) -> str:
-        return storage.join(seed_uri(self.runs[number], seed), "result.json")

@@ -1,151 +1,108 @@
-"""What a trial's processes run: Ray Tune's own is rank 0 and tells how it goes; it starts the other ranks as tasks.
+"""What a trial of Ray Tune runs: the seeds of its job, on ranks that are started as those of a training job are."""
 
-They are in the trial's placement group and end with the process that started them, however it ends.
-"""
-
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-import ray
-import ray.util
-import torch
+import ray.train
 from ray import tune
-from ray.exceptions import RayError
+from ray.tune.integration.ray_train import TuneReportCallback
 
 from ada2i import checkpoint, storage
-from ada2i.errors import Ada2iError
-from ada2i.records import EpochRecord, RunRequest, SeedResult, seed_uri
+from ada2i.errors import PreemptedError
+from ada2i.jobs import driver, preemption
+from ada2i.records import EpochRecord, Failure
 from ada2i.search.trials import Job, TrialReport
-from ada2i.training import distributed
-from ada2i.training.task import QuietReporter, Reporter
-from ada2i.training.worker import train_seeds
+from ada2i.store import RunFolder, SeedFolder
+from ada2i.training.launch import train_group
 
-_PEER_SECONDS: Final = 5.0  # that peers have to end once one of them is gone
+Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
-class TuneReporter:
-    """Tells Ray Tune the epochs of one seed; Tune may end the training in return."""
+class TrialReporter:
+    """Reports the epochs of one seed to Ray Tune, which may end the training in return."""
 
     seed: int
+    report: Report
     best: float = 0.0
-    last: int = 0
 
     def first_step(self) -> None:
-        """Say nothing."""
+        """Report nothing."""
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
-        """Report an epoch of the first seed: ASHA judges that one, and the others of a trial that it lets live."""
+        """Report an epoch of the first seed: ASHA judges that one, and the others of a trial that it does not stop."""
         if seed != self.seed:
             return
-        self.best, self.last = max(self.best, record.dev_weighted_f1), record.epoch
-        self._tell(
-            TrialReport(
-                epoch=record.epoch,
-                score=self.best,
-                dev_weighted_f1=record.dev_weighted_f1,
-                seconds=record.seconds,
-            )
+        self.best = max(self.best, record.dev_weighted_f1)
+        report = TrialReport(
+            epoch=record.epoch,
+            score=self.best,
+            dev_weighted_f1=record.dev_weighted_f1,
+            seconds=record.seconds,
         )
-
-    def failed(self, kind: str, message: str) -> None:
-        """Report why there will be no more."""
-        self._tell(TrialReport(epoch=self.last + 1, score=0.0, error=kind, message=message))
-
-    def _tell(self, told: TrialReport) -> None:
-        tune.report(told.model_dump())
+        self.report(report.model_dump())
 
 
 def train(settings: dict[str, Any]) -> None:
-    """Train the seeds of a job, from their newest checkpoints; an error of ours is reported, not raised.
+    """Train the seeds of a job, from their newest checkpoints; report an error of this package instead of raising it.
 
     Args:
-        settings: ``job``, and ``device``, ``cpu`` or ``cuda``.
+        settings: ``job``; ``use_gpu``, whether each rank has a GPU; ``folder``, for Ray Train's own state.
+
+    Raises:
+        PreemptedError: This process was requested to leave, and not the whole job: Tune restarts the trial elsewhere.
     """
     job = Job.model_validate(settings["job"])
-    reporter = TuneReporter(job.seeds[0])
+    run, first = RunFolder(job.uri), job.seeds[0]
+    preemption.watch()
+    report, callbacks = _channel(run)
+    reporter = TrialReporter(first, report)
     try:
-        request = RunRequest.load(storage.join(job.uri, "request.json"))
-        for record in _history(seed_uri(job.uri, job.seeds[0])):  # what an attempt before this one did
-            reporter.epoch(job.seeds[0], record)
-        failure = _train_ranks(request, job, device=settings["device"], reporter=reporter)
-    except Ada2iError as problem:
-        failure = {"kind": type(problem).__name__, "message": problem.message}
-    if failure:
-        reporter.failed(failure["kind"], failure["message"])
-
-
-def _history(uri: str) -> tuple[EpochRecord, ...]:
-    """Return the epochs that a seed has done."""
-    result, checkpoints = storage.join(uri, "result.json"), storage.join(uri, "checkpoints")
-    if storage.exists(result):
-        return SeedResult.load(result).history
-    step = checkpoint.latest_step(checkpoints)
-    return () if step is None else checkpoint.load_progress(checkpoint.checkpoint_uri(checkpoints, step)).history
-
-
-def _train_ranks(request: RunRequest, job: Job, *, device: str, reporter: Reporter) -> dict[str, str] | None:
-    """Train as rank 0, with the others in tasks; see ``train_seeds``."""
-    resources = request.config.resources
-    peer = ray.remote(max_retries=0, num_cpus=resources.cpus_per_worker, num_gpus=int(device == "cuda"))(_train_rank)
-    peers: list[Any] = []
-
-    def share(address: distributed.Address | None) -> distributed.Address | None:
-        peers.extend(peer.remote(job, rank, address, device) for rank in range(1, resources.workers))
-        return address
-
-    try:
-        return _train_rank(job, 0, None, device, share=share, reporter=reporter)
-    except RuntimeError:  # gloo's or NCCL's: a peer is gone
-        _raise_peers_own(peers)
-        raise
-    finally:
-        for each in peers:
-            ray.cancel(each, force=True)
-
-
-def _raise_peers_own(peers: list[Any]) -> None:
-    """Raise the error of ours that a peer ended with, if one did."""
-    ended = ray.wait(peers, num_returns=len(peers), timeout=_PEER_SECONDS)[0] if peers else ()
-    for each in ended:
-        try:
-            ray.get(each)
-        except RayError as problem:
-            cause = getattr(problem, "cause", None)  # a task's alone have one
-            if isinstance(cause, Ada2iError):
-                raise cause from problem
-
-
-def _train_rank(
-    job: Job,
-    rank: int,
-    address: distributed.Address | None,
-    device: str,
-    *,
-    share: Any = None,
-    reporter: Reporter | None = None,
-) -> dict[str, str] | None:
-    """Train as one rank; rank 0 shares its address with the others, which are given it."""
-    request = RunRequest.load(storage.join(job.uri, "request.json"))
-    resources = request.config.resources
-    torch.set_num_threads(max(1, int(resources.cpus_per_worker)))
-    with distributed.process_group(
-        backend="nccl" if device == "cuda" else "gloo",
-        rank=rank,
-        world=resources.workers,
-        host=str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
-        share=share or (lambda _: address),
-    ):
-        where = torch.device(device)
-        return train_seeds(
-            request, job.uri, job.seeds, device=where, part=_part(where), reporter=reporter or QuietReporter()
+        for record in _history(run.seed(first)):  # what an earlier attempt did
+            reporter.epoch(first, record)
+        failure = train_group(
+            run,
+            job.seeds,
+            TrialReporter(first, ray.train.report if callbacks else report, reporter.best),
+            use_gpu=settings["use_gpu"],
+            in_process=True,
+            restarts=False,  # Tune restarts the trial
+            folder=storage.join(settings["folder"], f"{job.number}-{first}"),
+            callbacks=callbacks,
         )
+    except Exception as problem:
+        ours = driver.cause(problem)
+        if ours is None:
+            raise
+        failure = Failure.of(ours)
+    if failure is None:
+        return
+    if failure.kind == PreemptedError.__name__ and not preemption.requested_by_driver():
+        raise failure.error()
+    report(TrialReport(epoch=0, score=0.0, error=failure.kind, message=failure.message).model_dump())
 
 
-def _part(device: torch.device) -> tuple[int, int]:
-    """Return this rank's place among the ranks on its node, and their number."""
-    node = int(ray.get_runtime_context().get_node_id()[:15], 16)  # 60 bits tell nodes apart
-    nodes = torch.zeros(distributed.world_size(), dtype=torch.int64, device=device)
-    nodes[distributed.rank()] = node
-    same = (distributed.sum_over_ranks(nodes) == node).nonzero().flatten().tolist()
-    return same.index(distributed.rank()), len(same)
+def _channel(run: RunFolder) -> tuple[Report, Sequence[TuneReportCallback]]:
+    """Return how this process reports to Tune, and the callbacks by which ranks in other processes do.
+
+    With such ranks all reports go through the callback: Tune's session takes reports from one channel only.
+    """
+    if run.request().config.resources.workers == 1:
+        return tune.report, ()
+    callback = TuneReportCallback()  # type: ignore[no-untyped-call]
+
+    def report(metrics: dict[str, Any]) -> None:
+        callback.after_report(None, [metrics], None)  # type: ignore[arg-type]
+
+    return report, (callback,)
+
+
+def _history(seed: SeedFolder) -> tuple[EpochRecord, ...]:
+    """Return the epochs that a seed has done."""
+    if seed.is_trained():
+        return seed.result().history
+    step = checkpoint.latest_step(seed.checkpoints)
+    if step is None:
+        return ()
+    return checkpoint.load_progress(checkpoint.checkpoint_uri(seed.checkpoints, step)).history

@@ -4,8 +4,8 @@ The only code that knows fsspec and boto3. An object is complete or absent on bo
 one winner on both: an exclusive hard link in a folder, a conditional write (``If-None-Match: *``) on S3. S3 takes its
 endpoint and credentials from the usual places of the AWS SDK (environment, profile, role), never from a config.
 
-An S3 that is away, broken or busy is asked again for 90 s; one that never answered this process, whose address may be
-wrong, for 8 s.
+Requests to an S3 server that is unreachable, failing or busy are retried for 90 s; for 8 s if the server has never
+answered this process, since its address may be wrong.
 """
 
 import hashlib
@@ -78,8 +78,8 @@ def get_checked(uri: str, *, size: int, sha256: str) -> bytes:
         raise IntegrityError(
             f"{uri} must hold the {size} bytes with SHA-256 {sha256[:16]}... that its manifest records, but holds "
             f"{len(data)} bytes with {found[:16]}.... The object was changed or damaged after it was written: restore "
-            f"it, or delete {uri.rpartition('/')[0]} and run again what wrote it; while its manifest is there, nothing "
-            "is rewritten.",
+            f"it, or delete {uri.rpartition('/')[0]} and repeat the command that wrote it; while its manifest exists, "
+            "nothing is rewritten.",
             uri=uri,
         )
     return data
@@ -98,7 +98,7 @@ def open_object(uri: str) -> IO[bytes]:
 
 
 def put(uri: str, data: bytes) -> None:
-    """Write an object, replacing what is there; a reader sees the old bytes or the new ones, never a mixture."""
+    """Write an object; an existing one is replaced. A reader sees the old bytes or the new ones, never a mixture."""
     with translated(uri):
         if path := local_path(uri):
             folders.put(path, data)
@@ -107,12 +107,12 @@ def put(uri: str, data: bytes) -> None:
 
 
 def put_if_absent(uri: str, data: bytes) -> bool:
-    """Write an object only where there is none.
+    """Write an object unless it exists.
 
     Returns:
-        Whether this call created it; false leaves what is there untouched. Of many callers at once, one gets true.
-        Where S3's answer is lost on the way, the next try finds an object there, which counts as this call's own if it
-        has its bytes: only callers with equal bytes may then both get true.
+        Whether this call created it; if not, the existing object is unchanged. Of concurrent callers, one gets true.
+        If S3's answer is lost on the way, the retry finds an object, which counts as this call's own if it has the
+        same bytes: only callers with equal bytes may then both get true.
     """
     with translated(uri):
         if path := local_path(uri):
@@ -121,7 +121,7 @@ def put_if_absent(uri: str, data: bytes) -> bool:
 
 
 def exists(uri: str) -> bool:
-    """Tell whether an object exists."""
+    """Return whether an object exists."""
     with translated(uri):
         if path := local_path(uri):
             return path.is_file()
@@ -129,7 +129,7 @@ def exists(uri: str) -> bool:
 
 
 def children(uri: str) -> list[str]:
-    """Return the names of the objects and folders directly under a URI, sorted; none where there is nothing."""
+    """Return the names of the objects and folders directly under a URI, sorted; an empty list if it does not exist."""
     with translated(uri):
         if path := local_path(uri):
             return folders.children(path)
@@ -137,7 +137,7 @@ def children(uri: str) -> list[str]:
 
 
 def delete(uri: str) -> None:
-    """Delete an object; nothing happens where there is none."""
+    """Delete an object, if it exists."""
     with translated(uri):
         if path := local_path(uri):
             path.unlink(missing_ok=True)
@@ -146,7 +146,7 @@ def delete(uri: str) -> None:
 
 
 def delete_folder(uri: str) -> None:
-    """Delete all objects under a URI; nothing happens where there are none."""
+    """Delete all objects under a URI, if there are any."""
     with translated(uri):
         if path := local_path(uri):
             shutil.rmtree(path) if path.exists() else None
@@ -155,7 +155,7 @@ def delete_folder(uri: str) -> None:
 
 
 def age(uri: str) -> float:
-    """Return the seconds since the newest object under a URI was written; infinite where there is none."""
+    """Return the seconds since the newest object under a URI was written; infinite if there is no object."""
     with translated(uri):
         newest = folders.newest(path) if (path := local_path(uri)) else s3.newest(uri)
     return time.time() - newest if newest else math.inf

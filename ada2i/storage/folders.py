@@ -12,14 +12,14 @@ _PARTIAL: Final = ".partial-"  # prefix of files that a killed write may leave; 
 
 
 def put(path: Path, data: bytes) -> None:
-    """Write a file, replacing what is there."""
+    """Write a file; an existing one is replaced."""
     with _partial_file(path, data) as partial:
         partial.replace(path)
         _sync_folder(path.parent)
 
 
 def put_if_absent(path: Path, data: bytes) -> bool:
-    """Write a file only where there is none; tell whether this call created it."""
+    """Write a file unless it exists; return whether this call created it."""
     with _partial_file(path, data) as partial:
         try:
             os.link(partial, path)
@@ -35,12 +35,12 @@ def children(path: Path) -> list[str]:
 
 
 def newest(folder: Path) -> float:
-    """Return when the newest file of a folder was written, in seconds since the epoch; 0 where there is none."""
+    """Return when the newest file of a folder was written, in seconds since the epoch, or 0 if there is no file."""
     return max(map(_written, _files(folder)), default=0.0)
 
 
 def delete_partials(folder: Path, *, older_than_s: float) -> list[Path]:
-    """Delete what killed writes left in a folder at least so many seconds ago, and return where it was."""
+    """Delete temporary files that killed writes left in a folder, if they are old enough; return their paths."""
     deleted = []
     for partial in sorted(found for found in _files(folder) if found.name.startswith(_PARTIAL)):
         if time.time() - _written(partial) >= older_than_s:

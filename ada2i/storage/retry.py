@@ -33,16 +33,16 @@ def patiently(place: str, call: Callable[[], T]) -> T:
             if not _may_pass(problem) or time.monotonic() - begun > patience:
                 raise
             if attempt == 3:  # the first ones are every day's
-                log.warning("%s fails, and is asked again for %.0f s: %s", place, patience, problem)
+                log.warning("%s fails and is retried for %.0f s: %s", place, patience, problem)
             time.sleep(random.uniform(0.5, 1.0) * min(0.1 * 2**attempt, _LONGEST_PAUSE_S))
         else:
             _answered.add(place)
             return answer
-    raise AssertionError  # counts for ever
+    raise AssertionError  # the loop has no end
 
 
 def _may_pass(problem: Exception) -> bool:
-    """Tell whether the same call may succeed a little later: S3 is away, broken or busy, rather than saying no."""
+    """Return whether the same call may succeed a little later: S3 is away, broken or busy, rather than saying no."""
     from botocore import exceptions as aws
     from urllib3.exceptions import HTTPError
 
@@ -56,5 +56,5 @@ def _may_pass(problem: Exception) -> bool:
 
 
 def status(problem: Any) -> int:
-    """Return the HTTP status of an S3 answer that says no."""
+    """Return the HTTP status of an S3 error response."""
     return int(problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -28,13 +28,13 @@ def get(uri: str) -> bytes:
 
 
 def put(uri: str, data: bytes) -> None:
-    """Write an object, replacing what is there."""
+    """Write an object; an existing one is replaced."""
     bucket, key = split(uri)
     _asked(lambda s3: s3.put_object(Bucket=bucket, Key=key, Body=data))
 
 
 def put_if_absent(uri: str, data: bytes) -> bool:
-    """Write an object only where there is none; tell whether this call created it."""
+    """Write an object unless it exists; return whether this call created it."""
     from botocore.exceptions import ClientError
 
     bucket, key = split(uri)
@@ -44,7 +44,7 @@ def put_if_absent(uri: str, data: bytes) -> bool:
             _asked(lambda s3: (next(tries), s3.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")))
         except ClientError as problem:
             if status(problem) == 412:
-                # After a try whose answer was lost, neither a conflict's nor this one, the object may be that try's.
+                # If the answer to an earlier try was lost, the object may be that try's own.
                 return next(tries) > attempt + 1 and get(uri) == data
             if status(problem) != 409 or attempt == _CONFLICTS - 1:
                 raise
@@ -55,7 +55,7 @@ def put_if_absent(uri: str, data: bytes) -> bool:
 
 
 def exists(uri: str) -> bool:
-    """Tell whether an object exists."""
+    """Return whether an object exists."""
     from botocore.exceptions import ClientError
 
     bucket, key = split(uri)
@@ -80,14 +80,14 @@ def children(uri: str) -> list[str]:
 
 
 def newest(uri: str) -> float:
-    """Return when the newest object under a URI was written, in seconds since the epoch; 0 where there is none."""
+    """Return when the newest object under a URI was written, in seconds since the epoch, or 0 if there is no file."""
     bucket, key = split(uri)
     pages = _pages(bucket, f"{key}/")
     return max((entry["LastModified"].timestamp() for page in pages for entry in page.get("Contents", ())), default=0.0)
 
 
 def delete(uri: str) -> None:
-    """Delete an object; nothing happens where there is none."""
+    """Delete an object, if it exists."""
     _delete_key(*split(uri))
 
 

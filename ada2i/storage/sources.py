@@ -1,4 +1,4 @@
-"""Files outside our own layout, at any place that fsspec opens: listed, read and told apart, never written."""
+"""Files outside the root, at any place that fsspec opens: listed, read and compared, never written."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ def source_files(location: str, suffix: str) -> list[str]:
         suffix: What file names must end with, such as ``.parquet``.
 
     Raises:
-        NotFoundError: Nothing is there.
+        NotFoundError: It does not exist.
     """
     with translated(public(location)):
         fs, path = _fsspec(location)
@@ -61,7 +61,7 @@ def _digest_of(fs: Any, path: str) -> str:
 def source_stamps(locations: Iterable[str]) -> dict[str, str]:
     """Return, by file outside our own layout, what changes whenever its content does; each folder is listed once.
 
-    Files that are absent are left out, and so are those of stores that tell no such thing: only S3 and the like (ETag)
+    Files that are absent are left out, and so are those of stores without such a stamp: only S3 and the like (ETag)
     and local filesystems (inode, size, times) do.
     """
     stamps: dict[str, str] = {}
@@ -106,9 +106,9 @@ def _fsspec(location: str) -> tuple[Any, str]:
 
     try:
         fs, path = fsspec.core.url_to_fs(str(local_path(location) or location))
-    except (ImportError, ValueError) as problem:  # a scheme that fsspec does not know, or whose package is missing
+    except (ImportError, ValueError) as problem:  # an unknown scheme, or one that needs a package that is not installed
         raise InputError(
-            f"{public(location)} must be at a place that fsspec opens, but: {problem}. Mend the location, or install "
+            f"{public(location)} must be at a place that fsspec opens, but: {problem}. Correct it, or install "
             "what is missing."
         ) from problem
     return fs, str(path)

@@ -28,7 +28,7 @@ def _folder_error(uri: str, problem: OSError) -> Ada2iError:
     if isinstance(problem, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return NotFoundError(f"{uri} does not exist. Check the location.", uri=uri)
     if isinstance(problem, PermissionError):
-        return AccessError(f"{uri} may not be read or written: {problem}. Mend the permissions.", uri=uri)
+        return AccessError(f"{uri} may not be read or written: {problem}. Correct the permissions.", uri=uri)
     if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         return UnreachableError(f"{uri} cannot be written: the disk is full. Free some space and run again.", uri=uri)
     return UnreachableError(f"{uri} failed: {type(problem).__name__}: {problem}. Check the location.", uri=uri)
@@ -57,7 +57,7 @@ def _s3_error(uri: str, problem: Exception) -> Ada2iError | None:
 def _s3_answer(uri: str, endpoint: str, problem: Any) -> Ada2iError:
     code, status = problem.response.get("Error", {}).get("Code", "?"), retry.status(problem)
     if code == "NoSuchBucket":
-        return AccessError(f"{uri}: the bucket does not exist at {endpoint}. Create it, or mend the URI.", uri=uri)
+        return AccessError(f"{uri}: the bucket does not exist at {endpoint}. Create it, or correct the URI.", uri=uri)
     if status == 404:
         return NotFoundError(f"{uri} does not exist at {endpoint}. Check the location.", uri=uri)
     if status in (400, 401, 403):

@@ -26,7 +26,7 @@ def normalise(location: str) -> str:
     if scheme == "s3" and parts.netloc:
         return location.rstrip("/")
     shown = public(location)
-    raise InputError(f"{shown} must be a folder, file:///path or s3://bucket/prefix. Mend it.", uri=shown)
+    raise InputError(f"{shown} must be a folder, file:///path or s3://bucket/prefix. Correct it.", uri=shown)
 
 
 def join(uri: str, *parts: str) -> str:
@@ -40,7 +40,7 @@ def local_path(uri: str) -> Path | None:
 
 
 def is_remote(location: str) -> bool:
-    """Tell whether a location is neither a path nor a ``file://`` URI."""
+    """Return whether a location is neither a path nor a ``file://`` URI."""
     return "://" in location and not location.startswith("file://")
 
 
@@ -63,7 +63,7 @@ def _parts(uri: str) -> SplitResult:
         shown = re.sub(r"(?<=://)[^/?#]*@|[?#].*", "", uri, flags=re.DOTALL)
         raise InputError(
             f"{shown} must be a path or a URI, but what stands in the place of its host can be none: square brackets, "
-            "for one, belong only around an IPv6 address. Mend it; in a user or password, write such characters as "
+            "for one, belong only around an IPv6 address. Correct it; in a user or password, write such characters as "
             "%5B and %5D.",
             uri=shown,
         ) from None  # the cause quotes the password

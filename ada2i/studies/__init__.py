@@ -1,1 +1,3 @@
-"""TODO."""
+"""Grids of runs with the published numbers; `ada2i reproduce`."""
+
+__all__ = ["progress", "request", "rows", "table"]

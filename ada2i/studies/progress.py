@@ -1,22 +1,19 @@
-"""How a running study looks in a terminal: a bar over all seeds of all runs, with the newest one's score."""
-
-from collections.abc import Sequence
+"""The progress of a study in a terminal: a bar over all seeds of all runs, with a line for each."""
 
 from rich.progress import TaskID, TimeRemainingColumn
 
+from ada2i import storage
 from ada2i.jobs.events import Event
 from ada2i.jobs.terminal import Terminal
-from ada2i.studies.rows import Cell
+from ada2i.studies.request import StudyRequest
 
 
 class StudyProgress(Terminal):
-    """Follows a study, and remembers which runs failed."""
+    """Follows a study."""
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
+    def __init__(self, uri: str) -> None:
         super().__init__("Starting the study on Ray…", TimeRemainingColumn(), unit="seeds")
-        # Of a run that cells share, the first one's name.
-        self.names = {cell.run_id: cell.name for cell in reversed(cells) if cell.run_id is not None}
-        self.problems: dict[str, str] = {}
+        self.names = StudyRequest.load(storage.join(uri, "request.json")).names
         self.bar: TaskID | None = None
         self.done = self.total = 0
 
@@ -30,8 +27,6 @@ class StudyProgress(Terminal):
 
     def _seed(self, event: Event) -> None:
         self.done += 1
-        if event["kind"] == "diverged":
-            self.problems[event["run_id"]] = f"seed {event['seed']}: {event['message']}"
         line = seed_line(self.names[event["run_id"]], event)
         self.console.print(f"{self.done:>4}/{self.total}  {line}", markup=False)
         if self.bar is not None:

@@ -1,4 +1,4 @@
-"""What the paper prints, to stand beside what is measured here.
+"""Scores that the paper prints, to compare with what is measured here.
 
 Source: Nguyen, Le, Mai, Le, "Ada2I: Enhancing Modality Balance for Multimodal Conversational Emotion Recognition",
 ACM MM 2024, arXiv 2408.12895, its tables of main results and of ablations. Each is one number without a deviation.
@@ -13,7 +13,7 @@ SOURCE = "Nguyen et al., ACM MM 2024, arXiv 2408.12895"
 
 
 class Published(Record):
-    """Printed scores, from 0 to 1; None where the paper prints none."""
+    """Printed scores, from 0 to 1; None if the paper prints no score."""
 
     weighted_f1: float | None = None
     accuracy: float | None = None

@@ -1,6 +1,6 @@
 """A grid of runs: presets by modalities by what is changed, each an ordinary run with an id that its config decides.
 
-So the same grid, asked for again, finds what is done and goes on with the rest.
+So the same command finds what is done and goes on with the rest.
 """
 
 import json
@@ -17,11 +17,12 @@ from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError
 from ada2i.importers.resolve import resolve_features
 from ada2i.modalities import LETTERS, MODALITIES, Modality
-from ada2i.records import FeatureInfo, Record, run_uri
+from ada2i.records import FeatureInfo, Record
+from ada2i.store import Store
 from ada2i.studies.rows import Cell
 from ada2i.training.request import TrainSpec, prepare, with_named
 
-JOB = "ada2i.studies.job"
+JOB = "ada2i.studies.job:drive"
 ABLATIONS = tuple(AblationConfig.model_fields)
 
 _SUBSETS = ("tav", "ta", "tv", "av", "t", "a", "v")  # as the paper lists them, then one by one
@@ -31,7 +32,7 @@ Changes = Mapping[str, Mapping[str, Any]]  # what to override, by name
 
 
 class StudySpec(Record):
-    """What a caller asks for, before features and configs are resolved."""
+    """A study as the caller describes it, before features and configs are resolved."""
 
     dataset: str  # whose settings and published numbers
     features: str  # `demo`, a feature set, or a table to import
@@ -45,10 +46,11 @@ class StudySpec(Record):
 
 
 class StudyRequest(Record):
-    """What a study's job is asked to do: to train and evaluate runs."""
+    """The request of a study's job: runs to train and evaluate."""
 
     schema_version: Literal[1] = 1
     runs: tuple[str, ...]  # URIs
+    names: dict[str, str] = Field(default_factory=dict)  # of the runs, by their ids
 
 
 class Prepared(Record):
@@ -73,11 +75,10 @@ def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
     settings = presets.settings_for(spec.dataset)
     for preset, change in product(spec.presets, changes.values()):  # mistakes show before features are read
         presets.resolve(preset=preset, settings=settings, overrides=with_named(shared, change))
-    asked = _letters(spec.modalities)
-    needs = [m for m in MODALITIES if any(m == LETTERS[letter] for letters in asked or () for letter in letters)]
-    storage.check_writable(storage.normalise(root))
-    features = resolve_features(spec.features, storage.normalise(root), needs=needs)
-    subsets = asked or _held(features)
+    given = _letters(spec.modalities)
+    needs = [m for m in MODALITIES if any(m == LETTERS[letter] for letters in given or () for letter in letters)]
+    features = resolve_features(spec.features, Store.open(root).writable().root, needs=needs)
+    subsets = given or _held(features)
     fitted = _fitted(features, subsets, spec.allow)
     cells = [
         _cell(spec, features, fitted, root=root, settings=settings, cell=cell, overrides=with_named(shared, change))
@@ -90,12 +91,12 @@ def ablations(text: str) -> Changes:
     """Return the ablations that ``none``, ``all`` or a list with commas means.
 
     Raises:
-        ConfigError: One is none of the paper's.
+        ConfigError: One is not one of the paper's.
     """
     names = {"none": (), "all": ABLATIONS}.get(text, tuple(text.split(",")))
     if unknown := [name for name in names if name not in ABLATIONS]:
         raise ConfigError(
-            f"`--ablations` must be none, all, or some of {', '.join(ABLATIONS)}, but {unknown[0]!r} is none of them. "
+            f"`--ablations` must be none, all, or some of {', '.join(ABLATIONS)}, but {unknown[0]!r} is not. "
             "Write for example `--ablations no_afw,no_amw`.",
             field="ablations",
         )
@@ -145,8 +146,8 @@ def _held(features: FeatureSet) -> tuple[str, ...]:
 
 def _fitted(features: FeatureSet, subsets: Sequence[str], allow: Sequence[str]) -> tuple[Modality, ...]:
     """Return the modalities whose vectors were fitted to the labels of train, after refusing what nothing allows."""
-    asked = [m for letter, m in LETTERS.items() if any(letter in letters for letters in subsets)]
-    return gate(features, modalities=asked, allow=allow, leave_out_fitted=True).left_out
+    varied = [m for letter, m in LETTERS.items() if any(letter in letters for letters in subsets)]
+    return gate(features, modalities=varied, allow=allow, leave_out_fitted=True).left_out
 
 
 def _grid(names: Sequence[str], subsets: Sequence[str], changes: Changes) -> Iterator[tuple[Cell, Mapping[str, Any]]]:
@@ -165,9 +166,9 @@ def _cell(
     overrides: dict[str, Any],
 ) -> Cell:
     """Return a cell with its run, whose request is written."""
-    asked = presets.parse_modalities(cell.letters)
-    whole = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": asked})
-    left_out = tuple(m for m in asked if m in fitted) if whole.model.train_fitted == "leave-out" else ()
+    wanted = presets.parse_modalities(cell.letters)
+    whole = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": wanted})
+    left_out = tuple(m for m in wanted if m in fitted) if whole.model.train_fitted == "leave-out" else ()
     letters = "".join(letter for letter in cell.letters if LETTERS[letter] not in left_out)
     if not letters:
         return cell.model_copy(update={"left_out": left_out})
@@ -175,7 +176,7 @@ def _cell(
     kept = [LETTERS[letter] for letter in letters]
     config = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": kept})
     run_id = study_run_id(config, features.info())
-    if not storage.exists(storage.join(run_uri(storage.normalise(root), run_id), "request.json")):
+    if not storage.exists(Store.open(root).run(run_id).request_uri):
         single = TrainSpec(
             features=features.uri,
             preset=cell.preset,
@@ -197,20 +198,17 @@ def study_run_id(config: TrainConfig, features: FeatureInfo) -> str:
     return f"study-{_digest(wanted)}"
 
 
-def study_uri(root: str, runs: Sequence[str]) -> str:
-    """Return the folder of a study of some runs."""
-    return storage.join(storage.normalise(root), "studies", f"study-{_digest(sorted(runs))}")
-
-
 def write_study(root: str, cells: Sequence[Cell]) -> str | None:
-    """Write the request for what has no result yet; return the study's URI, or None where nothing is left to do."""
-    root = storage.normalise(root)
-    runs = [run_uri(root, run) for run in dict.fromkeys(cell.run_id for cell in cells if cell.run_id)]
-    left = tuple(uri for uri in runs if not storage.exists(storage.join(uri, "result.json")))
+    """Write the request for runs without a result; return the study's URI, or None if every run has one."""
+    store = Store.open(root)
+    runs = [store.run(run) for run in dict.fromkeys(cell.run_id for cell in cells if cell.run_id)]
+    left = tuple(run.uri for run in runs if not storage.exists(run.result_uri))
     if not left:
         return None
-    uri = study_uri(root, runs)
-    storage.put(storage.join(uri, "request.json"), StudyRequest(runs=left).stored())
+    # The first cell names a run that cells share.
+    names = {cell.run_id: cell.name for cell in reversed(cells) if cell.run_id is not None}
+    uri = store.study(f"study-{_digest(sorted(run.uri for run in runs))}")
+    storage.put(storage.join(uri, "request.json"), StudyRequest(runs=left, names=names).stored())
     return uri
 
 

@@ -22,10 +22,9 @@ from ada2i.records import (
     RunResult,
     Summary,
     get_folder_file,
-    run_uri,
-    seed_uri,
 )
 from ada2i.reports.report import SYNTHETIC_NOTE, dead_classes
+from ada2i.store import Store
 from ada2i.studies.published import SOURCE, Published, other_widths, printed, published
 
 
@@ -34,10 +33,10 @@ class Cell(Record):
 
     Attributes:
         preset: Which Ada2I.
-        letters: Of the modalities that were asked for, such as ``tav``.
-        change: An ablation, ``field=value``, or empty for the preset as it is.
-        left_out: Modalities that were asked for, but fitted to the labels of train.
-        run_id: The run that measures it; None where nothing is left to train on.
+        letters: Of the requested modalities, such as ``tav``.
+        change: An ablation, ``field=value``, or empty for the unchanged preset.
+        left_out: Requested modalities that were fitted to the labels of train.
+        run_id: The run that measures it; None if no modality is left.
     """
 
     preset: str
@@ -79,7 +78,7 @@ class Row(Record):
 
     cell: Cell
     measured: Measured | None
-    problem: str = ""  # why there is none
+    problem: str = ""  # why there is no result
     published: Published | None
 
 
@@ -131,9 +130,9 @@ class Runs:
 
     @classmethod
     def read(cls, root: str, cells: Sequence[Cell]) -> "Runs":
-        """Read what is there; a run without result is left out."""
-        places = {cell.run_id: storage.join(run_uri(root, cell.run_id), "result.json") for cell in cells if cell.run_id}
-        return cls(root, {run: RunResult.load(place) for run, place in places.items() if storage.exists(place)})
+        """Read the results; a run without result is left out."""
+        runs = {cell.run_id: Store(root).run(cell.run_id) for cell in cells if cell.run_id}
+        return cls(root, {run_id: run.result() for run_id, run in runs.items() if storage.exists(run.result_uri)})
 
     def predictions(self, run_id: str) -> bytes:
         """Return the predictions of a run's seeds, pooled."""
@@ -144,8 +143,8 @@ class Runs:
 
 @lru_cache(maxsize=64)
 def _predictions(root: str, run_id: str, seeds: tuple[tuple[int, FileEntry | None], ...]) -> bytes:
-    uri = run_uri(root, run_id)
-    return pool([get_folder_file(seed_uri(uri, seed), "predictions.parquet", entry) for seed, entry in seeds])
+    run = Store(root).run(run_id)
+    return pool([get_folder_file(run.seed(seed).uri, "predictions.parquet", entry) for seed, entry in seeds])
 
 
 def gather(
@@ -259,7 +258,7 @@ def _contributions(rows: Sequence[Row]) -> Iterator[Contribution]:
 
 
 def _pairs(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
-    """Yield what to compare: `corrected` with `reference`, then each change with the preset as it is."""
+    """Yield what to compare: `corrected` with `reference`, then each change with the unchanged preset."""
     by_place = {(cell.preset, cell.letters, cell.change): cell for cell in cells}
     for cell in cells:
         first = by_place.get(("reference", cell.letters, cell.change)) if cell.preset == "corrected" else None

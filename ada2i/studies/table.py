@@ -32,17 +32,17 @@ def write_tables(study: Study, folder: Path) -> None:
 
 
 def study_markdown(study: Study) -> str:
-    """Return all tables and notes as markdown, with the plot beside it."""
+    """Return all tables and notes as markdown, with a link to the plot."""
     blocks = [f"# {markdown_text(title(study))}", "![Weighted F1 by row](plot.png)"]
     for caption, lines in TABLES.items():
-        if found := _told(lines(study)):
+        if found := _known(lines(study)):
             blocks += [f"## {caption}", markdown_table(found)]
     notes = "\n".join(f"- {markdown_text(note)}" for note in study.notes)
     return "\n\n".join([*blocks, "## How to read it", notes]) + "\n"
 
 
 def study_csv(study: Study) -> str:
-    """Return a line per row of the study, every number in full; empty cells where there is none."""
+    """Return a line per row of the study, every number in full; a missing one is an empty cell."""
     lines = [_flat(row) for row in study.rows]
     buffer = io.StringIO()
     heads = max((list(line) for line in lines), key=len)  # a row without scores has fewer
@@ -54,7 +54,7 @@ def study_csv(study: Study) -> str:
 
 def terminal_study(study: Study) -> list[Table | Text]:
     """Return what to print."""
-    tables = [_rich(caption, found) for caption, lines in TABLES.items() if (found := _told(lines(study)))]
+    tables = [_rich(caption, found) for caption, lines in TABLES.items() if (found := _known(lines(study)))]
     return [Text(title(study), "bold"), *tables, *(Text(note, "dim") for note in study.notes)]
 
 
@@ -64,7 +64,7 @@ def title(study: Study) -> str:
 
 
 def score_lines(study: Study) -> list[Line]:
-    """Return a line per row: test scores over seeds, beside what is published."""
+    """Return a line per row: test scores over seeds, with what is published."""
     return [_place(row) | (_scores(row) if row.measured else _nothing(row)) for row in study.rows]
 
 
@@ -102,7 +102,7 @@ TABLES: Mapping[str, Callable[[Study], list[Line]]] = {
 }
 
 
-def _told(lines: Sequence[Line]) -> list[Line]:
+def _known(lines: Sequence[Line]) -> list[Line]:
     """Leave out columns that say nothing in any line."""
     heads = [head for head in (lines[0] if lines else ()) if any(line[head] != _BLANK for line in lines)]
     return [{head: line[head] for head in heads} for line in lines]

@@ -9,7 +9,7 @@ from ada2i.registry.versions import Version, model_name, read_file, versions
 
 
 def repeats(run_uri: str, *, root: str, model: str | None) -> Version | None:
-    """Return the newest version of a run's model that has the run's features and config; None where none has.
+    """Return the newest version of a run's model that has the run's features and config, or None.
 
     None too where the run is registered: a run that is tried again does not repeat itself.
     Resources do not count: where a run computes does not change what it learns. Neither does code.

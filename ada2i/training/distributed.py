@@ -1,8 +1,9 @@
-"""Process groups, rank, world size and sums over ranks; the identity where there is no process group."""
+"""Process groups, rank, world size and sums over ranks; the identity without a process group."""
 
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
@@ -14,35 +15,51 @@ Address = tuple[str, int]  # host, port
 _TIMEOUT = timedelta(minutes=30)  # a lost rank is seen at once; this is for slow storage
 
 
-@contextmanager
-def process_group(
-    *, backend: str, rank: int, world: int, host: str, share: Callable[[Address | None], Address | None]
-) -> Iterator[None]:
-    """Join the ranks of a run into the default process group for the length of a block.
+@dataclass(frozen=True)
+class Place:
+    """A rank's place in its group; by default the only rank.
 
-    torch's own set-up lets the store of rank 0 listen on all interfaces; this one listens on the node's address alone.
-
-    Args:
-        backend: ``gloo`` or ``nccl``.
+    Attributes:
         rank: This process's rank.
         world: Number of ranks.
-        host: IP address of this node, which the other nodes reach.
+        local_rank: Its rank among those of its node.
+        local_world: Number of ranks on its node.
+        host: IP address of its node, which the other nodes reach.
         share: Returns rank 0's argument on every rank.
     """
-    if world == 1:
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+    host: str = "127.0.0.1"
+    share: Callable[[Address | None], Address | None] = lambda address: address
+
+
+@contextmanager
+def process_group(place: Place, *, backend: str) -> Iterator[None]:
+    """Join the ranks of a run into the default process group for the length of a block.
+
+    The store of rank 0 listens on its node's address only; torch's own set-up lets it listen on all interfaces.
+
+    Args:
+        place: This rank's place among them.
+        backend: ``gloo`` or ``nccl``.
+    """
+    if place.world == 1:
         yield
         return
-    listener = socket.create_server((host, 0)) if rank == 0 else None
-    address = share((host, listener.getsockname()[1]) if listener else None)
+    listener = socket.create_server((place.host, 0)) if place.rank == 0 else None
+    address = place.share((place.host, listener.getsockname()[1]) if listener else None)
     assert address is not None
     store = dist.TCPStore(  # type: ignore[attr-defined]
         *address,
-        world_size=world,
-        is_master=rank == 0,
+        world_size=place.world,
+        is_master=place.rank == 0,
         timeout=_TIMEOUT,
         master_listen_fd=listener.detach() if listener else None,
     )
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_TIMEOUT)
+    dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=_TIMEOUT)
     try:
         yield
     finally:

@@ -1,177 +1,198 @@
-"""The one way to start training: a Ray job whose driver runs a TorchTrainer.
+"""Training as a Ray job, from the caller's call down to the loop over seeds.
 
-``launch`` is the caller's side: it submits the job, or attaches to the attempt that is still running, and follows it.
-``drive`` is the job's side. They share nothing but the run's folder, so either may die and be started again: training
-resumes from the newest complete checkpoint.
+The path is ``launch`` (the caller) -> ``drive`` (the job's driver) -> ``train_group`` (Ray Train) -> ``work`` (each
+rank) -> ``fit``. Caller and job share only the run's folder, so either may die and be started again: training resumes
+from the newest complete checkpoint. Searches and studies start their ranks by ``train_group`` as well.
 """
 
 import logging
 import os
-import sys
+import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from ada2i import errors, storage
-from ada2i.config import ResourceConfig
+from ada2i import storage
+from ada2i.errors import Ada2iError, DivergenceError, PreemptedError
 from ada2i.jobs import client, driver, events
-from ada2i.jobs.resources import check_resources
-from ada2i.records import RunRequest, seed_uri
+from ada2i.jobs.resources import check_resources, wait_for_resources
+from ada2i.records import Failure
+from ada2i.store import RunFolder
 
-Failure = dict[str, str]  # `kind`, the name of an error of ours, and `message`
+if TYPE_CHECKING:
+    import torch
+    from ray.train import UserCallback
+
+    from ada2i.training.distributed import Place
+    from ada2i.training.task import Reporter
 
 log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 1.0
-_REPLACEMENT_SECONDS = 30.0
+JOB = "ada2i.training.launch:drive"
 
-# Read by Ray in the driver, from where it reaches controller and workers.
-_DRIVER_ENVIRONMENT = {
+# Ray reads these where a group is started, and passes them on to its controller and workers.
+_RAY_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a lost worker and the end are seen
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180",  # a busy machine needs more than the usual 60 s
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody asks it, and its process delays the first step
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # `jobs.preemption` watches, and Ray's process delays the first step
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else each line comes twice
     "RAY_DEDUP_LOGS": "0",  # else lines of several workers go missing
     "RAY_COLOR_PREFIX": "0",
 }
 
-# Right after a node's loss Ray Train still counts on it, and would wait as long for workers that cannot come.
-_SHRINKING_ENVIRONMENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60"}
+# Right after the loss of a node Ray Train still counts on it, and waits this long for workers that cannot start.
+_ELASTIC_ENVIRONMENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60"}
 
 
-def launch(run_uri: str, *, address: str, on_event: Callable[[events.Event | str], None]) -> None:
-    """Train a prepared run as a Ray job and wait for its end; see ``jobs.client.run``.
+def launch(run: RunFolder, *, address: str, on_event: Callable[[events.Event | str], None]) -> None:
+    """Train a prepared run as a Ray job and wait for its end; interrupting the wait stops the job.
 
     Args:
-        run_uri: A run with its ``request.json``.
+        run: A run with its request.
         address: URL of the cluster's Jobs API.
         on_event: Called with each event, and with each other line of the job's log.
 
     Raises:
         UnreachableError: The cluster does not answer.
         JobError: The job failed; a new call resumes it.
-        PreemptedError: The job was told to stop, wrote a checkpoint and did; a new call resumes it.
-        InputError: The job says that the request cannot work, for example more workers than processors.
+        PreemptedError: The job was requested to leave, wrote a checkpoint and left; a new call resumes it.
+        InputError: The job reports that the request cannot work, for example more workers than processors.
         DivergenceError: A loss or gradient was not finite.
     """
-    if not is_trained(run_uri):
-        client.run(client.Job("ada2i.training.launch", run_uri), address=address, on_event=on_event)
+    if run.is_trained():
+        return
+    job = client.Job(JOB, run.uri)
+    with client.stopping(job, address):
+        client.follow(client.submit(job, address), job, address=address, on_event=on_event)
 
 
-def is_trained(run_uri: str) -> bool:
-    """Tell whether a run has nothing left to train."""
-    request = RunRequest.load(storage.join(run_uri, "request.json"))
-    results = [storage.join(seed_uri(run_uri, seed), "result.json") for seed in request.config.training.seeds]
-    return all(storage.exists(result) for result in results)
+def drive(run_uri: str, submission: str) -> None:
+    """Run the job's side: check the cluster, train on its workers, and raise what they raise.
 
-
-def drive(run_uri: str, *, submission: str, started: float) -> None:
-    """Run the job's side: check the cluster, train on its workers, and raise what they raise."""
-    request = RunRequest.load(storage.join(run_uri, "request.json"))
-    shrinks = _SHRINKING_ENVIRONMENT if request.config.resources.min_workers else {}
-    for name, value in {**_DRIVER_ENVIRONMENT, **shrinks}.items():
-        os.environ.setdefault(name, value)
-    import ray
-
-    from ada2i.jobs import preemption
-    from ada2i.jobs.environment import environment
-    from ada2i.registry import exporter
-
-    ray.init()
-    preemption.listen_as_driver()
-    storage.put(storage.join(run_uri, "environment.json"), environment(ray_job_id=submission))
-    try:
-        failure = _train_through_losses(request, run_uri, started=started)
-    finally:
-        _sweep(request, run_uri)
-    exporter.ensure(run_uri.rpartition("/runs/")[0])
-    if failure:
-        raise getattr(errors, failure["kind"])(failure["message"])
-
-
-def _train_through_losses(request: RunRequest, run_uri: str, *, started: float) -> Failure | None:
-    """Return what the workers return; go on after the loss of the controller, and after a preemption.
-
-    Losses of workers are Ray Train's to mend, but it never restarts its own controller.
+    Ray Train restarts lost workers itself, but not its controller: see ``next_attempt``.
     """
-    import ray
-    from ray.exceptions import RayActorError
+    started, run = time.time(), RunFolder(run_uri)
+    with driver.report_errors(run_uri):
+        request = run.request()
+        resources, losses = request.config.resources, 0
+        elastic = resources.min_workers is not None
+        _set_environment(elastic=elastic)
+        import ray
+        from ray.exceptions import RayActorError
 
-    from ada2i.jobs import preemption
+        from ada2i.jobs import preemption
+        from ada2i.jobs.environment import environment
+        from ada2i.registry import exporter
+        from ada2i.training.reporter import RayReporter
 
-    resources, losses = request.config.resources, 0
-    while True:
-        use_gpu = _wait_for_resources(resources, ray.cluster_resources)
-        device = "cuda" if use_gpu else "cpu"
-        events.emit("started", run_id=request.run_id, workers=resources.workers, device=device)
+        ray.init()
+        preemption.listen_as_driver()
+        storage.put(run.environment_uri, environment(ray_job_id=submission))
+        outcome: Failure | RayActorError | None
+        attempt = Attempt.AGAIN
         try:
-            failure = _train(request, run_uri, use_gpu=use_gpu, started=started)
-        except RayActorError as problem:
-            losses += 1
-            if losses > resources.max_failures or preemption.asked():
-                raise
-            log.warning("Ray Train's controller was lost, and is started again: %s", problem)
-            started = time.time()
-            continue
-        if failure is None or failure["kind"] != errors.PreemptedError.__name__ or preemption.asked():
-            return failure
-        log.warning("%s It does so now.", failure["message"])
-        started = time.time()
+            while attempt is Attempt.AGAIN:
+                use_gpu = wait_for_resources(partial(check_resources, resources), ray.cluster_resources)
+                device = "cuda" if use_gpu else "cpu"
+                events.emit("started", run_id=request.run_id, workers=resources.workers, device=device)
+                reporter = RayReporter(run_id=request.run_id, started=started)
+                try:
+                    outcome = train_group(run, request.config.training.seeds, reporter, use_gpu=use_gpu)
+                except RayActorError as problem:
+                    outcome, losses = problem, losses + 1
+                attempt = next_attempt(
+                    outcome, losses, max_losses=resources.max_failures, leaving=preemption.requested()
+                )
+                started = time.time()
+        finally:
+            _sweep(run, request.config.training.seeds)
+        exporter.ensure(run_uri.rpartition("/runs/")[0])
+        if isinstance(outcome, Failure):
+            raise outcome.error()
+        if outcome is not None:
+            raise outcome
 
 
-def _sweep(request: RunRequest, run_uri: str) -> None:
-    """Delete what nobody needs once a job ends: Ray Train's own markers, and what killed attempts were writing."""
-    with suppress(errors.Ada2iError):  # whatever ended the job is worth more; the next one sweeps
-        storage.delete_folder(_ray_folder(run_uri))
-        for seed in request.config.training.seeds:
-            storage.delete_partials(seed_uri(run_uri, seed), older_than_s=0)
+class Attempt(Enum):
+    """What follows an attempt at training."""
+
+    AGAIN = "another attempt"
+    END = "the end of the job"
 
 
-def _wait_for_resources(resources: ResourceConfig, available: Callable[[], Mapping[str, float]]) -> bool:
-    """Tell whether to train on GPUs; a node that is being replaced has some time to come back."""
-    deadline = time.monotonic() + _REPLACEMENT_SECONDS
-    while True:
-        try:
-            return check_resources(resources, available())
-        except errors.ResourceError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(_POLL_SECONDS)
+def next_attempt(outcome: Failure | Exception | None, losses: int, *, max_losses: int, leaving: bool) -> Attempt:
+    """Return what follows an attempt at training, as a pure function.
+
+    Args:
+        outcome: What the workers returned, or the exception by which the controller was lost.
+        losses: Controllers that were lost up to now.
+        max_losses: Controllers that may be lost.
+        leaving: Whether the driver was requested to leave.
+    """
+    if leaving or outcome is None:
+        return Attempt.END
+    if isinstance(outcome, Failure):
+        if outcome.kind != PreemptedError.__name__:
+            return Attempt.END
+        log.warning("%s It goes on now.", outcome.message)
+        return Attempt.AGAIN
+    if losses > max_losses:
+        return Attempt.END
+    log.warning("Ray Train's controller was lost, and is started again: %s", outcome)
+    return Attempt.AGAIN
 
 
-def _train(request: RunRequest, run_uri: str, *, use_gpu: bool, started: float) -> Failure | None:
-    """Return what the workers return."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.backend import Backend
-    from ray.train.torch import TorchConfig, TorchTrainer
+def train_group(
+    run: RunFolder,
+    seeds: Sequence[int],
+    reporter: "Reporter",
+    *,
+    use_gpu: bool,
+    in_process: bool = False,
+    restarts: bool = True,
+    folder: str | None = None,
+    callbacks: "Sequence[UserCallback]" = (),
+) -> Failure | None:
+    """Train some seeds of a run on a group of DDP ranks, and wait for the end; nothing else starts ranks.
 
-    from ada2i.jobs import preemption
-    from ada2i.training.worker import work
+    Args:
+        run: The run's folder, or a trial's.
+        seeds: Seeds of the run; one that has a result is skipped.
+        reporter: Receives progress in each rank.
+        use_gpu: Whether each rank has a GPU.
+        in_process: Whether a group of one rank runs in this process, as in a Tune trial: it starts in 0.2 s, and
+            Ray Train's controller with two ranks in 10 s.
+        restarts: Whether Ray Train restarts lost workers, as often as the run's config allows.
+        folder: URI of a folder for Ray Train's own state; by default ``ray`` in the run's folder.
+        callbacks: Callbacks of Ray Train's controller.
 
-    class Listening(Backend):
-        """Has the workers' main threads, beside which training goes on, learn who must leave."""
+    Returns:
+        None, or why training ended early: an error that a new attempt cannot correct, or a preemption.
 
-        def on_training_start(self, worker_group: Any, *_: Any) -> None:
-            worker_group.execute(preemption.listen_as_worker)
-
-        def on_shutdown(self, worker_group: Any, *_: Any) -> None:
-            # Of a group that lost a worker the first call fails, and nobody waits; of one that is done it ends at once.
-            worker_group.execute(preemption.ask)
-            worker_group.execute(preemption.wait_until_left)
-
-    class OwnProcessGroup(TorchConfig):
-        """The workers join their process group themselves, on their nodes' own addresses."""
-
-        backend_cls = Listening
-
+    Raises:
+        RayActorError: Ray Train's controller was lost.
+        TrainingFailedError: A worker failed, or workers were lost more often than they may be.
+    """
+    request = run.request()
     resources, least = request.config.resources, request.config.resources.min_workers
-    place = _ray_folder(run_uri)
+    settings = {"run_uri": run.uri, "seeds": list(seeds), "reporter": reporter, "use_gpu": use_gpu}
+    if in_process and resources.workers == 1:
+        return work(settings | {"in_process": True})
+    _set_environment(elastic=least is not None)
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from ada2i.training.backend import OwnProcessGroup
+
+    folder = folder or storage.join(run.uri, "ray")
     # Type checkers see Train's old interface, which knows neither what workers return nor the controller's limit.
     trainer = TorchTrainer(
         work,  # type: ignore[arg-type]
-        train_loop_config={"run_uri": run_uri, "started": str(started)},
+        train_loop_config=settings,
         scaling_config=ScalingConfig(
             num_workers=(least, resources.workers) if least else resources.workers,  # type: ignore[arg-type]
             use_gpu=use_gpu,
@@ -180,19 +201,100 @@ def _train(request: RunRequest, run_uri: str, *, use_gpu: bool, started: float) 
         torch_config=OwnProcessGroup(),
         run_config=RunConfig(
             name=request.run_id,
-            storage_path=str(storage.local_path(place) or place),
+            storage_path=str(storage.local_path(folder) or folder),
             failure_config=FailureConfig(  # type: ignore[call-arg]
-                max_failures=resources.max_failures, controller_failure_limit=2
+                max_failures=resources.max_failures if restarts else 0, controller_failure_limit=2
             ),
+            callbacks=list(callbacks),  # type: ignore[arg-type]
         ),
     )
     return trainer.fit().return_value  # type: ignore[attr-defined, no-any-return]
 
 
-def _ray_folder(run_uri: str) -> str:
-    return storage.join(run_uri, "ray")
+def work(settings: dict[str, Any]) -> Failure | None:
+    """Train seeds as one rank; each rank of a group runs this.
+
+    Args:
+        settings: ``run_uri``, ``seeds``, ``reporter``, ``use_gpu`` and ``in_process``, as ``train_group`` has them.
+
+    Returns:
+        None, or why training ended early; the same on all ranks.
+    """
+    import torch
+
+    from ada2i.data.manifest import open_features
+    from ada2i.fast.allocator import keep_freed_memory
+    from ada2i.jobs import logs, preemption
+    from ada2i.loader.split_data import open_split
+    from ada2i.training import distributed
+    from ada2i.training.fit import fit
+    from ada2i.training.task import Task
+
+    run = RunFolder(settings["run_uri"])
+    request = run.request()
+    config = request.config
+    if settings.get("in_process"):
+        place, device = distributed.Place(), torch.device("cuda" if settings["use_gpu"] else "cpu")
+    else:
+        place, device = _place_in_group()
+    logs.configure(run_id=request.run_id, rank=place.rank)
+    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
+    if config.resources.fast_cpu:
+        keep_freed_memory()
+    preemption.watch()
+    try:
+        with distributed.process_group(place, backend="nccl" if device.type == "cuda" else "gloo"):
+            part = (place.local_rank, place.local_world)
+            attempt = distributed.from_rank_zero(secrets.randbits(62), device)
+            features = open_features(request.features.uri)
+            shared: dict[str, Any] = {"part": part, "wait": distributed.barrier, "attempt": attempt}
+            shared["shuffle_gib"] = config.training.shuffle_gib
+            train, dev = (open_split(features, s, config.model.modalities, **shared) for s in ("train", "dev"))
+            for seed in settings["seeds"]:
+                folder = run.seed(seed)
+                # Rank 0 decides, so that no rank waits for one that skips.
+                if not distributed.from_rank_zero(int(folder.is_trained()), device):
+                    task = Task(config, request.features, seed, train, dev, folder.uri, device)
+                    fit(task, settings["reporter"], leave=preemption.requested)
+    except (DivergenceError, PreemptedError) as error:  # the same on all ranks
+        return Failure.of(error)
+    finally:
+        preemption.left()
+    return None
 
 
-if __name__ == "__main__":
-    begun = time.time()
-    sys.exit(driver.run(lambda: drive(sys.argv[1], submission=sys.argv[2], started=begun), sys.argv[1]))
+def _place_in_group() -> "tuple[Place, torch.device]":
+    """Return the place of this worker of Ray Train in its group, and its device."""
+    import ray.train
+    import ray.util
+    from ray.train.collective import broadcast_from_rank_zero
+    from ray.train.torch import get_device
+
+    from ada2i.training.distributed import Place
+
+    context = ray.train.get_context()
+    place = Place(
+        rank=context.get_world_rank(),
+        world=context.get_world_size(),
+        local_rank=context.get_local_rank(),
+        local_world=context.get_local_world_size(),
+        host=str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
+        share=broadcast_from_rank_zero,
+    )
+    return place, get_device()
+
+
+def _set_environment(*, elastic: bool) -> None:
+    for name, value in {**_RAY_ENVIRONMENT, **(_ELASTIC_ENVIRONMENT if elastic else {})}.items():
+        os.environ.setdefault(name, value)
+
+
+def _sweep(run: RunFolder, seeds: Sequence[int]) -> None:
+    """Delete Ray Train's own state and what killed attempts were writing.
+
+    A failure here does not hide how the job ended; the next job deletes what is left.
+    """
+    with suppress(Ada2iError):
+        storage.delete_folder(storage.join(run.uri, "ray"))
+        for seed in seeds:
+            storage.delete_partials(run.seed(seed).uri, older_than_s=0)

@@ -1,11 +1,11 @@
-"""How a running job looks in a terminal: a bar over epochs, with the newest scores."""
+"""The progress of a training in a terminal: a bar over epochs, with the newest scores."""
 
 from rich.progress import TaskID, TextColumn, TimeRemainingColumn
 
-from ada2i import storage
 from ada2i.jobs.events import Event
 from ada2i.jobs.terminal import Terminal
-from ada2i.records import EpochRecord, RunRequest
+from ada2i.records import EpochRecord
+from ada2i.store import RunFolder
 
 
 class TerminalProgress(Terminal):
@@ -14,7 +14,7 @@ class TerminalProgress(Terminal):
     def __init__(self, run_uri: str) -> None:
         columns = (TimeRemainingColumn(), TextColumn("{task.fields[newest]}"))
         super().__init__("Starting training on Ray…", *columns, unit="epochs")
-        self.training = RunRequest.load(storage.join(run_uri, "request.json")).config.training
+        self.training = RunFolder(run_uri).request().config.training
         self.tasks: dict[int, TaskID] = {}
 
     def show(self, event: Event) -> None:

@@ -1,6 +1,5 @@
-"""From what a caller asks for to a run that can start: everything is checked here, before any work."""
+"""Turns a spec into a run that can start: everything is checked here, before any work."""
 
-import os
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,11 +15,9 @@ from ada2i.importers.resolve import resolve_features
 from ada2i.jobs.resources import capacity, check_resources
 from ada2i.records import GateRecord, Record, RunRequest, run_uri
 
-DEFAULT_ROOT = "ada2i-store"
-
 
 class TrainSpec(Record):
-    """What a caller asks for, before features and config are resolved."""
+    """The caller's input, before features and config are resolved."""
 
     features: str  # `demo`, a feature set, or a table to import
     preset: str = "corrected"
@@ -28,11 +25,6 @@ class TrainSpec(Record):
     modalities: str = "tav"
     overrides: dict[str, Any] = Field(default_factory=dict)
     allow: tuple[str, ...] = ()  # codes of findings that must not keep it from training
-
-
-def default_root() -> str:
-    """Return where everything is kept unless told otherwise: ADA2I_ROOT, or a folder here."""
-    return os.environ.get("ADA2I_ROOT", DEFAULT_ROOT)
 
 
 def new_run_id() -> str:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the stack's secrets in secrets/ beside this file; those that exist stay. To rotate one, delete its file first, and
+# Makes the stack's secrets in secrets/ next to this file; those that exist stay. To rotate one, delete its file first, and
 # see docs/runbook.md for who must be started again.
 #
 # The folder is for this user alone. The files in it are readable to all, since each container reads them as another user.

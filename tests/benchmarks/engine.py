@@ -1,7 +1,7 @@
 """What surrounds a step: ``python -m tests.benchmarks.engine [--json FILE]``.
 
 Checkpoints: steps at IEMOCAP's settings with one thread, an epoch every 12 steps, with and without checkpoints at the
-default interval on a local disk, by turns; the processor time that checkpoints took, over all time. First step: from
+default interval on a local disk, alternately; the processor time that checkpoints took, over all time. First step: from
 the start of a Ray job's driver to the first optimizer step of two workers, on a Ray head that is already up.
 """
 
@@ -21,6 +21,7 @@ from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
 from ada2i.model.build import build_model
 from ada2i.records import FeatureInfo
+from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from ada2i.training.request import TrainSpec, prepare
 from ada2i.training.saving import Saver
@@ -101,7 +102,7 @@ def first_step() -> list[Figure]:
         for number in range(2):
             spec = TrainSpec(features="demo", overrides={"training.epochs": 1, "training.seeds": [1]})
             uri = prepare(spec, root=Path(folder).as_uri(), run_id=f"first-step-{number}")
-            launch(uri, address=ray.address, on_event=listen)
+            launch(RunFolder(uri), address=ray.address, on_event=listen)
     return [Figure("driver's start to first step, 2 workers", seconds[-1], "s", 15.0, at_most=True)]
 
 

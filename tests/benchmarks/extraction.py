@@ -10,19 +10,19 @@ import secrets
 import shutil
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ada2i import storage
 from ada2i.extraction.config import resolve
 from ada2i.extraction.encoders.registry import load
-from ada2i.extraction.job import RayCrew
 from ada2i.extraction.plan import Piece
-from ada2i.extraction.request import ExtractionRequest
 from ada2i.extraction.run import encode
+from ada2i.extraction.work import Worker
 from ada2i.jobs import cluster
+from ada2i.jobs.fanout import run_tasks, start_workers
 from tests.benchmarks.workload import Figure, finish
 
 COUNT = 4_000
@@ -52,30 +52,22 @@ def bare(count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-class _Quiet(RayCrew):
-    """Workers nobody follows."""
-
-    def tell(self, kind: str, **facts: Any) -> None:
-        """Say nothing."""
-
-
 def pipeline(count: int, workers: int) -> tuple[float, float]:
     """Return texts per second of a pipeline, and the most memory that a worker took, in MiB."""
     config = resolve({"audio": "none", "visual": "none"}, {"workers": workers, "device": "cpu"})
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).as_uri()
-        crew = _Quiet(
-            ExtractionRequest(run_id="benchmark", root=root, kind="folder", location="", config=config), cuda=False
-        )
+        pool = start_workers(Worker, (root, config, "cpu"), workers=workers)
+        run = partial(run_tasks, pool)
         warm = {digest: Piece(digest, text, digest) for text in ("a", "b") if (digest := storage.digest(text.encode()))}
-        list(crew.each([("describe", ("text",))] * workers))
-        list(crew.each([("encode", ("text", [piece])) for piece in warm.values()] * workers))
+        list(run([("describe", ("text",))] * workers))
+        list(run([("encode", ("text", [piece])) for piece in warm.values()] * workers))
         pieces = {digest: Piece(digest, t, digest) for t in texts(count) if (digest := storage.digest(t.encode()))}
         started = time.perf_counter()
-        encode({"text": pieces}, config, crew)
+        encode({"text": pieces}, config, run, report=lambda *_, **__: None)
         rate = count / (time.perf_counter() - started)
         peak = max(_peaks())
-        del crew  # ends its workers
+        del pool, run  # ends its workers
     return rate, peak
 
 

@@ -22,16 +22,17 @@ import pyarrow.parquet as pq
 from ada2i import storage
 from ada2i.config import ResourceConfig
 from ada2i.data import schema
-from ada2i.jobs.crew import Call
+from ada2i.jobs.fanout import Call
 from ada2i.modalities import Modality
 from ada2i.model.build import build_model
-from ada2i.prediction.records import REQUEST, PredictionRequest, Shard, prediction_uri
+from ada2i.prediction.records import REQUEST, PredictionRequest, Shard
 from ada2i.prediction.run import predict
 from ada2i.prediction.source import Table as Source
 from ada2i.prediction.worker import Worker
 from ada2i.presets import resolve
 from ada2i.records import FeatureInfo, FileEntry
 from ada2i.registry.versions import Version
+from ada2i.store import Store
 from tests.benchmarks.workload import Figure, finish
 
 WIDTHS: Mapping[Modality, int] = {"text": 768, "audio": 300, "visual": 342}
@@ -103,24 +104,24 @@ class _Alone:
     def __init__(self, uri: str, request: PredictionRequest) -> None:
         self.worker = Worker(uri, request, "cpu")
 
-    def each(self, calls: Iterable[Call]) -> Iterator[Any]:
-        """Do calls, one after the other."""
+    def __call__(self, calls: Iterable[Call]) -> Iterator[Any]:
+        """Run tasks, one after the other."""
         return (getattr(self.worker, method)(*arguments) for method, arguments in calls)
 
-    def tell(self, kind: str, **facts: Any) -> None:
-        """Say nothing."""
+    def report(self, kind: str, **facts: Any) -> None:
+        """Report nothing."""
 
 
 def stage(root: str, path: str) -> dict[str, Any]:
     """Check a table and cut it into shards."""
-    uri = prediction_uri(root, "benchmark")
+    uri = Store.open(root).prediction("benchmark")
     shards = Source(path, "all").stage(storage.join(uri, "source"), WIDTHS, LABELS, "made-up@1")
     return {"shards": [shard.model_dump() for shard in shards]}
 
 
 def work(root: str, shards: list[dict[str, Any]]) -> dict[str, Any]:
     """Predict shards."""
-    version, uri = write_version(root), prediction_uri(root, "benchmark")
+    version, uri = write_version(root), Store.open(root).prediction("benchmark")
     request = PredictionRequest(
         run_id="benchmark",
         out=uri,
@@ -139,8 +140,8 @@ def work(root: str, shards: list[dict[str, Any]]) -> dict[str, Any]:
         resources=ResourceConfig(workers=1),
     )
     storage.put(storage.join(uri, REQUEST), request.stored())
-    crew = _Alone(uri, request)
-    return {"utterances": predict(uri, request, crew, code="benchmark").utterances}
+    alone = _Alone(uri, request)
+    return {"utterances": predict(uri, request, alone, report=alone.report, code="benchmark").utterances}
 
 
 def measured(call: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Two workers against one: ``python -m tests.benchmarks.scaling [--json FILE] [--steps N]``.
 
 Plain gloo process groups of one thread each, on the same global batches; the median over steps of the slowest rank's
-time. One and two ranks run by turns, so that whatever else the machine does meets both alike.
+time. One and two ranks run alternately, so that other load on the machine does meets both alike.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def measure(steps: int) -> list[Figure]:
 
 
 def run(name: str, dialogues: int, world: int, steps: int) -> float:
-    """Return the median seconds of a step with so many ranks."""
+    """Return the median seconds of a step with the given number of ranks."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tests.benchmarks.scaling", "--rank"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -50,7 +50,7 @@ MEAN, LONGEST, CLASSES, WIDTHS = _MELD.mean_length, _MELD.longest, _MELD.classes
 
 
 def write_set(root: Path, rows: int) -> FeatureSet:
-    """Write a feature set of about so many utterances, all of train."""
+    """Write a feature set of about the given number of utterances, all of train."""
     per_shard = shards.SHARD_BYTES // (4 * sum(WIDTHS.values()))
     entries: list[ShardEntry] = []
     distinct = -(-min(rows, _LINKED) // per_shard)
@@ -194,10 +194,10 @@ def _train(split: SplitData) -> dict[str, float]:
     split.batch(*[next(batches)] * 2)  # the first window is here
     waited, started = 0.0, time.perf_counter()
     for step in range(STEPS):
-        asked = time.perf_counter()
+        wanted = time.perf_counter()
         dialogues = next(batches)
         batch = _share(split, dialogues)
-        waited += time.perf_counter() - asked
+        waited += time.perf_counter() - wanted
         train_step(model, [batch], optimizer, key=StepKey(0, step), clip_norm=2.0, balancer=make_balancer(config))
     took = time.perf_counter() - started
     return {"step, ms": took / STEPS * 1e3, "loader's share of a step": waited / took}

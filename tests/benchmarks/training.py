@@ -1,7 +1,7 @@
 """Training and inference against a plain step: ``python -m tests.benchmarks.training [--json FILE] [--steps N]``.
 
 Same network, same dialogues (lengths drawn as in the dataset, batches of 10), one process, all of the machine's
-threads: the plain step of ``plain.py`` and ours in float32 and bfloat16, by turns, so that whatever else the machine
+threads: the plain step of ``plain.py`` and ours in float32 and bfloat16, alternately, so that other load on the machine
 does meets all alike. Figures are ratios of medians over steps. Modulation and noise are on, as from the fourth epoch.
 """
 

@@ -1,4 +1,4 @@
-"""A killed worker, driver or flow costs time, and nothing else: shards and all beside them are an undisturbed run's."""
+"""A killed worker, driver or flow costs time only: shards and all other files equal those of an undisturbed run."""
 
 import os
 import signal
@@ -18,6 +18,7 @@ from ada2i.jobs import client
 from ada2i.jobs.events import Event
 from infra.stack import Stack
 from pipelines import extract as flows
+from pipelines.hooks import Follower
 from tests.runs import dashboard, gone
 from tests.unit.extraction.talks import contents
 
@@ -49,9 +50,9 @@ def extract(corpus: str, root: str, address: str, on_event: Callable[[Event | st
 def undisturbed(corpus: str, root: str, address: str) -> dict[str, bytes]:
     seen: list[Any] = []
     result = extract(corpus, f"{root}-undisturbed", address, seen.append)
-    told = [event["kind"] for event in seen if isinstance(event, dict)]
-    assert told[:2] == ["started", "planned"]
-    assert set(told[2:]) == {"progress"}
+    reported = [event["kind"] for event in seen if isinstance(event, dict)]
+    assert reported[:2] == ["started", "planned"]
+    assert set(reported[2:]) == {"progress"}
     features = open_features(result.features)
     table = read_shard(features, features.manifest.shards[0])
     assert features.manifest.widths == {"text": 384, "visual": 1280}
@@ -62,7 +63,7 @@ def undisturbed(corpus: str, root: str, address: str) -> dict[str, bytes]:
 
 def worker_pids() -> list[int]:
     actors = dashboard("/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
-    return [int(actor["pid"]) for actor in actors if actor["class_name"] == "Worker" and actor["state"] == "ALIVE"]
+    return [int(actor["pid"]) for actor in actors if actor["class_name"] == "Host" and actor["state"] == "ALIVE"]
 
 
 class KillOnce:
@@ -98,13 +99,13 @@ def test_killed_driver_through_the_flows_retry(
         assert job.driver_info is not None
         return int(job.driver_info.pid)
 
-    killer, follow = KillOnce(driver_pid), flows.Follower.__call__
+    killer, follow = KillOnce(driver_pid), Follower.__call__
 
-    def follow_and_kill(self: flows.Follower, event: Event | str) -> None:
+    def follow_and_kill(self: Follower, event: Event | str) -> None:
         follow(self, event)
         killer(event)
 
-    monkeypatch.setattr(flows.Follower, "__call__", follow_and_kill)
+    monkeypatch.setattr(Follower, "__call__", follow_and_kill)
     features = flows.extract_features("folder", corpus, **ENCODERS, overrides=SETTINGS, root=f"{root}-driver")
     assert killer.killed is not None
     assert contents(features) == undisturbed

@@ -1,4 +1,4 @@
-"""An S3 server that fails now and then costs time, and nothing else; credentials that are refused are told of once."""
+"""An S3 server that fails intermittently costs time only; refused credentials are reported once."""
 
 import os
 import threading
@@ -15,6 +15,7 @@ from ada2i.records import SeedResult
 from ada2i.registry.aliases import current, history, move
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import find, register, version_uri, versions
+from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from infra.stack import Stack
 from tests.faults.s3_proxy import EVERY_FAULT, Fault, Proxy, every, first, never, proxied
@@ -148,7 +149,7 @@ def test_a_whole_run_ends_in_the_same_objects(
     stack: Stack, root: str, behind: Proxy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calm = prepared(root, "calm", **{"training.epochs": EPOCHS})
-    launch(calm, address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=lambda _: None)
+    launch(RunFolder(calm), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=lambda _: None)
     wanted = final_weights(calm), seed_result(calm)
     behind.plan = plan = FailOnce(behind)
     overrides = {"training.epochs": EPOCHS, "training.early_stopping_epochs": 16, "balance.start_epoch": 2}
@@ -192,11 +193,11 @@ def test_credentials_that_expire_during_a_run_are_one_error(
         code = run_cli(monkeypatch, "train", "demo", "--seeds", "1", "--root", root, "--model", "expiring")
     finally:
         behind.plan = never
-    told = capsys.readouterr().err
+    reported = capsys.readouterr().err
     assert code == 2
-    assert told.count("error:") == 1
-    assert "refused the S3 credentials (ExpiredToken)" in told
-    assert "Traceback" not in told
+    assert reported.count("error:") == 1
+    assert "refused the S3 credentials (ExpiredToken)" in reported
+    assert "Traceback" not in reported
     assert versions(root, "expiring") == []
 
 
@@ -206,10 +207,10 @@ def test_wrong_credentials_are_one_error(
     # Through a proxy of its own: the client of the other address has the right ones.
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     assert run_cli(monkeypatch, "train", "demo", "--root", place) == 2
-    told = capsys.readouterr().err
-    assert told.count("error:") == 1
-    assert "refused the S3 credentials (SignatureDoesNotMatch)" in told
-    assert "Traceback" not in told
+    reported = capsys.readouterr().err
+    assert reported.count("error:") == 1
+    assert "refused the S3 credentials (SignatureDoesNotMatch)" in reported
+    assert "Traceback" not in reported
     with pytest.raises(AccessError, match="refused the S3 credentials"):
         storage.put(storage.join(place, "a"), b"")
 

@@ -100,7 +100,7 @@ def restart_worker(stack: Stack) -> None:
 
 
 def kill_worker_and_flow(stack: Stack, prefect: SyncPrefectClient, run: FlowRun) -> None:
-    """Leave nobody to say that the run is over, nor to stop its job; then say what a missing heartbeat says."""
+    """Kill every process that could report the end of the run; then set the state that a missing heartbeat sets."""
     orphan = flow_process(stack, run)
     os.kill(stack.running["worker"].pid, signal.SIGKILL)
     os.kill(orphan, signal.SIGKILL)
@@ -125,7 +125,7 @@ def test_one_version_and_no_job_left(stack: Stack, root: str, prefect: SyncPrefe
     retry(run)
     until(lambda: training(run, root, 2), "a third attempt")
 
-    # The worker too, and somebody tries again at once: the run finds its live job.
+    # The worker too, and the run is retried at once: it finds its live job.
     kill_worker_and_flow(stack, prefect, run)
     retry(run)
     restart_worker(stack)
@@ -134,7 +134,7 @@ def test_one_version_and_no_job_left(stack: Stack, root: str, prefect: SyncPrefe
     time.sleep(10)  # in which it would submit another job
     assert [job.submission_id for job in live(run)] == [f"{run.id}-2"]
 
-    # And once more, when nobody does: the reaper stops the job.
+    # And once more, without a retry: the reaper stops the job.
     kill_worker_and_flow(stack, prefect, run)
     restart_worker(stack)
     until(lambda: not live(run), "the end of a lost run's job")

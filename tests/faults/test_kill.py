@@ -1,6 +1,6 @@
 """A loss costs time, and nothing else: weights equal those of an undisturbed run to the last bit, and nothing is left.
 
-Beside kills there are requests to leave, SIGTERM, which cost not even a step.
+Apart from kills there are requests to leave, SIGTERM, which cost not even a step.
 """
 
 import os
@@ -15,9 +15,11 @@ from ada2i.errors import PreemptedError
 from ada2i.jobs.client import connect
 from ada2i.jobs.events import Event
 from ada2i.registry.versions import versions
+from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from infra.stack import Stack
 from pipelines import train as flows
+from pipelines.hooks import Follower
 from tests.faults.test_outage import outage
 from tests.runs import (
     SLOW,
@@ -34,7 +36,7 @@ from tests.runs import (
 
 pytestmark = pytest.mark.integration
 
-EPOCHS = list(range(1, 17))
+EPOCHS = list(range(1, 41))
 OUTAGE_SECONDS = 8.0
 
 
@@ -46,14 +48,15 @@ def address(stack: Stack) -> str:
 @pytest.fixture(scope="module")
 def undisturbed(address: str, root: str) -> dict[str, torch.Tensor]:
     uri = prepared(root, "undisturbed")
-    launch(uri, address=address, on_event=lambda _: None)
+    launch(RunFolder(uri), address=address, on_event=lambda _: None)
     return final_weights(uri)
 
 
+@pytest.mark.smoke
 def test_killed_worker(address: str, root: str, undisturbed: dict[str, torch.Tensor]) -> None:
     uri = prepared(root, "killed-worker")
     killer = KillOnce(3, lambda: worker_pid("killed-worker", rank=1))
-    launch(uri, address=address, on_event=killer)
+    launch(RunFolder(uri), address=address, on_event=killer)
     assert killer.killed is not None
     check_end(uri, undisturbed)
 
@@ -61,17 +64,18 @@ def test_killed_worker(address: str, root: str, undisturbed: dict[str, torch.Ten
 def test_killed_controller(address: str, root: str, undisturbed: dict[str, torch.Tensor]) -> None:
     uri = prepared(root, "killed-controller")
     killer = KillOnce(3, lambda: live_actor("TrainController"))
-    launch(uri, address=address, on_event=killer)
+    launch(RunFolder(uri), address=address, on_event=killer)
     assert killer.killed is not None
     check_end(uri, undisturbed)
 
 
+@pytest.mark.smoke
 def test_a_worker_that_gets_sigterm_leaves_after_a_checkpoint(
     address: str, root: str, undisturbed: dict[str, torch.Tensor]
 ) -> None:
     uri = prepared(root, "preempted-worker")
     killer = KillOnce(3, lambda: worker_pid("preempted-worker", rank=1), signal.SIGTERM)
-    launch(uri, address=address, on_event=killer)
+    launch(RunFolder(uri), address=address, on_event=killer)
     assert killer.killed is not None
     assert gone(killer.killed)
     assert killer.epochs == EPOCHS  # none twice
@@ -84,9 +88,9 @@ def test_a_driver_that_gets_sigterm_leaves_after_a_checkpoint(
     uri = prepared(root, "preempted-driver")
     killer = KillOnce(3, lambda: driver_pid(address), signal.SIGTERM)
     with pytest.raises(PreemptedError, match=r"had to leave, and did after step \d+\. Run again"):
-        launch(uri, address=address, on_event=killer)
+        launch(RunFolder(uri), address=address, on_event=killer)
     assert all(job.status.is_terminal() for job in connect(address).list_jobs())
-    launch(uri, address=address, on_event=killer)
+    launch(RunFolder(uri), address=address, on_event=killer)
     assert killer.epochs == EPOCHS  # none twice
     check_end(uri, undisturbed)
 
@@ -103,7 +107,7 @@ def test_s3_that_is_away_for_a_while(
             if isinstance(event, dict) and event["kind"] == "epoch" and not away:
                 away.append(pool.submit(hold, stack))
 
-        launch(uri, address=address, on_event=cut)
+        launch(RunFolder(uri), address=address, on_event=cut)
         away[0].result()
     check_end(uri, undisturbed)
 
@@ -130,14 +134,14 @@ def test_killed_driver_through_the_flows_retry(
 ) -> None:
     client = connect(address)
     killers: list[KillOnce] = []
-    follow = flows.Follower.__call__
+    follow = Follower.__call__
 
-    def follow_and_kill(self: flows.Follower, event: Event | str) -> None:
+    def follow_and_kill(self: Follower, event: Event | str) -> None:
         follow(self, event)
         killers[0](event)
 
     killers.append(KillOnce(3, lambda: driver_pid(address)))
-    monkeypatch.setattr(flows.Follower, "__call__", follow_and_kill)
+    monkeypatch.setattr(Follower, "__call__", follow_and_kill)
     overrides = {name: value for name, value in SLOW.items() if name != "training.seeds"}
     version = flows.train_ada2i(features="demo", overrides=overrides, seeds=[1], model="killed-driver", root=root)
     assert killers[0].killed is not None
@@ -157,7 +161,7 @@ def test_interrupted_caller_leaves_no_job(address: str, root: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        launch(uri, address=address, on_event=interrupt)
+        launch(RunFolder(uri), address=address, on_event=interrupt)
     jobs = connect(address).list_jobs()
     assert all(job.status.is_terminal() for job in jobs)
     assert os.environ["RAY_API_SERVER_ADDRESS"] == address

@@ -13,17 +13,18 @@ import pytest
 from ada2i.jobs import cluster, processes
 from ada2i.jobs.events import Event
 from ada2i.jobs.resources import capacity
+from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from infra import stack as local
 from infra.stack import Stack
 from tests.integration.test_ranks import largest_gap
 from tests.runs import final_weights, prepared, remains, seed_result, train_run
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.soak]
 
 CPUS = 2
 SECONDS = 180.0
-# No dropout, whose draws differ by rank, and a rate at which rounding stays rounding over so many steps; a step lost or
+# No dropout, whose draws differ by rank, and a rate at which rounding stays rounding over these steps; a step lost or
 # taken twice would still show.
 EXACT = {
     "model.encoder.dropout": 0.0,
@@ -111,11 +112,11 @@ def test_a_lost_node_takes_its_workers_alone(stack: Stack, root: str, node: proc
     workers = int(capacity()["CPU"]) - CPUS + 1  # more than either node holds
     uri = prepared(root, "lost-node", **EXACT, **{"resources.workers": workers, "resources.min_workers": 1})
     killer = KillNode("lost-node", node)
-    launch(uri, address=address, on_event=killer)
+    launch(RunFolder(uri), address=address, on_event=killer)
     assert killer.workers != []
     assert killer.rest != []
     assert seed_result(uri).workers < workers
     assert remains(uri) == set()
     undisturbed = prepared(root, "no-node-lost", **EXACT, **{"resources.workers": 1})
-    launch(undisturbed, address=address, on_event=lambda _: None)
+    launch(RunFolder(undisturbed), address=address, on_event=lambda _: None)
     assert largest_gap(final_weights(uri), final_weights(undisturbed)) < 1e-5

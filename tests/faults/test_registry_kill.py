@@ -1,4 +1,4 @@
-"""Registry operations killed at every single write: complete or invisible, nothing lost, and the next call mends it.
+"""Registry operations killed at every single write: complete or invisible, nothing lost, and the next call repairs it.
 
 A child process counts the system calls (on a folder) or requests (on S3) that change something, and kills itself, with
 SIGKILL, before or after the k-th one, for every k until it gets through.

@@ -49,7 +49,7 @@ def promote(root: str, number: int, expected: int | None) -> int:
 
 
 def back(root: str, expected: int) -> int:
-    return rollback(root, "ada2i", "champion", by="somebody", reason="race", expected=expected).number
+    return rollback(root, "ada2i", "champion", by="ben", reason="race", expected=expected).number
 
 
 def test_registrations_at_once_get_numbers_of_their_own(place: str) -> None:

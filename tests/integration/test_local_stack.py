@@ -194,7 +194,9 @@ def test_a_stop_leaves_data_but_no_process_and_no_port(storage_only: Path, monke
     assert not storage_only.exists()
 
 
-def test_a_private_head_runs_beside_it_and_leaves_nothing(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_head_runs_next_to_the_stack_and_leaves_nothing(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ray.job_submission import JobSubmissionClient
 
     for name in stack.layout.ray_environment():
@@ -210,10 +212,10 @@ def test_a_private_head_runs_beside_it_and_leaves_nothing(stack: Stack, monkeypa
         while not pid and time.monotonic() < deadline:
             pid = next((line for line in client.get_job_logs(job).splitlines() if line.isdigit()), "")
             time.sleep(0.2)
-        assert processes._read_stat(int(pid))
+        assert processes._started(int(pid))
         begun = time.monotonic()
     assert time.monotonic() - begun < 8
-    assert processes._read_stat(int(pid)) is None
+    assert processes._started(int(pid)) is None
     assert not folder.exists()
     assert not [p for p in Path("/proc").iterdir() if p.name.isdigit() and str(folder) in _command(p)]
     assert "RAY_AUTH_TOKEN_PATH" not in os.environ

@@ -67,13 +67,14 @@ def champion(home: str) -> int:
     return found.number
 
 
+@pytest.mark.smoke
 def test_nothing_new_is_skipped(home: str, prefect: SyncPrefectClient) -> None:
     state = night(home, features(home, early))
     assert (state.type, state.name) == ("COMPLETED", "Skipped")
-    assert state.message == f"Features and config are those of {MODEL}@1; `force` trains all the same."
+    assert state.message == f"{MODEL}@1 has these features and this config; `force` trains anyway."
     assert state.result() == storage.join(home, "registry", MODEL, "versions", "1")
     page = page_of(prefect, state)
-    assert page.startswith("# Skipped\n\nFeatures and config are those of nights@1")
+    assert page.startswith("# Skipped\n\nnights@1 has these features and this config")
     assert len(versions(home, MODEL)) == 1
 
 

@@ -87,9 +87,10 @@ class Killer:
 def workers() -> list[int]:
     """Return the process ids of live workers."""
     actors = dashboard("/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
-    return [int(a["pid"]) for a in actors if a["class_name"] == "Worker" and a["state"] == "ALIVE" and a["pid"]]
+    return [int(a["pid"]) for a in actors if a["class_name"] == "Host" and a["state"] == "ALIVE" and a["pid"]]
 
 
+@pytest.mark.smoke
 def test_the_flow_predicts(home: str) -> None:
     place = predict_emotions("talk@1", "demo", split="test", root=home)
     manifest: Any = PredictionManifest.load(storage.join(place, MANIFEST))

@@ -60,6 +60,7 @@ def test_workers_change_nothing_but_rounding(tmp_path: Path, features: str, *, p
     assert largest_gap(one, four) < 1e-5
 
 
+@pytest.mark.smoke
 def test_workers_change_nothing_but_rounding_in_the_corrected_preset(tmp_path: Path, features: str) -> None:
     overrides = TWENTY_STEPS | NO_DROPOUT | {"model.encoder.input_dropout": 0.0}
     one, two, four = (train(tmp_path / str(n), features, n, overrides, "corrected") for n in (1, 2, 4))

@@ -53,7 +53,7 @@ def secrets(stack: Stack) -> dict[str, str]:
 
 
 def spelled(secret: str) -> Iterator[bytes]:
-    """Yield a secret as it is, in base64 wherever it begins in what is encoded, and as part of a URL."""
+    """Yield a secret in plain text, in base64 at each offset, and as part of a URL."""
     yield secret.encode()
     yield quote(secret, safe="").encode()
     for before in range(3):
@@ -96,6 +96,7 @@ def test_the_search_finds_what_is_there(forms: dict[bytes, str], stack: Stack) -
             assert found(data.encode(), forms) == {name}, data
 
 
+@pytest.mark.smoke
 def test_objects(version: str, forms: dict[bytes, str], root: str) -> None:
     names = list(objects(f"s3://{BUCKET}"))
     assert any(name.startswith(version) for name in names)
@@ -128,7 +129,7 @@ def _read(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("path", ["logs", "artifacts", "flow_runs", "task_runs", "deployments", "work_pools"])
-def test_what_prefect_tells(version: str, forms: dict[bytes, str], stack: Stack, path: str) -> None:
+def test_prefect_api_shows_no_secret(version: str, forms: dict[bytes, str], stack: Stack, path: str) -> None:
     rows = list(ask_prefect(stack, path))
     assert rows
     assert [row for row in rows if found(json.dumps(row).encode(), forms)] == []
@@ -138,13 +139,13 @@ def test_what_prefect_tells(version: str, forms: dict[bytes, str], stack: Stack,
     "path",
     ["/api/jobs/", "/api/v0/actors?detail=1&limit=1000", "/api/v0/tasks?detail=1&limit=1000", "/api/train/v2/runs/v1"],
 )
-def test_what_ray_tells(version: str, forms: dict[bytes, str], path: str) -> None:
-    told = json.dumps(dashboard(path))
-    assert len(told) > 100
-    assert found(told.encode(), forms) == set()
+def test_ray_api_shows_no_secret(version: str, forms: dict[bytes, str], path: str) -> None:
+    reported = json.dumps(dashboard(path))
+    assert len(reported) > 100
+    assert found(reported.encode(), forms) == set()
 
 
-def test_what_jobs_said(version: str, forms: dict[bytes, str], root: str) -> None:
+def test_job_logs_show_no_secret(version: str, forms: dict[bytes, str], root: str) -> None:
     jobs = [job["submission_id"] for job in dashboard("/api/jobs/") if job["submission_id"]]
     assert any(find(root, MODEL).run_id in job for job in jobs)
     for job in jobs:

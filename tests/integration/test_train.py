@@ -13,6 +13,7 @@ from ada2i.errors import DivergenceError, ResourceError
 from ada2i.jobs.events import Event
 from ada2i.records import RunResult
 from ada2i.registry.versions import find, version_uri
+from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from ada2i.training.metrics import METRICS
 from infra.stack import Stack
@@ -28,6 +29,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     assert end.value.code in (0, None)
 
 
+@pytest.mark.smoke
 def test_train_registers_on_s3(
     stack: Stack, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,7 +50,7 @@ def test_train_registers_on_s3(
     assert version.seed == best.seed
     weights = registered_weights(uri)
     statistics = {name for name in weights if name.startswith("standardise.") or name == "fusion.weights"}
-    assert statistics  # of train, beside what is learned
+    assert statistics  # of train, in addition to the learned weights
     assert sum(tensor.numel() for name, tensor in weights.items() if name not in statistics) == best.parameters
     run_cli(monkeypatch, "registry", "list", "cli", "--root", root, "--json")
     assert json.loads(capsys.readouterr().out)[0]["number"] == 1
@@ -62,7 +64,7 @@ def test_train_tab_and_gauges_show_the_run(stack: Stack, root: str) -> None:
         if isinstance(event, dict) and event["kind"] == "epoch":
             seen.update(gauges("shown"))
 
-    launch(uri, address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=look)
+    launch(RunFolder(uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=look)
     modalities = ("ratio", "coefficient", "encoder_gradient_norm")
     expected = {metric.exported for metric in METRICS if not metric.by_modality} | {
         f"ray_ada2i_{name}" for name in modalities
@@ -96,7 +98,7 @@ def test_diverging_run_stops_naming_the_dialogues(stack: Stack, root: str) -> No
     # A learning rate at which float32 overflows within an epoch.
     uri = prepared(root, "diverging", **{"training.learning_rate": 1e30})
     with pytest.raises(DivergenceError, match=r"not finite at step \d+ of seed 1.*Dialogues: "):
-        launch(uri, address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=lambda _: None)
+        launch(RunFolder(uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=lambda _: None)
 
 
 def test_job_metadata_holds_no_secret(stack: Stack) -> None:

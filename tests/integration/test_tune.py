@@ -10,13 +10,25 @@ from typing import Any
 import pytest
 
 from ada2i import storage
-from ada2i.errors import JobError
+from ada2i.checkpoint import checkpoint_uri, latest_step, load_progress
+from ada2i.errors import JobError, PreemptedError
 from ada2i.jobs import client
 from ada2i.jobs.events import Event
 from ada2i.records import RunRequest, RunResult, SeedResult, run_uri, seed_uri
 from ada2i.registry.versions import find, version_uri
 from ada2i.search.records import SearchOutcome, SearchResult, TrialRecord
-from ada2i.search.request import JOB, RECORD, RESULT, SearchSpec, prepare_search, search_options, trial_uri
+from ada2i.search.request import (
+    JOB,
+    RECORD,
+    REQUEST,
+    RESULT,
+    SearchRequest,
+    SearchSpec,
+    prepare_search,
+    search_options,
+    trial_uri,
+)
+from ada2i.store import RunFolder
 from ada2i.training.request import TrainSpec
 from infra.stack import Stack
 from pipelines.tune import tune_ada2i
@@ -26,7 +38,7 @@ from tests.runs import dashboard, stored
 pytestmark = pytest.mark.integration
 
 VARY = "training.learning_rate=loguniform:1e-4:1e-2"
-EPOCHS = 4
+EPOCHS = 40  # events come up to 2 s late
 
 
 def driver_pid(stack: Stack, search_id: str) -> int:
@@ -75,7 +87,7 @@ def test_a_killed_search_goes_on(
     options += ["--epochs", str(EPOCHS), "--model", "tuned", "--root", root, "--json", str(out)]
     run_cli(monkeypatch, "tune", "demo", *options, "--out", str(tmp_path / "out"))
     shown = capsys.readouterr()
-    # The follower hears of an epoch a little late: the killed driver may have got further than the second trial.
+    # The follower sees an epoch a little late: the killed driver may have got further than the second trial.
     assert re.search("4 trials, [123] of them done before, 1 at a time", shown.err)
     assert "tuned@1" in shown.out
     assert storage.get(storage.join(trial_uri(uri, 0), RECORD)) == done
@@ -105,11 +117,39 @@ def test_a_killed_search_goes_on(
     assert json.loads(out.read_bytes())["version"] == "tuned@1"
 
 
+def test_a_search_that_gets_sigterm_leaves_after_a_checkpoint(stack: Stack, root: str) -> None:
+    address, wanted = (
+        os.environ["RAY_API_SERVER_ADDRESS"],
+        {"training.epochs": 150, "training.early_stopping_epochs": 150},
+    )
+    options = search_options(trials=1, finalists=1)
+    uri = prepare_search(spec(**wanted).model_copy(update={"options": options}), root=root, search_id="search-leaves")
+    seed = RunFolder(trial_uri(uri, 0)).seed(SearchRequest.load(storage.join(uri, REQUEST)).trial_seeds[0])
+    signalled: list[int] = []
+
+    def terminate(event: Event | str) -> None:
+        if isinstance(event, dict) and event["kind"] == "trial_epoch" and not signalled:
+            signalled.append(driver_pid(stack, "search-leaves"))
+            os.kill(signalled[0], signal.SIGTERM)
+
+    with pytest.raises(PreemptedError, match="requested to leave, and did after its trials had written checkpoints"):
+        client.run(client.Job(JOB, uri), address=address, on_event=terminate)
+    assert not storage.exists(storage.join(trial_uri(uri, 0), RECORD))
+    left = load_progress(checkpoint_uri(seed.checkpoints, latest_step(seed.checkpoints) or 0))
+    assert 0 < left.epoch < 150  # not all of it, and nothing of it is lost
+    assert not actors()
+
+    client.run(client.Job(JOB, uri), address=address, on_event=lambda _: None)
+    record = TrialRecord.load(storage.join(trial_uri(uri, 0), RECORD))
+    assert (record.state, len(record.curve)) == ("complete", 150)
+    assert record.curve[: left.epoch] == tuple(epoch.dev_weighted_f1 for epoch in left.history)
+
+
 def test_trials_of_two_ranks_on_half_a_cpu_each(stack: Stack, root: str) -> None:
     seen: list[Any] = []
-    asked = spec(**{"resources.workers": 2, "resources.cpus_per_worker": 0.5, "training.epochs": 3})
+    wanted = spec(**{"resources.workers": 2, "resources.cpus_per_worker": 0.5, "training.epochs": 3})
     options = search_options(trials=3, finalists=1, grace=1, reduction=2)
-    uri = prepare_search(asked.model_copy(update={"options": options}), root=root)
+    uri = prepare_search(wanted.model_copy(update={"options": options}), root=root)
     client.run(client.Job(JOB, uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=seen.append)
     search = SearchResult.load(storage.join(uri, RESULT))
     run = run_uri(storage.normalise(root), search.run_id)

@@ -1,4 +1,4 @@
-"""The `reference` preset against golden vectors of the released code, which lie beside the checkout."""
+"""The `reference` preset against golden vectors of the released code, which lie outside the checkout."""
 
 import json
 import shutil

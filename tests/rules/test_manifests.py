@@ -152,7 +152,7 @@ def environments(compose: Document, overlays: dict[str, list[Document]]) -> Iter
 
 
 def written() -> list[Path]:
-    """Return the files below infra that somebody wrote, without the secrets that a stack made there."""
+    """Return the tracked files below infra, without the secrets that a stack writes there."""
     kinds = (".yaml", ".yml", ".json", ".sh", ".example", "")
     return [p for p in INFRA.rglob("*") if p.is_file() and p.suffix in kinds and p.parent.name != "secrets"]
 
@@ -185,7 +185,7 @@ def test_dockerfile_is_clean() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_image_runs_as_nobody_special() -> None:
+def test_image_runs_as_an_unprivileged_user() -> None:
     lines = (INFRA / "image" / "Dockerfile").read_text().splitlines()
     assert [line for line in lines if line.startswith("USER")] == ["USER 1000:1000"]
     assert any(line.startswith("HEALTHCHECK") for line in lines)
@@ -388,7 +388,7 @@ def test_what_is_referred_to_exists(overlays: dict[str, list[Document]]) -> None
         ) in named
 
 
-def test_ray_asks_for_its_token_and_the_head_does_no_work(overlays: dict[str, list[Document]]) -> None:
+def test_ray_requires_its_token_and_the_head_does_no_work(overlays: dict[str, list[Document]]) -> None:
     for documents in overlays.values():
         spec = one(documents, "RayCluster")["spec"]
         assert spec["authOptions"] == {"mode": "token"}
@@ -415,7 +415,7 @@ def test_large_grows_to_sixteen_gpu_nodes(overlays: dict[str, list[Document]]) -
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
-def test_nobody_talks_unless_a_policy_says_so(overlays: dict[str, list[Document]]) -> None:
+def test_traffic_needs_a_policy(overlays: dict[str, list[Document]]) -> None:
     policies = [d for d in overlays["small"] if d["kind"] == "NetworkPolicy"]
     deny = one(policies, "NetworkPolicy", "default-deny")["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
@@ -444,7 +444,7 @@ def test_our_pods_keep_to_the_restricted_standard(overlays: dict[str, list[Docum
                 expected = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
                 assert container["securityContext"] == expected, name
                 assert "memory" in container["resources"]["limits"], name
-            # Ray's autoscaler is in the head's pod and makes pods; nobody else of ours asks Kubernetes for anything.
+            # Ray's autoscaler is in the head's pod and makes pods; no other pod of ours uses Kubernetes' API.
             assert name == "head" or spec["automountServiceAccountToken"] is False, name
 
 

@@ -14,7 +14,7 @@ from ada2i.extraction.config import ExtractionConfig
 from ada2i.presets import PRESETS, SETTINGS, field_names
 from ada2i.search.request import SearchOptions
 from pipelines.extract import extract_features
-from pipelines.orphans import reap_ada2i_jobs
+from pipelines.jobs import reap_ada2i_jobs
 from pipelines.predict import predict_emotions
 from pipelines.promote import promote_ada2i
 from pipelines.train import train_ada2i
@@ -136,11 +136,14 @@ COMMANDS = {
         "--no-amw",
         "--no-modulation",
         "--preset",
+        "--promote",
         "--root",
+        "--rule",
         "--run",
         "--seeds",
         "--set",
         "--settings",
+        "--skip-unchanged",
         "--workers",
         "FEATURES",
     ],

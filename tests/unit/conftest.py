@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of published data that lies beside the checkout, never in it."""
+    """The folder of published data outside the checkout."""
     folder = Path(__file__).resolve().parents[3] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: the data may not be redistributed with the code")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ada2i import checkpoint, storage
-from ada2i.balance import none
+from ada2i.balance.none import NoBalancer
 from ada2i.checkpoint import MANIFEST, OPTIMIZER, STATE, WEIGHTS, EpochPart, Rng, TrainCursor, TrainState
 from ada2i.config import NoBalance
 from ada2i.errors import DataError, DivergenceError, IntegrityError
@@ -30,7 +30,7 @@ def state(seed: int) -> TrainState:
     model = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Linear(5, 2))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05, weight_decay=1e-3, foreach=True)
     scheduler = ReduceLROnPlateau(optimizer, mode="min", factor=0.5, patience=1)
-    return TrainState(model, optimizer, scheduler, none.Method(NoBalance()))
+    return TrainState(model, optimizer, scheduler, NoBalancer(NoBalance()))
 
 
 def train(what: TrainState, steps: range) -> None:
@@ -172,7 +172,7 @@ def test_a_snapshot_is_what_it_was(tmp_path: Path) -> None:
     assert same(checkpoint.load_weights(checkpoint.write(tmp_path.as_uri(), snapshot)), before)
 
 
-def test_a_snapshot_uses_the_memory_of_one_that_nobody_needs() -> None:
+def test_a_snapshot_reuses_the_memory_of_an_unused_one() -> None:
     what = state(seed=1)
     train(what, range(2))
     old = checkpoint.take(what, progress(2))
@@ -246,7 +246,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
         checkpoint.load_progress(uri)
 
 
-class Remembering(none.Method):
+class Remembering(NoBalancer):
     """A method with a state."""
 
     def __init__(self, value: float) -> None:

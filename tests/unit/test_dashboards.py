@@ -1,4 +1,4 @@
-"""Dashboards and code agree: every metric that a panel asks for is exported, and every exported one is on a panel."""
+"""Dashboards and code agree: every metric that a panel queries is exported, and every exported one is on a panel."""
 
 import json
 import re
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ada2i.extraction import metrics as extraction
+from ada2i.extraction import job as extraction
 from ada2i.jobs.metrics import Metric
-from ada2i.prediction import metrics as prediction
+from ada2i.prediction import job as prediction
 from ada2i.records import EpochRecord
 from ada2i.registry import metrics as registry
 from ada2i.training import metrics as training
@@ -80,7 +80,7 @@ def test_panels_have_a_place_a_source_and_words(name: str) -> None:
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
-def test_names_are_told_apart() -> None:
+def test_names_are_unique() -> None:
     every = [metric.name for metrics in EXPORTED.values() for metric in metrics]
     assert len(set(every)) == len(every)
 

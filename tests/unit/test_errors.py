@@ -37,7 +37,7 @@ def test_only_what_may_pass_is_retryable() -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_pickling_keeps_class_message_and_context(kind: type[Ada2iError], protocol: int) -> None:
-    error = kind("It must be so, but is not. Mend it.", uri="s3://b/k", row=3, ranks=["0"])
+    error = kind("It must be so, but is not. Correct it.", uri="s3://b/k", row=3, ranks=["0"])
     again = pickle.loads(pickle.dumps(error, protocol))
     assert type(again) is kind
     assert again.message == error.message

@@ -46,7 +46,7 @@ def test_dotenv_is_written_and_known_again(layout: Layout, monkeypatch: pytest.M
     assert not local._is_ours(tmp_path / "another")
 
 
-def test_somebody_elses_dotenv_stays(layout: Layout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_dotenv_of_another_origin_stays(layout: Layout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(local, "_DOTENV", tmp_path / ".env")
     (tmp_path / ".env").write_text("EDITOR=ed\n")
     assert not local._write_dotenv(layout)
@@ -79,7 +79,9 @@ def test_a_state_of_another_version_is_refused(tmp_path: Path) -> None:
         stacks.load(tmp_path)
 
 
-def test_the_start_tells_where_secrets_are_but_not_what(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_start_prints_where_secrets_are_but_not_their_values(
+    layout: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
     local._explain(layout, plain_shell=False)
     said = capsys.readouterr().out
     environment = layout.environment()

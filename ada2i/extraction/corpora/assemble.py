@@ -10,14 +10,14 @@ from ada2i.importers.datasets import Dataset
 def published(
     dataset: Dataset, source: str, licence: str, utterances: Iterable[Utterance], problems: Sequence[str]
 ) -> Corpus:
-    """Return a corpus of the field, whose name and classes are known.
+    """Return a published corpus with known name and classes.
 
     Args:
         dataset: Which.
         source: Where it was read from, without credentials.
         licence: Under what terms, for people.
         utterances: In any order.
-        problems: What else there is to say.
+        problems: Further findings.
 
     Raises:
         DataError: There is no utterance.

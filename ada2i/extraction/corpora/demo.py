@@ -1,7 +1,7 @@
 """A small SYNTHETIC corpus of raw media: made up here, from no recording, for trying things out. It proves nothing.
 
 Two people talk, with the emotions of ``importers.demo``: each keeps one (inertia) or catches the other's (contagion).
-What they say, how they sound and how they look tell the emotion with planted imbalance: each shows it with the
+Their words, voices and faces show the emotion with planted imbalance: each shows it with the
 probability below, and else another one.
 """
 
@@ -61,7 +61,7 @@ def write_demo_media(folder: str, *, dialogues: int = 60, seed: int = 7) -> str:
     Args:
         folder: Where to: a path, ``file://`` or ``s3://``.
         dialogues: About 70 % become train, 10 % dev and 20 % test; each has 5 to 11 utterances of 1 to 1.6 seconds.
-        seed: Of ``np.random.RandomState``, whose stream is frozen.
+        seed: Of ``np.random.RandomState``, which keeps its stream across versions.
 
     Returns:
         The folder's URI.

@@ -6,7 +6,7 @@ from ada2i.importers.transcripts import repaired
 
 
 def files_below(location: str) -> tuple[str, ...]:
-    """Return the URIs of all files below a folder, sorted; the store is asked once.
+    """Return the URIs of all files below a folder, sorted, with one listing.
 
     Args:
         location: A path, or any URI that fsspec opens.

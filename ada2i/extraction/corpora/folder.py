@@ -49,7 +49,7 @@ _MEDIA = ("audio", "video")
 
 
 class About(Record):
-    """What a table cannot say of its corpus: ``corpus.json``, which may be left out, as may each of its fields.
+    """Facts about a corpus that its table does not hold: ``corpus.json``. The file and each field are optional.
 
     Attributes:
         name: Of the dataset; else the folder's.
@@ -78,7 +78,7 @@ def read_folder(location: str) -> Corpus:
     order), ``utterance_id``, ``speaker``, ``label`` (empty where it is to be predicted), ``split`` (train, dev or
     test; for all rows or none), ``text``, ``audio`` and ``video`` (files below the folder, which may be one and the
     same), ``start`` and ``end`` (seconds in these files). An utterance lacks what is empty; other columns are ignored.
-    ``corpus.json`` may say more: see ``About``.
+    ``corpus.json`` may add facts: see ``About``.
 
     Args:
         location: The folder, or the table itself where its name is another; a path, or any URI that fsspec opens.
@@ -107,7 +107,7 @@ def read_folder(location: str) -> Corpus:
 
 
 def _find(location: str) -> tuple[str, tuple[str, ...]]:
-    """Return the URI of the table, and those of all files beside and below it."""
+    """Return the URI of the table, and those of all files in its folder and below."""
     named = suffix_of(location) is not None
     folder, _, name = location.rpartition("/") if named else (location, "", "")
     files = files_below(folder or ("/" if location.startswith("/") else "."))
@@ -137,7 +137,7 @@ def _about(uri: str, files: Sequence[str]) -> About:
         public = storage.public(uri)
         raise DataError(
             f"{public} must hold {', '.join(f'`{name}`' for name in About.model_fields)} and nothing else, but at "
-            f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}. Mend it, or take the file away.",
+            f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}. Correct it, or take the file away.",
             uri=public,
         ) from problem
 
@@ -186,7 +186,7 @@ def _check(rows: Rows, about: About) -> None:
             "label",
             must=f"hold one of the `labels` of {ABOUT}, {', '.join(about.labels)}, or be empty",
             found=lambda row: f"holds {labels[row]!r}",
-            remedy=f"Mend the label, or add it to {ABOUT}.",
+            remedy=f"Correct the label, or add it to {ABOUT}.",
         )
 
 
@@ -208,14 +208,14 @@ def _check_times(rows: Rows) -> None:
         "start",
         must="hold seconds from the start of the file",
         found=lambda row: f"holds {start[row]:g}",
-        remedy="Mend the time, or leave it empty for the file's start.",
+        remedy="Correct the time, or leave it empty for the file's start.",
     )
     rows.require(
         end > start,
         "end",
         must="be later than `start`",
         found=lambda row: f"ends at {end[row]:g} s and starts at {start[row]:g} s",
-        remedy="Mend the times, in seconds, or leave both empty for the whole file.",
+        remedy="Correct the times, in seconds, or leave both empty for the whole file.",
     )
 
 
@@ -226,7 +226,7 @@ _OPEN = {"start": 0.0, "end": np.inf}
 
 
 def _with_media(rows: Rows, media: Mapping[str, str]) -> Rows:
-    """Return the rows with paths in their plain form; each must name a file that is there."""
+    """Return the rows with normalised paths; each must name an existing file."""
     for name in _MEDIA:
         written = rows.columns[name].to_pylist()
         paths = [None if path is None else posixpath.normpath(path.replace("\\", "/")) for path in written]
@@ -235,7 +235,7 @@ def _with_media(rows: Rows, media: Mapping[str, str]) -> Rows:
             name,
             must="name a file below the table's folder, by its path from there",
             found=lambda row, written=written: f"names {written[row]!r}, which is not there",  # type: ignore[misc]
-            remedy="Add the file, mend the path, or leave it empty where the utterance has none.",
+            remedy="Add the file, correct the path, or leave it empty if the utterance has no recording.",
         )
         rows = _replaced(rows, name, pa.array(paths, pa.string()))
     if all(rows.columns[name].null_count == rows.columns.num_rows for name in ("text", *_MEDIA)):

@@ -1,4 +1,4 @@
-"""Reads IEMOCAP as it is released: ``IEMOCAP_full_release``, five sessions of two actors each."""
+"""Reads IEMOCAP as released: ``IEMOCAP_full_release``, five sessions of two actors each."""
 
 import re
 from collections import Counter, defaultdict
@@ -132,7 +132,7 @@ def _half(dialogue: str, speaker: str) -> Half:
     """Return the half of the picture that shows a speaker.
 
     By convention of the release, the actor who wears the markers is on the left, and the letter in the dialogue's name
-    says which: in ``Ses01F_impro01`` the woman. Worth a look at some frames before a long run.
+    decides which: in ``Ses01F_impro01`` the woman. Check some frames before a long run.
     """
     return "left" if dialogue[5] == speaker else "right"
 

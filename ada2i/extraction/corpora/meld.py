@@ -21,7 +21,7 @@ LICENCE = "annotations GPL-3.0; the clips are from the series Friends, for resea
 # Damaged for all who have the release: two are cut short, two last minutes and hold other scenes.
 BROKEN = frozenset({("train", "dia125_utt3"), ("dev", "dia110_utt7"), ("test", "dia38_utt4"), ("test", "dia220_utt0")})
 
-# The release's names of folders; beside them, plain `train`, `dev` and `test` are understood.
+# The release's names of folders; plain `train`, `dev` and `test` are understood, too.
 _FOLDERS: Mapping[str, str] = {
     "train_splits": "train",
     "dev_splits_complete": "dev",
@@ -34,7 +34,7 @@ Key = tuple[str, str]  # split and name: names restart in each split
 
 
 def read_meld(location: str) -> Corpus:
-    """Read MELD; utterances whose clip is missing or known to be broken keep their text.
+    """Read MELD; utterances with a missing or broken clip keep their text.
 
     The CSVs and the clips, named ``dia<d>_utt<u>.mp4``, lie anywhere below the folder; a clip's split is that of the
     nearest folder above it that names one. Utterances are ordered by ``Utterance_ID``, which has gaps and so is no
@@ -76,12 +76,12 @@ def _csvs(source: str, files: Sequence[str]) -> dict[str, str]:
 
 
 def _clips(files: Sequence[str]) -> tuple[dict[Key, str], list[str]]:
-    """Return clips by split and name, and those whose split no folder tells."""
+    """Return clips by split and name, and those without a folder that names the split."""
     clips: dict[Key, str] = {}
     stray = []
     shared = len(list(takewhile(lambda level: len(set(level)) == 1, zip(*map(parts_of, files), strict=False))))
     for uri in files:
-        *folders, name = parts_of(uri)[shared:]  # a folder that holds all of it, named `test`, tells nothing
+        *folders, name = parts_of(uri)[shared:]  # a folder named `test` that holds all splits does not count
         if not (match := _CLIP.fullmatch(name)):
             continue
         split = next((split for folder in reversed(folders) if (split := _split_of(folder))), None)

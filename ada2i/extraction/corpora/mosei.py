@@ -1,4 +1,4 @@
-"""Reads CMU-MOSEI and CMU-MOSI as their SDK releases them raw: a folder ``Raw``, and a table of labels beside it.
+"""Reads CMU-MOSEI and CMU-MOSI as their SDK releases them raw: a folder ``Raw`` with a table of labels.
 
 Read are, anywhere below the folder:
     ``Transcript/Segmented/<video>.annotprocessed`` (MOSI), with lines ``<segment>_DELIM_<text>``
@@ -58,7 +58,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class _Line:
-    """What a transcript says of a segment; seconds in the whole video."""
+    """A segment of a transcript; times in seconds of the whole video."""
 
     text: str | None
     start: float | None = None
@@ -121,7 +121,7 @@ def _labels(source: str, files: Sequence[str]) -> Rows:
         "sentiment_score",
         must="lie between -3 and 3",
         found=lambda row: f"holds {score[row]:g}",
-        remedy="Mend the score.",
+        remedy="Correct the score.",
     )
     require_different(
         rows, _keys(rows), "segment", must="differ between the rows of a video", remedy="Leave one of the rows out."
@@ -166,7 +166,7 @@ def _transcripts(files: Sequence[str]) -> dict[Key, _Line]:
 
 
 def _parsed(uri: str, mark: str, video: str | None) -> Iterator[tuple[Key, _Line]]:
-    """Yield the segments of a transcript, whose name says the video where its lines do not."""
+    """Yield the segments of a transcript; its file name gives the video if its lines do not."""
     form = "<segment>_DELIM_<text>" if video else "<video>___<segment>___<start>___<end>___<text>"
     for row, line in enumerate(read_text(uri).splitlines()):
         if not line.strip():

@@ -54,7 +54,7 @@ def _own(kind: str) -> Reader:
     except (ImportError, AttributeError, ValueError) as problem:
         raise DataError(
             f"The reader {kind} must be package.module:function that Python can import, on every worker too, but: "
-            f"{problem}. Install it there, or mend the name.",
+            f"{problem}. Install it there, or correct the name.",
             field="corpus",
         ) from problem
     return reader

@@ -77,7 +77,7 @@ def read_table(uri: str, fields: Mapping[str, Field]) -> Rows:
     """Read a table; other columns are ignored, and empty cells and NaN are null.
 
     Args:
-        uri: A file whose name ends with one of ``SUFFIXES``; any URI that fsspec opens.
+        uri: A file with one of ``SUFFIXES``; any URI that fsspec opens.
         fields: By our name, the columns to look for.
 
     Returns:
@@ -102,7 +102,7 @@ def read_table(uri: str, fields: Mapping[str, Field]) -> Rows:
 
 
 def require_different(rows: Rows, keys: Sequence[Hashable], field: str, *, must: str, remedy: str) -> None:
-    """Refuse the first row whose key an earlier one has; None is no key.
+    """Refuse the first row that repeats a key; None is not a key.
 
     Raises:
         DataError: There is such a row.
@@ -155,8 +155,8 @@ def _column(uri: str, name: str, kind: Kind, lines: Lines) -> list[Any]:
             values.append(None if empty else kind.read(cell))
         except (ValueError, OverflowError) as problem:
             raise DataError(
-                f"Column `{name}` of {uri} must hold {kind.must}, but row {row} holds {str(cell)[:80]!r}. Mend the "
-                "value, or leave it empty where there is none.",
+                f"Column `{name}` of {uri} must hold {kind.must}, but row {row} holds {str(cell)[:80]!r}. Correct the "
+                "value, or leave it empty.",
                 uri=uri,
                 row=row,
                 field=name,
@@ -171,7 +171,7 @@ def _read_csv(data: bytes, uri: str) -> tuple[list[str], Lines]:
     try:
         lines = list(csv.reader(io.StringIO(_decoded(data, uri), newline=""), strict=True))
     except csv.Error as problem:
-        raise DataError(f"{uri} must be sound CSV, but is not: {problem}. Mend the quotes.", uri=uri) from problem
+        raise DataError(f"{uri} must be sound CSV, but is not: {problem}. Correct the quotes.", uri=uri) from problem
     filled = [line for line in lines if line]  # no row is an empty line
     if not filled:
         return [], []
@@ -213,7 +213,9 @@ def _objects(text: str, uri: str) -> Iterator[dict[str, Any]]:
 
 def _bad_line(uri: str, row: int, found: str) -> DataError:
     return DataError(
-        f"{uri} must hold a JSON object in each line, but row {row} does not: {found}. Mend the line.", uri=uri, row=row
+        f"{uri} must hold a JSON object in each line, but row {row} does not: {found}. Correct the line.",
+        uri=uri,
+        row=row,
     )
 
 

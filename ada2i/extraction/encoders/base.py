@@ -19,7 +19,7 @@ from ada2i.data.provenance import EncoderInfo
 Item = TypeVar("Item")  # str, Waveform or Frames
 ItemIn_contra = TypeVar("ItemIn_contra", contravariant=True)
 
-NOT_FINITE = "not-finite"  # a flag: the encoder gave numbers that are none, so the modality is missing
+NOT_FINITE = "not-finite"  # a flag: the encoder returned NaN or infinity, so the modality is missing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,8 +27,8 @@ class Encoded:
     """One utterance in one modality.
 
     Attributes:
-        vector: ``(D,)`` float32, finite; None where the modality is missing.
-        flags: What to know of the vector, or why there is none, in words that can be counted.
+        vector: ``(D,)`` float32, finite; None if the modality is missing.
+        flags: Remarks on the vector, or the reason why it is missing, in words that can be counted.
         measures: Numbers to average over a corpus, such as the share of frames with a face.
     """
 
@@ -49,7 +49,7 @@ class Encoder(Protocol[ItemIn_contra]):
         """Encode utterances, each as if it were alone.
 
         Args:
-            items: Texts (``str``), ``Waveform`` or ``Frames``, by the encoder's modality; None where it is missing.
+            items: Texts (``str``), ``Waveform`` or ``Frames``, by the encoder's modality; None if it is missing.
 
         Returns:
             One result for each item, in their order.
@@ -57,14 +57,14 @@ class Encoder(Protocol[ItemIn_contra]):
 
 
 def encode_each(items: Sequence[Item | None], encode: Callable[[Item], Encoded]) -> list[Encoded]:
-    """Encode what is there one by one; what is missing stays so."""
+    """Encode items one by one; missing ones stay missing."""
     return [Encoded(None) if item is None else encode(item) for item in items]
 
 
 def finite(
     vector: npt.NDArray[np.floating], flags: tuple[str, ...] = (), measures: Mapping[str, float] | None = None
 ) -> Encoded:
-    """Return a vector as float32, or no vector where it holds numbers that are none."""
+    """Return a vector as float32, or no vector if it holds NaN or infinity."""
     if not np.isfinite(vector).all():
         return Encoded(None, (*flags, NOT_FINITE), measures or {})
     return Encoded(vector.astype(np.float32), flags, measures or {})

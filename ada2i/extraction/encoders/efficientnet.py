@@ -30,7 +30,7 @@ _STAGES = (
 
 
 class _Conv(nn.Conv2d):
-    """A convolution whose output has ``ceil(input / stride)`` places, padded as TensorFlow does."""
+    """A convolution with an output of ``ceil(input / stride)`` positions, padded as in TensorFlow."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, Y, X)``."""
@@ -74,7 +74,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures to features; the classifier is there to hold its weights, and unused."""
+    """Pictures to features; the classifier only holds its weights and is unused."""
 
     def __init__(self) -> None:
         super().__init__()

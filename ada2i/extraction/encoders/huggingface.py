@@ -43,7 +43,7 @@ def folder(model: str, revision: str) -> Path:
     except (HfHubHTTPError, HFValidationError) as problem:
         raise ConfigError(
             f"`hf:` must be followed by a folder or by a model's id on the Hugging Face hub, but {model!r} is neither: "
-            f"{str(problem).splitlines()[0]} Mend the name.",
+            f"{str(problem).splitlines()[0]} Correct the name.",
             model=model,
         ) from problem
 

@@ -21,7 +21,7 @@ from ada2i.extraction.media import RATE, Waveform
 
 _FRAMES_PER_SECOND = RATE / descriptors.HOP
 _SEMITONES_FROM = 27.5  # Hz: A0
-_PEAK_DB = 3.0  # a peak of loudness rises this far above the dips beside it, about a syllable
+_PEAK_DB = 3.0  # a peak of loudness rises this far above the neighbouring dips, about a syllable
 
 
 class Prosody:
@@ -66,7 +66,7 @@ def functionals(samples: npt.NDArray[np.float64]) -> dict[str, float]:
 
 
 def _summary(series: Array) -> dict[str, float]:
-    """Return level, spread and trend of ``(T,)`` values; zeros where there are none."""
+    """Return level, spread and trend of ``(T,)`` values; zeros if there are no values."""
     if not series.size:
         series = np.zeros(1)
     low, p20, p50, p80, high = np.percentile(series, [5, 20, 50, 80, 95])

@@ -24,7 +24,7 @@ class EncoderSpec:
     Attributes:
         name: What it is called; ``hf:`` stands for any Hugging Face model.
         modality: What it reads.
-        width: Of its vectors; None where the model decides.
+        width: Of its vectors; None if the model decides.
         licence: Of its code and weights.
         factory: ``module:function`` that builds it.
         packages: What must be importable.
@@ -123,7 +123,7 @@ def load(
     if not isinstance(encoder, Encoder):
         raise ConfigError(
             f"An encoder must have `info` and `encode`, but what {spec} builds lacks one. Add it, as "
-            "ada2i.extraction.encoders.base says.",
+            "ada2i.extraction.encoders.base requires.",
             encoder=spec,
         )
     if encoder.info.modality != modality:
@@ -181,7 +181,7 @@ def _import(path: str, spec: str) -> Callable[..., Encoder[Any]]:
     except (ImportError, AttributeError) as problem:
         raise ConfigError(
             f"The encoder {spec} must be package.module:Class that Python can import, on every worker too, but: "
-            f"{problem}. Install it there, or mend the name.",
+            f"{problem}. Install it there, or correct the name.",
             encoder=spec,
         ) from problem
     return found
@@ -204,7 +204,7 @@ def _checked(
     except ValidationError as problem:
         wrong = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in problem.errors(include_url=False))
         raise ConfigError(
-            f"The settings of the encoder {spec} may be {', '.join(fields) or 'none'}, but: {wrong}. Mend them.",
+            f"The settings of the encoder {spec} may be {', '.join(fields) or 'none'}, but: {wrong}. Correct them.",
             encoder=spec,
         ) from problem
     return {name: getattr(checked, name) for name in fields}

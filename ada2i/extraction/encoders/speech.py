@@ -46,7 +46,7 @@ class HuggingFaceSpeech:
                 f"{model} must read sound at {RATE} Hz, but reads {self._extractor.sampling_rate} Hz. Choose another.",
                 model=model,
             )
-        # Whisper reads windows of one length; all others read sound as long as it is.
+        # Whisper reads windows of one length; all others read the whole sound.
         self._window = self._extractor.n_samples if network.config.model_type == "whisper" else None
         self._network = network.get_encoder() if self._window else network
         self._device = device

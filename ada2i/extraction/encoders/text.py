@@ -1,7 +1,7 @@
-"""Text encoders: transformers whose hidden states are pooled over an utterance's tokens.
+"""Text encoders: transformers with hidden states pooled over an utterance's tokens.
 
-A text goes through the network in a batch whose shape follows from the text's own length: what stands beside it then
-changes no bit of its vector, as it would in batches of any shape.
+A text goes through the network in a batch of a shape that follows from its own length: then the other texts of the
+batch change no bit of its vector, as they would in batches of any shape.
 
 Shape letters in this file:
     B utterances of a batch     L their length, tokens, padding included     D width of a layer's states
@@ -98,7 +98,7 @@ class TextEncoder:
     """One transformer, its tokenizer, and which of its layers' states are pooled how, laid side by side.
 
     Layers are counted as transformers counts hidden states: 0 is what the first layer reads, n is what the n-th gives.
-    The last alone is the usual choice; an earlier one beside it keeps more of the words.
+    The last alone is the usual choice; adding an earlier one keeps more of the words.
     """
 
     def __init__(

@@ -69,7 +69,7 @@ def hugging_face(
     Args:
         model: An id on the hub, or a folder.
         pooling: The state of the first token, or the mean of all; convolutional networks take the mean, and CLIP its
-            projected embedding, whatever this says.
+            projected embedding in any case.
         detection_side: Longer side of the largest picture in which faces are looked for, pixels.
         revision: Branch, tag or commit on the hub.
         device: Where the network runs.
@@ -191,7 +191,7 @@ def _hugging_face_network(place: Path, pooling: str, device: str) -> "Callable[[
 def _preprocessing(place: Path) -> tuple[int, Triple, Triple]:
     """Return the side of a model's pictures, and mean and deviation of 0..255 that they are normalised by.
 
-    Read from its file rather than by transformers, whose image processors import torchvision.
+    Read from its file, since the image processors of transformers import torchvision.
     """
     recorded = json.loads((place / "preprocessor_config.json").read_text())
     size: Any = recorded.get("crop_size") or recorded.get("size") or 224

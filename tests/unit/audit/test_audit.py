@@ -194,7 +194,7 @@ def test_where_numbers_are_not_finite(tmp_path: Path) -> None:
 
 def test_vectors_fitted_to_train_labels_are_hinted_at(tmp_path: Path) -> None:
     random, columns = np.random.RandomState(1), clean()
-    for name in columns:  # enough rows to tell a gap from chance
+    for name in columns:  # enough rows to separate a gap from chance
         columns[name] = columns[name] * 6
     columns["dialogue_id"] = [f"{name}-{place // 80}" for place, name in enumerate(columns["dialogue_id"])]
     columns["audio_feat"] = random.standard_normal((480, 2)).tolist()
@@ -346,7 +346,9 @@ def test_the_gate_checks_digests(tmp_path: Path) -> None:
 
 def test_unknown_codes_are_refused() -> None:
     check_codes(CODES)
-    with pytest.raises(ConfigError, match=r"'nonfinite' is none\. Known are missing-columns, .*dev-from-train\."):
+    with pytest.raises(
+        ConfigError, match=r"'nonfinite' is not one\. Known codes are missing-columns, .*dev-from-train\."
+    ):
         check_codes(["non-finite", "nonfinite"])
 
 

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from ada2i.balance import ada2i, make_balancer, none
+from ada2i.balance import make_balancer
+from ada2i.balance.ada2i import Ada2IBalancer
 from ada2i.balance.base import StepScales
+from ada2i.balance.none import NoBalancer
 from ada2i.presets import resolve
 
 STATISTICS = {"scores": torch.tensor([2.0, 1.0])}
@@ -24,9 +26,9 @@ def test_the_config_names_the_method() -> None:
         fields = {name.replace("__", "."): value for name, value in overrides.items()}
         return type(make_balancer(resolve(preset="corrected", settings="meld", overrides=fields)))
 
-    assert method() is ada2i.Method
-    assert method(balance__method="none") is none.Method
-    assert method(ablations__no_modulation=True) is none.Method
+    assert method() is Ada2IBalancer
+    assert method(balance__method="none") is NoBalancer
+    assert method(ablations__no_modulation=True) is NoBalancer
 
 
 def test_the_ratio_is_recorded_whatever_the_method() -> None:

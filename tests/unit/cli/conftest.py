@@ -1,4 +1,4 @@
-"""Fixtures of the commands' tests: the real command, with no cluster and nobody outside."""
+"""Fixtures of the commands' tests: the real command, without a cluster or a network."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.unit.cli.commands import Run
 
 
 @pytest.fixture(autouse=True)
-def _nobody_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No cluster, no credentials, and a cluster of one's own is a failure."""
     for name in ("RAY_API_SERVER_ADDRESS", "ADA2I_ROOT", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)

@@ -55,7 +55,7 @@ def test_who_expects_something_else_is_refused(run: Run, store: str) -> None:
     assert "must be at version 3 to be moved, but is at version 1" in refused(run, *back, "3")  # not rolled back twice
 
 
-def test_history_says_who_and_why(run: Run, store: str) -> None:
+def test_history_shows_author_and_reason(run: Run, store: str) -> None:
     assert "ada2i@champion was never at any version" in ok(run, "registry", "history", "ada2i", "--root", store)
     promote(run, store, "ada2i@1", "--by", "anna [bold]x[/bold]")
     moved = json.loads(promote(run, store, "ada2i@2", "--by", "ben", "--json"))

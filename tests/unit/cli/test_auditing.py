@@ -27,7 +27,7 @@ def test_an_audit_of_what_training_refuses(run: Run, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere must be a .parquet file or a folder with some, but holds none"),
-        (["nowhere", "--allow", "all"], "`--allow` must name codes of findings, but 'all' is none. Known are"),
+        (["nowhere", "--allow", "all"], "`--allow` must name codes of findings, but 'all' is not one. Known codes are"),
         (["nowhere", "--html", "none/x.html"], "`--html` must name a file in a folder that exists"),
     ],
 )

@@ -21,7 +21,7 @@ def registered(root: Path, run_id: str, data: bytes, *, synthetic: bool = False)
     return folder
 
 
-def test_compare_says_who_is_better(run: Run, root: Path) -> None:
+def test_compare_shows_the_better_version(run: Run, root: Path) -> None:
     for run_id, right in (("run-a", 0.5), ("run-b", 0.8)):
         registered(root, run_id, predictions(right=right))
     shown = ok(run, "compare", "m@1", "m@2", "--root", str(root))

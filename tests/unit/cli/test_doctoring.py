@@ -24,12 +24,12 @@ def test_a_folder_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_what_to_do_stands_below(monkeypatch: pytest.MonkeyPatch) -> None:
-    checks = [ok("a", "well"), warn("b", "odd", "Look at [it]."), fail("c", "broken", "Mend it.")]
+    checks = [ok("a", "well"), warn("b", "odd", "Look at [it]."), fail("c", "broken", "Correct it.")]
     monkeypatch.setattr(doctoring, "examine", lambda _: iter(checks))
     said = CliRunner().invoke(app, ["doctor"])
     assert said.exit_code == 1
     assert said.output == (
-        "ok      a: well\nwarn    b: odd\n        Look at [it].\nfail    c: broken\n        Mend it.\n"
+        "ok      a: well\nwarn    b: odd\n        Look at [it].\nfail    c: broken\n        Correct it.\n"
     )
 
 

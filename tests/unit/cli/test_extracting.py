@@ -51,7 +51,6 @@ def test_an_extraction_that_has_ended_is_shown_again(run: Run, tmp_path: Path) -
     storage.put(storage.join(uri, RESULT), result.to_json())
     code, out, err = run(*arguments, "--json", "x.json")
     assert (code, out) == (0, "file:///f\n")
-    assert "--run mine" in err
-    assert "text: 3 utterances, 1 encoded, 2 made before" in err
+    assert "text: 3 utterances, 1 encoded, 2 encoded before" in err
     assert ExtractionResult.model_validate_json(Path("x.json").read_bytes()) == result
     assert ExtractionRequest.load(storage.join(uri, "request.json")).kind == "folder"

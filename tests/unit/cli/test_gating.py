@@ -77,11 +77,11 @@ def test_a_refusal_exits_with_1(run: Run, store: str) -> None:
     assert moved.number == 1
 
 
-def test_who_was_promoted_by_hand_is_not_refused(run: Run, store: str) -> None:
+def test_a_version_that_was_promoted_by_hand_is_not_refused(run: Run, store: str) -> None:
     ok(run, "registry", "promote", "ada2i@2", "--reason", "licence", "--root", store)
     code, _, err = run("registry", "gate", "ada2i@2", "--promote", "--root", store)
     assert code == 0
-    assert "ada2i@2 is champion already: licence. The gate was not asked." in err
+    assert "ada2i@2 is champion: licence. The gate did not judge it." in err
     record(store, judgement(2, passed=False), by="anna")
     ok(run, "registry", "gate", "ada2i@2", "--promote", "--root", store)
 

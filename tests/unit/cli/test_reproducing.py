@@ -7,7 +7,7 @@ import pytest
 
 from ada2i import storage
 from ada2i.records import run_uri
-from ada2i.studies.job import evaluate, train_seed
+from ada2i.studies.job import Worker
 from ada2i.studies.request import StudySpec, prepare_study
 from tests.unit.cli.commands import Run, ok, refused
 from tests.unit.data.tables import written
@@ -47,8 +47,8 @@ def test_a_trained_study_is_printed_and_written(run: Run, root: Path, demo: str,
     )
     for cell in prepare_study(spec, root=str(root)).cells:
         uri = run_uri(storage.normalise(str(root)), str(cell.run_id))
-        assert [train_seed(uri, seed, "cpu") for seed in spec.seeds] == [None, None]
-        evaluate(uri)
+        assert [Worker().train(uri, seed, False)[2] for seed in spec.seeds] == [None, None]
+        Worker().evaluate(uri)
     options = [part for name, value in fields.items() for part in ("--set", f"{name}={json.dumps(value)}")]
     places = ["--out", str(tmp_path / "out"), "--json", str(tmp_path / "study.json"), "--root", str(root)]
     grid = ["--presets", "reference", "--modalities", "ta,t", "--seeds", "2"]

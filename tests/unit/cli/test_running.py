@@ -2,11 +2,14 @@
 
 import pytest
 
-from ada2i.cli.running import interruptible
+from ada2i.cli.running import TerminalHooks
 
 
-@pytest.mark.parametrize(("then", "told"), [("", "stopped.\n"), ("Again.", "stopped. Again.\n")])
-def test_an_interrupted_command(then: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt, match=r"^$"), interruptible(then):
+def test_an_interrupted_command_says_how_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    hooks = TerminalHooks("The same command with `--run r1` resumes it.")
+    with pytest.raises(KeyboardInterrupt), hooks.job("predict", "file:///p/r1", "http://127.0.0.1:1"):
         raise KeyboardInterrupt
-    assert capsys.readouterr().err == f"Interrupted; what was started has been {told}"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "r1: the same command with `--run r1` resumes it."
+    stopped = "Interrupted. All processes of the job have been stopped."
+    assert lines[-1] == f"{stopped} The same command with `--run r1` resumes it."

@@ -28,7 +28,7 @@ from tests.unit.data.tables import corpus, write, written
         (["--set", "training.epoch=5"], "did you mean `training.epochs`?"),
         (["--set", "training.epochs"], "`--set` takes FIELD=VALUE"),
         (["--set", "training.epochs=0", "--set", "model.encoder.dropout=1"], "`model.encoder.dropout`"),
-        (["--allow", "copies"], "`--allow` must name codes of findings, but 'copies' is none. Known are"),
+        (["--allow", "copies"], "`--allow` must name codes of findings, but 'copies' is not one. Known codes are"),
         (["--model", "My Model"], "A model's name must be of small letters"),
         (["--json", "none/result.json"], "must name a file in a folder that exists"),
         (["--json", "."], "must name a file"),

@@ -98,5 +98,7 @@ def test_a_shard_with_other_columns_is_refused(features: FeatureSet) -> None:
 
 def test_a_shard_with_other_rows_is_refused(features: FeatureSet) -> None:
     (entry,) = features.shards("dev")
-    with pytest.raises(DataError, match=rf"/{entry.name} must hold 8 rows, as its manifest.json says, but holds 1\."):
+    with pytest.raises(
+        DataError, match=rf"/{entry.name} must hold 8 rows, as its manifest.json records, but holds 1\."
+    ):
         read_shard(features, entry.model_copy(update={"rows": 8}))

@@ -1,4 +1,4 @@
-"""Small servers that answer as told, on loopback."""
+"""Small servers with given answers, on loopback."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ def serving(respond: Respond, *, date: str | None = None) -> Iterator[str]:
     """
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # clients wait a second for those who do not tell them to go on
+        protocol_version = "HTTP/1.1"  # clients wait a second for a server that does not send 100 Continue
 
         def serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -11,7 +11,7 @@ from ada2i.doctor import machine
 from ada2i.doctor.check import Check
 
 
-def told(monkeypatch: pytest.MonkeyPatch, declared: list[str], installed: dict[str, str]) -> dict[str, Check]:
+def reported(monkeypatch: pytest.MonkeyPatch, declared: list[str], installed: dict[str, str]) -> dict[str, Check]:
     def version(name: str) -> str:
         if name not in installed:
             raise importlib.metadata.PackageNotFoundError(name)
@@ -26,10 +26,10 @@ def test_this_environment_is_within_its_bounds() -> None:
     assert {check.status for check in machine.check_packages()} == {"ok"}
 
 
-def test_known_bad_versions_are_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_bad_versions_are_reported_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     declared = ["fastapi<0.151,>=0.139", "sqlalchemy[asyncio]<2.1,>=2.0", "ray[train]==2.60.0", "numpy>=2"]
     installed = {"fastapi": "0.165.0", "sqlalchemy": "2.1.9", "ray": "2.61.0", "numpy": "2.4.6"}
-    found = told(monkeypatch, declared, installed)
+    found = reported(monkeypatch, declared, installed)
     assert {name: check.status for name, check in found.items()} == {
         "package fastapi": "fail",
         "package sqlalchemy": "fail",
@@ -41,7 +41,7 @@ def test_known_bad_versions_are_told_with_the_reason(monkeypatch: pytest.MonkeyP
 
 def test_extras_may_be_absent_but_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     declared = ['av<19,>=18; extra == "extract"', 'opensmile>=2.6; extra == "opensmile"', "torch>=2.13"]
-    found = told(monkeypatch, declared, {"av": "17.0.0"})
+    found = reported(monkeypatch, declared, {"av": "17.0.0"})
     assert {name: check.status for name, check in found.items()} == {"package av": "warn", "package torch": "fail"}
     assert found["package torch"].found == "not installed"
 

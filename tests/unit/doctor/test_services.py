@@ -167,7 +167,7 @@ def test_a_server_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     ("changes", "name", "status", "todo"),
     [
         ({"version": "3.7.0"}, "Prefect", "warn", "Install the same version"),
-        ({"password": "another:one"}, "Prefect", "fail", "Mend PREFECT_API_AUTH_STRING"),
+        ({"password": "another:one"}, "Prefect", "fail", "Correct PREFECT_API_AUTH_STRING"),
         ({"password": ""}, "Prefect password", "warn", "PREFECT_SERVER_API_AUTH_STRING"),
         ({"name": "other"}, "deployments", "fail", "prefect --no-prompt deploy --all"),
         ({"pool": None}, "work pool p", "fail", "prefect work-pool create p"),

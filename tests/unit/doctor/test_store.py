@@ -37,7 +37,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
 
 
 class Bucket:
-    """An S3 server that takes whoever comes, and knows no conditions unless told."""
+    """An S3 server without authentication, and without conditional writes by default."""
 
     def __init__(self, *, conditions: bool) -> None:
         self.conditions = conditions
@@ -88,7 +88,7 @@ def test_a_store_that_keeps_its_promises(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_store_that_knows_no_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
     check = at(monkeypatch, Bucket(conditions=False))["conditional writes"]
     assert check.status == "fail"
-    assert check.found.startswith("of 8 who created one object at once 8 were told that they did")
+    assert check.found.startswith("of 8 concurrent writers of one object 8 succeeded")
     assert "`If-None-Match: *`" in check.todo
 
 
@@ -120,7 +120,7 @@ def test_clocks(ahead: int, status: str) -> None:
         assert ("behind" if ahead > 0 else "ahead of") in check.found or status == "ok"
 
 
-def test_what_is_probed_is_beside_everything_else(tmp_path: Path) -> None:
+def test_the_probe_is_written_next_to_the_data(tmp_path: Path) -> None:
     storage.put((tmp_path / "kept").as_uri(), b"kept")
     found(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]

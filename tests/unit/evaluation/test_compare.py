@@ -119,7 +119,7 @@ def test_a_planted_difference_is_found_in_either_order() -> None:
     assert back.differences["macro_f1"].difference == -there.differences["macro_f1"].difference
 
 
-def test_two_equally_good_models_are_not_told_apart() -> None:
+def test_two_equally_good_models_do_not_differ() -> None:
     comparison = compare(predictions(seed=1), predictions(seed=2))
     assert comparison.changed > 0
     assert comparison.differences["weighted_f1"].p_randomisation > 0.05

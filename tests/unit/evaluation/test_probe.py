@@ -1,4 +1,4 @@
-"""How well a probe tells classes it did not see, on vectors whose worth is known."""
+"""The score of a probe on held-out dialogues, for vectors of known quality."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ from ada2i.extraction.corpora import face, voice
 from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec, prepare
 from ada2i.extraction.run import extract
 from ada2i.extraction.work import Worker
-from ada2i.jobs.crew import Call
+from ada2i.jobs.fanout import Call
 from ada2i.modalities import Modality
 from tests.unit.extraction import own
 
@@ -61,15 +61,15 @@ def write_table(folder: Path, rows: Rows) -> None:
         table.writerows(rows)
 
 
-class LocalCrew:
-    """One worker, in this process; ``after`` calls that encode it is interrupted."""
+class LocalWorkers:
+    """One worker, in this process; interrupted after ``after`` tasks that encode."""
 
     def __init__(self, request: ExtractionRequest, after: int | None = None) -> None:
         self.worker = Worker(request.root, request.config, "cpu")
         self.after = after
-        self.told: list[dict[str, Any]] = []
+        self.reported: list[dict[str, Any]] = []
 
-    def each(self, calls: Iterable[Call]) -> Iterator[Any]:
+    def __call__(self, calls: Iterable[Call]) -> Iterator[Any]:
         for method, arguments in reversed(list(calls)):  # in any order
             if method == "encode" and self.after is not None:
                 if self.after == 0:
@@ -77,8 +77,8 @@ class LocalCrew:
                 self.after -= 1
             yield getattr(self.worker, method)(*arguments)
 
-    def tell(self, kind: str, **facts: Any) -> None:
-        self.told.append({"kind": kind, **facts})
+    def report(self, kind: str, **facts: Any) -> None:
+        self.reported.append({"kind": kind, **facts})
 
 
 def prepared(folder: Path, root: Path, run_id: str, overrides: dict[str, Any] | None = None, **encoders: str) -> str:
@@ -92,7 +92,13 @@ def extracted(
     """Extract a folder corpus with encoders that take no time, unless others are named."""
     uri = prepared(folder, root, run_id, overrides, **encoders)
     request = ExtractionRequest.load(storage.join(uri, "request.json"))
-    return extract(uri, request, LocalCrew(request))
+    return extract_here(uri, request)
+
+
+def extract_here(uri: str, request: ExtractionRequest, workers: LocalWorkers | None = None) -> ExtractionResult:
+    """Extract in this process."""
+    workers = workers or LocalWorkers(request)
+    return extract(uri, request, workers, report=workers.report)
 
 
 def contents(uri: str) -> dict[str, bytes]:

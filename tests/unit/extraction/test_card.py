@@ -1,4 +1,4 @@
-"""The dataset card: YAML that the hub reads, and every number that people ask for."""
+"""The dataset card: YAML that the hub reads, and every number that readers need."""
 
 import pytest
 import yaml

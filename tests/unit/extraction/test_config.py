@@ -1,4 +1,4 @@
-"""Everything that can be wrong with what is asked for shows before any work."""
+"""Every mistake in a request is found before any work."""
 
 import re
 from pathlib import Path

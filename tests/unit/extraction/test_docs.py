@@ -9,8 +9,7 @@ import pytest
 from ada2i import storage
 from ada2i.data.manifest import open_features, read_shard
 from ada2i.extraction.request import ExtractionRequest, ExtractSpec, prepare
-from ada2i.extraction.run import extract
-from tests.unit.extraction.talks import OWN, LocalCrew, extracted, put, talk, tone
+from tests.unit.extraction.talks import OWN, extract_here, extracted, put, talk, tone
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "extraction.md"
 
@@ -42,7 +41,7 @@ def test_a_reader_of_ones_own(files: Path) -> None:
     spec = ExtractSpec(kind="lines:read_lines", location=str(files / "talks"), encoders=OWN)
     uri = prepare(spec, root=str(files / "root"), run_id="run")
     request = ExtractionRequest.load(storage.join(uri, "request.json"))
-    manifest = open_features(extract(uri, request, LocalCrew(request)).features).manifest
+    manifest = open_features(extract_here(uri, request).features).manifest
     assert (manifest.dataset, manifest.labels) == ("talks", ("angry", "calm"))
     assert manifest.splits["train"].utterances == 4
 

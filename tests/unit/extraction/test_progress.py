@@ -1,4 +1,4 @@
-"""Rate and time left, in a line each where there is no terminal."""
+"""Rate and time left, in lines without a terminal."""
 
 import pytest
 
@@ -17,8 +17,8 @@ PROGRESS = {
 def test_lines() -> None:
     assert line(PROGRESS) == "text      512/12158  181.2/s  1:04 left"
     work = {"text": {"encoded": 1, "reused": 2, "utterances": 3}, "audio": {"encoded": 0, "reused": 2, "utterances": 2}}
-    told = line({"kind": "planned", "work": work})
-    assert told == "text: 1 to encode, 2 made before; audio: 0 to encode, 2 made before"
+    reported = line({"kind": "planned", "work": work})
+    assert reported == "text: 1 to encode, 2 made before; audio: 0 to encode, 2 made before"
 
 
 def test_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

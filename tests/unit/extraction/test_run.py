@@ -14,11 +14,11 @@ from ada2i.data.provenance import EncoderInfo
 from ada2i.errors import DataError
 from ada2i.extraction.publish import AUDIT, CARD, PROBLEMS, PROVENANCE
 from ada2i.extraction.request import ExtractionRequest, ExtractionResult
-from ada2i.extraction.run import extract
 from tests.unit.extraction import own
 from tests.unit.extraction.talks import (
-    LocalCrew,
+    LocalWorkers,
     contents,
+    extract_here,
     extracted,
     film,
     prepared,
@@ -120,9 +120,9 @@ def test_an_interrupted_extraction_ends_in_the_same_bytes(folder: Path, tmp_path
     uri = prepared(folder, tmp_path / "root", "run", {"chunk.audio": 1})
     request = ExtractionRequest.load(storage.join(uri, "request.json"))
     with pytest.raises(KeyboardInterrupt):
-        extract(uri, request, LocalCrew(request, after))
+        extract_here(uri, request, LocalWorkers(request, after))
     assert storage.children(storage.join(request.root, "features")) == []
-    result = extract(uri, request, LocalCrew(request))
+    result = extract_here(uri, request)
     assert sum(work.reused for work in result.work.values()) == sum(
         work.utterances - work.encoded for work in result.work.values()
     )
@@ -239,15 +239,15 @@ def test_a_file_that_goes_while_it_is_planned_is_missing(tmp_path: Path) -> None
     talk(folder)
     uri = prepared(folder, tmp_path / "root", "run", {"policy.unreadable": 0.5})
     request = ExtractionRequest.load(storage.join(uri, "request.json"))
-    crew = LocalCrew(request)
-    digests = crew.worker.digests
+    workers = LocalWorkers(request)
+    digests = workers.worker.digests
 
     def late(files: Any) -> dict[str, str]:
         (folder / "audio" / "d0_0.wav").unlink()
         return digests(files)
 
-    crew.worker.digests = late  # type: ignore[method-assign]
-    result = extract(uri, request, crew)
+    workers.worker.digests = late  # type: ignore[method-assign]
+    result = extract_here(uri, request, workers)
     assert [line["code"] for line in table(result.features, PROBLEMS).to_pylist()] == ["missing"]
 
 
@@ -256,16 +256,16 @@ def test_a_file_that_changes_while_it_is_extracted_is_refused(tmp_path: Path) ->
     talk(folder, video=False)
     uri = prepared(folder, tmp_path / "root", "run")
     request = ExtractionRequest.load(storage.join(uri, "request.json"))
-    crew = LocalCrew(request)
-    encode = crew.worker.encode
+    workers = LocalWorkers(request)
+    encode = workers.worker.encode
 
     def late(modality: Any, pieces: Any) -> Any:
         put(folder, "audio/d0_0.wav", tone(0.3, 999))
         return encode(modality, pieces)
 
-    crew.worker.encode = late  # type: ignore[method-assign]
+    workers.worker.encode = late  # type: ignore[method-assign]
     with pytest.raises(DataError, match=r"d0_0\.wav must not change while features are extracted, but did"):
-        extract(uri, request, crew)
+        extract_here(uri, request, workers)
 
 
 def test_a_modality_without_a_vector_is_left_out(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_corpus_without_any_vector_is_refused(tmp_path: Path) -> None:
         extracted(tmp_path / "talks", tmp_path / "root", text="none")
 
 
-def test_what_lies_beside_is_named_by_the_manifest(folder: Path, tmp_path: Path) -> None:
+def test_the_manifest_names_the_other_files(folder: Path, tmp_path: Path) -> None:
     result = extracted(folder, tmp_path / "root")
     manifest = open_features(result.features).manifest
     assert set(manifest.files) == {AUDIT, CARD, PROBLEMS, PROVENANCE}
@@ -309,14 +309,14 @@ def test_damaged_chunks_are_made_again(folder: Path, tmp_path: Path) -> None:
     assert again.features == first.features
 
 
-def test_how_it_goes_is_told(folder: Path, tmp_path: Path) -> None:
+def test_progress_is_reported(folder: Path, tmp_path: Path) -> None:
     uri = prepared(folder, tmp_path / "root", "run")
     request = ExtractionRequest.load(storage.join(uri, "request.json"))
-    crew = LocalCrew(request)
-    extract(uri, request, crew)
-    planned = crew.told[0]
+    workers = LocalWorkers(request)
+    extract_here(uri, request, workers)
+    planned = workers.reported[0]
     assert planned["work"]["text"] == {"encoded": 8, "reused": 0, "utterances": 8}
-    last = {told["modality"]: told for told in crew.told[1:]}
-    assert {m: (told["done"], told["total"], told["seconds_left"]) for m, told in last.items()} == dict.fromkeys(
-        ("text", "audio", "visual"), (8, 8, 0)
-    )
+    last = {reported["modality"]: reported for reported in workers.reported[1:]}
+    assert {
+        m: (reported["done"], reported["total"], reported["seconds_left"]) for m, reported in last.items()
+    } == dict.fromkeys(("text", "audio", "visual"), (8, 8, 0))

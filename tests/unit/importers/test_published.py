@@ -1,4 +1,4 @@
-"""Each published layout, generated small, arrives whole; what is none of them is refused."""
+"""Each published layout, generated small, is read completely; others are refused."""
 
 import pickle
 from collections.abc import Callable
@@ -136,13 +136,13 @@ def test_layers_of_roberta_are_averaged(tmp_path: Path) -> None:
     assert rows_of(features)[name, 1]["text_feat"] == pytest.approx(mean.tolist(), abs=1e-6)
 
 
-def test_layers_beside_audio_and_visual(tmp_path: Path) -> None:
+def test_layers_with_audio_and_visual(tmp_path: Path) -> None:
     layers = [vectors(4, seed) for seed in range(4)]
     long = (UTTERANCES, SPEAKERS, labels(6), *layers, vectors(5), vectors(6), SENTENCES, set(TRAIN), set(TEST))
     assert imported(tmp_path, long).manifest.widths == {"text": 4, "audio": 5, "visual": 6}
 
 
-def test_parts_are_told_by_content(tmp_path: Path) -> None:
+def test_parts_are_recognised_by_content(tmp_path: Path) -> None:
     shuffled = (SENTENCES, set(TRAIN), vectors(8), SPEAKERS, vectors(5), UTTERANCES, labels(6), set(TEST), vectors(6))
     assert imported(tmp_path / "a", shuffled).manifest.fingerprint == imported(tmp_path, mmgcn()).manifest.fingerprint
 
@@ -177,7 +177,7 @@ def test_the_official_dev_of_meld_is_found_again(tmp_path: Path) -> None:
     found = {split: (info.dialogues, info.utterances) for split, info in features.manifest.splits.items()}
     assert found == parts
     assert features.manifest.dev_rule is None
-    assert "official dev told by its size" in features.manifest.source
+    assert "official dev recognised by its size" in features.manifest.source
     assert {row["split"] for (name, _), row in rows_of(features).items() if 1038 <= int(name) < 1152} == {"dev"}
 
 
@@ -220,9 +220,9 @@ def changed(name: str, dialogue: str, value: Any) -> dict[str, Any]:
         (mmgcn()[:2] + mmgcn()[3:], "two or three splits and labels are due"),
         ((*mmgcn()[:7], set(TEST), set(TRAIN)), "train is due before test, but has fewer dialogues"),
         ((*mmgcn()[:3], *map(vectors, range(2, 6)), *mmgcn()[6:]), r"visual are due, but widths are \[2, 3, 4, 5\]"),
-        (ada2i() | {"testVid": TRAIN[:1]}, "whose test repeats dialogue 'Ses01F_impro01' of another split"),
-        (ada2i() | {"testVid": ["nobody"]}, "whose labels lack dialogue 'nobody'|labels of"),
-        (ada2i() | {"audio": 3}, "whose audio are a int|fit none"),
+        (ada2i() | {"testVid": TRAIN[:1]}, "its test repeats dialogue 'Ses01F_impro01' of another split"),
+        (ada2i() | {"testVid": ["missing"]}, "its labels lack dialogue 'missing'|labels of"),
+        (ada2i() | {"audio": 3}, "its audio are a int|fit none"),
         (changed("audio", TRAIN[0], []), "Part `audio` of .* must have 3 utterances, .*'Ses01F_impro01' has 0"),
         (changed("sentence", TRAIN[0], [1, 2, 3]), "Part `sentences` of .* must hold text, .* utterance 0 holds a int"),
         (changed("label", TRAIN[0], [[1, 2], 2, 3]), "Part `labels` of .* must hold numbers of classes"),

@@ -1,9 +1,11 @@
-"""The cluster that jobs go to, as far as it can be told without starting one."""
+"""The cluster that jobs go to, without starting one."""
 
 import os
 import socket
 import tempfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -17,7 +19,7 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_configured_cluster_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_cluster_is_used_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://elsewhere:8265")
     with cluster.cluster() as found:
         assert found.address == "http://elsewhere:8265"
@@ -36,7 +38,7 @@ def test_headers_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_missing_token_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     with pytest.raises(
-        AccessError, match=r"RAY_AUTH_TOKEN_PATH must name .* cannot be read: No such file or directory\. Mend"
+        AccessError, match=r"RAY_AUTH_TOKEN_PATH must name .* cannot be read: No such file or directory\. Correct"
     ):
         cluster.auth_headers()
 
@@ -82,5 +84,26 @@ def test_a_paired_port_is_free_twice() -> None:
         assert cluster.free_port(port, paired=True) != port
 
 
-def test_nobody_answers() -> None:
-    assert cluster.request(f"http://127.0.0.1:{cluster.free_port()}/", {}) == (0, b"")
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:{port}/", "no URL", "ftp://127.0.0.1:{port}/", "http://[::1:{port}/"]
+)
+def test_no_response(url: str) -> None:
+    assert cluster.request(url.format(port=cluster.free_port()), {}) == (0, b"")
+
+
+def test_loopback_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(str(self.headers["Authorization"]).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{cluster.free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        assert cluster.request(f"http://127.0.0.1:{server.server_port}/", {"Authorization": "me"}) == (200, b"me")
+    assert cluster.request("http://elsewhere.invalid/", {}) == (0, b"")  # the proxy does not answer

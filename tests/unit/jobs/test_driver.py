@@ -1,14 +1,33 @@
-"""Our own error in what Ray raises, and what becomes of it."""
+"""The entry point of jobs: which ones it starts, and how their errors reach their followers."""
 
+import importlib
 from types import SimpleNamespace
 
 import pytest
 
-from ada2i.errors import DataError, DivergenceError, UnreachableError
+from ada2i.errors import DataError, DivergenceError, InputError, UnreachableError
+from ada2i.extraction.request import JOB as EXTRACTION
 from ada2i.jobs import driver, events, logs
+from ada2i.prediction.request import JOB as PREDICTION
+from ada2i.search.request import JOB as SEARCH
+from ada2i.studies.request import JOB as STUDY
+from ada2i.training.launch import JOB as TRAINING
 
 
-def test_our_own_error_is_found_in_what_ray_raised() -> None:
+def test_the_jobs_of_all_packages_are_known() -> None:
+    assert {EXTRACTION, PREDICTION, SEARCH, STUDY, TRAINING} == set(driver.JOBS)
+    for name in driver.JOBS:
+        module, _, function = name.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize("name", ["os:system", "ada2i.training.launch:work", "ada2i.training.launch", ""])
+def test_nothing_else_is_started(name: str) -> None:
+    with pytest.raises(InputError, match=r"A job must be one of ada2i.* Submit one of these"):
+        driver.main(name, "s3://b/runs/r1", "r1-0")
+
+
+def test_an_error_of_this_package_is_found_in_what_ray_raised() -> None:
     ours = DivergenceError("It broke.")
     wrapped = RuntimeError("worker failed")
     wrapped.__cause__ = ours
@@ -19,22 +38,15 @@ def test_our_own_error_is_found_in_what_ray_raised() -> None:
     assert driver.cause(UnreachableError("down")) is not None
 
 
-def test_followers_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_reported_to_followers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_facts", {})
-
-    def fail() -> None:
-        raise DataError("It must. Mend it.")
-
-    def fail_otherwise() -> None:
-        raise RuntimeError("theirs")
-
-    assert driver.run(lambda: None, "s3://b/runs/r1") == 0
-    assert driver.run(fail, "s3://b/runs/r1") == 2
-    told = list(events.parse(capsys.readouterr().out))
-    (event,) = told
+    with pytest.raises(SystemExit) as end, driver.report_errors("s3://b/runs/r1"):
+        raise DataError("It must. Correct it.")
+    assert end.value.code == 2
+    (event,) = events.parse(capsys.readouterr().out)
     assert isinstance(event, dict)
     assert event.pop("time")
-    wanted = {"kind": "error", "level": "error", "run_id": "r1", "error": "DataError", "message": "It must. Mend it."}
-    assert event == wanted
-    with pytest.raises(RuntimeError, match="theirs"):
-        driver.run(fail_otherwise, "s3://b/runs/r1")
+    facts = {"kind": "error", "level": "error", "run_id": "r1", "error": "DataError", "message": "It must. Correct it."}
+    assert event == facts
+    with pytest.raises(RuntimeError, match="theirs"), driver.report_errors("s3://b/runs/r1"):
+        raise RuntimeError("theirs")

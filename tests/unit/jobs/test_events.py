@@ -1,5 +1,7 @@
 """Events of a job, as they come out of its log."""
 
+from typing import Any
+
 import pytest
 
 from ada2i.jobs import events
@@ -44,3 +46,17 @@ def test_a_garbled_event_is_a_line() -> None:
 
 def test_nothing_yields_nothing() -> None:
     assert list(events.parse("")) == []
+
+
+def test_progress_is_reported_at_most_twice_a_second_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    reports: list[dict[str, Any]] = []
+    progress = events.Progress(lambda kind, **facts: reports.append({"kind": kind, **facts}), 20, before=4, part="a")
+    for seconds in (1.0, 0.1, 0.1, 0.8):
+        now[0] += seconds
+        progress.add(4, more=seconds)
+    assert reports == [
+        {"kind": "progress", "part": "a", "done": 8, "total": 20, "per_second": 4.0, "seconds_left": 3, "more": 1.0},
+        {"kind": "progress", "part": "a", "done": 20, "total": 20, "per_second": 8.0, "seconds_left": 0, "more": 0.8},
+    ]

@@ -54,9 +54,14 @@ def test_a_traceback_stays_in_its_line() -> None:
 def test_events_carry_time_and_run(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(run_id="r1")
     events.emit("epoch", seed=2)
-    told = json.loads(capsys.readouterr().out)
-    assert (told["ada2i_event"], told["run_id"], told["level"], told["seed"]) == ("epoch", "r1", "info", 2)
-    assert told["time"]
+    reported = json.loads(capsys.readouterr().out)
+    assert (reported["ada2i_event"], reported["run_id"], reported["level"], reported["seed"]) == (
+        "epoch",
+        "r1",
+        "info",
+        2,
+    )
+    assert reported["time"]
 
 
 def test_the_format_travels_and_silences_what_is_for_people(

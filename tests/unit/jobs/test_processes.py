@@ -1,4 +1,4 @@
-"""Child processes: nothing of them stays, and nobody else's is touched."""
+"""Child processes: all of them end, and no other process is touched."""
 
 import os
 import subprocess
@@ -87,14 +87,14 @@ def test_stop_finds_an_orphan_that_has_lost_its_first_thread(tmp_path: Path) -> 
     orphan = int((tmp_path / "log").read_text())
     while is_running(orphan):
         time.sleep(0.05)
-    assert processes._read_stat(orphan)
+    assert processes._started(orphan)
     processes.stop(process, grace=0.2)
-    assert not processes._read_stat(orphan)
+    assert not processes._started(orphan)
 
 
-def test_children_may_be_asked_first(tmp_path: Path) -> None:
+def test_children_can_get_sigterm_first(tmp_path: Path) -> None:
     # The parent reports how its child ended, which it can do only if it outlives it.
-    # It holds its own SIGTERM back until it has said so, as whoever asks may be quicker than it can speak.
+    # It blocks SIGTERM until it has written its line, since the test may send it earlier.
     hold, let_in = (f"signal.pthread_sigmask(signal.SIG_{how}, [signal.SIGTERM])" for how in ("BLOCK", "UNBLOCK"))
     sleeper = f"import signal; {let_in}; {SLEEPER}"
     child_code = f"subprocess.Popen([sys.executable, '-c', {sleeper!r}])"
@@ -109,7 +109,7 @@ def test_children_may_be_asked_first(tmp_path: Path) -> None:
 
 def test_stop_leaves_a_later_process_with_the_same_number(tmp_path: Path) -> None:
     process, child = spawn(SLEEPER, tmp_path)
-    earlier = Process(process.pid, process.started - 1, "somebody else")
+    earlier = Process(process.pid, process.started - 1, "another owner")
     assert not earlier.alive
     processes.stop(earlier, grace=0)
     assert process.alive

@@ -1,9 +1,10 @@
-"""What a cluster must have for a run, and how it is asked."""
+"""The resources that a run needs, and how a cluster's are read."""
 
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from ada2i.config import ResourceConfig
 from ada2i.errors import ResourceError, UnreachableError
 from ada2i.jobs.cluster import HEAD_CPUS
-from ada2i.jobs.resources import capacity, check_resources
+from ada2i.jobs.resources import capacity, check_resources, fitting, wait_for_resources
 
 
 def resources(workers: int = 2, cpus: float = 1.0, device: str = "auto") -> ResourceConfig:
@@ -40,9 +41,9 @@ def test_where_to_train(wanted: ResourceConfig, available: dict[str, float], *, 
     [
         (resources(workers=3), {"CPU": 2.0}, r"`resources.workers` = 3 with 1 CPU each needs 3 CPUs, .* has 2\."),
         (resources(workers=3, cpus=0.75), {"CPU": 2.0}, r"with 0.75 CPU each needs 2.25 CPUs"),
-        (resources(workers=1), {}, r"has 0\. Ask for fewer"),
+        (resources(workers=1), {}, r"has 0\. Request fewer"),
         (resources(device="cuda"), {"CPU": 8.0, "GPU": 1.0}, r"cuda needs 2 GPUs, one per worker, .* has 1\."),
-        (resources(device="cuda"), {"CPU": 8.0}, r"has 0\. Ask for fewer workers"),
+        (resources(device="cuda"), {"CPU": 8.0}, r"has 0\. Request fewer workers"),
     ],
 )
 def test_too_little(wanted: ResourceConfig, available: dict[str, float], message: str) -> None:
@@ -62,7 +63,7 @@ def test_a_run_that_may_shrink_needs_no_more_than_its_least() -> None:
 def test_a_private_head_has_this_machines_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     assert capacity()["CPU"] == HEAD_CPUS
-    with pytest.raises(ResourceError, match="Ask for fewer with `--workers`"):
+    with pytest.raises(ResourceError, match="Request fewer with `--workers`"):
         check_resources(resources(workers=HEAD_CPUS + 1), capacity())
 
 
@@ -109,3 +110,22 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")
     with pytest.raises(UnreachableError, match=r"must answer at .* but nothing does"):
         capacity()
+
+
+def test_a_node_that_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ada2i.jobs.resources._POLL_SECONDS", 0.0)
+    states = iter([{"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 2.0}])
+    check = partial(check_resources, ResourceConfig(workers=2))
+    assert wait_for_resources(check, lambda: next(states)) is False
+
+
+def test_a_node_that_does_not_come_back_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ada2i.jobs.resources._REPLACEMENT_SECONDS", 0.0)
+    with pytest.raises(ResourceError, match="needs 2 CPUs, but the cluster has 1"):
+        wait_for_resources(partial(check_resources, ResourceConfig(workers=2)), lambda: {"CPU": 1.0})
+
+
+def test_how_many_workers_a_cluster_holds() -> None:
+    assert fitting({"CPU": 8.0, "GPU": 3.0}, cpus=2.0) == 4
+    assert fitting({"CPU": 8.0, "GPU": 3.0}, cpus=2.0, gpus=1) == 3
+    assert fitting({"CPU": 1.0}, cpus=2.0) == 1

@@ -144,9 +144,7 @@ def test_share_is_balanced(lengths: list[int], ranks: int) -> None:
 
 @quick
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=20, unique=True), RANKS, st.randoms())
-def test_who_shares_with_whom_does_not_depend_on_the_batchs_order(
-    lengths: list[int], ranks: int, random: object
-) -> None:
+def test_the_sharing_does_not_depend_on_the_batchs_order(lengths: list[int], ranks: int, random: object) -> None:
     batch = list(range(len(lengths)))
     shuffled = np.random.RandomState(len(lengths)).permutation(batch).tolist()
     ours = [sorted(own) for own in share(batch, np.array(lengths), ranks)]

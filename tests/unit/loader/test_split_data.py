@@ -119,7 +119,7 @@ def test_a_batch_is_the_callers_own(features: FeatureSet) -> None:
     assert not torch.any(split.batch([0], [0]).features["text"] == 7.0)
 
 
-def test_only_the_modalities_asked_for(features: FeatureSet) -> None:
+def test_only_the_requested_modalities(features: FeatureSet) -> None:
     batch = open_split(features, "train", ("audio",)).batch([0], [0])
     assert set(batch.features) == set(batch.present) == {"audio"}
 

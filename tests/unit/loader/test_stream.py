@@ -1,4 +1,4 @@
-"""A split that streams gives what one that is held gives, from a bounded number of files that nobody else touches."""
+"""A streamed split gives the same batches as one in memory, from a bounded number of private files."""
 
 import gc
 import os
@@ -87,7 +87,7 @@ def test_batches_are_the_same_over_epochs_and_passes(held: SplitData, streamed: 
             assert_same(streamed.batch(batch, batch), held.batch(batch, batch))
 
 
-def test_any_dialogue_may_be_asked_for(held: SplitData, streamed: SplitData, cache: Path) -> None:
+def test_any_dialogue_can_be_requested(held: SplitData, streamed: SplitData, cache: Path) -> None:
     everything = range(len(LENGTHS))
     assert_same(streamed.batch(everything, everything), held.batch(everything, everything))
     assert local_files(cache) == []

@@ -24,7 +24,7 @@ def module(modalities: tuple[Modality, ...] = MODALITIES, dropout: float = 0.0) 
     afw = AdaptiveFeatureWeighting(layers)
     for parameter in afw.parameters():  # as initialised the attention is nearly dead, and would hide mistakes
         torch.nn.init.normal_(parameter, std=0.4)
-    return afw.double()  # tells a wrong equation from rounding
+    return afw.double()  # separates a wrong equation from rounding
 
 
 def inputs(modalities: Sequence[Modality], rows: int) -> dict[Modality, Tensor]:

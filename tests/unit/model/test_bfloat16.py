@@ -42,8 +42,8 @@ def test_scores_and_gradients_are_near_those_of_float32(encoder: Mapping[str, ob
 
 def test_the_size_of_the_batch_changes_rounding_only() -> None:
     model = build({**MASKED, "model.precision": "bfloat16"}).eval()
-    alone, beside = make_batch((9, 1, 5)), make_batch((9, 1, 5, 30))
-    for batch in (alone, beside):  # the same first rows
+    alone, larger = make_batch((9, 1, 5)), make_batch((9, 1, 5, 30))
+    for batch in (alone, larger):  # the same first rows
         for features in batch.features.values():
             features[:15] = torch.linspace(-1, 1, features[:15].numel()).view(15, -1)
-    torch.testing.assert_close(model(beside).logits[:15], model(alone).logits, atol=0.01, rtol=0.01)
+    torch.testing.assert_close(model(larger).logits[:15], model(alone).logits, atol=0.01, rtol=0.01)

@@ -1,4 +1,4 @@
-"""Alerts reach whom the environment names, and their failure is nobody else's."""
+"""Alerts reach the target that the environment names; their failure affects nothing else."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ def _log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alerts, "flow_run_logger", lambda *_: logging.getLogger("flow"))
 
 
-def tell(monkeypatch: pytest.MonkeyPatch, target: str | None) -> None:
+def send(monkeypatch: pytest.MonkeyPatch, target: str | None) -> None:
     monkeypatch.delenv(alerts.ALERTS, raising=False)
     if target is not None:
         monkeypatch.setenv(alerts.ALERTS, target)
@@ -54,26 +54,24 @@ def tell(monkeypatch: pytest.MonkeyPatch, target: str | None) -> None:
 def test_a_webhook_gets_what_happened_to_which_run(
     hook: tuple[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell(monkeypatch, hook[0])
+    send(monkeypatch, hook[0])
     (got,) = hook[1]
     assert got["text"].startswith("train-ada2i quiet-otter: Crashed. No sign of life. ")
     assert str(uuid.UUID(int=7)) in got["text"]
 
 
-def test_nobody_is_told_where_nobody_is_named(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    tell(monkeypatch, None)
+def test_without_a_target_no_alert_is_sent(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    send(monkeypatch, None)
     assert caplog.records == []
 
 
 @pytest.mark.parametrize("target", ["http://127.0.0.1:9/{secret}", "http://[{secret}", "{secret}", "{hook}/broken"])
-def test_who_cannot_be_told_is_a_warning_without_the_secret(
+def test_an_alert_that_fails_is_a_warning_without_the_secret(
     target: str,
     hook: tuple[str, list[dict[str, Any]]],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    tell(monkeypatch, target.format(secret=SECRET, hook=hook[0]))
-    assert "ADA2I_ALERTS could not be told: " in caplog.text
+    send(monkeypatch, target.format(secret=SECRET, hook=hook[0]))
+    assert "The alert to ADA2I_ALERTS could not be sent: " in caplog.text
     assert SECRET not in caplog.text

@@ -1,4 +1,4 @@
-"""Which live jobs are nobody's any more."""
+"""Which live jobs have lost their flow run."""
 
 import uuid
 from types import SimpleNamespace
@@ -9,7 +9,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled
 
 from ada2i.jobs import client
-from pipelines.jobs import extraction_id, flow_run_of, reap
+from ada2i.usecases import extraction_id
+from pipelines.jobs import flow_run_of, reap
 
 
 def test_a_run_knows_its_flow_run() -> None:

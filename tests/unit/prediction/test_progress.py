@@ -1,4 +1,4 @@
-"""Rate and time left, in a line each where there is no terminal and behind a bar where there is one."""
+"""Rate and time left, in lines without a terminal and behind a bar in one."""
 
 import pytest
 

@@ -10,9 +10,8 @@ from ada2i import storage
 from ada2i.data.manifest import open_features
 from ada2i.errors import DataError
 from ada2i.extraction.request import ExtractionRequest, prepare
-from ada2i.extraction.run import extract
 from ada2i.prediction.request import PredictSpec, raw_corpus
-from tests.unit.extraction.talks import OWN, LocalCrew, extracted, prepared, talk, write_table
+from tests.unit.extraction.talks import OWN, extract_here, extracted, prepared, talk, write_table
 from tests.unit.prediction.tiny import registered, run, table_of
 
 pytest.importorskip("transformers")
@@ -34,12 +33,12 @@ def unlabelled(folder: Path) -> Path:
 
 
 def vectors(root: str, folder: Path) -> str:
-    """Extract a corpus as the version asks for it; return the URI of the table."""
+    """Extract a corpus by the version's encoders; return the URI of the table."""
     spec = raw_corpus(PredictSpec(version="tiny", source=f"corpus:folder:{folder}"), root=root)
     assert spec is not None
     uri = prepare(spec, root=root, run_id="raw")
     request = ExtractionRequest.load(storage.join(uri, "request.json"))
-    return extract(uri, request, LocalCrew(request)).features
+    return extract_here(uri, request).features
 
 
 def read(uri: str) -> pa.Table:

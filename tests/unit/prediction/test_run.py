@@ -94,7 +94,10 @@ def test_repeating_a_complete_prediction_checks_it(root: str, features: FeatureS
 def test_what_a_crash_behind_the_manifest_leaves_is_deleted(root: str, features: FeatureSet) -> None:
     registered(root, features.info())
     uri = run(root, features.uri)
-    for again in (lambda: prepare(PredictSpec(version="tiny", source=features.uri), root=root), lambda: drive(uri)):
+    for again in (
+        lambda: prepare(PredictSpec(version="tiny", source=features.uri), root=root),
+        lambda: drive(uri, "0"),
+    ):
         for folder in (SOURCE, DONE):
             storage.put(storage.join(uri, folder, "left"), b"over")
         again()
@@ -156,7 +159,7 @@ def other_widths(info: FeatureInfo) -> FeatureInfo:
 
 def test_other_widths_are_refused(root: str, features: FeatureSet, tmp_path: Path) -> None:
     registered(root, other_widths(features.info()))
-    with pytest.raises(DataError, match=r"must hold text vectors of width 9, as those that tiny@1 .* such of width 32"):
+    with pytest.raises(DataError, match=r"must hold text vectors of width 9, .* tiny@1 .* vectors of width 32"):
         prepare(PredictSpec(version="tiny", source=features.uri), root=root)
     assert "predictions" not in written(tmp_path / "store")
 

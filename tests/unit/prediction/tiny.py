@@ -13,7 +13,7 @@ from ada2i import storage
 from ada2i.data import shards
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.importers.demo import write_demo_corpus
-from ada2i.jobs.crew import Call
+from ada2i.jobs.fanout import Call
 from ada2i.model.build import build_model
 from ada2i.prediction.records import REQUEST, PredictionManifest, PredictionRequest, is_done, result
 from ada2i.prediction.request import PredictSpec, prepare
@@ -50,15 +50,15 @@ def registered(root: str, features: FeatureInfo, preset: str = "corrected", **mo
     return register(made.run_uri, root=root, model="tiny")
 
 
-class LocalCrew:
-    """One worker, in this process; interrupted ``after`` so many parts."""
+class LocalWorkers:
+    """One worker, in this process; interrupted after ``after`` parts."""
 
     def __init__(self, uri: str, request: PredictionRequest, after: int | None = None) -> None:
         self.worker = Worker(uri, request, "cpu")
         self.after = after
-        self.told: list[dict[str, Any]] = []
+        self.reported: list[dict[str, Any]] = []
 
-    def each(self, calls: Iterable[Call]) -> Iterator[Any]:
+    def __call__(self, calls: Iterable[Call]) -> Iterator[Any]:
         for method, arguments in reversed(list(calls)):  # in any order
             if method == "predict" and self.after is not None:
                 if self.after == 0:
@@ -66,8 +66,8 @@ class LocalCrew:
                 self.after -= 1
             yield getattr(self.worker, method)(*arguments)
 
-    def tell(self, kind: str, **facts: Any) -> None:
-        self.told.append({"kind": kind, **facts})
+    def report(self, kind: str, **facts: Any) -> None:
+        self.reported.append({"kind": kind, **facts})
 
 
 def run(root: str, source: str, *, version: str = "tiny", after: int | None = None, **more: Any) -> str:
@@ -75,7 +75,8 @@ def run(root: str, source: str, *, version: str = "tiny", after: int | None = No
     uri = prepare(PredictSpec(version=version, source=source, **more), root=root)
     if not is_done(uri):
         request = PredictionRequest.load(storage.join(uri, REQUEST))
-        predict(uri, request, LocalCrew(uri, request, after), code="abc")
+        workers = LocalWorkers(uri, request, after)
+        predict(uri, request, workers, report=workers.report, code="abc")
     return uri
 
 

@@ -1,4 +1,4 @@
-"""The gate: what is compared with what, on which dialogues, what it costs, and what becomes of the alias."""
+"""The gate: which versions are compared on which dialogues, and how the alias moves."""
 
 import shutil
 from dataclasses import dataclass
@@ -258,7 +258,7 @@ def test_other_classes_cannot_be_compared(root: str) -> None:
     strange = other.model_copy(update={"features": other.features.model_copy(update={"labels": ("a", "b")})})
     found = dry_run(root, strange, LENIENT, by="anna")
     assert (found.decision, found.dialogues, found.sides) == ("refuse", 0, ())
-    assert "tell the same classes apart, but talks@2 knows a, b and talks@1 knows neutral" in found.failures[0]
+    assert "have the same classes, but talks@2 has a, b and talks@1 has neutral" in found.failures[0]
     assert "promote by hand" in page(found)
 
 

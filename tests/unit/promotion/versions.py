@@ -12,7 +12,7 @@ from ada2i.data.shards import write_features
 from ada2i.importers import demo
 from ada2i.records import run_uri
 from ada2i.registry.versions import Version, register
-from ada2i.studies.job import train_seed
+from ada2i.studies.job import Worker
 from ada2i.training.evaluate import evaluate_run
 from ada2i.training.request import TrainSpec, prepare
 from tests.unit.registry.finished import ENVIRONMENT
@@ -20,7 +20,7 @@ from tests.unit.training.small import TINY
 
 Splitter = Callable[[int], str]  # number of a dialogue -> its split
 
-QUICK = {**TINY, "training.epochs": 6, "training.learning_rate": 3e-3}
+QUICK = {**TINY, "resources.workers": 1, "training.epochs": 6, "training.learning_rate": 3e-3}
 UNTRAINED = {"training.epochs": 1, "training.learning_rate": 1e-9}
 
 
@@ -53,7 +53,7 @@ def trained(root: str, run_id: str, uri: str, **more: Any) -> Version:
     overrides = QUICK | {name.replace("__", "."): value for name, value in more.items()}
     run = prepare(TrainSpec(features=uri, overrides=overrides), root=root, run_id=run_id)
     assert run == run_uri(root, run_id)
-    assert train_seed(run, overrides["training.seeds"][0], "cpu") is None
+    assert Worker().train(run, overrides["training.seeds"][0], False)[2] is None
     storage.put(storage.join(run, "environment.json"), json.dumps(ENVIRONMENT).encode())
     evaluate_run(run)
     return register(run, root=root, model="talks")

@@ -1,4 +1,4 @@
-"""Aliases: moved by whoever knows where they are, back along the promotions, with every move on record."""
+"""Aliases: moved from a known holder, back along the promotions, with every move on record."""
 
 import re
 
@@ -31,7 +31,7 @@ def back(root: str, expected: int | None = None) -> Move:
     return rollback(root, "ada2i", "champion", by="ben", reason="worse", expected=expected)
 
 
-def test_moves_are_kept_with_who_and_why(root: str) -> None:
+def test_moves_are_kept_with_author_and_reason(root: str) -> None:
     assert current(root, "ada2i", "champion") is None
     assert history(root, "ada2i", "champion") == []
     first = champion(root, 1, None)
@@ -44,7 +44,7 @@ def test_moves_are_kept_with_who_and_why(root: str) -> None:
     assert aliases.aliases(root, "ada2i") == {"challenger": other, "champion": second}
 
 
-def test_a_move_from_elsewhere_is_refused_and_names_who_was_first(root: str) -> None:
+def test_a_move_from_an_unexpected_version_is_refused_and_names_the_holder(root: str) -> None:
     champion(root, 1, None)
     wanted = r"ada2i@champion must be at version 2 to be moved, but is at version 1, by anna at .* \(better\)"
     with pytest.raises(ConflictError, match=wanted) as caught:
@@ -66,7 +66,7 @@ def test_the_same_move_again_writes_nothing(root: str) -> None:
 
 
 def overtaken(monkeypatch: pytest.MonkeyPatch, root: str, number: int) -> None:
-    """Let somebody else move the alias between the next caller's look and its write."""
+    """Let another process move the alias between the next caller's look and its write."""
     real = storage.put_if_absent
 
     def meanwhile(uri: str, data: bytes) -> bool:
@@ -91,7 +91,7 @@ def test_a_lost_race_names_the_winner(root: str, monkeypatch: pytest.MonkeyPatch
     assert [m.number for m in history(root, "ada2i", "champion")] == [1, 2, 3]
 
 
-def test_whoever_wanted_the_same_has_not_lost(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_concurrent_equal_move_succeeds(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     overtaken(monkeypatch, root, 2)
     assert champion(root, 2, None).by == "ben"
     assert len(history(root, "ada2i", "champion")) == 1
@@ -200,7 +200,7 @@ def test_a_damaged_history_is_refused(root: str) -> None:
     storage.put(places[2], kept[2])
     replaced = Move.load(places[1]).model_copy(update={"number": 1}).sealed()
     storage.put(places[1], replaced.to_json())
-    with pytest.raises(IntegrityError, match=re.escape(f"{places[2]} must follow the move before it")):
+    with pytest.raises(IntegrityError, match=re.escape(f"{places[2]} must carry the seal of the move before it")):
         history(root, "ada2i", "champion")
     storage.delete(places[1])
     with pytest.raises(IntegrityError, match=r"must hold every move up to 3, but lacks 2\.json"):

@@ -74,7 +74,7 @@ def test_the_text_says_where_the_model_comes_from(result: RunResult) -> None:
         "Padding is seen",
     ):
         assert fact in body
-    assert "s3://emotion" not in body  # where things are stored is nobody's business
+    assert "s3://emotion" not in body  # a card does not show storage locations
     assert "SYNTHETIC" not in body
     assert [len(marks) for marks in re.findall(r"^(#+) ", body, re.MULTILINE)].count(1) == 1
 

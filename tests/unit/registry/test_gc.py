@@ -1,4 +1,4 @@
-"""Sweeping: what can never become a version goes, what anybody refers to stays, and nothing is given out twice."""
+"""Garbage collection: remains are deleted, referenced versions stay, and no number is used twice."""
 
 import os
 import time
@@ -86,14 +86,14 @@ def test_remains_of_killed_writes_go(root: str) -> None:
     assert not path.exists()
 
 
-def test_versions_stay_unless_asked(root: str) -> None:
+def test_versions_stay_by_default(root: str) -> None:
     made = [registered(root, f"run-{n}") for n in range(3)]
     assert sweep(root, "ada2i", older_than_s=0) == []
     assert sweep(root, "ada2i", older_than_s=0, versions_older_than_s=DAY) == []
     assert versions(root, "ada2i") == made
 
 
-def test_only_versions_that_nobody_refers_to_go(root: str) -> None:
+def test_only_unreferenced_versions_are_deleted(root: str) -> None:
     uris = [registered(root, f"run-{n}").run_uri for n in range(5)]
     move(root, "ada2i", "champion", 1, expected=None, **WHO)
     move(root, "ada2i", "champion", 3, expected=1, **WHO)

@@ -8,7 +8,7 @@ from ada2i.registry.verdicts import record, use_test, verdicts
 from tests.unit.cli.test_gating import judgement
 
 
-def test_a_judgement_is_kept_with_who_asked(root: str) -> None:
+def test_a_judgement_is_kept_with_its_author(root: str) -> None:
     assert verdicts(root, "ada2i") == []
     first = record(root, judgement(1, passed=True), by="anna")
     second = record(root, judgement(2, passed=False, champion=1), by="ben")
@@ -24,7 +24,7 @@ def test_the_last_judgement_again_is_kept_once(root: str) -> None:
     assert record(root, judgement(1, passed=True), by="anna").n == 3  # others came in between
 
 
-def test_whoever_is_second_takes_the_next_number(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_concurrent_verdict_takes_the_next_number(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = storage.put_if_absent
 
     def meanwhile(uri: str, data: bytes) -> bool:

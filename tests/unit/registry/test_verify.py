@@ -75,7 +75,7 @@ def test_any_missing_object_is_named(root: str) -> None:
     for uri in objects(root):
         name = uri.rpartition("/")[2]
         if name in ("fate.json", "manifest.json") or uri.endswith(("/2.json", "/run-a.json", "/run-b.json")):
-            continue  # without these there is no version, or the last move, or a run's pointer, and none can tell
+            continue  # without these there is no version, or the last move, or a run's pointer: not detectable
         kept = storage.get(uri)
         storage.delete(uri)
         assert [problem.uri for problem in verify(root, "ada2i")] == [uri]

@@ -166,7 +166,7 @@ def test_dead_classes_are_warned_of_only_where_there_are_some(page: str, run: Ru
     assert f"**{DEAD}:** {line}." in report.markdown_summary(dead)
 
 
-def test_class_without_test_utterances_is_told_from_a_dead_one() -> None:
+def test_a_class_without_test_utterances_differs_from_one_with_f1_0() -> None:
     run = build_run(("a", "b"), seeds=(1,), epochs=1)
     scores = run.tests[0].scores
     rows = (*scores.classes, scores.classes[0].model_copy(update={"label": "c", "f1": 0.0, "support": 0}))

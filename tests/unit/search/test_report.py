@@ -86,7 +86,7 @@ def test_trials_are_ranked_those_that_went_to_the_end_first(search: SearchResult
     assert lines[0]["learning_rate"] == "0.0003"
 
 
-def test_finals_say_who_won(search: SearchResult) -> None:
+def test_finals_show_the_winner(search: SearchResult) -> None:
     assert [(line["trial"], line["mean"], line[""]) for line in final_lines(search)] == [
         ("0, as it was", "0.4500", ""),
         ("2", "0.5100", "winner"),

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ada2i import storage
 from ada2i.errors import ConfigError, IntegrityError, ResourceError
 from ada2i.evaluation.metrics import summary
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.loader.split_data import open_split
-from ada2i.records import EpochRecord, RunRequest, SeedResult, run_uri, seed_uri
+from ada2i.records import EpochRecord, Failure, RunRequest, SeedResult, run_uri, seed_uri
 from ada2i.search.progress import TuneProgress
 from ada2i.search.records import Final, TrialRecord
 from ada2i.search.request import (
@@ -30,8 +29,8 @@ from ada2i.search.request import (
 )
 from ada2i.search.trials import Finals, Job, TrialReport, Trials, TrialSource
 from ada2i.training.evaluate import evaluate_run
+from ada2i.training.launch import train_group
 from ada2i.training.request import TrainSpec
-from ada2i.training.worker import train_seeds
 from tests.unit.training.small import TINY
 
 SMALL = {**TINY, "training.epochs": 2, "training.seeds": [1, 2], "resources.workers": 1}
@@ -42,11 +41,11 @@ class Stopped(BaseException):
     """What ends a trial that ASHA gives up."""
 
 
-class Ear:
-    """A reporter that tells a desk, as a trial's process does through Ray Tune."""
+class Reporter:
+    """Reports to a source, as a trial's process does through Ray Tune."""
 
-    def __init__(self, desk: TrialSource, job: Job, *, stop_after: int | None) -> None:
-        self.desk, self.job, self.stop_after, self.best = desk, job, stop_after, 0.0
+    def __init__(self, source: TrialSource, job: Job, *, stop_after: int | None) -> None:
+        self.source, self.job, self.stop_after, self.best = source, job, stop_after, 0.0
 
     def first_step(self) -> None:
         pass
@@ -55,39 +54,38 @@ class Ear:
         if seed != self.job.seeds[0]:
             return
         self.best = max(self.best, record.dev_weighted_f1)
-        told = TrialReport(epoch=record.epoch, score=self.best, dev_weighted_f1=record.dev_weighted_f1, seconds=1.0)
-        self.desk.heard(self.job, told)
+        report = TrialReport(epoch=record.epoch, score=self.best, dev_weighted_f1=record.dev_weighted_f1, seconds=1.0)
+        self.source.on_result(self.job, report)
         if record.epoch == self.stop_after:
             raise Stopped(f"after epoch {record.epoch}")
 
 
-def train(desk: TrialSource, job: Job, *, stop_after: int | None) -> dict[str, str] | None:
+def train(source: TrialSource, job: Job, *, stop_after: int | None) -> Failure | None:
     """Do what a trial's process does."""
-    request = RunRequest.load(storage.join(job.uri, "request.json"))
-    ear = Ear(desk, job, stop_after=stop_after)
-    return train_seeds(request, job.uri, job.seeds, device=torch.device("cpu"), part=(0, 1), reporter=ear)
+    reporter = Reporter(source, job, stop_after=stop_after)
+    return train_group(job.run, job.seeds, reporter, use_gpu=False, in_process=True)
 
 
-def work(desk: TrialSource, *, stop: Callable[[Job], int | None] = lambda _: None) -> list[Job]:
+def work(source: TrialSource, *, stop: Callable[[Job], int | None] = lambda _: None) -> list[Job]:
     """Do what Ray Tune does, one job after the other."""
     jobs = []
-    while job := desk.draw():
+    while job := source.suggest():
         jobs.append(job)
         try:
-            failure = train(desk, job, stop_after=stop(job))
+            failure = train(source, job, stop_after=stop(job))
         except Stopped:
             failure = None
         if failure:
-            desk.heard(job, TrialReport(epoch=9, score=0.0, error=failure["kind"], message=failure["message"]))
-        desk.ended(job)
+            source.on_result(job, TrialReport(epoch=0, score=0.0, error=failure.kind, message=failure.message))
+        source.on_complete(job)
     return jobs
 
 
 def spec(root: Path, *, options: dict[str, Any] | None = None, overrides: dict[str, Any] | None = None) -> SearchSpec:
     features = write_demo_corpus(root.as_uri(), dialogues=26)
     training = TrainSpec(features=features, preset="reference", overrides={**SMALL, **(overrides or {})})
-    asked = {"trials": 4, "finalists": 2, "trial_seeds": 2} | (options or {})
-    return SearchSpec(spec=training, vary=(f"{RATE}=loguniform:1e-4:1e-2",), options=search_options(**asked))
+    wanted = {"trials": 4, "finalists": 2, "trial_seeds": 2} | (options or {})
+    return SearchSpec(spec=training, vary=(f"{RATE}=loguniform:1e-4:1e-2",), options=search_options(**wanted))
 
 
 def opened(uri: str) -> tuple[SearchRequest, Trials]:
@@ -122,7 +120,7 @@ def test_trials_are_recorded(searched: str) -> None:
     stopped = trials.records[2]
     assert stopped.score == max(stopped.curve)
     assert stopped.seconds == 1.0
-    trials.sweep()  # of a trial stays what its record says, and what it was asked to do
+    trials.sweep()  # only the record and the request of a trial stay
     for number in trials.records:
         assert storage.children(trial_uri(searched, number)) == ["request.json", "trial.json"]
 
@@ -154,17 +152,17 @@ def test_a_score_is_the_mean_over_the_seeds(root: Path, monkeypatch: pytest.Monk
 def test_nothing_is_done_twice(searched: str, root: Path) -> None:
     assert prepare_search(spec(root), root=str(root)) == searched
     _, trials = opened(searched)
-    assert (trials.left, trials.draw()) == (0, None)
+    assert (trials.left, trials.suggest()) == (0, None)
 
 
 def test_a_trial_that_was_cut_short_goes_on_with_its_params(root: Path) -> None:
-    asked = spec(root, options={"seed": 7})
-    whole = prepare_search(asked, root=str(root), search_id="whole")
+    wanted = spec(root, options={"seed": 7})
+    whole = prepare_search(wanted, root=str(root), search_id="whole")
     work(opened(whole)[1])
-    cut = prepare_search(asked, root=str(root), search_id="cut")
+    cut = prepare_search(wanted, root=str(root), search_id="cut")
     first = opened(cut)[1]
-    first.draw()
-    job = first.draw()
+    first.suggest()
+    job = first.suggest()
     assert job is not None
     with pytest.raises(Stopped, match="after epoch 1"):  # a kill in the second trial
         train(first, job, stop_after=1)
@@ -178,10 +176,10 @@ def test_a_trial_that_was_cut_short_goes_on_with_its_params(root: Path) -> None:
 
 def test_suggestions_know_what_has_ended(root: Path) -> None:
     """Params are a function of seed, number and records: a search that was reopened suggests the same."""
-    asked = spec(root, options={"trials": 12, "seed": 9})
+    wanted = spec(root, options={"trials": 12, "seed": 9})
     found = []
     for name in ("one", "two"):
-        uri = prepare_search(asked, root=str(root), search_id=name)
+        uri = prepare_search(wanted, root=str(root), search_id=name)
         for number in range(11):
             record = TrialRecord(
                 number=number,
@@ -192,15 +190,15 @@ def test_suggestions_know_what_has_ended(root: Path) -> None:
                 seconds=1.0,
             )
             storage.put(storage.join(trial_uri(uri, number), RECORD), record.stored())
-        job = opened(uri)[1].draw()
+        job = opened(uri)[1].suggest()
         assert job is not None
         found.append(RunRequest.load(storage.join(job.uri, "request.json")).config.training.learning_rate)
     assert found[0] == found[1]
 
 
 def test_a_diverging_trial_does_not_end_the_search(root: Path) -> None:
-    asked = spec(root, options={"trials": 2}).model_copy(update={"vary": (f"{RATE}=loguniform:1e29:1e30",)})
-    _, trials = opened(prepare_search(asked, root=str(root)))
+    wanted = spec(root, options={"trials": 2}).model_copy(update={"vary": (f"{RATE}=loguniform:1e29:1e30",)})
+    _, trials = opened(prepare_search(wanted, root=str(root)))
     work(trials)
     assert [record.state for record in trials.records.values()] == ["complete", "diverged"]
     assert trials.records[1].score == 0.0
@@ -209,19 +207,19 @@ def test_a_diverging_trial_does_not_end_the_search(root: Path) -> None:
 
 def test_an_error_that_is_no_trials_ends_the_search(root: Path) -> None:
     _, trials = opened(prepare_search(spec(root, options={"trials": 2, "seed": 3}), root=str(root)))
-    job = trials.draw()
+    job = trials.suggest()
     assert job is not None
     with pytest.raises(IntegrityError, match="shard is damaged"):
-        trials.heard(job, TrialReport(epoch=1, score=0.0, error="IntegrityError", message="shard is damaged"))
+        trials.on_result(job, TrialReport(epoch=1, score=0.0, error="IntegrityError", message="shard is damaged"))
     assert trials.records == {}
 
 
 def test_a_trial_whose_process_dies_too_often_has_failed(root: Path) -> None:
     uri = prepare_search(spec(root, options={"trials": 2, "seed": 4}), root=str(root))
     _, trials = opened(uri)
-    job = trials.draw()
+    job = trials.suggest()
     assert job is not None
-    trials.broke(job, "out of memory")
+    trials.on_error(job, "out of memory")
     record = TrialRecord.load(storage.join(trial_uri(uri, 0), RECORD))
     assert (record.state, record.score, record.problem) == ("failed", 0.0, "out of memory")
 
@@ -241,7 +239,7 @@ def test_finalists() -> None:
     assert [each.number for each in finalists(by_number, 1)] == [0, 3]
 
 
-def test_a_trial_must_beat_the_config_as_it_is() -> None:
+def test_a_trial_must_beat_the_unchanged_config() -> None:
     def final(trial: int, *scores: float) -> Final:
         return Final(trial=trial, run_id=str(trial), params={}, dev_weighted_f1=summary(scores) if scores else None)
 
@@ -260,7 +258,7 @@ def test_finals_are_ordinary_runs_and_the_winner_alone_is_tested(
         opened_splits.append(split)
         return open_split(features, split, *rest, **more)
 
-    monkeypatch.setattr("ada2i.training.worker.open_split", spy)
+    monkeypatch.setattr("ada2i.loader.split_data.open_split", spy)
     request, trials = opened(searched)
     finals = Finals.open(searched, request, finalists(trials.records, request.options.finalists))
     assert len(work(finals)) == 6
@@ -270,19 +268,19 @@ def test_finals_are_ordinary_runs_and_the_winner_alone_is_tested(
     assert best is not None
     assert all(not storage.exists(storage.join(seed_uri(run, 1), "test.json")) for run in finals.runs.values())
     again = Finals.open(searched, request, finalists(trials.records, request.options.finalists))
-    assert (again.left, again.draw(), again.finals()) == ([], None, found)
+    assert (again.left, again.suggest(), again.finals()) == ([], None, found)
     for final in found:
         results = [SeedResult.load(storage.join(seed_uri(finals.runs[final.trial], s), "result.json")) for s in (1, 2)]
         assert final.dev_weighted_f1 == summary([result.dev.weighted_f1 for result in results])
     result = evaluate_run(run_uri(root.as_uri(), best.run_id))
     assert f"best on dev of 4 trials over 1 fields ({request.search_id})" in result.protocol
-    asked = RunRequest.load(storage.join(result.run_uri, "request.json"))
-    assert asked.search is not None
-    assert (asked.search.trial, asked.search.space) == (best.trial, {RATE: "0.0001 to 0.01, by powers"})
-    assert asked.config.training.learning_rate == best.params[RATE]
+    wanted = RunRequest.load(storage.join(result.run_uri, "request.json"))
+    assert wanted.search is not None
+    assert (wanted.search.trial, wanted.search.space) == (best.trial, {RATE: "0.0001 to 0.01, by powers"})
+    assert wanted.config.training.learning_rate == best.params[RATE]
 
 
-def test_the_config_as_it_is_is_trained_as_it_is(searched: str) -> None:
+def test_the_unchanged_config_is_trained_unchanged(searched: str) -> None:
     request, _ = opened(searched)
     zero = RunRequest.load(storage.join(trial_uri(searched, 0), "request.json")).config
     seeds = {"training": request.run.config.training}
@@ -321,9 +319,9 @@ def test_mistakes_show_before_anything_is_written(
     message: str,
 ) -> None:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
-    asked = spec(tmp_path, **more)
+    wanted = spec(tmp_path, **more)
     with pytest.raises(error, match=message):
-        prepare_search(asked, root=str(tmp_path / "other"))
+        prepare_search(wanted, root=str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
 
 
@@ -358,8 +356,8 @@ def test_records_are_json(searched: str) -> None:
     }
 
 
-def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    with TuneProgress(epochs=4) as progress:
+def test_progress(searched: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with TuneProgress(searched) as progress:
         progress({"kind": "searching", "trials": 3, "done": 1, "concurrent": 2})
         progress({"kind": "trial_epoch", "trial": 1, "epoch": 1, "score": 0.25})
         facts = {"params": {}, "best": 0, "best_score": 0.5}

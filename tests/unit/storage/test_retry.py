@@ -20,7 +20,7 @@ def test_patience_has_an_end(s3: Stubber, monkeypatch: pytest.MonkeyPatch) -> No
     assert caught.value.retryable
 
 
-def test_sources_are_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
     memory, failures = fsspec.filesystem("memory"), [ConnectionResetError("away"), OSError(errno.EBUSY, "busy")]
 

@@ -66,7 +66,7 @@ def test_a_lost_answer_is_remembered_over_a_conflict(s3: Stubber) -> None:
     s3.assert_no_pending_responses()
 
 
-def test_an_answer_that_breaks_off_is_asked_for_again(s3: Stubber) -> None:
+def test_a_truncated_answer_is_retried(s3: Stubber) -> None:
     class Broken:
         def read(self) -> bytes:
             raise ResponseStreamingError(error="broken off")
@@ -77,7 +77,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(s3: Stubber) -> None:
 
 
 @pytest.mark.parametrize(("code", "status"), [("ExpiredToken", 400), ("AccessDenied", 403)])
-def test_a_refusal_is_not_asked_again(s3: Stubber, code: str, status: int) -> None:
+def test_a_refusal_is_not_retried(s3: Stubber, code: str, status: int) -> None:
     s3.add_client_error("get_object", service_error_code=code, http_status_code=status)
     with pytest.raises(AccessError, match=rf"refused the S3 credentials \({code}\)"):
         storage.get("s3://bucket/key")

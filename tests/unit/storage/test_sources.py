@@ -1,4 +1,4 @@
-"""Files outside our own layout: found, read, and told apart."""
+"""Files outside the root: found, read and compared."""
 
 import time
 from pathlib import Path

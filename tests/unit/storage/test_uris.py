@@ -68,20 +68,20 @@ def files(location: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "ask", [storage.public, storage.normalise, files, storage.read_source, storage.source_digest, stamps]
+    "call", [storage.public, storage.normalise, files, storage.read_source, storage.source_digest, stamps]
 )
 @pytest.mark.parametrize(
     "location", ["http://[bad", "s3://[bad/key", "s3://buck]et/key", "https://host\N{FULLWIDTH SOLIDUS}x"]
 )
-def test_what_is_no_url_is_refused(ask: Callable[[str], Any], location: str) -> None:
-    with pytest.raises(InputError, match=rf"^{re.escape(location)} must be a path or a URI, but .* Mend it"):
-        ask(location)
+def test_what_is_no_url_is_refused(call: Callable[[str], Any], location: str) -> None:
+    with pytest.raises(InputError, match=rf"^{re.escape(location)} must be a path or a URI, but .* Correct it"):
+        call(location)
 
 
-@pytest.mark.parametrize("ask", [storage.normalise, storage.local_path, storage.get, files, stamps])
-def test_what_is_no_file_url_is_refused(ask: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("call", [storage.normalise, storage.local_path, storage.get, files, stamps])
+def test_what_is_no_file_url_is_refused(call: Callable[[str], Any]) -> None:
     with pytest.raises(InputError, match=r"^file://\[bad(/file)? must be a path or a URI, but "):
-        ask("file://[bad")
+        call("file://[bad")
 
 
 @pytest.mark.parametrize("secret", ["se[cret", "se\N{FULLWIDTH SOLIDUS}cret"])

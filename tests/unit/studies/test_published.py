@@ -1,4 +1,4 @@
-"""The paper's numbers, and what they may stand beside."""
+"""The paper's numbers, and the results that they can be compared with."""
 
 import re
 from pathlib import Path

@@ -12,7 +12,7 @@ from ada2i.errors import ConfigError, DataError
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.records import RunRequest, RunResult, run_uri
 from ada2i.studies import request as studies
-from ada2i.studies.job import evaluate, train_seed
+from ada2i.studies.job import Worker
 from ada2i.studies.progress import StudyProgress
 from ada2i.studies.request import Prepared, StudyRequest, StudySpec, ablations, prepare_study, variations, write_study
 from ada2i.studies.rows import Cell, Study, gather
@@ -23,7 +23,7 @@ from tests.unit.training.small import TINY
 SMALL = {name: value for name, value in TINY.items() if name != "training.seeds"} | {"training.epochs": 1}
 
 
-def small_wish(root: Path, **more: object) -> StudySpec:
+def small_spec(root: Path, **more: object) -> StudySpec:
     features = write_demo_corpus(root.as_uri(), dialogues=26)
     return StudySpec.model_validate(
         {
@@ -44,8 +44,8 @@ def train(root: Path, prepared: Prepared) -> None:
     for run in dict.fromkeys(cell.run_id for cell in prepared.cells if cell.run_id):
         uri = run_uri(root.as_uri(), run)
         for seed in RunRequest.load(storage.join(uri, "request.json")).config.training.seeds:
-            assert train_seed(uri, seed, "cpu") is None
-        evaluate(uri)
+            assert Worker().train(uri, seed, False)[2] is None
+        Worker().evaluate(uri)
 
 
 def gathered(root: Path, prepared: Prepared, problems: dict[str, str] | None = None) -> Study:
@@ -67,7 +67,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(root: Path) -> Prepared:
     """A study that is trained."""
-    found = prepare_study(small_wish(root), root=str(root))
+    found = prepare_study(small_spec(root), root=str(root))
     train(root, found)
     return found
 
@@ -92,21 +92,21 @@ def test_every_cell_is_an_ordinary_run(root: Path, prepared: Prepared) -> None:
 
 
 def test_the_same_command_finds_what_is_done(root: Path, prepared: Prepared) -> None:
-    again = prepare_study(small_wish(root), root=str(root))
+    again = prepare_study(small_spec(root), root=str(root))
     assert again == prepared
     assert write_study(str(root), again.cells) is None
 
 
-def test_only_what_is_new_is_asked_for(root: Path, prepared: Prepared) -> None:
-    more = prepare_study(small_wish(root, ablations="no_afw", modalities="ta"), root=str(root))
+def test_only_new_runs_are_requested(root: Path, prepared: Prepared) -> None:
+    more = prepare_study(small_spec(root, ablations="no_afw", modalities="ta"), root=str(root))
     uri = write_study(str(root), more.cells)
     assert uri is not None
-    asked = StudyRequest.load(storage.join(uri, "request.json")).runs
+    wanted = StudyRequest.load(storage.join(uri, "request.json")).runs
     new = [cell for cell in more.cells if cell.change]
-    assert sorted(asked) == sorted(run_uri(root.as_uri(), str(cell.run_id)) for cell in new)
+    assert sorted(wanted) == sorted(run_uri(root.as_uri(), str(cell.run_id)) for cell in new)
     assert [row.problem for row in gathered(root, more).rows] == ["", "not finished", "", "not finished"]
-    told = gathered(root, more, {str(new[0].run_id): "seed 1: not finite"})
-    assert [row.problem for row in told.rows][1] == "seed 1: not finite"
+    reported = gathered(root, more, {str(new[0].run_id): "seed 1: not finite"})
+    assert [row.problem for row in reported.rows][1] == "seed 1: not finite"
 
 
 def test_rows_say_what_the_runs_say(root: Path, prepared: Prepared) -> None:
@@ -130,7 +130,7 @@ def test_rows_say_what_the_runs_say(root: Path, prepared: Prepared) -> None:
     assert "Nothing is published for made-up demo with 6 classes." in study.notes
 
 
-def test_published_numbers_stand_beside_others(root: Path, prepared: Prepared, tmp_path: Path) -> None:
+def test_published_numbers_are_shown_with_the_others(root: Path, prepared: Prepared, tmp_path: Path) -> None:
     real = prepared.features.model_copy(update={"synthetic": False})
     study = gather(
         root=root.as_uri(), dataset="iemocap", settings="iemocap", features=real, cells=prepared.cells, problems={}
@@ -193,7 +193,7 @@ def test_tables_show_a_row_that_failed(root: Path, prepared: Prepared) -> None:
 
 def test_what_is_left_out_shares_the_run_of_the_rest(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies, "_fitted", lambda *_: ("audio",))
-    found = prepare_study(small_wish(root, modalities="ta,t,a"), root=str(root))
+    found = prepare_study(small_spec(root, modalities="ta,t,a"), root=str(root))
     runs = {(cell.preset, cell.letters): cell for cell in found.cells}
     assert runs["corrected", "ta"].run_id == runs["corrected", "t"].run_id
     assert runs["corrected", "ta"].left_out == ("audio",)
@@ -206,32 +206,33 @@ def test_what_is_left_out_shares_the_run_of_the_rest(root: Path, monkeypatch: py
 
 
 def test_all_modalities_are_those_held(root: Path) -> None:
-    found = prepare_study(small_wish(root, presets=("reference",), modalities="all"), root=str(root))
+    found = prepare_study(small_spec(root, presets=("reference",), modalities="all"), root=str(root))
     assert [cell.letters for cell in found.cells] == ["tav", "ta", "tv", "av", "t", "a", "v"]
     assert len({cell.run_id for cell in found.cells}) == 7
 
 
-def test_a_diverging_seed_is_told(tmp_path: Path) -> None:
-    spec = small_wish(
+def test_a_diverging_seed_is_reported(tmp_path: Path) -> None:
+    spec = small_spec(
         tmp_path,
         presets=("reference",),
         modalities="t",
         overrides=SMALL | {"training.learning_rate": 1e30, "training.epochs": 3},
     )
     (cell,) = prepare_study(spec, root=str(tmp_path)).cells
-    failure = train_seed(run_uri(tmp_path.as_uri(), str(cell.run_id)), 1, "cpu")
+    failure = Worker().train(run_uri(tmp_path.as_uri(), str(cell.run_id)), 1, False)[2]
     assert failure is not None
-    assert (failure["kind"], "finite" in failure["message"]) == ("DivergenceError", True)
+    assert (failure.kind, "finite" in failure.message) == ("DivergenceError", True)
 
 
-def test_progress_counts_seeds_and_remembers_failures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_counts_seeds_and_shows_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells = [Cell(preset="paper", letters="ta", run_id="r"), Cell(preset="paper", letters="tav", run_id="r")]
-    with StudyProgress(cells) as progress:
+    uri = write_study(str(tmp_path), cells)
+    assert uri is not None
+    with StudyProgress(uri) as progress:
         progress({"kind": "planned", "seeds": 2})
         progress({"kind": "trained", "run_id": "r", "seed": 1, "dev_weighted_f1": 0.5, "seconds": 3.0})
         progress({"kind": "diverged", "run_id": "r", "seed": 2, "message": "A loss must be finite."})
         progress("some line of the log")
-    assert progress.problems == {"r": "seed 2: A loss must be finite."}
     shown = capsys.readouterr().err
     assert "1/2  paper T+A, seed 1: dev wF1 0.5000 after 3 s" in shown
     assert "2/2  paper T+A, seed 2: A loss must be finite." in shown
@@ -265,7 +266,7 @@ def test_ablations_and_variations() -> None:
     ],
 )
 def test_mistakes_show_before_anything_is_written(tmp_path: Path, more: dict[str, object], message: str) -> None:
-    spec = small_wish(tmp_path, **more)
+    spec = small_spec(tmp_path, **more)
     with pytest.raises(ConfigError, match=message):
         prepare_study(spec, root=str(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
@@ -273,6 +274,6 @@ def test_mistakes_show_before_anything_is_written(tmp_path: Path, more: dict[str
 
 def test_modalities_that_the_features_lack(tmp_path: Path) -> None:
     table = write(tmp_path / "t.parquet", corpus())
-    spec = small_wish(tmp_path, features=str(table), modalities="tav")
+    spec = small_spec(tmp_path, features=str(table), modalities="tav")
     with pytest.raises(DataError, match="has no"):
         prepare_study(spec, root=str(tmp_path / "other"))

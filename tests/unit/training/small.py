@@ -47,7 +47,7 @@ def tiny_task(root: Path, run: str, **more: Any) -> Task:
 
 
 class Listener:
-    """A reporter that remembers, and dies after an epoch where told to."""
+    """A reporter that remembers, and fails after a given epoch."""
 
     def __init__(self, die_after: int | None = None) -> None:
         self.first_steps = 0

@@ -1,19 +1,28 @@
-"""Waiting for a cluster that can hold a run."""
+"""What follows an attempt at training, and training in this process."""
 
 import pytest
 
-from ada2i.config import ResourceConfig
-from ada2i.errors import ResourceError
-from ada2i.training import launch
+from ada2i.errors import DivergenceError, PreemptedError
+from ada2i.records import Failure
+from ada2i.training.launch import Attempt, next_attempt
+
+PREEMPTED = Failure.of(PreemptedError("Seed 1 was requested to leave."))
+DIVERGED = Failure.of(DivergenceError("A loss is not finite."))
+LOST = RuntimeError("the controller died")
 
 
-def test_a_node_that_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "_REPLACEMENT_SECONDS", 30.0)
-    states = iter([{"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 2.0}])
-    assert launch._wait_for_resources(ResourceConfig(workers=2), lambda: next(states)) is False
-
-
-def test_a_node_that_does_not_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "_REPLACEMENT_SECONDS", 0.0)
-    with pytest.raises(ResourceError, match="needs 2 CPUs, but the cluster has 1"):
-        launch._wait_for_resources(ResourceConfig(workers=2), lambda: {"CPU": 1.0})
+@pytest.mark.parametrize(
+    ("outcome", "losses", "leaving", "expected"),
+    [
+        (None, 0, False, Attempt.END),
+        (DIVERGED, 0, False, Attempt.END),
+        (PREEMPTED, 0, False, Attempt.AGAIN),  # a worker's node is drained
+        (PREEMPTED, 0, True, Attempt.END),
+        (LOST, 1, False, Attempt.AGAIN),
+        (LOST, 2, False, Attempt.AGAIN),
+        (LOST, 3, False, Attempt.END),
+        (LOST, 1, True, Attempt.END),
+    ],
+)
+def test_next_attempt(outcome: Failure | Exception | None, losses: int, leaving: bool, expected: Attempt) -> None:
+    assert next_attempt(outcome, losses, max_losses=2, leaving=leaving) is expected

@@ -44,7 +44,7 @@ def test_without_afw_there_is_no_feature_loss() -> None:
 
 @pytest.mark.parametrize("over_padding", [True, False])
 def test_shares_of_ranks_add_up(*, over_padding: bool) -> None:
-    """Whoever has which dialogues, the loss of the global batch is the same."""
+    """The loss of the global batch does not depend on the ranks' shares."""
     batch, found = make_batch((3, 1, 6)), prediction(10)
     gaps = random_rows(18 if over_padding else 10, 1, seed=1).flatten().abs()
     whole = (

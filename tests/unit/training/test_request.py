@@ -13,7 +13,7 @@ from ada2i.errors import Ada2iError, ConfigError, DataError, IntegrityError, Res
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.importers.join import import_joined
 from ada2i.records import RunRequest
-from ada2i.training.request import TrainSpec, default_root, new_run_id, prepare
+from ada2i.training.request import TrainSpec, new_run_id, prepare
 from tests.unit.data.tables import WIDTHS, corpus, shard_table, write, written
 
 
@@ -68,7 +68,7 @@ def test_the_first_request_of_a_run_stands(tmp_path: Path, features: str) -> Non
         prepared(tmp_path / "root", features, modalities="t")
 
 
-def test_the_demo_is_written_where_asked(tmp_path: Path) -> None:
+def test_the_demo_is_written_under_the_given_root(tmp_path: Path) -> None:
     request = prepared(tmp_path / "root", "demo")
     assert request.features.uri == write_demo_corpus((tmp_path / "root").as_uri())
     assert request.config.settings == "demo"
@@ -84,14 +84,14 @@ def test_the_demo_is_written_where_asked(tmp_path: Path) -> None:
         (
             {"allow": ["copies"]},
             ConfigError,
-            r"`--allow` must name codes of findings, but 'copies' is none\. Known are",
+            r"`--allow` must name codes of findings, but 'copies' is not one\. Known codes are",
         ),
         ({"settings": "meldd"}, ConfigError, "`settings` must be one of"),
         ({"overrides": {"training.epoch": 1, "model.hidden_dim": 0}}, ConfigError, "training.epoch(.|\n)*hidden_dim"),
         ({"overrides": {"resources.workers": 10_000}}, ResourceError, "needs 10000 CPUs"),
     ],
 )
-def test_nothing_is_written_on_a_bad_wish(
+def test_a_bad_spec_writes_nothing(
     tmp_path: Path, features: str, spec: dict[str, Any], error: type[Ada2iError], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
@@ -174,19 +174,13 @@ def test_run_ids_sort_by_time_and_differ() -> None:
     assert [name[:15] for name in ids] == sorted(name[:15] for name in ids)
 
 
-def test_default_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_root() == "ada2i-store"
-    monkeypatch.setenv("ADA2I_ROOT", "s3://bucket/x")
-    assert default_root() == "s3://bucket/x"
-
-
 @pytest.mark.shared
 def test_vectors_fitted_to_train_labels_are_left_out_unless_allowed(tmp_path: Path, shared_data: Path) -> None:
     text = str(shared_data / "derived" / "mosi_minilm384.parquet")
     features = import_joined(str(shared_data / "mosi"), tmp_path.as_uri(), text=text)
     request = prepared(tmp_path, features, preset="corrected")
     assert request.config.model.modalities == ("text", "audio")
-    assert request.left_out.startswith("Left out: visual, whose vectors were fitted to the labels of train")
+    assert request.left_out.startswith("Left out: visual, with vectors that were fitted to the labels of train")
     ways: list[dict[str, Any]] = [{"allow": ("train-fitted-features",)}, {"overrides": {"model.train_fitted": "keep"}}]
     for number, way in enumerate(ways):
         again = prepared(tmp_path, features, preset="corrected", run_id=f"kept-{number}", **way)
@@ -196,7 +190,7 @@ def test_vectors_fitted_to_train_labels_are_left_out_unless_allowed(tmp_path: Pa
         prepared(tmp_path, features, preset="corrected", modalities="v", run_id="alone")
 
 
-def test_a_run_goes_on_with_the_workers_that_are_asked_for_now(tmp_path: Path, features: str) -> None:
+def test_a_resumed_run_uses_the_new_number_of_workers(tmp_path: Path, features: str) -> None:
     for workers in (2, 1):
         request = prepared(tmp_path / "root", features, modalities="ta", overrides={"resources.workers": workers})
         assert request.config.resources.workers == workers

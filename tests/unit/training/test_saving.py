@@ -1,4 +1,4 @@
-"""Checkpoints beside training: when they are due, what they cost, what their failure does."""
+"""Checkpoints during training: when they are due, their cost, and the effect of a failure."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.unit.test_checkpoint import progress, same, state, train, weights
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ada2i.balance import ada2i, none
+from ada2i.balance.ada2i import Ada2IBalancer
 from ada2i.balance.base import Balancer, StepScales
+from ada2i.balance.none import NoBalancer
 from ada2i.batch import DialogueBatch, Layout
 from ada2i.config import Ada2IBalance, LossConfig, NoBalance
 from ada2i.errors import DivergenceError
@@ -23,11 +24,11 @@ from tests.unit.model.batches import CLASSES, MASKED, build, make_batch
 
 LENGTHS = (3, 1, 6)
 KEY = StepKey(seed=3, step=5)
-FREE = none.Method(NoBalance())
+FREE = NoBalancer(NoBalance())
 
 
 def ada2i_balancer(**config: Any) -> Balancer:
-    return ada2i.Method(Ada2IBalance.model_validate({"alpha": 0.4, **config}))
+    return Ada2IBalancer(Ada2IBalance.model_validate({"alpha": 0.4, **config}))
 
 
 def adam(model: Ada2I) -> torch.optim.Adam:
@@ -249,7 +250,7 @@ def test_the_modal_loss_is_the_votes_cross_entropy() -> None:
     assert report.metrics["loss"].item() == pytest.approx(0.5 * classification + 2.0 * modal + 0.25 * feature, rel=1e-5)
 
 
-class Proximity(none.Method):
+class Proximity(NoBalancer):
     """A method of another kind: it has a loss of its own, a state, and scales that depend on it."""
 
     def __init__(self) -> None:

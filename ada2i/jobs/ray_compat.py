@@ -1,0 +1,30 @@
+"""Every use of Ray's private interface, so that an upgrade of Ray has one file to check.
+
+``tests/unit/jobs/test_ray_compat.py`` fails on a version of Ray that these functions were not checked against.
+"""
+
+from typing import Final
+
+CHECKED: Final = "2.60."
+"""Start of the versions of Ray that this file was checked against."""
+
+
+def put_flag(name: str, *, namespace: str) -> None:
+    """Set a flag in the cluster's key-value store."""
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_put(name.encode(), b"", namespace=namespace)
+
+
+def has_flag(name: str, *, namespace: str) -> bool:
+    """Return whether a flag is set in the cluster's key-value store."""
+    from ray.experimental import internal_kv
+
+    return bool(internal_kv._internal_kv_exists(name.encode(), namespace=namespace))
+
+
+def is_draining(node_id: str) -> bool:
+    """Return whether the cluster is about to remove a node."""
+    from ray._private.state import state
+
+    return node_id in state.get_draining_nodes()

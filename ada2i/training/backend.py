@@ -1,0 +1,30 @@
+"""What Ray Train does in the workers of a DDP group before and after training."""
+
+from typing import Any
+
+from ray.train.backend import Backend
+from ray.train.torch import TorchConfig
+
+from ada2i.jobs import preemption
+
+
+class PreemptionBackend(Backend):
+    """Handles preemption in the workers' main threads; training runs in another thread."""
+
+    def on_training_start(self, worker_group: Any, *_: Any) -> None:
+        """Have the workers watch for requests to leave."""
+        worker_group.execute(preemption.listen_as_worker)
+
+    def on_shutdown(self, worker_group: Any, *_: Any) -> None:
+        """Have the workers leave after a checkpoint, as when an elastic group changes its size.
+
+        Of a group that lost a worker the first call fails; in a group that is done both return at once.
+        """
+        worker_group.execute(preemption.request)
+        worker_group.execute(preemption.wait_until_left)
+
+
+class OwnProcessGroup(TorchConfig):
+    """Leaves the process group to the workers, who join it on the addresses of their own nodes."""
+
+    backend_cls = PreemptionBackend

@@ -1,0 +1,398 @@
+"""What ada2i does: each capability is a plain function that reads as a list of steps.
+
+The command line and the flows call the same functions. They differ only in their ``Hooks``: how a step is run (plainly,
+or as a Prefect task with retries) and how a job is shown (bars in a terminal, or a progress artifact).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from ada2i import storage
+from ada2i.extraction import request as extraction
+from ada2i.extraction.config import NONE
+from ada2i.extraction.request import ExtractionResult, ExtractSpec
+from ada2i.jobs import client
+from ada2i.jobs.cluster import cluster
+from ada2i.jobs.events import Event
+from ada2i.modalities import MODALITIES
+from ada2i.prediction import request as prediction
+from ada2i.prediction.records import PredictionManifest
+from ada2i.prediction.records import is_done as is_predicted
+from ada2i.prediction.records import result as prediction_result
+from ada2i.prediction.request import PredictSpec
+from ada2i.promotion.gate import holding, is_settled, last_verdict, pass_gate, resolve_rules
+from ada2i.promotion.page import headline
+from ada2i.records import RunResult
+from ada2i.registry.aliases import CHAMPION, Move
+from ada2i.registry.references import resolve
+from ada2i.registry.verdicts import Verdict
+from ada2i.registry.versions import Version, check_model_name, register
+from ada2i.search import request as searching
+from ada2i.search.records import SearchOutcome, SearchResult
+from ada2i.search.report import search_files
+from ada2i.search.request import SearchSpec
+from ada2i.store import RunFolder, Store
+from ada2i.studies import request as studies
+from ada2i.studies.request import StudySpec
+from ada2i.studies.rows import Study, gather
+from ada2i.training import request as training
+from ada2i.training.dedup import repeats
+from ada2i.training.evaluate import evaluate_run
+from ada2i.training.launch import launch
+from ada2i.training.request import TrainSpec
+
+JobKind = Literal["extract", "train", "search", "study", "predict"]
+What = Literal["Skipped", "Registered", "Promoted", "Refused"]
+OnEvent = Callable[[Event | str], None]
+
+T = TypeVar("T")
+
+_EXTRACTION = "-extract"
+
+
+class Hooks:
+    """How a caller runs steps and shows jobs. This one runs each step plainly and shows nothing."""
+
+    def step(self, name: str, call: Callable[[], T]) -> T:  # noqa: ARG002 - subclasses show the name
+        """Run one step and return what it returns."""
+        return call()
+
+    @contextmanager
+    def job(self, kind: JobKind, uri: str, address: str) -> Iterator[OnEvent]:  # noqa: ARG002
+        """Yield the listener of a job's events; the block ends with the job.
+
+        Args:
+            kind: Which job.
+            uri: The folder of its request.
+            address: URL of the Ray cluster that runs it.
+        """
+        yield lambda _: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training or a promotion ended.
+
+    Attributes:
+        version: The version that was trained, found unchanged, or judged.
+        trained: Whether this call trained it.
+        result: Its run's result, if this call trained it.
+        verdict: The gate's verdict on it, if the gate judged it in this call.
+        held: The move by which it has the alias now, or None if it has not.
+        note: The reason for the outcome if there is no verdict.
+    """
+
+    version: Version
+    trained: bool = False
+    result: RunResult | None = None
+    verdict: Verdict | None = None
+    held: Move | None = None
+    note: str = ""
+
+    @property
+    def what(self) -> What:
+        """The outcome in one word."""
+        if self.held:
+            return "Promoted"
+        if self.verdict and self.verdict.judgement.decision == "refuse":
+            return "Refused"
+        return "Registered" if self.trained or self.verdict else "Skipped"
+
+    @property
+    def reason(self) -> str:
+        """The reason in sentences. The alias decides, since people can move it against the verdict."""
+        said = headline(self.verdict.judgement) if self.verdict else self.note
+        passed = self.verdict is not None and self.verdict.judgement.decision == "promote"
+        if self.held and not passed:
+            return f"{self.held.model}@{self.held.number} is {self.held.alias}: {self.held.reason}. {said}"
+        if passed and not self.held:
+            return f"{said} The alias has been moved since, so the version does not have it now."
+        return said
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether and how a trained version is judged for the alias ``champion``.
+
+    Attributes:
+        rules: Fields of the gate's rules that differ from the defaults.
+        by: Who or what requests the judgement; kept in the verdict.
+    """
+
+    rules: Mapping[str, Any]
+    by: str
+
+
+def extraction_id(run_id: str) -> str:
+    """Return the id of the extraction that belongs to a run, which differs from the run's own."""
+    return f"{run_id}{_EXTRACTION}"
+
+
+def run_of_extraction(run_id: str) -> str:
+    """Return the id of the run that an extraction belongs to; other ids are returned unchanged."""
+    return run_id.removesuffix(_EXTRACTION)
+
+
+def extract(spec: ExtractSpec, store: Store, *, run_id: str, hooks: Hooks) -> ExtractionResult:
+    """Extract features of a raw corpus; the same ``run_id`` resumes.
+
+    Raises:
+        InputError: The corpus, an encoder or a field is wrong; see ``extraction.request.prepare``.
+        JobError: The job failed; a new call resumes it.
+    """
+    uri = hooks.step("corpus", partial(extraction.prepare, spec, root=store.root, run_id=run_id))
+    return hooks.step("extract", partial(_extract, uri, hooks))
+
+
+def _extract(uri: str, hooks: Hooks) -> ExtractionResult:
+    if not extraction.is_done(uri):
+        _run_job("extract", extraction.JOB, uri, hooks)
+    return ExtractionResult.load(storage.join(uri, extraction.RESULT))
+
+
+def train(
+    spec: TrainSpec,
+    store: Store,
+    *,
+    run_id: str,
+    hooks: Hooks,
+    model: str | None = None,
+    force: bool = False,
+    gate: Gate | None = None,
+    flow_run_id: str | None = None,
+) -> Outcome:
+    """Train, evaluate once on test and register, unless a version has the same features and config already.
+
+    Args:
+        spec: What to train; ``features`` may name a raw corpus, whose features are extracted first.
+        store: The root.
+        run_id: The run's id; the same id resumes the run.
+        hooks: How steps are run and jobs are shown.
+        model: Name in the registry; by default ``ada2i-`` and the dataset.
+        force: Train even if a version has the same features and config.
+        gate: How the version is judged for ``champion``; None: it is not.
+        flow_run_id: The Prefect flow run that trains.
+
+    Raises:
+        InputError: Something in the request is wrong; nothing was trained.
+        JobError: The job failed; a new call with the same ``run_id`` resumes it.
+        DivergenceError: A loss or gradient was not finite.
+    """
+    resolve_rules(gate.rules if gate else {})
+    if model is not None:
+        check_model_name(model)
+    spec = _with_features(spec, store, run_id, hooks)
+    run = RunFolder(hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id)))
+    unchanged = partial(repeats, run.uri, root=store.root, model=model)
+    if not force and (known := hooks.step("unchanged", unchanged)):
+        note = f"{known.name} has these features and this config; `force` trains anyway."
+        return _judged(Outcome(known, note=note), store, gate, hooks)
+    hooks.step("train", partial(_train, run, hooks))
+    result = hooks.step("evaluate", partial(evaluate_run, run.uri))
+    registering = partial(register, run.uri, root=store.root, model=model, flow_run_id=flow_run_id)
+    version = hooks.step("register", registering)
+    note = f"{version.name} was trained. The gate did not judge it."
+    return _judged(Outcome(version, trained=True, result=result, note=note), store, gate, hooks)
+
+
+def _train(run: RunFolder, hooks: Hooks) -> None:
+    with cluster() as ray, hooks.job("train", run.uri, ray.address) as on_event:
+        launch(run, address=ray.address, on_event=on_event)
+
+
+def _with_features(spec: TrainSpec, store: Store, run_id: str, hooks: Hooks) -> TrainSpec:
+    """Return a spec that names a feature set; features of a raw corpus are extracted first, for its modalities."""
+    raw = extraction.parse(spec.features)
+    if raw is None:
+        return spec
+    wanted = training.check(spec).model.modalities  # mistakes show before hours of extraction
+    encoders = {modality: NONE for modality in MODALITIES if modality not in wanted}
+    corpus = ExtractSpec(kind=raw[0], location=raw[1], encoders=encoders)
+    features = extract(corpus, store, run_id=extraction_id(run_id), hooks=hooks).features
+    return spec.model_copy(update={"features": features})
+
+
+def _judged(outcome: Outcome, store: Store, gate: Gate | None, hooks: Hooks) -> Outcome:
+    """Return the outcome after the gate."""
+    if gate is None:
+        return outcome
+    version = outcome.version
+    verdict, judged = hooks.step("gate", partial(_judge_once, store, version, gate))
+    if not judged and not outcome.trained:
+        return outcome
+    held = hooks.step("alias", partial(holding, store.root, version))
+    return replace(outcome, verdict=verdict, held=held)
+
+
+def _judge_once(store: Store, version: Version, gate: Gate) -> tuple[Verdict | None, bool]:
+    """Return the verdict on a version, and whether it was judged now: a repeated run does not undo a rollback."""
+    if is_settled(store.root, version):
+        return last_verdict(store.root, version), False
+    return _judge(store, version, gate), True
+
+
+def _judge(
+    store: Store, version: Version, gate: Gate, alias: str = CHAMPION, override: str | None = None
+) -> Verdict | None:
+    """Judge a version and move the alias if the verdict allows it; a version that has the alias is not judged."""
+    if holding(store.root, version, alias):
+        return last_verdict(store.root, version, alias)
+    return pass_gate(store.root, version, resolve_rules(gate.rules), by=gate.by, alias=alias, override=override)
+
+
+def promote(
+    reference: str,
+    store: Store,
+    *,
+    gate: Gate,
+    hooks: Hooks,
+    alias: str = CHAMPION,
+    override: str | None = None,
+) -> Outcome:
+    """Judge a version against the one that has an alias, and move the alias if the verdict allows it.
+
+    Args:
+        reference: MODEL@NUMBER, MODEL@ALIAS, or MODEL for its newest.
+        store: The root.
+        gate: The rules, and who requests the judgement.
+        hooks: How steps are run.
+        alias: The alias.
+        override: The reason to promote in spite of a refusal; kept in the alias's history.
+
+    Raises:
+        ConfigError: A rule or the reference is wrong.
+        NotFoundError: The version does not exist.
+        ConflictError: Another process moved the alias in between; the verdict is kept.
+    """
+    resolve_rules(gate.rules)
+    version = hooks.step("version", partial(resolve, store.root, reference))
+    verdict = hooks.step("gate", partial(_judge, store, version, gate, alias, override))
+    held = hooks.step("alias", partial(holding, store.root, version, alias))
+    return Outcome(version, verdict=verdict, held=held, note="The gate did not judge it.")
+
+
+def search(
+    spec: SearchSpec,
+    store: Store,
+    *,
+    hooks: Hooks,
+    search_id: str | None = None,
+    model: str | None = None,
+    flow_run_id: str | None = None,
+) -> tuple[SearchOutcome, Outcome]:
+    """Search for a config on dev, train the best configs again, test the winner once and register it.
+
+    Args:
+        spec: What to search.
+        store: The root.
+        hooks: How steps are run and jobs are shown.
+        search_id: The search's id; by default it follows from all that decides the search, so the same call resumes.
+        model: Name in the registry; by default ``ada2i-`` and the dataset.
+        flow_run_id: The Prefect flow run that searches.
+
+    Raises:
+        InputError: Something in the request is wrong; nothing was trained.
+        JobError: The job failed; a new call resumes it.
+    """
+    if model is not None:
+        check_model_name(model)
+    preparing = partial(searching.prepare_search, spec, root=store.root, search_id=search_id)
+    uri = hooks.step("features", preparing)
+    hooks.step("search", partial(_search, uri, hooks))
+    found = SearchResult.load(storage.join(uri, searching.RESULT))
+    run = store.run(found.run_id)
+    result = hooks.step("evaluate", partial(evaluate_run, run.uri))
+    registering = partial(register, run.uri, root=store.root, model=model, flow_run_id=flow_run_id)
+    version = hooks.step("register", registering)
+    outcome = SearchOutcome(search=found, version=version.name, test_summary=result.test_summary)
+    for name, data in search_files(outcome).items():
+        storage.put(storage.join(uri, name), data)
+    note = f"{version.name} is the best on dev of {len(found.trials)} trials and the unchanged config."
+    return outcome, Outcome(version, trained=True, result=result, note=note)
+
+
+def _search(uri: str, hooks: Hooks) -> None:
+    if not searching.is_done(uri):
+        _run_job("search", searching.JOB, uri, hooks)
+
+
+def reproduce(spec: StudySpec, store: Store, *, hooks: Hooks) -> Study:
+    """Train a grid of presets, modalities and changes, and gather the scores with the published numbers.
+
+    The same call trains only what has no result yet.
+
+    Raises:
+        InputError: Something in the request is wrong; nothing was trained.
+        JobError: The job failed; a new call resumes it.
+    """
+    prepared = hooks.step("features", partial(studies.prepare_study, spec, root=store.root))
+    uri = studies.write_study(store.root, prepared.cells)
+    problems = hooks.step("train", partial(_study, uri, hooks)) if uri else {}
+    return gather(
+        root=store.root,
+        dataset=spec.dataset,
+        settings=prepared.settings,
+        features=prepared.features,
+        cells=prepared.cells,
+        problems=problems,
+    )
+
+
+def _study(uri: str, hooks: Hooks) -> dict[str, str]:
+    """Train a study's runs; return the reasons for which runs have no result, by run id."""
+    problems: dict[str, str] = {}
+
+    def collect(event: Event | str) -> None:
+        if not isinstance(event, str) and event["kind"] == "diverged":
+            problems[event["run_id"]] = f"seed {event['seed']}: {event['message']}"
+
+    _run_job("study", studies.JOB, uri, hooks, collect)
+    return problems
+
+
+def predict(
+    spec: PredictSpec, store: Store, *, hooks: Hooks, extraction_run: str, run_id: str | None = None
+) -> tuple[str, PredictionManifest]:
+    """Predict every utterance of a source with a registered version.
+
+    Args:
+        spec: The version and the source, which may be a raw corpus: its features are extracted first.
+        store: The root.
+        hooks: How steps are run and jobs are shown.
+        extraction_run: The id of that extraction.
+        run_id: The prediction's id; by default it follows from version and source, so the same call resumes.
+
+    Returns:
+        The URI of the folder with the Parquet files, and the manifest.
+
+    Raises:
+        InputError: Version or source is wrong; nothing was predicted.
+        JobError: The job failed; a new call resumes it.
+    """
+    raw = hooks.step("encoders", partial(prediction.raw_corpus, spec, root=store.root))
+    if raw is not None:
+        vectors = extract(raw, store, run_id=extraction_run, hooks=hooks).features
+        spec = spec.model_copy(update={"source": vectors, "named": spec.source})
+    uri = hooks.step("source", partial(prediction.prepare, spec, root=store.root, run_id=run_id))
+    return hooks.step("predict", partial(_predict, uri, hooks))
+
+
+def _predict(uri: str, hooks: Hooks) -> tuple[str, PredictionManifest]:
+    if not is_predicted(uri):
+        _run_job("predict", prediction.JOB, uri, hooks)
+    return prediction_result(uri)
+
+
+def _run_job(kind: JobKind, module: str, uri: str, hooks: Hooks, also: OnEvent | None = None) -> None:
+    """Run a job to its end on the configured cluster, or on a private one."""
+    with cluster() as ray, hooks.job(kind, uri, ray.address) as show:
+
+        def on_event(event: Event | str) -> None:
+            show(event)
+            if also is not None:
+                also(event)
+
+        client.run(client.Job(module, uri), address=ray.address, on_event=on_event)

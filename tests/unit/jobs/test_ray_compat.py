@@ -1,0 +1,20 @@
+"""Ray's private interface, which may change with any version."""
+
+import inspect
+
+import ray
+from ray._private.state import state
+from ray.experimental import internal_kv
+
+from ada2i.jobs import ray_compat
+
+
+def test_ray_is_a_version_that_the_file_was_checked_against() -> None:
+    """Read ``jobs/ray_compat.py`` against a new version of Ray, run the fault tests, then raise ``CHECKED``."""
+    assert ray.__version__.startswith(ray_compat.CHECKED)
+
+
+def test_what_is_used_exists() -> None:
+    assert {"key", "value", "namespace"} <= set(inspect.signature(internal_kv._internal_kv_put).parameters)
+    assert {"key", "namespace"} <= set(inspect.signature(internal_kv._internal_kv_exists).parameters)
+    assert callable(state.get_draining_nodes)

@@ -1,0 +1,22 @@
+"""The root, and the folders under it."""
+
+from pathlib import Path
+
+import pytest
+
+from ada2i.store import RunFolder, Store
+
+
+def test_the_root_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ADA2I_ROOT", raising=False)
+    assert Store.open().root == (Path.cwd() / "ada2i-store").as_uri()
+    monkeypatch.setenv("ADA2I_ROOT", "s3://bucket/x/")
+    assert Store.open().root == "s3://bucket/x"
+    assert Store.open("s3://other").root == "s3://other"
+
+
+def test_a_run_folder_knows_its_objects() -> None:
+    run = Store.open("s3://b/root").run("r1")
+    assert run == RunFolder("s3://b/root/runs/r1")
+    assert (run.run_id, run.request_uri) == ("r1", "s3://b/root/runs/r1/request.json")
+    assert run.seed(3).result_uri == "s3://b/root/runs/r1/seed-3/result.json"

@@ -1,0 +1,72 @@
+"""The outcome of a run: by verdict and alias, which people can move against the verdict."""
+
+from pathlib import Path
+
+import pytest
+
+from ada2i.registry.aliases import move, rollback
+from ada2i.registry.verdicts import Judgement, Verdict, record
+from ada2i.registry.versions import Version
+from ada2i.store import Store
+from ada2i.usecases import Gate, Hooks, Outcome, _judged, promote
+from tests.unit.cli.test_gating import judgement
+from tests.unit.registry.finished import registered
+
+GATE = Gate({}, by="a night")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open((tmp_path / "store").as_uri())
+
+
+@pytest.fixture
+def versions(store: Store) -> list[Version]:
+    found = [registered(store.root, name, "ada2i") for name in ("run-a", "run-b")]
+    move(store.root, "ada2i", "champion", 1, expected=None, by="anna", reason="first")
+    return found
+
+
+def recorded(store: Store, found: Judgement) -> Verdict:
+    return record(store.root, found, by="a night")
+
+
+def make_champion(store: Store, reason: str) -> None:
+    move(store.root, "ada2i", "champion", 2, expected=1, by="anna", reason=reason)
+
+
+def test_a_repeated_run_does_not_undo_a_rollback(store: Store, versions: list[Version]) -> None:
+    verdict = recorded(store, judgement(2, passed=True, champion=1))
+    make_champion(store, "verdict 1")
+    rollback(store.root, "ada2i", "champion", by="anna", reason="worse")
+    outcome = _judged(Outcome(versions[1], trained=True), store, GATE, Hooks())
+    assert (outcome.verdict, outcome.held, outcome.what) == (verdict, None, "Registered")
+    assert outcome.reason.endswith("The alias has been moved since, so the version does not have it now.")
+
+
+def test_an_unchanged_version_that_was_judged_before_is_skipped(store: Store, versions: list[Version]) -> None:
+    recorded(store, judgement(2, passed=False, champion=1))
+    outcome = _judged(Outcome(versions[1], note="Nothing has changed."), store, GATE, Hooks())
+    assert (outcome.what, outcome.reason) == ("Skipped", "Nothing has changed.")
+
+
+def test_without_a_gate_the_version_is_only_registered(store: Store, versions: list[Version]) -> None:
+    outcome = _judged(Outcome(versions[1], trained=True, note="Trained."), store, None, Hooks())
+    assert (outcome.what, outcome.reason) == ("Registered", "Trained.")
+
+
+def test_the_reason_of_an_override_comes_first(store: Store, versions: list[Version]) -> None:
+    verdict = recorded(store, judgement(2, passed=False, champion=1))
+    refused = Outcome(versions[1], trained=True, verdict=verdict)
+    assert (refused.what, refused.reason[:18]) == ("Refused", "ada2i@2 is refused")
+    make_champion(store, "licence (overrides verdict 1: too few)")
+    outcome = promote("ada2i@2", store, gate=GATE, hooks=Hooks())
+    assert (outcome.verdict, outcome.what) == (verdict, "Promoted")
+    assert outcome.reason.startswith("ada2i@2 is champion: licence (overrides verdict 1: too few). ada2i@2")
+
+
+def test_a_version_that_was_promoted_by_hand_is_not_judged(store: Store, versions: list[Version]) -> None:
+    make_champion(store, "licence")
+    outcome = promote("ada2i@2", store, gate=GATE, hooks=Hooks())
+    assert (outcome.verdict, outcome.what) == (None, "Promoted")
+    assert outcome.reason == "ada2i@2 is champion: licence. The gate did not judge it."
