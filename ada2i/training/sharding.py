@@ -1,13 +1,18 @@
 """This rank's share of each global batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
 
 from ada2i.batch import DialogueBatch
 from ada2i.loader.order import share
-from ada2i.loader.prefetch import ahead
 from ada2i.loader.split_data import SplitData
 from ada2i.training import distributed
 from ada2i.training.task import Task
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 def own_share(split: SplitData, batch: Sequence[int]) -> DialogueBatch:
@@ -35,3 +40,18 @@ def _own_parts(task: Task, batch: Sequence[int]) -> list[DialogueBatch]:
     own = share(batch, lengths, distributed.world_size())[distributed.rank()]
     parts = [part for part in share(own, lengths, task.config.resources.accumulate) if part]
     return [task.train.batch(part, batch) for part in parts or [own]]
+
+
+def ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:
+    """Yield what is made of each item, in order, while a thread makes the next one.
+
+    An item is taken only when the one before it was made. Errors of ``items`` or ``make`` are raised in the
+    item's turn; when the caller stops, the thread finishes its item and ends.
+    """
+    left = iter(items)
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        making = [thread.submit(make, item) for item in islice(left, 1)]
+        while making:
+            made = making.pop().result()
+            making = [thread.submit(make, item) for item in islice(left, 1)]
+            yield made

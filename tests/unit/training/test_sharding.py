@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ada2i.loader.prefetch import ahead
+from ada2i.training.sharding import ahead
 
 
 def test_items_come_in_order_made_by_another_thread() -> None:
