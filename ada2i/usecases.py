@@ -188,7 +188,9 @@ def train(
     run = RunFolder(hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id)))
     unchanged = partial(repeats, run.uri, root=store.root, model=model)
     if not force and (known := hooks.step("unchanged", unchanged)):
-        note = f"{known.name} has these features and this config; `force` trains anyway."
+        note = (
+            f"{known.name} has these features and this config. Set `force`, or omit `--skip-unchanged`, to train anyway."
+        )
         return _judged(Outcome(known, note=note), store, gate, hooks)
     hooks.step("train", partial(launch, run, partial(hooks.job, "train")))
     result = hooks.step("evaluate", partial(evaluate_run, run.uri))

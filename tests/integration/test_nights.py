@@ -71,7 +71,10 @@ def champion(home: str) -> int:
 def test_nothing_new_is_skipped(home: str, prefect: SyncPrefectClient) -> None:
     state = night(home, features(home, early))
     assert (state.type, state.name) == ("COMPLETED", "Skipped")
-    assert state.message == f"{MODEL}@1 has these features and this config; `force` trains anyway."
+    assert (
+        state.message
+        == f"{MODEL}@1 has these features and this config. Set `force`, or omit `--skip-unchanged`, to train anyway."
+    )
     assert state.result() == storage.join(home, "registry", MODEL, "versions", "1")
     page = page_of(prefect, state)
     assert page.startswith("# Skipped\n\nnights@1 has these features and this config")
