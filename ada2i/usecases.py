@@ -189,7 +189,8 @@ def train(
     unchanged = partial(repeats, run.uri, root=store.root, model=model)
     if not force and (known := hooks.step("unchanged", unchanged)):
         note = (
-            f"{known.name} has these features and this config. Set `force`, or omit `--skip-unchanged`, to train anyway."
+            f"{known.name} has these features and this config. Set `force`, or omit `--skip-unchanged`, to train "
+            "anyway."
         )
         return _judged(Outcome(known, note=note), store, gate, hooks)
     hooks.step("train", partial(launch, run, partial(hooks.job, "train")))

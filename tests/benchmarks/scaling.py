@@ -1,7 +1,7 @@
 """Two workers against one: ``python -m tests.benchmarks.scaling [--json FILE] [--steps N]``.
 
 Plain gloo process groups of one thread each, on the same global batches; the median over steps of the slowest rank's
-time. One and two ranks run alternately, so that other load on the machine does meets both alike.
+time. One and two ranks run alternately, so that other load on the machine meets both alike.
 """
 
 import argparse
