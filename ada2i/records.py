@@ -365,13 +365,3 @@ def get_folder_file(uri: str, name: str, entry: FileEntry | None) -> bytes:
     if entry is None:
         return storage.get(storage.join(uri, name))
     return storage.get_checked(storage.join(uri, name), size=entry.size, sha256=entry.sha256)
-
-
-def run_uri(root: str, run_id: str) -> str:
-    """Return the folder of a run."""
-    return storage.join(root, "runs", run_id)
-
-
-def seed_uri(run_uri: str, seed: int) -> str:
-    """Return the folder of one seed of a run."""
-    return storage.join(run_uri, f"seed-{seed}")

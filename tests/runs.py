@@ -17,7 +17,8 @@ from torch import Tensor
 from ada2i import storage
 from ada2i.checkpoint import load_weights
 from ada2i.jobs.events import Event
-from ada2i.records import RunRequest, SeedResult, seed_uri
+from ada2i.records import RunRequest, SeedResult
+from ada2i.store import RunFolder, Store
 from ada2i.training.launch import Show
 from ada2i.training.request import TrainSpec, prepare
 
@@ -29,6 +30,16 @@ SLOW = {
     "model.encoder.feedforward_dim": 1024,
     "balance.start_epoch": 2,
 }
+
+
+def run_uri(root: str, run_id: str) -> str:
+    """Return the folder of a run."""
+    return Store.open(root).run(run_id).uri
+
+
+def seed_uri(run_uri: str, seed: int) -> str:
+    """Return the folder of one seed of a run."""
+    return RunFolder(run_uri).seed(seed).uri
 
 
 def listener(on_event: Callable[[Event | str], None]) -> Show:

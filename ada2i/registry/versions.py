@@ -27,10 +27,10 @@ from ada2i.records import (
     Sealed,
     Summary,
     get_folder_file,
-    seed_uri,
 )
 from ada2i.registry.card import code_revision, render_card
 from ada2i.registry.paths import CLAIM, MANIFEST, home_uri, number_uri, numbers
+from ada2i.store import RunFolder
 
 SWEPT = b'{"schema_version": 1, "swept": true}\n'
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -104,7 +104,7 @@ def register(run_uri: str, *, root: str, model: str | None = None, flow_run_id: 
     """
     if model is not None:
         check_model_name(model)
-    result = RunResult.load(storage.join(run_uri, "result.json"))
+    result = RunFolder(run_uri).result()
     model = model_name(result.features, model)
     home, pointer = home_uri(root, model), result.run_id
     while True:
@@ -235,7 +235,7 @@ def _contents(result: RunResult, model: str, number: int) -> Iterator[tuple[str,
     yield "config.json", result.config.model_dump_json(indent=1).encode()
     yield "result.json", result.to_json()
     test = next(test for test in result.tests if test.seed == best.seed)
-    folder, name = seed_uri(result.run_uri, best.seed), "predictions.parquet"
+    folder, name = RunFolder(result.run_uri).seed(best.seed).uri, "predictions.parquet"
     yield name, get_folder_file(folder, name, test.predictions)
     for name in ("environment.json", "report.html"):
         yield name, get_folder_file(result.run_uri, name, result.files.get(name))

@@ -2,10 +2,9 @@
 
 from pydantic import ValidationError
 
-from ada2i import storage
 from ada2i.config import TrainConfig
-from ada2i.records import RunRequest
 from ada2i.registry.versions import Version, model_name, read_file, versions
+from ada2i.store import RunFolder
 
 
 def repeats(run_uri: str, *, root: str, model: str | None) -> Version | None:
@@ -19,7 +18,7 @@ def repeats(run_uri: str, *, root: str, model: str | None) -> Version | None:
         root: The storage root.
         model: The model's name; by default the dataset's.
     """
-    request = RunRequest.load(storage.join(run_uri, "request.json"))
+    request = RunFolder(run_uri).request()
     known = versions(root, model_name(request.features, model))
     if any(version.run_id == request.run_id for version in known):
         return None

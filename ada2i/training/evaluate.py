@@ -17,8 +17,9 @@ from ada2i.evaluation.metrics import confusion_matrix, dialogue_bootstrap, over_
 from ada2i.inference.models import load_checkpoint
 from ada2i.inference.predict import Floats, Ints, predict_split, predictions_file
 from ada2i.loader.split_data import SplitData, open_split
-from ada2i.records import RunRequest, RunResult, SeedResult, TestResult, put_folder_file, seed_uri
+from ada2i.records import RunRequest, RunResult, SeedResult, TestResult, put_folder_file
 from ada2i.reports.report import markdown_summary, render_report
+from ada2i.store import RunFolder, SeedFolder
 
 
 def evaluate_run(run_uri: str) -> RunResult:
@@ -28,45 +29,45 @@ def evaluate_run(run_uri: str) -> RunResult:
         NotFoundError: A seed has not finished training.
         IntegrityError: A checkpoint or shard differs from its digest.
     """
-    request = RunRequest.load(storage.join(run_uri, "request.json"))
-    seeds = [_seed_result(run_uri, seed) for seed in request.config.training.seeds]
-    tests = [_test_once(request, seed_uri(run_uri, result.seed), result) for result in seeds]
+    run = RunFolder(run_uri)
+    request = run.request()
+    seeds = [_seed_result(run, seed) for seed in request.config.training.seeds]
+    tests = [_test_once(request, run.seed(result.seed), result) for result in seeds]
     result = _gather(request, run_uri, seeds, tests)
     files = {"report.html": render_report(result).encode(), "README.md": markdown_summary(result).encode()}
-    if storage.exists(place := storage.join(run_uri, "environment.json")):  # of the job that trained
-        files["environment.json"] = storage.get(place)
+    if storage.exists(run.environment_uri):  # of the job that trained
+        files["environment.json"] = storage.get(run.environment_uri)
     entries = {name: put_folder_file(run_uri, name, data) for name, data in files.items()}
     # The result last: a crash before leaves files without it, and the next call writes the same ones again.
     result = result.model_copy(update={"files": entries})
-    storage.put(storage.join(run_uri, "result.json"), result.stored())
+    storage.put(run.result_uri, result.stored())
     return result
 
 
-def _seed_result(run_uri: str, seed: int) -> SeedResult:
+def _seed_result(run: RunFolder, seed: int) -> SeedResult:
     try:
-        return SeedResult.load(storage.join(seed_uri(run_uri, seed), "result.json"))
+        return run.seed(seed).result()
     except NotFoundError as problem:
         raise NotFoundError(
-            f"Seed {seed} of {run_uri} must have finished training, but has no result. Train the run first.",
-            uri=run_uri,
+            f"Seed {seed} of {run.uri} must have finished training, but has no result. Train the run first.",
+            uri=run.uri,
         ) from problem
 
 
-def _test_once(request: RunRequest, uri: str, result: SeedResult) -> TestResult:
-    place = storage.join(uri, "test.json")
-    if storage.exists(place):
-        return TestResult.load(place)
+def _test_once(request: RunRequest, seed: SeedFolder, result: SeedResult) -> TestResult:
+    if storage.exists(seed.test_uri):
+        return TestResult.load(seed.test_uri)
     config = request.config
     features, shuffle_gib = open_features(request.features.uri), config.training.shuffle_gib
     split = open_split(features, "test", config.model.modalities, shuffle_gib=shuffle_gib)
     labels, probabilities = predict_split(
         load_checkpoint(result.checkpoint_uri), split, config.training.batch_dialogues
     )
-    predictions = put_folder_file(uri, "predictions.parquet", predictions_file(split, labels, probabilities))
+    predictions = put_folder_file(seed.uri, "predictions.parquet", predictions_file(split, labels, probabilities))
     test = _score(request, result, split, labels, probabilities).model_copy(update={"predictions": predictions})
     # Predictions first: a crash in between leaves them without a result, and the next call writes the same ones again.
-    storage.put_if_absent(place, test.stored())
-    return TestResult.load(place)
+    storage.put_if_absent(seed.test_uri, test.stored())
+    return TestResult.load(seed.test_uri)
 
 
 def _score(

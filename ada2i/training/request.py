@@ -13,7 +13,8 @@ from ada2i.config import TrainConfig
 from ada2i.errors import ConfigError, DataError
 from ada2i.importers.resolve import resolve_features
 from ada2i.jobs.resources import capacity, check_resources
-from ada2i.records import GateRecord, Record, RunRequest, run_uri
+from ada2i.records import GateRecord, Record, RunRequest
+from ada2i.store import Store
 
 
 class TrainSpec(Record):
@@ -45,11 +46,10 @@ def prepare(spec: TrainSpec, *, root: str, run_id: str) -> str:
         UnreachableError: The S3 endpoint or the cluster does not answer.
     """
     request = planned(spec, root=root, run_id=run_id)
-    uri = run_uri(storage.normalise(root), run_id)
-    place = storage.join(uri, "request.json")
-    if not storage.put_if_absent(place, request.stored()):
-        _resume(place, request)
-    return uri
+    run = Store.open(root).run(run_id)
+    if not storage.put_if_absent(run.request_uri, request.stored()):
+        _resume(run.request_uri, request)
+    return run.uri
 
 
 def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:

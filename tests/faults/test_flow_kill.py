@@ -16,12 +16,11 @@ from prefect.states import Crashed
 
 from ada2i import storage
 from ada2i.jobs import client, processes
-from ada2i.records import run_uri, seed_uri
 from ada2i.registry.versions import versions
 from infra import stack as stacks
 from infra.services import DEPLOYMENT, REPOSITORY
 from infra.stack import Stack
-from tests.runs import SLOW, gone
+from tests.runs import SLOW, gone, run_uri, seed_uri
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from ada2i import storage
 from ada2i.checkpoint import checkpoint_uri, latest_step, load_progress
 from ada2i.errors import PreemptedError
 from ada2i.jobs import client
-from ada2i.records import RunRequest, RunResult, run_uri, seed_uri
+from ada2i.records import RunRequest, RunResult
 from ada2i.store import Store
 from ada2i.studies.job import Worker
 from ada2i.studies.progress import StudyProgress
@@ -21,6 +21,7 @@ from ada2i.studies.rows import Study
 from infra.stack import Stack
 from tests.integration.test_train import run_cli
 from tests.integration.test_tune import driver_pid
+from tests.runs import run_uri, seed_uri
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ from ada2i.checkpoint import checkpoint_uri, latest_step, load_progress
 from ada2i.errors import JobError, PreemptedError
 from ada2i.jobs import client
 from ada2i.jobs.events import Event
-from ada2i.records import RunRequest, RunResult, SeedResult, run_uri, seed_uri
+from ada2i.records import RunRequest, RunResult, SeedResult
 from ada2i.registry.versions import find, version_uri
 from ada2i.search.records import SearchOutcome, SearchResult, TrialRecord
 from ada2i.search.request import (
@@ -33,7 +33,7 @@ from ada2i.training.request import TrainSpec
 from infra.stack import Stack
 from pipelines.tune import tune_ada2i
 from tests.integration.test_train import run_cli
-from tests.runs import dashboard, stored
+from tests.runs import dashboard, run_uri, seed_uri, stored
 
 pytestmark = pytest.mark.integration
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from ada2i import storage
-from ada2i.records import seed_uri
 from ada2i.registry.aliases import move
 from ada2i.registry.versions import register, version_uri
+from tests.runs import seed_uri
 from tests.unit.cli.commands import Run, ok, refused
 from tests.unit.evaluation.predictions import predictions
 from tests.unit.registry.finished import finished_run

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ada2i import storage
-from ada2i.records import run_uri
 from ada2i.studies.job import Worker
 from ada2i.studies.request import StudySpec, prepare_study
+from tests.runs import run_uri
 from tests.unit.cli.commands import Run, ok, refused
 from tests.unit.data.tables import written
 from tests.unit.training.small import TINY

@@ -19,8 +19,9 @@ from ada2i.prediction.records import REQUEST, PredictionManifest, PredictionRequ
 from ada2i.prediction.request import PredictSpec, prepare
 from ada2i.prediction.run import predict
 from ada2i.prediction.worker import Worker
-from ada2i.records import FeatureInfo, FolderManifest, put_folder_file, run_uri
+from ada2i.records import FeatureInfo, FolderManifest, put_folder_file
 from ada2i.registry.versions import Version, register
+from tests.runs import run_uri
 from tests.unit.registry.finished import finished_run
 from tests.unit.training.small import tiny_config
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 from ada2i import storage
 from ada2i.data.shards import write_features
 from ada2i.importers import demo
-from ada2i.records import run_uri
 from ada2i.registry.versions import Version, register
 from ada2i.studies.job import Worker
 from ada2i.training.evaluate import evaluate_run
 from ada2i.training.request import TrainSpec, prepare
+from tests.runs import run_uri
 from tests.unit.registry.finished import ENVIRONMENT
 from tests.unit.training.small import TINY
 

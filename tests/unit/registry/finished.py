@@ -6,8 +6,9 @@ from functools import lru_cache
 import pytest
 
 from ada2i import storage
-from ada2i.records import FolderManifest, RunResult, SeedResult, put_folder_file, run_uri, seed_uri
+from ada2i.records import FolderManifest, RunResult, SeedResult, put_folder_file
 from ada2i.registry.versions import Version, register
+from tests.runs import run_uri, seed_uri
 from tests.unit.evaluation.runs import build_run
 
 WEIGHTS = b"the weights of seed "

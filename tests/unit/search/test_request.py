@@ -12,7 +12,7 @@ from ada2i.errors import ConfigError, IntegrityError, ResourceError
 from ada2i.evaluation.metrics import summary
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.loader.split_data import open_split
-from ada2i.records import EpochRecord, Failure, RunRequest, SeedResult, run_uri, seed_uri
+from ada2i.records import EpochRecord, Failure, RunRequest, SeedResult
 from ada2i.search.progress import TuneProgress
 from ada2i.search.records import Final, TrialRecord
 from ada2i.search.request import (
@@ -31,6 +31,7 @@ from ada2i.search.trials import Finals, Job, TrialReport, Trials, TrialSource
 from ada2i.training.evaluate import evaluate_run
 from ada2i.training.launch import train_group
 from ada2i.training.request import TrainSpec
+from tests.runs import run_uri, seed_uri
 from tests.unit.training.small import TINY
 
 SMALL = {**TINY, "training.epochs": 2, "training.seeds": [1, 2], "resources.workers": 1}

@@ -10,13 +10,14 @@ import pytest
 from ada2i import storage
 from ada2i.errors import ConfigError, DataError
 from ada2i.importers.demo import write_demo_corpus
-from ada2i.records import RunRequest, RunResult, run_uri
+from ada2i.records import RunRequest, RunResult
 from ada2i.studies import request as studies
 from ada2i.studies.job import Worker
 from ada2i.studies.progress import StudyProgress
 from ada2i.studies.request import Prepared, StudyRequest, StudySpec, ablations, prepare_study, variations, write_study
 from ada2i.studies.rows import Cell, Study, gather
 from ada2i.studies.table import study_csv, study_markdown, write_tables
+from tests.runs import run_uri
 from tests.unit.data.tables import corpus, write
 from tests.unit.training.small import TINY
 

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from ada2i import storage
-from ada2i.records import RunRequest, RunResult, run_uri
+from ada2i.records import RunRequest, RunResult
 from ada2i.registry.versions import Version, register
 from ada2i.training.dedup import repeats
+from tests.runs import run_uri
 from tests.unit.registry.conftest import root  # noqa: F401
 from tests.unit.registry.finished import finished_run
 
