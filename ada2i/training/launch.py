@@ -166,18 +166,16 @@ def train_group(
         seeds: Seeds of the run; one that has a result is skipped.
         reporter: Receives progress in each rank.
         use_gpu: Whether each rank has a GPU.
-        in_process: Whether a group of one rank runs in this process, as in a Tune trial: it starts in 0.2 s, and
-            Ray Train's controller with two ranks in 10 s.
+        in_process: Whether one rank runs in this process, as in a Tune trial: it starts in 0.2 s, Ray Train in 10 s.
         restarts: Whether Ray Train restarts lost workers, as often as the run's config allows.
-        folder: URI of a folder for Ray Train's own state; by default ``ray`` in the run's folder.
+        folder: URI for Ray Train's own state; by default ``ray`` in the run's folder.
         callbacks: Callbacks of Ray Train's controller.
 
     Returns:
         None, or why training ended early: an error that a new attempt cannot correct, or a preemption.
 
     Raises:
-        RayActorError: Ray Train's controller was lost.
-        TrainingFailedError: A worker failed, or workers were lost more often than they may be.
+        RayError: Ray Train's controller was lost, a worker failed, or too many workers were lost.
     """
     request = run.request()
     resources, least = request.config.resources, request.config.resources.min_workers
@@ -190,8 +188,9 @@ def train_group(
 
     from ada2i.training.backend import OwnProcessGroup
 
-    folder = folder or storage.join(run.uri, "ray")
+    max_failures = resources.max_failures if restarts else 0
     # Type checkers see Train's old interface, which knows neither what workers return nor the controller's limit.
+    failures = FailureConfig(max_failures=max_failures, controller_failure_limit=2)  # type: ignore[call-arg]
     trainer = TorchTrainer(
         work,  # type: ignore[arg-type]
         train_loop_config=settings,
@@ -203,10 +202,8 @@ def train_group(
         torch_config=OwnProcessGroup(),
         run_config=RunConfig(
             name=request.run_id,
-            storage_path=str(storage.local_path(folder) or folder),
-            failure_config=FailureConfig(  # type: ignore[call-arg]
-                max_failures=resources.max_failures if restarts else 0, controller_failure_limit=2
-            ),
+            storage_path=_path(folder or storage.join(run.uri, "ray")),
+            failure_config=failures,
             callbacks=list(callbacks),  # type: ignore[arg-type]
         ),
     )
@@ -284,6 +281,11 @@ def _place_in_group() -> "tuple[Place, torch.device]":
         share=broadcast_from_rank_zero,
     )
     return place, get_device()
+
+
+def _path(uri: str) -> str:
+    """Return a URI as Ray Train takes it: a path for a local folder."""
+    return str(storage.local_path(uri) or uri)
 
 
 def _set_environment(*, elastic: bool) -> None:

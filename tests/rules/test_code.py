@@ -1,6 +1,8 @@
-"""What no file of the repository may hold: where packages come from, and places of one machine."""
+"""Rules of the code: no package registries, no paths of one machine, short functions."""
 
+import ast
 import shutil
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -40,3 +42,20 @@ def test_no_file_names_a_registry_or_a_place_of_one_machine() -> None:
     texts = {path: path.read_text(errors="replace") for path in files}
     found = [f"{path.relative_to(ROOT)}: {word}" for path, text in texts.items() for word in FORBIDDEN if word in text]
     assert found == []
+
+
+def functions() -> list[tuple[int, str]]:
+    """Return length and place of every function of the product."""
+    found = []
+    for path in [p for folder in ("ada2i", "pipelines", "infra") for p in (ROOT / folder).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                found.append((length, f"{path.relative_to(ROOT)}: {node.name}"))
+    return found
+
+
+def test_functions_are_short() -> None:
+    found = functions()
+    assert [place for length, place in found if length > 60] == []
+    assert statistics.median(length for length, _ in found) <= 8
