@@ -128,3 +128,23 @@ def _damaged(uri: str, problem: Exception) -> DataError:
         "Parquet, written and copied in full; else write it again.",
         uri=uri,
     )
+
+
+def codes(names: Any) -> NDArray[np.int64]:
+    """Return a number for each name of a column, ``(N,)``; nulls count as one name."""
+    encoded: Any = pc.dictionary_encode(names.combine_chunks(), null_encoding="encode")
+    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def by_appearance(names: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number the names ``(N,)`` of each dialogue from 0, in the order in which they first appear in it.
+
+    Args:
+        names: A number for each row's name.
+        lengths: Utterances of each dialogue, in row order.
+    """
+    dialogue = np.repeat(np.arange(len(lengths)), lengths)
+    _, first, pair = np.unique(dialogue * (names.max(initial=0) + 1) + names, return_index=True, return_inverse=True)
+    numbers = np.argsort(np.argsort(first))[pair]  # over all rows; a dialogue's first row has its lowest
+    starts = np.cumsum(lengths) - lengths
+    return np.asarray(numbers - numbers[starts][dialogue], dtype=np.int64)

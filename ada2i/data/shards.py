@@ -192,7 +192,7 @@ def _starts(rows: pa.Table, *keys: str) -> list[int]:
     new = np.zeros(rows.num_rows, np.bool_)
     new[:1] = True
     for key in keys:
-        codes = rows[key].combine_chunks().dictionary_encode().indices.to_numpy()
+        codes = schema.codes(rows[key])
         new[1:] |= codes[1:] != codes[:-1]
     starts: list[int] = np.flatnonzero(new).tolist()
     return starts

@@ -95,7 +95,7 @@ def decode(features: FeatureSet, shard: ShardEntry, folder: Path) -> Path:
     """
     table = read_shard(features, shard)
     columns: dict[str, Any] = {"dialogue_id": table["dialogue_id"], "label": table["label"].cast(pa.int64())}
-    columns["speaker"] = _by_appearance(_numbered(table["speaker"]), runs(table["dialogue_id"])[1])
+    columns["speaker"] = schema.by_appearance(schema.codes(table["speaker"]), runs(table["dialogue_id"])[1])
     for modality in features.manifest.modalities:
         columns[f"{modality}_present"], columns[modality] = _dense(table[schema.vector_column(modality)])
     # A kill leaves a .partial file; `cache_folder` deletes it, or the end of the attempt its folder.
@@ -150,21 +150,6 @@ def is_whole(path: Path) -> bool:
     except (OSError, pa.ArrowInvalid):
         return False
     return True
-
-
-def _numbered(names: Any) -> Ints:
-    """Return ``(N,)`` a number for each name; nulls count as one name."""
-    encoded: Any = pc.dictionary_encode(names.combine_chunks(), null_encoding="encode")
-    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
-
-
-def _by_appearance(names: Ints, lengths: Ints) -> Ints:
-    """Number the names ``(N,)`` of each dialogue from 0, in the order in which they first appear in it."""
-    dialogue = np.repeat(np.arange(len(lengths)), lengths)
-    _, first, pair = np.unique(dialogue * (names.max(initial=0) + 1) + names, return_index=True, return_inverse=True)
-    numbers = np.argsort(np.argsort(first))[pair]  # over the whole shard; a dialogue's first row has its lowest
-    starts = np.cumsum(lengths) - lengths
-    return np.asarray(numbers - numbers[starts][dialogue], dtype=np.int64)
 
 
 def _dense(column: Any) -> tuple[npt.NDArray[np.bool_], Any]:

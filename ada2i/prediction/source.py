@@ -292,21 +292,17 @@ def _classes(rows: Rows, labels: tuple[str, ...]) -> Any:
 def _in_order(keys: Rows) -> bool:
     """Return whether the rows of each dialogue are adjacent, its utterances in order."""
     index = keys.columns["utterance_index"].to_numpy()
-    codes = np.stack([_codes(keys.columns[name]) for name in ("split", "dialogue_id")])
+    codes = np.stack([schema.codes(keys.columns[name]) for name in ("split", "dialogue_id")])
     same = (codes[:, 1:] == codes[:, :-1]).all(axis=0)
     return bool(index[0] == 0 and np.where(same, index[1:] == index[:-1] + 1, index[1:] == 0).all())
 
 
 def _sorted(rows: pa.Table) -> pa.Table:
     """Return dialogues by first appearance, utterances in order."""
-    codes = [_codes(rows[name]) for name in ("split", "dialogue_id")]
+    codes = [schema.codes(rows[name]) for name in ("split", "dialogue_id")]
     dialogue = codes[0] * (int(codes[1].max(initial=0)) + 1) + codes[1]
     _, first, place = np.unique(dialogue, return_index=True, return_inverse=True)
     return rows.take(np.lexsort((rows["utterance_index"].to_numpy(), first[place])))
-
-
-def _codes(names: Any) -> Any:
-    return names.combine_chunks().dictionary_encode().indices.to_numpy()
 
 
 def _replaced(rows: Rows, name: str, values: Any) -> Rows:

@@ -53,7 +53,7 @@ def read_shard(shard: Shard, modalities: Sequence[Modality]) -> pa.Table:
 
 def dialogue_lengths(rows: pa.Table) -> tuple[list[str], Ints]:
     """Return the split and the length ``(D,)`` of each dialogue of a shard."""
-    keys = [_codes(rows[name]) for name in ("split", "dialogue_id")]
+    keys = [schema.codes(rows[name]) for name in ("split", "dialogue_id")]
     new = np.any([key[1:] != key[:-1] for key in keys], axis=0)
     edges = np.concatenate([[0], np.flatnonzero(new) + 1, [rows.num_rows]])
     return [str(name) for name in rows["split"].take(edges[:-1]).to_pylist()], np.diff(edges)
@@ -66,22 +66,10 @@ def dialogues_of(rows: pa.Table, modalities: Sequence[Modality], padded: Ints | 
     return Dialogues(
         features={m: values for m, (values, _) in vectors.items()},
         present={m: present for m, (_, present) in vectors.items()},
-        speakers=by_appearance(_codes(rows["speaker"]), lengths),
+        speakers=schema.by_appearance(schema.codes(rows["speaker"]), lengths),
         lengths=lengths,
         padded=padded,
     )
-
-
-def by_appearance(speakers: Ints, lengths: Ints) -> Ints:
-    """Number the speakers ``(N,)`` of each dialogue from 0, in the order in which they first speak."""
-    dialogue = np.repeat(np.arange(len(lengths)), lengths)
-    people = dialogue * (int(speakers.max(initial=0)) + 1) + speakers
-    _, first, person = np.unique(people, return_index=True, return_inverse=True)
-    order = np.argsort(first)  # people by first row, hence by dialogue
-    home = dialogue[first[order]]
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order)) - np.searchsorted(home, home)
-    return rank[person]
 
 
 def table_of(rows: pa.Table, said: Inference, request: PredictionRequest) -> pa.Table:
@@ -135,12 +123,6 @@ def encode(part: pa.Table, compression: Literal["zstd", "none"] = "zstd") -> byt
         write_statistics=words,
     )
     return sink.getvalue().to_pybytes()
-
-
-def _codes(names: Any) -> Ints:
-    """Return a number for each name; nulls count as one name."""
-    encoded: Any = names.combine_chunks().dictionary_encode(null_encoding="encode")
-    return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _named(index: Any, names: Sequence[str]) -> Any:

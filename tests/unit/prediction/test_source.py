@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ada2i.data.manifest import FeatureSet
+from ada2i.data.schema import by_appearance
 from ada2i.errors import DataError
 from ada2i.prediction import source
 from ada2i.prediction.request import PredictSpec, prepare
-from ada2i.prediction.work import by_appearance
 from tests.unit.data.tables import written
 from tests.unit.prediction.tiny import contents, demo, manifest_of, registered, run, table_of, write_rows
 
