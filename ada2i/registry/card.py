@@ -5,14 +5,10 @@ The same run and number give the same bytes. A card does not mention storage loc
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ada2i.records import RunResult, Scores
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from ada2i.reports.templates import template
 
 _ENGLISH = frozenset({"iemocap", "meld", "mosei", "mosi"})
 _UNDETERMINED = "und"  # ISO 639-2
@@ -31,7 +27,7 @@ def render_card(result: RunResult, environment: Mapping[str, Any], scores: str, 
     """
     best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
     test = next(test for test in result.tests if test.seed == result.best_seed)
-    return _template().render(
+    return template(__package__, "card.md.j2").render(
         name=name,
         result=result,
         best=best,
@@ -68,15 +64,3 @@ def _mean_metrics(result: RunResult) -> list[dict[str, str | float]]:
         for field, (title, kind) in _METRICS.items()
         if len(result.tests) > 1
     ]
-
-
-@lru_cache
-def _template() -> "Template":
-    from jinja2 import Environment, StrictUndefined
-
-    # Markdown, not HTML: nothing is escaped, and every text in the YAML is written as JSON, which is YAML.
-    environment = Environment(
-        autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
-    return environment.from_string(resources.files(__package__).joinpath("card.md.j2").read_text("utf-8"))

@@ -2,9 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from importlib import resources
-from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
@@ -15,9 +12,7 @@ from ada2i.audit.records import AuditReport
 from ada2i.records import Finding
 from ada2i.reports import audit_plots
 from ada2i.reports.report import SYNTHETIC_NOTE
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from ada2i.reports.templates import template
 
 Row = dict[str, str]
 
@@ -40,7 +35,7 @@ def terminal_report(report: AuditReport, *, allow: Sequence[str] = ()) -> list[T
 def render_audit(report: AuditReport, *, allow: Sequence[str] = ()) -> str:
     """Return one HTML page that loads nothing and runs no script."""
     counts = Counter(finding.severity for finding in report.findings)
-    return _template().render(
+    return template(__package__, "audit.html.j2").render(
         report=report,
         title=_title(report),
         synthetic_note=SYNTHETIC_NOTE if report.synthetic else "",
@@ -186,13 +181,3 @@ def _rich(caption: str, rows: Sequence[Row]) -> Table:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
-
-
-@lru_cache
-def _template() -> "Template":
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["svg"] = Markup  # only our own plots are passed on unescaped
-    return environment.from_string(resources.files(__package__).joinpath("audit.html.j2").read_text("utf-8"))

@@ -6,18 +6,14 @@ All three show the same numbers, read from the run's records; only means over se
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ada2i.config import Ada2IBalance, TrainConfig
 from ada2i.errors import DataError
 from ada2i.evaluation.metrics import HEADLINES, summary
 from ada2i.records import RunResult, SeedResult, Summary, TestResult
 from ada2i.reports import plots
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from ada2i.reports.templates import template
 
 Row = dict[str, str | float | int]
 
@@ -36,7 +32,7 @@ def render_report(result: RunResult) -> str:
     """
     tests = _tests(result)
     best = _best(result)
-    return _template().render(
+    return template(__package__, "report.html.j2", cell=_html_cell).render(
         result=result,
         title=_title(result),
         subtitle=_subtitle(result.config),
@@ -238,13 +234,3 @@ def markdown_table(rows: Sequence[Row]) -> str:
         *([markdown_text(_cell(value)) for value in row.values()] for row in rows),
     ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-@lru_cache
-def _template() -> "Template":
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"cell": _html_cell, "svg": Markup}  # only our own plots are passed on unescaped
-    return environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))

@@ -1,0 +1,35 @@
+"""Jinja templates of pages and cards, which lie next to the code that fills them."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+@lru_cache
+def template(package: str, name: str, **filters: Callable[..., Any]) -> "Template":
+    """Return a template: ``*.html.j2`` escapes everything, ``*.md.j2`` nothing.
+
+    Markdown is not HTML, and every text in a card's YAML is written as JSON, which is YAML.
+
+    Args:
+        package: The package that holds the file.
+        name: The file's name.
+        filters: Filters of the template, in addition to ``svg``, which passes our own plots on unescaped.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        autoescape=name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=name.endswith(".md.j2"),
+    )
+    environment.filters |= {"svg": Markup, **filters}
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
+    return environment.from_string(resources.files(package).joinpath(name).read_text("utf-8"))
