@@ -170,7 +170,7 @@ def result_of(task: Task, model: nn.Module, cursor: TrainCursor) -> SeedResult:
     assert cursor.best_dev is not None  # there is at least one epoch
     result = SeedResult(
         seed=task.seed,
-        checkpoint_uri=checkpoint.checkpoint_uri(task.best, cursor.best_step),
+        checkpoint_uri=checkpoint.checkpoint_uri(task.folder.best, cursor.best_step),
         best_epoch=cursor.best_epoch,
         stopped_early=cursor.epoch < task.config.training.epochs,
         parameters=sum(p.numel() for p in model.parameters()),

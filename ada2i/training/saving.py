@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from ada2i import checkpoint, storage
 from ada2i.checkpoint import Snapshot, TrainCursor, TrainState
+from ada2i.store import SeedFolder
 from ada2i.training import distributed
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,7 @@ class Saver:
 
     def __init__(self, uri: str, state: TrainState, *, minutes: float) -> None:
         self.uri = uri
-        self.base = storage.join(uri, "checkpoints")
-        self.best_base = storage.join(uri, "best")
+        self.base, self.best_base = SeedFolder(uri).checkpoints, SeedFolder(uri).best
         self.state = state
         self.seconds = 60.0 * minutes
         self.writes = distributed.rank() == 0

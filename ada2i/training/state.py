@@ -61,19 +61,19 @@ def resume(task: Task, state: TrainState) -> TrainCursor:
     Raises:
         ConfigError: The folder holds checkpoints of another config.
     """
-    found = checkpoint.latest_step(task.checkpoints) if distributed.rank() == 0 else None
+    found = checkpoint.latest_step(task.folder.checkpoints) if distributed.rank() == 0 else None
     # Rank 0 decides: another rank may already see a checkpoint that is being written.
     step = distributed.from_rank_zero(-1 if found is None else found, task.device)
     cursor = _fresh(task) if step < 0 else _restored(task, state, step)
     if distributed.rank() == 0:
         # A killed attempt may have written best weights without the checkpoint that names them. On other machines the
         # same step may have other weights.
-        checkpoint.sweep(task.best, cursor.best_step, later=True)
+        checkpoint.sweep(task.folder.best, cursor.best_step, later=True)
     return cursor
 
 
 def _restored(task: Task, state: TrainState, step: int) -> TrainCursor:
-    uri = checkpoint.checkpoint_uri(task.checkpoints, step)
+    uri = checkpoint.checkpoint_uri(task.folder.checkpoints, step)
     cursor = checkpoint.restore(uri, state)
     same = {"resources": task.config.resources}  # a run may continue on other machines
     if cursor.config.model_copy(update=same) != task.config or cursor.features != task.features:

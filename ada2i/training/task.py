@@ -7,10 +7,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ada2i import storage
 from ada2i.config import TrainConfig
 from ada2i.loader.split_data import SplitData
 from ada2i.records import EpochRecord, FeatureInfo
+from ada2i.store import SeedFolder
 from ada2i.training.losses import balanced_weights
 
 
@@ -47,14 +47,9 @@ class Task:
     device: torch.device
 
     @property
-    def checkpoints(self) -> str:
-        """URI of the folder with this seed's checkpoints."""
-        return storage.join(self.uri, "checkpoints")
-
-    @property
-    def best(self) -> str:
-        """URI of the folder with the weights of this seed's best epoch."""
-        return storage.join(self.uri, "best")
+    def folder(self) -> SeedFolder:
+        """The seed's folder."""
+        return SeedFolder(self.uri)
 
     @cached_property
     def class_weights(self) -> Tensor | None:

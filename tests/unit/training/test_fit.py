@@ -67,7 +67,7 @@ def test_the_first_best_epoch_on_dev_is_selected(whole: tuple[Task, SeedResult, 
     task, result, _ = whole
     scores = [record.dev_weighted_f1 for record in result.history]
     assert result.best_epoch == 1 + scores.index(max(scores))
-    assert result.checkpoint_uri == checkpoint.checkpoint_uri(task.best, 3 * result.best_epoch)
+    assert result.checkpoint_uri == checkpoint.checkpoint_uri(task.folder.best, 3 * result.best_epoch)
     weighted, accuracy = naive_scores(task, result.checkpoint_uri)
     assert weighted == pytest.approx(max(scores), abs=1e-9)
     assert result.dev.weighted_f1 == pytest.approx(weighted, abs=1e-9)
@@ -113,7 +113,9 @@ def test_resumed_equals_uninterrupted(base: Path, whole: tuple[Task, SeedResult,
     assert listener.epochs == list(range(killed_after + 1, 5))
     assert listener.first_steps == 1
     assert without_clock(result.history) == without_clock(whole[1].history)
-    ours, other = (checkpoint.load_weights(checkpoint.checkpoint_uri(t.checkpoints, 12)) for t in (task, whole[0]))
+    ours, other = (
+        checkpoint.load_weights(checkpoint.checkpoint_uri(t.folder.checkpoints, 12)) for t in (task, whole[0])
+    )
     assert ours.keys() == other.keys()
     assert all(torch.equal(ours[name], other[name]) for name in ours)
 
@@ -165,7 +167,7 @@ def test_a_rank_that_must_leave_writes_a_checkpoint_first(base: Path, whole: tup
     with pytest.raises(PreemptedError, match=r"Seed 5 had to leave, and did after step 5\. Run again"):
         fit(task, listener, leave=lambda: next(questions))
     assert listener.epochs == [1]
-    assert checkpoint.latest_step(task.checkpoints) == 5
+    assert checkpoint.latest_step(task.folder.checkpoints) == 5
     result = fit(task, listener)
     assert listener.epochs == [1, 2, 3, 4]
     assert without_clock(result.history) == without_clock(whole[1].history)
@@ -179,9 +181,9 @@ def test_leaving_at_the_end_of_an_epoch_keeps_the_best_weights(
     with pytest.raises(PreemptedError, match=r"did after step 3\. Run again"):
         fit(task, listener, leave=lambda: next(questions))
     assert listener.epochs == [1]
-    progress = checkpoint.load_progress(checkpoint.checkpoint_uri(task.checkpoints, 3))
+    progress = checkpoint.load_progress(checkpoint.checkpoint_uri(task.folder.checkpoints, 3))
     assert (progress.epoch, progress.best_step) == (1, 3)
-    assert checkpoint.latest_step(task.best) == 3
+    assert checkpoint.latest_step(task.folder.best) == 3
     result = fit(task, listener)
     assert listener.epochs == [1, 2, 3, 4]
     assert without_clock(result.history) == without_clock(whole[1].history)
@@ -190,7 +192,7 @@ def test_leaving_at_the_end_of_an_epoch_keeps_the_best_weights(
 def test_best_weights_of_a_killed_attempt_are_not_taken(base: Path, whole: tuple[Task, SeedResult, Listener]) -> None:
     """It wrote them, but not the checkpoint that names them; they are of other machines."""
     task, expected = tiny_task(base, "stray"), whole[1]
-    stray = checkpoint.checkpoint_uri(task.best, 3 * expected.best_epoch)
+    stray = checkpoint.checkpoint_uri(task.folder.best, 3 * expected.best_epoch)
     for name in ("weights.safetensors", "manifest.json"):
         storage.put(storage.join(stray, name), b"{}")
     uri = fit(task, Listener()).checkpoint_uri
@@ -243,7 +245,7 @@ def test_a_non_finite_loss_names_the_dialogues(base: Path) -> None:
     assert caught.value.context["seed"] == 5
     assert len(caught.value.context["dialogues"]) <= 7
     assert str(task.train.dialogue_ids[4]) in caught.value.context["dialogues"]
-    assert checkpoint.latest_step(task.checkpoints) is None
+    assert checkpoint.latest_step(task.folder.checkpoints) is None
 
 
 def test_a_cosine_warms_up_and_ends_at_zero(base: Path) -> None:

@@ -47,7 +47,7 @@ def weights(base: Path) -> dict[str, torch.Tensor]:
 
 def last_weights(task: Task) -> dict[str, torch.Tensor]:
     step = EPOCHS * len(task.train.epoch(seed=5, epoch=1, batch_dialogues=7))
-    return checkpoint.load_weights(checkpoint.checkpoint_uri(task.checkpoints, step))
+    return checkpoint.load_weights(checkpoint.checkpoint_uri(task.folder.checkpoints, step))
 
 
 def test_streaming_changes_nothing_but_the_order(base: Path, weights: dict[str, torch.Tensor]) -> None:
@@ -78,7 +78,7 @@ def test_resumed_within_an_epoch_equals_uninterrupted(
         with pytest.raises(KeyboardInterrupt, match="killed"):
             fit(task, Listener())
     task, listener = tiny_task(base, f"killed-{killed_after}", **WINDOW), Listener()
-    assert checkpoint.latest_step(task.checkpoints) == killed_after
+    assert checkpoint.latest_step(task.folder.checkpoints) == killed_after
     result = fit(task, listener)
     assert listener.epochs == list(range(1 + killed_after // 3, EPOCHS + 1))
     assert storage.exists(storage.join(task.uri, "result.json"))
