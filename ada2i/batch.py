@@ -13,7 +13,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from ada2i.fast.rows import groups_of, rows_to_add
+from ada2i.fast.buckets import groups_of, rows_to_add
 from ada2i.modalities import Modality
 
 

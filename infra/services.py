@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ada2i.errors import ConfigError
-from ada2i.jobs import cluster, processes
+from ada2i.jobs import cluster, http, processes
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 BUCKET: Final = "ada2i"
@@ -267,7 +267,7 @@ def _weed() -> str:
 
 
 def _s3_answers(layout: Layout) -> bool:
-    return cluster.request(f"{layout.address('s3')}/healthz", {})[0] == 200
+    return http.request(f"{layout.address('s3')}/healthz", {})[0] == 200
 
 
 def _spawn_prefect(layout: Layout) -> subprocess.Popen[bytes]:
@@ -349,8 +349,8 @@ def _ask_prefect(
     auth = base64.b64encode(layout.prefect_auth.read_bytes()).decode()
     url, headers = f"{layout.address('prefect')}/api/{path}", {"Authorization": f"Basic {auth}"}
     if body is None:
-        return cluster.request(url, headers, method=method)
-    return cluster.request(url, headers, method="POST", body=json.dumps(body).encode())
+        return http.request(url, headers, method=method)
+    return http.request(url, headers, method="POST", body=json.dumps(body).encode())
 
 
 SERVICES: Final = (

@@ -67,7 +67,7 @@ def _check_server() -> None:
     from prefect.settings import get_current_settings
 
     from ada2i.errors import UnreachableError
-    from ada2i.jobs.cluster import request
+    from ada2i.jobs.http import request
 
     address = get_current_settings().api.url
     if address and request(f"{address}/health", {})[0] == 0:

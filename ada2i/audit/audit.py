@@ -10,7 +10,8 @@ from ada2i.audit import counts, probe
 from ada2i.audit.accumulate import accumulate
 from ada2i.audit.blocks import Source, feature_source, table_source
 from ada2i.audit.findings import CODES, findings, less_sure
-from ada2i.audit.records import AuditReport, AuditThresholds, ProbeAudit
+from ada2i.audit.records import AuditReport, ProbeAudit
+from ada2i.audit.thresholds import AuditThresholds
 from ada2i.data.manifest import MANIFEST, FeatureSet, open_features
 from ada2i.errors import ConfigError, DataError
 from ada2i.modalities import Modality

@@ -5,7 +5,8 @@ from typing import Literal
 
 from ada2i.audit.blocks import ALL
 from ada2i.audit.counts import SPLITS
-from ada2i.audit.records import AuditReport, AuditThresholds, OverlapAudit, ProbeAudit
+from ada2i.audit.records import AuditReport, OverlapAudit, ProbeAudit
+from ada2i.audit.thresholds import AuditThresholds
 from ada2i.modalities import Modality
 from ada2i.records import Finding
 

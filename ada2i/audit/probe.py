@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ada2i.audit.blocks import Block, Source, dense
-from ada2i.audit.records import AuditThresholds, ModalityAudit, ProbeAudit, SplitAudit
+from ada2i.audit.records import ModalityAudit, ProbeAudit, SplitAudit
+from ada2i.audit.thresholds import AuditThresholds
 from ada2i.evaluation.probe import fit, weighted_f1
 from ada2i.modalities import Modality
 

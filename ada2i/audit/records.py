@@ -1,30 +1,10 @@
 """What an audit measures, as records: the same for a feature set and for a table that cannot be imported."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from ada2i.config import Config
+from ada2i.audit.thresholds import AuditThresholds
 from ada2i.modalities import Modality
 from ada2i.records import Finding, Record
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class AuditThresholds(Config):
-    """From where on a measure is a warning or an error; of shares, what is above."""
-
-    missing_warning: Share = Field(0.10, description="Missing vectors of a modality in a split.")
-    missing_error: Share = 0.50
-    zero_warning: Share = Field(0.01, description="All-zero vectors among the vectors of a modality in a split.")
-    duplicates_warning: Share = Field(0.01, description="Vectors that repeat another of their split.")
-    copies_error: Share = Field(0.05, description="Vectors of a split that copy one of an earlier split.")
-    texts_warning: Share = Field(0.20, description="Transcripts of a split that an earlier split has too.")
-    split_dialogues: int = Field(10, ge=0, description="A split of fewer dialogues is tiny.")
-    probe_gap: Share = Field(0.10, description="Probe's weighted F1 on held-out train dialogues less that on test.")
-    probe_lead: Share = Field(0.70, description="Probe's lead on test over that on held-out train dialogues.")
-    probe_width: int = Field(1024, ge=0, description="Wider vectors are not probed.")
-    probe_rows: int = Field(100_000, ge=0, description="Larger sources are not probed.")
 
 
 class Lengths(Record):

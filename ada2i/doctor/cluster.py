@@ -9,7 +9,8 @@ from typing import Any
 from ada2i import storage
 from ada2i.doctor.check import Check, fail, ok, skipped, warn
 from ada2i.errors import AccessError
-from ada2i.jobs.cluster import HEAD_CPUS, auth_headers, request
+from ada2i.jobs.cluster import HEAD_CPUS
+from ada2i.jobs.http import auth_headers, request
 
 
 def check_cluster() -> Iterator[Check]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ada2i import storage
 from ada2i.doctor.check import Check, fail, ok, skipped, warn
 from ada2i.doctor.clock import check_clock
-from ada2i.jobs.cluster import request
+from ada2i.jobs.http import request
 
 _FLOW: Final = "train-ada2i"
 

@@ -7,6 +7,7 @@ __all__ = [
     "environment",
     "events",
     "fanout",
+    "http",
     "logs",
     "metrics",
     "preemption",

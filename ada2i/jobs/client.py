@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ada2i import errors, storage
 from ada2i.jobs import events, logs
-from ada2i.jobs.cluster import auth_headers
+from ada2i.jobs.http import auth_headers
 from ada2i.records import Failure
 
 if TYPE_CHECKING:

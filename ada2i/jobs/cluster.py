@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ada2i.errors import AccessError, ResourceError
+from ada2i.errors import ResourceError
 from ada2i.jobs import processes
+from ada2i.jobs.http import request, token_headers
 
 HEAD_CPUS: Final = max(os.cpu_count() or 1, 2)
 """CPUs of a head started here."""
@@ -35,7 +36,6 @@ _FIXED: Final[Mapping[str, str]] = {
 }
 _FOREIGN: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN")  # would send the head's own processes to another cluster
 _OBJECT_STORE_BYTES: Final = 256 << 20  # jobs exchange URIs, not tensors
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _LONGEST_FOLDER: Final = 40  # Ray's sockets lie 66 characters below, and a socket's path holds 107
 _PORTS: Final = range(10240, 22760)  # below the ports that systems hand out; SeaweedFS also takes each plus 10000
 _START_SECONDS: Final = 120.0
@@ -58,7 +58,7 @@ def cluster() -> Iterator[Cluster]:
     """Yield the cluster for this run's jobs; a private one ends with the block and leaves nothing behind.
 
     A private head has as many CPUs as this machine, at least two. Within the block this process's environment names its
-    token; see :func:`auth_headers`.
+    token; see ``jobs.http.auth_headers``.
 
     Raises:
         UnreachableError: The private head does not start.
@@ -214,53 +214,6 @@ def write_secret(path: Path, text: str) -> None:
 def token_environment(token: Path) -> dict[str, str]:
     """Return the variables by which Ray's processes and clients find a token."""
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-
-
-def auth_headers() -> dict[str, str]:
-    """Return the HTTP headers that the cluster requires, by this process's present environment.
-
-    Give them to Ray's clients, which look for a token once: when ``ray`` is imported, or at their first request.
-
-    Raises:
-        AccessError: The token's file cannot be read.
-    """
-    if token := os.environ.get("RAY_AUTH_TOKEN"):
-        return token_headers(token)
-    if not (path := os.environ.get("RAY_AUTH_TOKEN_PATH")):
-        return {}  # an open cluster, or Ray's client finds the token in its own usual place
-    try:
-        return token_headers(Path(path).read_text())
-    except OSError as problem:
-        raise AccessError(
-            f"RAY_AUTH_TOKEN_PATH must name a file with the cluster's token, but {path} cannot be read: "
-            f"{problem.strerror}. Correct the variable.",
-            path=path,
-        ) from problem
-
-
-def token_headers(token: str) -> dict[str, str]:
-    """Return the HTTP headers that carry a token."""
-    return {"Authorization": f"Bearer {token.strip()}"}
-
-
-def request(
-    url: str, headers: Mapping[str, str], *, method: str = "GET", body: bytes | None = None
-) -> tuple[int, bytes]:
-    """Send a request to a server; only one to another machine may go through the proxy that the environment names.
-
-    Returns:
-        The HTTP status and the body of the response; ``(0, b"")`` if there is no response in HTTP, or no such URL.
-    """
-    import httpx
-
-    content = {"Content-Type": "application/json"} if body is not None else {}
-    try:
-        remote = httpx.URL(url).host not in _LOOPBACK
-        with httpx.Client(timeout=5, trust_env=remote, follow_redirects=True) as client:
-            response = client.request(method, url, headers={**headers, **content}, content=body)
-            return response.status_code, response.content
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):  # whose text may hold the URL's password
-        return 0, b""
 
 
 def _is_free(port: int) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ada2i.config import ResourceConfig
 from ada2i.errors import ResourceError, UnreachableError
-from ada2i.jobs.cluster import HEAD_CPUS, auth_headers, request
+from ada2i.jobs.cluster import HEAD_CPUS
+from ada2i.jobs.http import auth_headers, request
 
 _REPLACEMENT_SECONDS = 30.0  # how long a node may take to be replaced
 _POLL_SECONDS = 1.0

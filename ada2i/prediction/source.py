@@ -31,8 +31,8 @@ from ada2i.importers.labels import recorded
 from ada2i.importers.rows import File, Rows
 from ada2i.importers.source import conform, open_table, parquet_files
 from ada2i.modalities import Modality
+from ada2i.prediction.output import encode
 from ada2i.prediction.records import WHOLE, Shard
-from ada2i.prediction.work import encode
 from ada2i.records import Recipe
 
 _KEYS = ("dialogue_id", "utterance_index")

@@ -5,8 +5,7 @@ import torch
 from ada2i import storage
 from ada2i.inference.models import load_model
 from ada2i.inference.predict import infer
-from ada2i.prediction.records import DONE, Part, PredictionRequest, part_name
-from ada2i.prediction.work import (
+from ada2i.prediction.output import (
     confusion,
     dialogue_lengths,
     dialogues_of,
@@ -15,6 +14,7 @@ from ada2i.prediction.work import (
     read_shard,
     table_of,
 )
+from ada2i.prediction.records import DONE, Part, PredictionRequest, part_name
 
 
 class Worker:

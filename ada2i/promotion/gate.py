@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ada2i.errors import ConfigError
-from ada2i.evaluation.gate import GateRules
 from ada2i.presets import explain
 from ada2i.promotion.judge import judge
+from ada2i.promotion.rules import GateRules
 from ada2i.registry.aliases import CHAMPION, Move, check_alias, current, history, move
 from ada2i.registry.verdicts import Judgement, Verdict, record, verdicts
 from ada2i.registry.versions import Version, find

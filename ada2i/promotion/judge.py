@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from ada2i.data.leakage import SEEN, read_dialogues
 from ada2i.data.manifest import FeatureSet, open_features
-from ada2i.evaluation.gate import GateRules, against, alone, enough, measure, not_used_up
 from ada2i.promotion.predictions import dialogues, in_common, own_features, predictions, to_file
+from ada2i.promotion.rules import GateRules, against, alone, enough, measure, not_used_up
 from ada2i.records import ModelScores, RuleResult
 from ada2i.registry.verdicts import Judgement, use_test
 from ada2i.registry.versions import Version

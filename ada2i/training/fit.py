@@ -1,11 +1,9 @@
 """Train one seed: epochs, selection on dev, early stop and resume. Knows ranks, but not Ray."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from ada2i import checkpoint, storage
@@ -19,6 +17,7 @@ from ada2i.training import distributed
 from ada2i.training.meter import EpochMeter
 from ada2i.training.metrics import METRICS
 from ada2i.training.saving import Saver
+from ada2i.training.schedule import set_rate
 from ada2i.training.sharding import own_batches
 from ada2i.training.state import start
 from ada2i.training.status import StepKey, StepStatus
@@ -94,15 +93,6 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
 def finished(cursor: TrainCursor, settings: TrainingConfig) -> bool:
     """Return whether all epochs are done, or dev has not improved for long enough."""
     return cursor.epoch >= settings.epochs or cursor.stale_epochs >= settings.early_stopping_epochs
-
-
-def set_rate(optimizer: torch.optim.Optimizer, settings: TrainingConfig, *, step: int, steps: int) -> None:
-    """Set the learning rate of a step of `cosine`: warm-up over the first tenth, then half a cosine to zero."""
-    if settings.schedule != "cosine":
-        return
-    rate = settings.learning_rate * min(1.0, (step + 1) / (0.1 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))
-    for group in optimizer.param_groups:
-        group["lr"] = rate
 
 
 def read_status(task: Task, pending: Pending, *, keep: int) -> bool:

@@ -2,22 +2,18 @@
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ada2i import checkpoint, fast
 from ada2i.balance import make_balancer
-from ada2i.batch import DialogueBatch
 from ada2i.checkpoint import Rng, TrainCursor, TrainState
-from ada2i.config import LossConfig
 from ada2i.errors import ConfigError
 from ada2i.evaluation.probe import held_out_skill
 from ada2i.model.amw import SkillFusion
 from ada2i.model.build import build_model
 from ada2i.model.inputs import Standardise
 from ada2i.training import distributed
-from ada2i.training.sharding import own_share
-from ada2i.training.step import loss_shares, unwrap, weigh
+from ada2i.training.ddp import replicate, warm_up_batch
+from ada2i.training.schedule import plateau_scheduler
 from ada2i.training.task import Task
 from ada2i.training.update import make_optimizer
 
@@ -47,12 +43,7 @@ def build(task: Task) -> TrainState:
         classes = len(task.features.labels)
         model.fusion.weigh({m: held_out_skill(task.train, m, classes=classes) for m in model.modalities})
     optimizer = make_optimizer(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
-    scheduler = None
-    if settings.schedule == "plateau":
-        scheduler = ReduceLROnPlateau(
-            optimizer, mode="min", factor=settings.plateau_factor, patience=settings.plateau_epochs
-        )
-    return TrainState(model, optimizer, scheduler, make_balancer(task.config))
+    return TrainState(model, optimizer, plateau_scheduler(optimizer, settings), make_balancer(task.config))
 
 
 def resume(task: Task, state: TrainState) -> TrainCursor:
@@ -82,30 +73,6 @@ def _restored(task: Task, state: TrainState, step: int) -> TrainCursor:
             uri=uri,
         )
     return cursor
-
-
-def replicate(model: nn.Module, warm_up: DialogueBatch, weights: LossConfig) -> nn.Module:
-    """Return the model, in DDP if there are several ranks.
-
-    DDP rebuilds its buckets after the first backward pass, which changes the order of sums. That first pass is done
-    here, before the first step that counts, so that a resumed run adds in the same order as an uninterrupted one.
-    """
-    if distributed.world_size() == 1:
-        return model
-    devices = [warm_up.labels.device] if warm_up.labels.is_cuda else None
-    network = DistributedDataParallel(
-        model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
-    )
-    shares = loss_shares(network(warm_up), warm_up, over_padding=unwrap(network).average_padding)
-    weigh(shares, weights).backward()  # type: ignore[no-untyped-call]
-    network.zero_grad(set_to_none=True)
-    return network
-
-
-def warm_up_batch(task: Task) -> DialogueBatch:
-    """Return this rank's share of the first dialogues of train."""
-    batch = range(min(task.config.training.batch_dialogues, len(task.train.lengths)))
-    return own_share(task.train, batch).to(task.device)
 
 
 def _fresh(task: Task) -> TrainCursor:

@@ -24,7 +24,7 @@ from ada2i.config import LossConfig
 from ada2i.fast.allocator import keep_freed_memory
 from ada2i.loader.order import share
 from ada2i.model.build import build_model
-from ada2i.training.state import replicate
+from ada2i.training.ddp import replicate
 from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ada2i import storage
 from ada2i.errors import ResourceError
-from ada2i.jobs import cluster, processes
+from ada2i.jobs import cluster, http, processes
 from infra import local, services
 from infra import stack as stacks
 from infra.stack import Stack
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 def ask_prefect(stack: Stack, path: str, body: dict[str, Any]) -> Any:
     auth = base64.b64encode(stack.layout.prefect_auth.read_bytes()).decode()
     url = f"{stack.environment()['PREFECT_API_URL']}/{path}"
-    status, answer = cluster.request(
+    status, answer = http.request(
         url, {"Authorization": f"Basic {auth}"}, method="POST", body=json.dumps(body).encode()
     )
     assert status in (200, 201), answer
@@ -58,7 +58,7 @@ def listeners(stack: Stack) -> dict[int, str]:
     ],
 )
 def test_nothing_answers_without_its_secret(stack: Stack, service: str, path: str, refusal: int) -> None:
-    assert cluster.request(f"{stack.layout.address(service)}{path}", {})[0] == refusal
+    assert http.request(f"{stack.layout.address(service)}{path}", {})[0] == refusal
 
 
 def test_all_answer_with_their_secrets(stack: Stack) -> None:
@@ -203,8 +203,8 @@ def test_a_private_head_runs_next_to_the_stack_and_leaves_nothing(
         monkeypatch.delenv(name)
     with cluster.cluster() as private:
         folder = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent
-        assert cluster.request(f"{private.address}/api/jobs/", {})[0] == 401
-        client = JobSubmissionClient(private.address, headers=cluster.auth_headers())
+        assert http.request(f"{private.address}/api/jobs/", {})[0] == 401
+        client = JobSubmissionClient(private.address, headers=http.auth_headers())
         # What a job starts in a session of its own must go too.
         code = "import os, time; print(os.getpid(), flush=True); time.sleep(99)"
         job = client.submit_job(entrypoint=f"setsid {sys.executable} -c '{code}'")

@@ -12,7 +12,7 @@ import pytest
 
 from ada2i import storage
 from ada2i.errors import NotFoundError
-from ada2i.jobs import cluster
+from ada2i.jobs import http
 from ada2i.registry.versions import find, version_uri
 from infra.services import BUCKET
 from infra.stack import Stack
@@ -78,7 +78,7 @@ def ask_prefect(stack: Stack, path: str) -> Iterator[Any]:
     offset, page = 0, [None]
     while page:
         body = json.dumps({"limit": 200, "offset": offset}).encode()
-        status, answer = cluster.request(url, {"Authorization": f"Basic {auth}"}, method="POST", body=body)
+        status, answer = http.request(url, {"Authorization": f"Basic {auth}"}, method="POST", body=body)
         assert status == 200, (path, answer)
         page = json.loads(answer)
         yield from page

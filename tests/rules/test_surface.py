@@ -9,9 +9,9 @@ import typer
 
 from ada2i.cli import app
 from ada2i.config import TrainConfig
-from ada2i.evaluation.gate import GateRules
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.presets import PRESETS, SETTINGS, field_names
+from ada2i.promotion.rules import GateRules
 from ada2i.search.request import SearchOptions
 from pipelines.extract import extract_features
 from pipelines.jobs import reap_ada2i_jobs

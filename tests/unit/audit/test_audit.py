@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ada2i.audit.audit import audit, audit_source, blocking, check_codes, gate
 from ada2i.audit.blocks import Block, Source, table_source
 from ada2i.audit.findings import CODES
-from ada2i.audit.records import AuditReport, AuditThresholds
+from ada2i.audit.records import AuditReport
+from ada2i.audit.thresholds import AuditThresholds
 from ada2i.data.manifest import open_features
 from ada2i.data.shards import write_features
 from ada2i.errors import ConfigError, DataError, IntegrityError

@@ -10,8 +10,8 @@ from ada2i.batch import Layout
 from ada2i.fast.adam import scaled_step
 from ada2i.fast.allocator import keep_freed_memory
 from ada2i.fast.attention import attend
+from ada2i.fast.buckets import groups_of, rows_to_add, similar
 from ada2i.fast.dropout import dropout
-from ada2i.fast.rows import groups_of, rows_to_add, similar
 from tests.unit.model.batches import MASKED, build, make_batch, random_rows
 
 

@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from ada2i.errors import AccessError, ResourceError
-from ada2i.jobs import cluster
+from ada2i.jobs import cluster, http
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +27,12 @@ def test_a_configured_cluster_is_used_unchanged(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_headers_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert cluster.auth_headers() == {}
+    assert http.auth_headers() == {}
     (tmp_path / "token").write_text("of the file\n")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
-    assert cluster.auth_headers() == {"Authorization": "Bearer of the file"}
+    assert http.auth_headers() == {"Authorization": "Bearer of the file"}
     monkeypatch.setenv("RAY_AUTH_TOKEN", "itself")
-    assert cluster.auth_headers() == {"Authorization": "Bearer itself"}
+    assert http.auth_headers() == {"Authorization": "Bearer itself"}
 
 
 def test_a_missing_token_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_missing_token_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(
         AccessError, match=r"RAY_AUTH_TOKEN_PATH must name .* cannot be read: No such file or directory\. Correct"
     ):
-        cluster.auth_headers()
+        http.auth_headers()
 
 
 def test_a_long_folder_is_refused(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_paired_port_is_free_twice() -> None:
     "url", ["http://127.0.0.1:{port}/", "no URL", "ftp://127.0.0.1:{port}/", "http://[::1:{port}/"]
 )
 def test_no_response(url: str) -> None:
-    assert cluster.request(url.format(port=cluster.free_port()), {}) == (0, b"")
+    assert http.request(url.format(port=cluster.free_port()), {}) == (0, b"")
 
 
 def test_loopback_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,5 +105,5 @@ def test_loopback_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("NO_PROXY", raising=False)
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.handle_request, daemon=True).start()
-        assert cluster.request(f"http://127.0.0.1:{server.server_port}/", {"Authorization": "me"}) == (200, b"me")
-    assert cluster.request("http://elsewhere.invalid/", {}) == (0, b"")  # the proxy does not answer
+        assert http.request(f"http://127.0.0.1:{server.server_port}/", {"Authorization": "me"}) == (200, b"me")
+    assert http.request("http://elsewhere.invalid/", {}) == (0, b"")  # the proxy does not answer

@@ -11,7 +11,6 @@ import pytest
 from ada2i import storage
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import ConfigError, ConflictError, DataError
-from ada2i.evaluation.gate import GateRules
 from ada2i.importers import demo
 from ada2i.inference.models import load_config
 from ada2i.modalities import MODALITIES
@@ -19,6 +18,7 @@ from ada2i.promotion import gate, predictions
 from ada2i.promotion.gate import dry_run, is_settled, last_verdict, pass_gate, resolve_rules
 from ada2i.promotion.page import headline, page
 from ada2i.promotion.predictions import can_read
+from ada2i.promotion.rules import GateRules
 from ada2i.records import FeatureInfo, Recipe
 from ada2i.registry.aliases import current, history, move, rollback
 from ada2i.registry.verdicts import Judgement, record, verdicts

@@ -18,6 +18,7 @@ from ada2i.model.amw import SkillFusion
 from ada2i.records import EpochRecord, SeedResult
 from ada2i.training import fit as fitting
 from ada2i.training.fit import fit
+from ada2i.training.schedule import set_rate
 from ada2i.training.status import StepKey
 from ada2i.training.step import StepReport, train_step
 from ada2i.training.task import Task
@@ -253,7 +254,7 @@ def test_a_cosine_warms_up_and_ends_at_zero(base: Path) -> None:
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
     rates = []
     for step in range(100):
-        fitting.set_rate(optimizer, settings, step=step, steps=100)
+        set_rate(optimizer, settings, step=step, steps=100)
         rates.append(optimizer.param_groups[0]["lr"] / settings.learning_rate)
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == max(rates) == pytest.approx(0.98, abs=0.01)

@@ -3,7 +3,7 @@
 import pytest
 
 from ada2i.evaluation.compare import compare
-from ada2i.evaluation.gate import GateRules, against, alone, enough, measure, not_used_up
+from ada2i.promotion.rules import GateRules, against, alone, enough, measure, not_used_up
 from ada2i.records import RuleResult
 from tests.unit.evaluation.predictions import columns, predictions, stored
 

@@ -1,0 +1,57 @@
+"""HTTP to Ray's dashboard, Prefect and the local stack's servers."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ada2i.errors import AccessError
+
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+def auth_headers() -> dict[str, str]:
+    """Return the HTTP headers that the cluster requires, by this process's present environment.
+
+    Give them to Ray's clients, which look for a token once: when ``ray`` is imported, or at their first request.
+
+    Raises:
+        AccessError: The token's file cannot be read.
+    """
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token_headers(token)
+    if not (path := os.environ.get("RAY_AUTH_TOKEN_PATH")):
+        return {}  # an open cluster, or Ray's client finds the token in its own usual place
+    try:
+        return token_headers(Path(path).read_text())
+    except OSError as problem:
+        raise AccessError(
+            f"RAY_AUTH_TOKEN_PATH must name a file with the cluster's token, but {path} cannot be read: "
+            f"{problem.strerror}. Correct the variable.",
+            path=path,
+        ) from problem
+
+
+def token_headers(token: str) -> dict[str, str]:
+    """Return the HTTP headers that carry a token."""
+    return {"Authorization": f"Bearer {token.strip()}"}
+
+
+def request(
+    url: str, headers: Mapping[str, str], *, method: str = "GET", body: bytes | None = None
+) -> tuple[int, bytes]:
+    """Send a request to a server; only one to another machine may go through the proxy that the environment names.
+
+    Returns:
+        The HTTP status and the body of the response; ``(0, b"")`` if there is no response in HTTP, or no such URL.
+    """
+    import httpx
+
+    content = {"Content-Type": "application/json"} if body is not None else {}
+    try:
+        remote = httpx.URL(url).host not in _LOOPBACK
+        with httpx.Client(timeout=5, trust_env=remote, follow_redirects=True) as client:
+            response = client.request(method, url, headers={**headers, **content}, content=body)
+            return response.status_code, response.content
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):  # whose text may hold the URL's password
+        return 0, b""

@@ -1,0 +1,35 @@
+"""The model in DDP, with buckets in their final order from the first step on."""
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ada2i.batch import DialogueBatch
+from ada2i.config import LossConfig
+from ada2i.training import distributed
+from ada2i.training.sharding import own_share
+from ada2i.training.step import loss_shares, unwrap, weigh
+from ada2i.training.task import Task
+
+
+def replicate(model: nn.Module, warm_up: DialogueBatch, weights: LossConfig) -> nn.Module:
+    """Return the model, in DDP if there are several ranks.
+
+    DDP rebuilds its buckets after the first backward pass, which changes the order of sums. That first pass is done
+    here, before the first step that counts, so that a resumed run adds in the same order as an uninterrupted one.
+    """
+    if distributed.world_size() == 1:
+        return model
+    devices = [warm_up.labels.device] if warm_up.labels.is_cuda else None
+    network = DistributedDataParallel(
+        model, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
+    )
+    shares = loss_shares(network(warm_up), warm_up, over_padding=unwrap(network).average_padding)
+    weigh(shares, weights).backward()  # type: ignore[no-untyped-call]
+    network.zero_grad(set_to_none=True)
+    return network
+
+
+def warm_up_batch(task: Task) -> DialogueBatch:
+    """Return this rank's share of the first dialogues of train."""
+    batch = range(min(task.config.training.batch_dialogues, len(task.train.lengths)))
+    return own_share(task.train, batch).to(task.device)
