@@ -17,8 +17,8 @@ def render_card(manifest: Manifest, audit: AuditReport) -> str:
     """Return the card of an extracted set; the same set gives the same bytes.
 
     Args:
-        manifest: Of a set with an origin.
-        audit: Of its shards.
+        manifest: The manifest of a set with an origin.
+        audit: The audit of its shards.
     """
     total = sum(split.utterances for split in manifest.splits.values())
     size = next((name for limit, name in _SIZES if total < limit), "n>1M")
@@ -29,7 +29,7 @@ def render_card(manifest: Manifest, audit: AuditReport) -> str:
 def _template() -> "Template":
     from jinja2 import Environment, StrictUndefined
 
-    # Markdown, not HTML: nothing is escaped, and every text in the YAML is written as JSON, which is YAML.
+    # The output is markdown, not HTML, so nothing is escaped; YAML texts are written as JSON, which is valid YAML.
     environment = Environment(
         autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

@@ -10,11 +10,11 @@ A part holds the shard's utterances in the shard's order, one row each:
 ``label``                         the predicted class
 ``true_label``                    the source's class; null if absent
 ``p_<class>``                     probability of each of the model's classes, float32
-``votes``                         what the modalities together say for ``label``, float32: its logit (in preset `paper`,
-                                  whose logits an MLP makes of the votes, the MLP's input)
+``votes``                         the sum of the modalities' votes for ``label``, float32: its logit (or, in preset
+                                  whose logits are an MLP's output of the votes, the MLP's input)
 ``contribution_<modality>``       the modality's part of ``votes``, float32: its weighted vote. The contributions and
                                   the classifier's bias for ``label`` (if it has one) sum to ``votes``; a modality
-                                  that is missing contributes 0 where the model knows that it is missing
+                                  that is missing contributes 0 if the model knows that it is missing
 ``model``, ``version``            the registered version that predicted
 ================================  =====================================================================================
 
@@ -43,7 +43,7 @@ def read_shard(shard: Shard, modalities: Sequence[Modality]) -> pa.Table:
     """Read a shard's plain columns and some of its vectors.
 
     Raises:
-        IntegrityError: Its bytes are not those that were to be predicted.
+        IntegrityError: Its bytes differ from the request's digest.
         DataError: It is damaged, or lacks a column.
     """
     data = storage.get_checked(shard.uri, size=shard.size, sha256=shard.sha256)
@@ -60,7 +60,7 @@ def dialogue_lengths(rows: pa.Table) -> tuple[list[str], Ints]:
 
 
 def dialogues_of(rows: pa.Table, modalities: Sequence[Modality], padded: Ints | None) -> Dialogues:
-    """Return a shard's dialogues as a model takes them."""
+    """Return a shard's dialogues as the model's input."""
     vectors = {m: schema.unpack_vectors(rows[schema.vector_column(m)]) for m in modalities}
     _, lengths = dialogue_lengths(rows)
     return Dialogues(
@@ -77,7 +77,7 @@ def by_appearance(speakers: Ints, lengths: Ints) -> Ints:
     dialogue = np.repeat(np.arange(len(lengths)), lengths)
     people = dialogue * (int(speakers.max(initial=0)) + 1) + speakers
     _, first, person = np.unique(people, return_index=True, return_inverse=True)
-    order = np.argsort(first)  # people by first row, hence by dialogue
+    order = np.argsort(first)  # speakers by first row, hence by dialogue
     home = dialogue[first[order]]
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order)) - np.searchsorted(home, home)
@@ -101,12 +101,12 @@ def table_of(rows: pa.Table, said: Inference, request: PredictionRequest) -> pa.
 
 
 def predicted(said: Inference) -> Ints:
-    """Return the class of each utterance, ``(N,)``: the most probable, and of equals the first."""
+    """Return the most probable class of each utterance, ``(N,)``; of equals the first."""
     return np.asarray(said.probabilities.argmax(axis=1))
 
 
 def confusion(rows: pa.Table, said: Inference, request: PredictionRequest) -> dict[str, Matrix]:
-    """Count labelled utterances ``(L, C)`` by split; row: true class, column: predicted class."""
+    """Count labelled utterances ``(L, C)`` by split; rows: true class, columns: predicted class."""
     shape = len(request.labels), said.probabilities.shape[1]
     label = rows["label"].combine_chunks()
     known = label.is_valid().to_numpy(zero_copy_only=False)

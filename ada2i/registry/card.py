@@ -1,6 +1,6 @@
 """The model card of a version: markdown behind YAML, in the format of the Hugging Face hub.
 
-The same run and number give the same bytes. A card does not mention storage locations.
+The same run and number give the same bytes. A card contains no storage locations.
 """
 
 import re
@@ -25,7 +25,7 @@ def render_card(result: RunResult, environment: Mapping[str, Any], scores: str, 
 
     Args:
         result: The run.
-        environment: What it ran on: the content of its ``environment.json``.
+        environment: The machines and packages of the run: the content of its ``environment.json``.
         scores: Its scores as markdown.
         name: The version, as ``MODEL@NUMBER``.
     """
@@ -74,7 +74,7 @@ def _mean_metrics(result: RunResult) -> list[dict[str, str | float]]:
 def _template() -> "Template":
     from jinja2 import Environment, StrictUndefined
 
-    # Markdown, not HTML: nothing is escaped, and every text in the YAML is written as JSON, which is YAML.
+    # The output is markdown, not HTML, so nothing is escaped; YAML texts are written as JSON, which is valid YAML.
     environment = Environment(
         autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

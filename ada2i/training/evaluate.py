@@ -1,7 +1,7 @@
-"""The one evaluation on the test split, after selection on dev, and everything that is derived from it.
+"""The only evaluation on the test split, after selection on dev, and everything derived from it.
 
-A run's folder gains, per seed, ``predictions.parquet`` and ``test.json`` (written once: a second call reads it and
-leaves the test split closed), and then ``report.html``, the model card ``README.md``, and last ``result.json``.
+A run's folder gets, per seed, ``predictions.parquet`` and ``test.json`` (written once: a second call reads it and
+does not open the test split), then ``report.html``, the model card ``README.md``, and last ``result.json``.
 """
 
 import statistics
@@ -33,10 +33,10 @@ def evaluate_run(run_uri: str) -> RunResult:
     tests = [_test_once(request, seed_uri(run_uri, result.seed), result) for result in seeds]
     result = _gather(request, run_uri, seeds, tests)
     files = {"report.html": render_report(result).encode(), "README.md": markdown_summary(result).encode()}
-    if storage.exists(place := storage.join(run_uri, "environment.json")):  # of the job that trained
+    if storage.exists(place := storage.join(run_uri, "environment.json")):  # written by the training job
         files["environment.json"] = storage.get(place)
     entries = {name: put_folder_file(run_uri, name, data) for name, data in files.items()}
-    # The result last: a crash before leaves files without it, and the next call writes the same ones again.
+    # The result is written last: after a crash, the next call writes the same files again.
     result = result.model_copy(update={"files": entries})
     storage.put(storage.join(run_uri, "result.json"), result.stored())
     return result
@@ -64,7 +64,7 @@ def _test_once(request: RunRequest, uri: str, result: SeedResult) -> TestResult:
     )
     predictions = put_folder_file(uri, "predictions.parquet", predictions_file(split, labels, probabilities))
     test = _score(request, result, split, labels, probabilities).model_copy(update={"predictions": predictions})
-    # Predictions first: a crash in between leaves them without a result, and the next call writes the same ones again.
+    # Predictions are written first: after a crash in between, the next call writes the same ones again.
     storage.put_if_absent(place, test.stored())
     return TestResult.load(place)
 
@@ -99,7 +99,7 @@ def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], test
         seeds=tuple(seeds),
         tests=tuple(tests),
         test_summary=over_seeds(tests),
-        best_seed=max(seeds, key=lambda seed: seed.dev.weighted_f1).seed,  # by dev: test decides nothing
+        best_seed=max(seeds, key=lambda seed: seed.dev.weighted_f1).seed,  # chosen on dev, never on test
     )
 
 

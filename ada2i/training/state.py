@@ -1,4 +1,4 @@
-"""Start or resume a seed's training: model, optimizer and balancer, the newest checkpoint, the replicas."""
+"""Starts or resumes a seed's training: model, optimizer and balancer, the newest checkpoint, the replicas."""
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ from ada2i.training.update import make_optimizer
 
 
 def start(task: Task) -> tuple[TrainState, TrainCursor, nn.Module]:
-    """Return what training changes, its position, and the network to train: the model, in DDP if there are ranks.
+    """Return the training state, its position, and the network to train: the model, in DDP if there are several ranks.
 
     Raises:
         ConfigError: The folder holds checkpoints of another config.
@@ -56,13 +56,13 @@ def build(task: Task) -> TrainState:
 
 
 def resume(task: Task, state: TrainState) -> TrainCursor:
-    """Restore the newest checkpoint, the same on all ranks, and return its cursor; a fresh one without a checkpoint.
+    """Restore the newest checkpoint, the same on all ranks, and return its cursor; without one, a new cursor.
 
     Raises:
         ConfigError: The folder holds checkpoints of another config.
     """
     found = checkpoint.latest_step(task.checkpoints) if distributed.rank() == 0 else None
-    # Rank 0 decides: another rank may already see a checkpoint that is being written.
+    # Rank 0 decides: another rank may see a checkpoint that is still being written.
     step = distributed.from_rank_zero(-1 if found is None else found, task.device)
     cursor = _fresh(task) if step < 0 else _restored(task, state, step)
     if distributed.rank() == 0:
@@ -75,7 +75,7 @@ def resume(task: Task, state: TrainState) -> TrainCursor:
 def _restored(task: Task, state: TrainState, step: int) -> TrainCursor:
     uri = checkpoint.checkpoint_uri(task.checkpoints, step)
     cursor = checkpoint.restore(uri, state)
-    same = {"resources": task.config.resources}  # a run may continue on other machines
+    same = {"resources": task.config.resources}  # a run may resume on other machines
     if cursor.config.model_copy(update=same) != task.config or cursor.features != task.features:
         raise ConfigError(
             f"{uri} must come from the config and features of this run, but was made with others. Start a new run.",
@@ -87,8 +87,8 @@ def _restored(task: Task, state: TrainState, step: int) -> TrainCursor:
 def replicate(model: nn.Module, warm_up: DialogueBatch, weights: LossConfig) -> nn.Module:
     """Return the model, in DDP if there are several ranks.
 
-    DDP rebuilds its buckets after the first backward pass, which changes the order of sums. That first pass is done
-    here, before the first step that counts, so that a resumed run adds in the same order as an uninterrupted one.
+    DDP rebuilds its buckets after the first backward pass, which changes the order of sums. That first pass is made
+    here, before the first real step, so that a resumed run adds in the same order as an uninterrupted one.
     """
     if distributed.world_size() == 1:
         return model
