@@ -65,7 +65,7 @@ class Layout:
 
     @cached_property
     def rounded(self) -> "Layout":
-        """The layout with one more dialogue of empty rows, so that few different numbers of rows occur."""
+        """The layout with one extra dialogue of empty rows, so that only few different row counts occur."""
         extra = rows_to_add(sum(self.lengths))
         return Layout((*self.lengths, extra), max(self.padded_length, extra), self.device) if extra else replace(self)
 

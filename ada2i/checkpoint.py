@@ -1,8 +1,8 @@
 """Checkpoints: folders that are complete or invisible, and that load without executing anything.
 
 `<base>/<step>/` holds weights and optimizer state as safetensors and ``state.json``; ``manifest.json``, written last,
-names each with size and digest and makes the checkpoint exist. All randomness of a run is keyed by (seed, step, rank),
-so the position is the random state, too. Weights alone, without the optimizer, are written the same way.
+records the size and digest of each and makes the checkpoint exist. All randomness of a run is keyed by (seed, step,
+rank), so the position is the random state, too. Weights without the optimizer are written the same way.
 """
 
 import json
@@ -36,7 +36,7 @@ from ada2i.records import (
 
 WEIGHTS, STATE, MANIFEST = "weights.safetensors", "state.json", "manifest.json"
 BALANCE = "balance.safetensors"  # the balancer's state, if it has one
-OPTIMIZER = "optimizer.{slot}.safetensors"  # one for each of its tensors per parameter, such as Adam's `exp_avg`
+OPTIMIZER = "optimizer.{slot}.safetensors"  # one file per optimizer slot, such as Adam's `exp_avg`
 
 
 class Rng(Record):
@@ -46,7 +46,7 @@ class Rng(Record):
     step: int
 
 
-# Sums in checkpoints that had no names for them, in their order, each with its number of values; 0: one per modality.
+# Sums in checkpoints that stored them without names: their order and numbers of values; 0: one per modality.
 _UNNAMED = {
     "classification_loss": 1,
     "modal_loss": 1,
@@ -61,12 +61,12 @@ _UNNAMED = {
 
 
 class EpochPart(Record):
-    """The steps that are done of the current epoch.
+    """The completed steps of the current epoch.
 
     Attributes:
         steps: Their number.
         sums: By metric (``training.metrics``), its sum over these steps, one value or one per modality.
-        seconds: How long they took.
+        seconds: Their duration.
     """
 
     steps: int = 0
@@ -91,8 +91,8 @@ class TrainCursor(Record):
     config: TrainConfig
     features: FeatureInfo
     rng: Rng
-    epoch: int  # epochs done
-    step: int  # optimizer steps done, those of the epoch under way included
+    epoch: int  # completed epochs
+    step: int  # completed optimizer steps, including those of the current epoch
     best_epoch: int
     best_step: int
     best_dev: Scores | None
@@ -101,7 +101,7 @@ class TrainCursor(Record):
     part: EpochPart = EpochPart()
 
     def within(self, part: EpochPart) -> Self:
-        """Return the cursor after some steps of the current epoch, which is at this cursor or later."""
+        """Return the cursor after some steps of the current epoch; this cursor is at or before that position."""
         step = self.step - self.part.steps + part.steps
         return self.model_copy(update={"rng": Rng(seed=self.rng.seed, step=step), "step": step, "part": part})
 
@@ -136,7 +136,7 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A checkpoint in memory, which training no longer changes.
+    """A checkpoint in memory, which training does not change any more.
 
     Attributes:
         progress: Its cursor.
@@ -169,7 +169,7 @@ def take(state: TrainState, progress: TrainCursor, *, optimizer: bool = True, ov
         over: An old snapshot whose memory is reused.
 
     Raises:
-        DivergenceError: A number of the cursor is not finite; training could not be resumed from there.
+        DivergenceError: A number of the cursor is not finite, so training could not resume from it.
     """
     _check_finite(progress)
     held = state.optimizer.state_dict()
@@ -203,8 +203,8 @@ def _check_finite(progress: TrainCursor) -> None:
 def write(base: str, snapshot: Snapshot) -> str:
     """Write a snapshot and return its URI.
 
-    A complete checkpoint is not written again: another attempt at the same step, such as a late writer of one that was
-    given up, would write the same weights.
+    A complete checkpoint is not written again: another attempt at the same step would write the same weights. Such an
+    attempt can be a writer that was given up and finishes late.
     """
     uri = checkpoint_uri(base, snapshot.progress.step)
     if storage.exists(storage.join(uri, MANIFEST)):
@@ -214,8 +214,8 @@ def write(base: str, snapshot: Snapshot) -> str:
         name: put_folder_file(uri, name, save_tensors(snapshot.tensors[name])) for name in sorted(snapshot.tensors)
     }
     entries[STATE] = put_folder_file(uri, STATE, snapshot.state)
-    # A crash up to here leaves a folder without manifest: never loaded, overwritten when the step comes again, and
-    # deleted by a sweep when it does not.
+    # A crash up to here leaves a folder without manifest. It is never loaded; it is overwritten when the step is
+    # saved again, and otherwise deleted by the next sweep.
     storage.put(storage.join(uri, MANIFEST), FolderManifest(files=entries).stored())
     return uri
 
@@ -226,8 +226,7 @@ def sweep(base: str, keep: int, *, later: bool = False) -> None:
     Args:
         base: The checkpoints' folder.
         keep: The step whose checkpoint stays.
-        later: Whether later steps are deleted as well. They belong to an attempt that is further on, unless training
-            is over.
+        later: Whether later steps are deleted as well. They were written by a newer attempt, unless training has ended.
     """
     for name in storage.children(base):
         if name.isdigit() and (int(name) < keep or (later and int(name) > keep)):
@@ -254,7 +253,7 @@ def restore(uri: str, state: TrainState) -> TrainCursor:
     stored = _load_state(uri)
     state.model.load_state_dict(load_weights(uri))
     state.optimizer.load_state_dict({"state": _read_slots(uri), "param_groups": stored.param_groups})
-    if state.scheduler:  # older checkpoints hold the state of an idle one
+    if state.scheduler:  # older checkpoints also store an unused scheduler's state
         state.scheduler.load_state_dict(stored.scheduler)
     files = FolderManifest.load(storage.join(uri, MANIFEST)).files
     state.balancer.load(_read_tensors(uri, BALANCE) if BALANCE in files else {})
@@ -287,7 +286,7 @@ def _read_tensors(uri: str, name: str) -> dict[str, Tensor]:
         return load_tensors(_read(uri, name))
     except SafetensorError as problem:
         raise DataError(
-            f"{uri}/{name} must be safetensors, but: {problem}. Nothing else is ever loaded; train again.", uri=uri
+            f"{uri}/{name} must be safetensors, but: {problem}. Other formats are not loaded; train again.", uri=uri
         ) from problem
 
 
@@ -296,15 +295,15 @@ def _read(uri: str, name: str) -> bytes:
 
 
 def _scheduler_state(scheduler: ReduceLROnPlateau) -> dict[str, JsonValue]:
-    # Only what changes; the rest is config. Infinity, the best loss before the first one, is what a new scheduler has,
-    # and JSON lacks it.
+    # Only what changes; the rest comes from the config. The best loss is infinite before the first epoch, which JSON
+    # cannot store; a new scheduler starts with that value.
     moving = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
     found = scheduler.state_dict()
     return _plain({key: found[key] for key in moving if found[key] != math.inf})
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, JsonValue]:
-    """Return values as JSON holds them: tuples become lists."""
+    """Return values in the types that JSON has: tuples become lists."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

@@ -1,7 +1,7 @@
 """Every config model and its checks.
 
-Models are frozen and refuse unknown fields. The defaults here are those of the `reference` preset if it has one
-value for all datasets; fields that depend on the dataset have no default and come from ``ada2i.presets``.
+Models are frozen and refuse unknown fields. Defaults are those of the `reference` preset if they are the same for all
+datasets; fields that depend on the dataset have no default and come from ``ada2i.presets``.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Config(BaseModel):
     """Base of all config models: frozen, unknown fields refused.
 
     Attributes:
-        removed: Fields that older versions stored, and the only value with which a stored config still loads.
+        removed: Fields that older versions stored, each with the only value for which a stored config still loads.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -50,13 +50,13 @@ class EncoderConfig(Config):
     layers: Positive = 2
     feedforward_dim: Positive = Field(2048, description="Width inside a transformer layer.")
     dropout: Fraction = 0.5
-    input_dropout: Fraction = Field(0.0, description="Of `context`: share of feature values dropped in training.")
-    inertia: float = Field(0.0, ge=0.0, description="Of `context`: weight of the neighbours' average at the start.")
+    input_dropout: Fraction = Field(0.0, description="For `context`: share of feature values dropped in training.")
+    inertia: float = Field(0.0, ge=0.0, description="For `context`: weight of the neighbours' average at the start.")
     attend_to_padding: bool = Field(
         True, description="A transformer sees the zeros that pad a batch, as in the released code; false masks them."
     )
-    positions: bool = Field(False, description="Of `context`: attention knows distances.")
-    speakers: bool = Field(False, description="Of `context`: attention knows whether the speaker is the same.")
+    positions: bool = Field(False, description="For `context`: attention uses distances.")
+    speakers: bool = Field(False, description="For `context`: attention uses whether the speaker is the same.")
     causal: bool = Field(False, description="An utterance sees itself and earlier ones only, in encoder and AFW.")
 
 
@@ -75,7 +75,7 @@ class AfwConfig(Config):
     quiet_start: bool = Field(False, description="The gate starts near `beta`, and its attention near 0.")
     order: Literal["listed", "cyclic"] = Field(
         "listed",
-        description="The others are contracted in the modalities' order, or cyclically from the next one on.",
+        description="Order of contracting the other modalities: theirs, or cyclic from the next one.",
     )
     target: Literal["weighted", "attention"] = Field(
         "weighted",
@@ -89,12 +89,12 @@ class AmwConfig(Config):
     removed = {"learn_scale": False}
 
     normalise: Literal["classes", "hidden"] = Field(
-        "classes", description="Class weights are normalised over classes (released code), or over the width: cosines."
+        "classes", description="Normalise class weights over classes (released code), or over the width: cosines."
     )
     scale: float = Field(1.0, gt=0.0, description="Factor of each modality's vote.")
-    bias: bool = Field(True, description="The sum of the votes gets a bias per class.")
+    bias: bool = Field(True, description="Add a bias per class to the sum of the votes.")
     weights: Literal["equal", "held-out"] = Field(
-        "equal", description="All votes weigh the same, or by a probe's score on held-out train dialogues."
+        "equal", description="Weight of votes: equal, or a probe's score on held-out train dialogues."
     )
 
 
@@ -112,7 +112,7 @@ class LossConfig(Config):
 
 
 class AblationConfig(Config):
-    """The paper's ablations; each switches one part off."""
+    """The paper's ablations; each switches off one part."""
 
     no_afw: bool = False
     no_amw: bool = False
@@ -120,12 +120,12 @@ class AblationConfig(Config):
 
 
 class ModelConfig(Config):
-    """The network, except widths and classes, which the features decide."""
+    """The network, except widths and classes, which the features determine."""
 
     removed = {"modality_dropout": 0.0}
 
     modalities: tuple[Modality, ...] = Field(
-        ("text", "audio", "visual"), min_length=1, description="In this order: `reference` contracts in it."
+        ("text", "audio", "visual"), min_length=1, description="The order matters: `reference` contracts in this order."
     )
     hidden_dim: Positive
     encoder: EncoderConfig = EncoderConfig()
@@ -134,11 +134,11 @@ class ModelConfig(Config):
     prediction: Literal["sum", "mlp"] = Field("sum", description="The votes' sum, or an MLP with ReLU on it.")
     normalise: Literal["none", "train"] = Field("none", description="Standardise features by the statistics of train.")
     train_fitted: Literal["keep", "leave-out"] = Field(
-        "keep", description="Modalities whose vectors were fitted to the labels of train: keep them, or leave them out."
+        "keep", description="Keep or leave out modalities whose vectors were fitted to train labels."
     )
     mask_missing: bool = Field(False, description="A missing modality is not attended to and has no vote.")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of the encoders' matrix products; weights, their updates and all sums stay float32."
+        "float32", description="Type of the encoders' matrix products; weights, updates and sums are float32."
     )
 
     @field_validator("modalities")
@@ -154,7 +154,7 @@ class ModelConfig(Config):
         if encoder.kind == "lstm" and self.hidden_dim % 2:
             raise ValueError(f"`hidden_dim` must be even for LSTM encoders (two directions), but is {self.hidden_dim}")
         if encoder.kind == "lstm" and encoder.causal:
-            raise ValueError("`encoder.causal` needs another `encoder.kind` than lstm, which reads both directions")
+            raise ValueError("`encoder.causal` needs an `encoder.kind` other than lstm, which reads both directions")
         if encoder.kind != "context" and (
             encoder.inertia or encoder.input_dropout or encoder.positions or encoder.speakers
         ):
@@ -185,22 +185,22 @@ class Ada2IBalance(Config):
     ratio: Ratio = "linear"
     acts_on: Literal["gradient", "update"] = Field(
         "gradient",
-        description="Modulation and noise act on the gradient before Adam, as released, or on the update.",
+        description="Apply modulation and noise to the gradient before Adam, as released, or to the update.",
     )
     noise: bool = Field(
-        True, description="Gaussian noise on the encoders' gradients, by each gradient's own deviation."
+        True, description="Gaussian noise on the encoders' gradients, scaled by each gradient's standard deviation."
     )
 
 
 class NoBalance(Config):
-    """No balancing; the ratio is measured."""
+    """No balancing; the disparity ratio is only measured."""
 
     method: Literal["none"] = "none"
     ratio: Ratio = "linear"
 
 
 def _method(given: object) -> str:
-    """Return the tag of a balance config; configs older than the field have none and mean ``ada2i``."""
+    """Return the tag of a balance config; configs stored before the field existed lack it and mean ``ada2i``."""
     return str(given.get("method", "ada2i") if isinstance(given, dict) else getattr(given, "method", "ada2i"))
 
 
@@ -220,7 +220,7 @@ class TrainingConfig(Config):
 
     learning_rate: float = Field(gt=0.0)
     weight_decay: float = Field(1e-8, ge=0.0)
-    batch_dialogues: Positive = Field(description="Dialogues of one global batch, over all workers.")
+    batch_dialogues: Positive = Field(description="Dialogues in one global batch, over all workers.")
     epochs: Positive
     clip_norm: float = Field(2.0, gt=0.0, description="L2 norm to which the gradient of all parameters is clipped.")
     early_stopping_epochs: Positive = Field(
@@ -228,12 +228,12 @@ class TrainingConfig(Config):
     )
     schedule: Literal["plateau", "cosine"] = Field(
         "plateau",
-        description="Learning rate: lower when the dev loss stalls, or warm-up over a tenth, then half a cosine.",
+        description="Learning rate: reduced when the dev loss stalls, or warm-up for 10 %, then half a cosine.",
     )
     plateau_factor: float = Field(0.1, gt=0.0, lt=1.0, description="Learning-rate factor when the dev loss stalls.")
-    plateau_epochs: int = Field(10, ge=0, description="Epochs without a lower dev loss before it is lowered.")
+    plateau_epochs: int = Field(10, ge=0, description="Epochs without a lower dev loss before it is reduced.")
     shuffle_gib: float = Field(
-        0.5, gt=0.0, description="Decoded features that are shuffled together; a larger split streams from disk."
+        0.5, gt=0.0, description="Decoded features held and shuffled in memory; a larger split streams from disk."
     )
     seeds: tuple[int, ...] = Field((12,), min_length=1)
 
@@ -246,27 +246,27 @@ class TrainingConfig(Config):
 
 
 class ResourceConfig(Config):
-    """Where it runs; nothing here changes a result beyond rounding and the random numbers of dropout and noise."""
+    """Where a run is trained; results change only by rounding and by the random numbers of dropout and noise."""
 
     workers: Positive = 2
     cpus_per_worker: float = Field(
-        1.0, gt=0.0, description="Also the number of its threads, at least one; may be a fraction."
+        1.0, gt=0.0, description="CPUs per worker, also its threads (at least one); may be a fraction."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if the cluster has GPUs.")
-    max_failures: int = Field(3, ge=0, description="Worker losses after which one attempt goes on.")
+    max_failures: int = Field(3, ge=0, description="Worker losses that one attempt survives.")
     accumulate: Positive = Field(
         1, description="Parts into which a worker's share of a batch is cut; their gradients are summed."
     )
     min_workers: Positive | None = Field(
-        None, description="Fewest workers with which a run goes on if the cluster holds no more; null: `workers`."
+        None, description="Fewest workers to continue with if the cluster has no room for more; null: `workers`."
     )
     checkpoint_minutes: float = Field(
         5.0,
         ge=0.0,
-        description="Most training time that a kill may cost; ends of epochs are saved if cheap. 0: every step.",
+        description="Maximum training time that a kill may lose; epoch ends are saved if cheap. 0: every step.",
     )
     fast_cpu: bool = Field(
-        True, description="Faster ways on a CPU for dropout, noise, attention, Adam and memory; false: plain torch."
+        True, description="Faster CPU code for dropout, noise, attention, Adam and memory; false: plain torch."
     )
 
     @model_validator(mode="after")

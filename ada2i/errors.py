@@ -1,4 +1,4 @@
-"""The error family: the class decides who must act, and whether a retry can help.
+"""The error classes: the class decides who must act, and whether a retry can help.
 
 Every error carries one message, with what must hold, what was found and what to do next, and keyword context
 (``uri``, ``row``, ``field``...). Both survive pickling, so an error raised in a worker reads the same in the driver.
@@ -11,10 +11,10 @@ class Ada2iError(Exception):
     """Base of all errors of this package.
 
     Attributes:
-        message: One sentence or more, complete as it stands.
-        context: What the message is about, for machines.
+        message: One or more complete sentences.
+        context: The subjects of the message, for programs.
         exit_code: The command line's exit code for it.
-        retryable: Whether the same call may succeed later with nothing changed.
+        retryable: Whether the same call may succeed later without any change.
     """
 
     exit_code = 1
@@ -44,7 +44,7 @@ class ConfigError(InputError):
 
 
 class DataError(InputError):
-    """A source, shard, checkpoint or stored object is not what it must be."""
+    """A source, shard, checkpoint or stored object has wrong content or a wrong form."""
 
 
 class IntegrityError(DataError):
@@ -52,11 +52,11 @@ class IntegrityError(DataError):
 
 
 class ResourceError(InputError):
-    """The request needs more workers, processors or GPUs than exist."""
+    """The request needs more workers, CPUs or GPUs than exist."""
 
 
 class AccessError(InputError):
-    """Credentials are missing or refused, or a place may not be written."""
+    """Credentials are missing or refused, or a location may not be written."""
 
 
 class NotFoundError(InputError):
@@ -64,18 +64,18 @@ class NotFoundError(InputError):
 
 
 class ConflictError(InputError):
-    """Another process was first; look at the present state, then repeat the command."""
+    """Another process was faster; look at the current state, then repeat the command."""
 
 
 class UnreachableError(Ada2iError):
-    """A service does not answer: its address is wrong, or it is down for now."""
+    """A service does not answer: its address is wrong, or it is temporarily down."""
 
     exit_code = 2
     retryable = True
 
 
 class JobError(Ada2iError):
-    """A job on the cluster ended without its result; a new attempt resumes from the newest checkpoint."""
+    """A job on the cluster ended without a result; a new attempt resumes from the newest checkpoint."""
 
     retryable = True
 
@@ -85,7 +85,7 @@ class PreemptedError(JobError):
 
 
 class DivergenceError(Ada2iError):
-    """A loss or gradient is not finite; all ranks stopped before the optimizer moved."""
+    """A loss or gradient is not finite; all ranks stopped before the optimizer step."""
 
 
 def _family(kind: type[Ada2iError]) -> dict[str, type[Ada2iError]]:
@@ -94,4 +94,4 @@ def _family(kind: type[Ada2iError]) -> dict[str, type[Ada2iError]]:
 
 
 KINDS = _family(Ada2iError)
-"""Every error class of this package by name: what another process may report."""
+"""Every error class of this package by name: the classes that another process may report."""

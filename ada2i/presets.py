@@ -1,4 +1,4 @@
-"""Presets, published settings, and how a config is resolved from them.
+"""Presets, published settings, and how a config is built from them.
 
 Settings are the numbers published for a dataset; a preset chooses a version of Ada2I; overrides come last. Sources: the
 paper (arXiv 2408.12895, section 4) and the released training script, which `reference` follows if the two differ.
@@ -19,7 +19,7 @@ from ada2i.modalities import LETTERS, Modality
 
 Fields = Mapping[str, Any]
 
-# By preset: dotted fields that differ from the config models' own defaults; they come before those of settings.
+# By preset: dotted fields that differ from the config models' defaults; settings are applied after them.
 _FIXED: dict[str, Any] = {
     "model.encoder.attend_to_padding": False,
     "model.afw.average_padding": False,
@@ -69,7 +69,7 @@ _PAPER_NUMBERS: Mapping[str, Fields] = {
 
 
 _CORRECTED_NUMBERS: Mapping[str, Fields] = {
-    # About 300 utterances a batch, as elsewhere: MELD's dialogues are a fifth as long as IEMOCAP's.
+    # About 300 utterances per batch, as for other datasets: MELD's dialogues are a fifth as long as IEMOCAP's.
     "meld": {"training.batch_dialogues": 32},
     "demo": {"training.learning_rate": 1e-3},  # its vectors are narrow
 }
@@ -93,16 +93,16 @@ SETTINGS: Mapping[str, Fields] = {
     "iemocap": _numbers(hidden=300, rank=11, alpha=0.037, beta=0.012, rate=1.7e-4, batch=10, epochs=50),
     "meld": _numbers(hidden=200, rank=6, alpha=0.42, beta=0.55, rate=1.3e-4, batch=10, epochs=50),
     "mosei": _numbers(hidden=500, rank=10, alpha=0.4, beta=0.2, rate=1.9e-4, batch=32, epochs=30),
-    # Ours, for datasets without published numbers.
+    # Chosen by this project, for datasets without published numbers.
     "default": _numbers(hidden=200, rank=6, alpha=0.4, beta=0.5, rate=2e-4, batch=10, epochs=30),
-    # Ours, small enough for two cores and a minute.
+    # Chosen by this project; small enough for two cores and a minute.
     "demo": _numbers(hidden=48, rank=4, alpha=0.4, beta=0.5, rate=5e-4, batch=8, epochs=12)
     | {"model.encoder.feedforward_dim": 128, "model.encoder.dropout": 0.2, "model.afw.dropout": 0.2},
 }
 
 
 def parse_modalities(letters: str) -> tuple[Modality, ...]:
-    """Return modality names for letters such as ``tav``, in their order.
+    """Return modality names for letters such as ``tav``, in the order of the letters.
 
     Raises:
         ConfigError: A letter is unknown or repeated, or the text is empty.
@@ -117,7 +117,7 @@ def parse_modalities(letters: str) -> tuple[Modality, ...]:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split ``field=value``; the value is read as JSON if it is JSON, else as text.
+    """Split ``field=value``; parse the value as JSON if possible, else keep it as text.
 
     Raises:
         ConfigError: There is no ``=``.
@@ -132,20 +132,20 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def settings_for(dataset: str) -> str:
-    """Return the settings that a word of a dataset's name names (``cmu-mosei``), or ``default``."""
+    """Return the name of the settings that occurs as a word in a dataset's name (``cmu-mosei``), or ``default``."""
     words = re.split(r"[^a-z0-9]+", dataset.lower())
     return next((word for word in words if word in SETTINGS), "default")
 
 
 def resolve(*, preset: str, settings: str, overrides: Fields) -> TrainConfig:
-    """Build the config: a dataset's settings, then the preset, then overrides of dotted fields.
+    """Build the config: a dataset's settings, then the preset, then overrides by dotted field.
 
     Raises:
-        ConfigError: An unknown preset, settings name or field, or a bad value; all mistakes are named at once.
+        ConfigError: A preset, settings name or field is unknown, or a value is bad; the message lists all mistakes.
     """
     _check_name("preset", preset, PRESETS)
     _check_name("settings", settings, SETTINGS)
-    known = sorted(set(field_names(TrainConfig)) - {"schema_version", "preset", "settings"})  # those have names above
+    known = sorted(set(field_names(TrainConfig)) - {"schema_version", "preset", "settings"})  # set by arguments
     mistakes = [_unknown_field(field, known) for field in overrides if field not in known]
     tree: dict[str, Any] = {"preset": preset, "settings": settings}
     numbers = {**SETTINGS[settings], **PRESETS[preset], **_numbers_of(preset, settings)}
@@ -167,12 +167,12 @@ def _numbers_of(preset: str, settings: str) -> Fields:
         return _CORRECTED_NUMBERS.get(settings, {})
     if preset == "reference":
         return {}
-    # The paper gives no d_k; the rank is the width of the maps whose products make Theta.
+    # The paper gives no d_k; the rank is the width of the maps whose product is Theta.
     return {**_PAPER_NUMBERS.get(settings, {}), "model.afw.key_dim": SETTINGS[settings]["model.afw.rank"]}
 
 
 def _has(method: object, field: str) -> bool:
-    """Return whether a preset's field exists; those of another method of balancing than the chosen one do not."""
+    """Return whether a preset's field exists; fields of another balancing method than the chosen one do not."""
     group, _, name = field.partition(".")
     return group != "balance" or name in BALANCE_METHODS.get(str(method), BALANCE_METHODS["ada2i"]).model_fields
 
@@ -208,7 +208,7 @@ def explain(problem: ValidationError) -> list[str]:
 
 
 def _dotted(place: tuple[int | str, ...]) -> str:
-    """Return a place in a config as its dotted field, without the tag that pydantic adds behind ``balance``."""
+    """Return a location in a config as a dotted field, without the tag that pydantic adds after ``balance``."""
     names = [str(name) for name in place]
     return ".".join(
         name for before, name in zip(["", *names], names, strict=False)
@@ -226,7 +226,7 @@ def _check_name(kind: str, name: str, known: Mapping[str, Fields]) -> None:
 def _unknown_field(field: str, known: list[str]) -> str:
     close = difflib.get_close_matches(field, known, n=1)
     hint = f"did you mean `{close[0]}`?" if close else "`ada2i config` lists the fields."
-    return f"`{field}` is no config field; {hint}"
+    return f"`{field}` is not a config field; {hint}"
 
 
 def _plant(tree: dict[str, Any], field: str, value: object) -> None:

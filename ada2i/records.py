@@ -1,8 +1,8 @@
-"""Small frozen records that flows, jobs and files exchange, and where a run keeps them.
+"""Small frozen records that flows, jobs and files exchange, and the folders of a run.
 
 A run is a folder: ``request.json`` (written first), one folder per seed with ``checkpoints``, ``best``, and
-``result.json``, then ``test.json`` per seed, ``result.json``, ``report.html`` and ``README.md``. Seeds' results and
-test scores are written once; of a request only resources may change, when a run goes on elsewhere.
+``result.json``, then ``test.json`` per seed, ``result.json``, ``report.html`` and ``README.md``. Results and test
+scores of seeds are written once; in a request only the resources may change, when a run resumes elsewhere.
 """
 
 import re
@@ -29,9 +29,9 @@ class Record(BaseModel):
         return self.model_dump_json(indent=1).encode() + b"\n"
 
     def stored(self) -> bytes:
-        """Return ``to_json`` for an object that no other one keeps a digest of: its first line is its own seal.
+        """Return ``to_json`` with a seal in its first line, for an object whose digest no other object records.
 
-        The seal is the SHA-256 of these bytes with 64 zeros in its place: one changed byte, and ``load`` refuses.
+        The seal is the SHA-256 of these bytes with 64 zeros in its place. If one byte changes, ``load`` raises.
         """
         blank = self.to_json().replace(b"{", b'{\n "seal": "%b",' % _NO_SEAL, 1)
         return blank.replace(_NO_SEAL, storage.digest(blank).encode(), 1)
@@ -42,14 +42,14 @@ class Record(BaseModel):
 
         Raises:
             NotFoundError: It does not exist.
-            IntegrityError: Its bytes are not those that were sealed.
-            DataError: It is damaged, or of another schema version.
+            IntegrityError: Its bytes do not match its seal.
+            DataError: It is damaged, or has another schema version.
         """
         return cls.opened(storage.get(uri), uri)
 
     @classmethod
     def opened(cls, data: bytes, uri: str) -> Self:
-        """Return the record that was read from a URI; raises as ``load`` does."""
+        """Return a record from its bytes, which were read from a URI; raises as ``load`` does."""
         try:
             return cls.model_validate_json(_unsealed(data, uri))
         except ValidationError as problem:
@@ -62,13 +62,13 @@ class Record(BaseModel):
 
 
 class Sealed(Record):
-    """A record that knows its seal, so that another one can name it.
+    """A record that stores its seal, so that another record can refer to it.
 
     Attributes:
-        seal: As ``Record.stored`` has it; none in what is older than seals.
+        seal: The seal of ``Record.stored``; None in records older than seals.
     """
 
-    seal: str | None = None  # the first field, so that the bytes are those of `Record.stored`
+    seal: str | None = None  # the first field, so the bytes equal those of `Record.stored`
 
     def sealed(self) -> Self:
         """Return the record with its seal."""
@@ -81,20 +81,20 @@ class Sealed(Record):
 
     @classmethod
     def opened(cls, data: bytes, uri: str) -> Self:
-        """Return the record, with its seal, that was read from a URI; raises as ``load`` does."""
+        """Return a record with its seal from its bytes, which were read from a URI; raises as ``load`` does."""
         record = super().opened(data, uri)
         seal = _SEAL.match(data)
-        if record.seal is not None:  # in another form than was checked
+        if record.seal is not None:  # the seal is not in the form that was checked
             raise _broken(uri, record.seal, found="none in the form that it was written in")
         return record.model_copy(update={"seal": seal[1].decode() if seal else None})
 
 
 def _unsealed(data: bytes, uri: str) -> bytes:
-    """Return a record's JSON without its seal, which must be right; what is older than seals has none."""
+    """Return a record's JSON without its seal, after checking the seal; records older than seals have none."""
     seal = _SEAL.match(data)
     if seal is None:
         return data
-    # Bytes, not fields: those that a later version of the schema adds are in no stored bytes.
+    # Compare bytes, not fields: fields that a later version of the schema adds are not in stored bytes.
     found = storage.digest(data[: seal.start(1)] + _NO_SEAL + data[seal.end(1) :])
     if found != seal[1].decode():
         raise _broken(uri, seal[1].decode(), found=f"{found[:16]}...")
@@ -110,7 +110,7 @@ def _broken(uri: str, seal: str, *, found: str) -> IntegrityError:
 
 
 class Failure(Record):
-    """An error of this package on its way from one process to another.
+    """An error of this package, as it is sent from one process to another.
 
     Attributes:
         kind: The name of its class in ``ada2i.errors``.
@@ -126,7 +126,7 @@ class Failure(Record):
         return cls(kind=type(error).__name__, message=error.message)
 
     def error(self) -> Ada2iError:
-        """Return the error; a kind that this version does not know becomes a ``JobError``."""
+        """Return the error; a class that this version does not have becomes a ``JobError``."""
         return errors.KINDS.get(self.kind, errors.JobError)(self.message)
 
 
@@ -141,11 +141,11 @@ class Recipe(Record):
     """How vectors were extracted: enough to extract more of them by the same encoders."""
 
     config: dict[str, JsonValue]  # `encoders` and `media` of the extraction's config
-    encoders: dict[Modality, str]  # digests of all that decides an encoder's vectors, its weights included
+    encoders: dict[Modality, str]  # digests of everything that decides an encoder's vectors, including its weights
 
 
 class FeatureInfo(Record):
-    """What a model must know of its features."""
+    """The facts about features that a model needs."""
 
     uri: str
     dataset: str
@@ -159,16 +159,16 @@ class FeatureInfo(Record):
 class Finding(Record):
     """One finding of an audit of features."""
 
-    code: str  # stable; `--allow` names it
+    code: str  # stable; the argument of `--allow`
     severity: Literal["error", "warning", "info"]
     message: str
-    count: int  # of what the message counts first: vectors, rows, columns, dialogues...
+    count: int  # the first number in the message: vectors, rows, columns, dialogues...
     split: str | None = None
     modality: Modality | None = None
 
 
 class GateRecord(Record):
-    """What the audit before a training found, the codes that the caller allowed, and what it left out for it."""
+    """The findings of the audit before a training, the codes that were allowed, and modalities left out for them."""
 
     findings: tuple[Finding, ...]
     allowed: tuple[str, ...]
@@ -176,12 +176,12 @@ class GateRecord(Record):
 
 
 class SearchNote(Record):
-    """Which search a run's config comes from."""
+    """The search that produced a run's config."""
 
     search_id: str
-    trial: int  # 0: the config as it was before the search
+    trial: int  # 0: the config from before the search
     trials: int
-    space: dict[str, str]  # what was varied, by config field, in words
+    space: dict[str, str]  # by config field: how it was varied, in words
 
 
 class RunRequest(Record):
@@ -210,8 +210,8 @@ class RunRequest(Record):
         if self.audit is None or not self.audit.left_out:
             return ""
         names = ", ".join(self.audit.left_out)
-        fitted = "vectors that were fitted to the labels of train and generalise less to new dialogues"
-        return f"Left out: {names}, with {fitted}."
+        fitted = "whose vectors were fitted to the labels of train and generalise less to new dialogues"
+        return f"Left out: {names}, {fitted}."
 
 
 class ClassRow(Record):
@@ -237,7 +237,7 @@ class Scores(Record):
 
 
 class EpochRecord(Record):
-    """The metrics of one epoch, over all ranks (``training.metrics``): those below, and any others by their names.
+    """The metrics of one epoch, over all ranks (``training.metrics``): the fields below, and any others by their names.
 
     Losses are per utterance (nats) or per slot; all but those on dev are means over the epoch's steps.
     """
@@ -246,7 +246,7 @@ class EpochRecord(Record):
     __pydantic_extra__: dict[str, float | dict[Modality, float]] = Field(init=False)
 
     epoch: int  # counted from 1
-    step: int  # optimizer steps done when the epoch ended
+    step: int  # optimizer steps at the end of the epoch
     loss: float
     classification_loss: float
     modal_loss: float = 0.0
@@ -298,8 +298,8 @@ class TestResult(Record):
     checkpoint_uri: str
     scores: Scores
     weighted_f1_interval: Interval
-    calibration_error: float | None = None  # expected calibration error; none in tests older than it
-    predictions: FileEntry | None = None  # of `predictions.parquet`; none in tests older than it
+    calibration_error: float | None = None  # expected calibration error; None in results older than this field
+    predictions: FileEntry | None = None  # `predictions.parquet`; None in results older than this field
 
 
 class Summary(Record):
@@ -311,7 +311,7 @@ class Summary(Record):
 
 
 class RunResult(Record):
-    """All of a run: what ``--json`` writes and what is registered."""
+    """The whole result of a run: what ``--json`` writes and what is registered."""
 
     schema_version: Literal[1] = 1
     run_id: str
@@ -327,7 +327,7 @@ class RunResult(Record):
 
 
 class ModelScores(Record):
-    """One of two models on the dialogues that decide about a promotion."""
+    """Scores of one of two models on the dialogues that decide about a promotion."""
 
     scores: Scores
     calibration_error: float  # expected calibration error
@@ -344,7 +344,7 @@ class RuleResult(Record):
 
 
 class FolderManifest(Record):
-    """What a stored folder consists of; written last, it makes the folder exist."""
+    """The files of a stored folder; written last, it makes the folder exist."""
 
     schema_version: Literal[1] = 1
     files: dict[str, FileEntry]
@@ -357,7 +357,7 @@ def put_folder_file(uri: str, name: str, data: bytes) -> FileEntry:
 
 
 def get_folder_file(uri: str, name: str, entry: FileEntry | None) -> bytes:
-    """Read one file of a folder, checked against its entry; files that are older than their entry have none.
+    """Read one file of a folder, checked against its entry; files from versions without entries are not checked.
 
     Raises:
         IntegrityError: Its bytes are not those of the manifest.

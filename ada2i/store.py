@@ -1,6 +1,6 @@
-"""Where everything is kept: the root, and the folders of runs and seeds under it.
+"""Where everything is stored: the root, and the folders of runs and seeds under it.
 
-The root is a folder or an S3 prefix. ``Store`` builds every URI under it, so no other module writes the layout down.
+The root is a folder or an S3 prefix. ``Store`` builds every URI under it; no other module contains the layout.
 """
 
 import os
@@ -11,7 +11,7 @@ from ada2i import storage
 from ada2i.records import RunRequest, RunResult, SeedResult
 
 DEFAULT_ROOT: Final = "ada2i-store"
-"""The root where neither an option nor ``ADA2I_ROOT`` names one."""
+"""The root if neither an option nor ``ADA2I_ROOT`` is given."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SeedFolder:
 
     @property
     def result_uri(self) -> str:
-        """URI of the record that says that this seed is trained."""
+        """URI of the record that marks this seed as trained."""
         return storage.join(self.uri, "result.json")
 
     @property
@@ -112,7 +112,7 @@ class Store:
 
     @classmethod
     def open(cls, root: str | None = None) -> Self:
-        """Return the store at a path or URI; by default at ``ADA2I_ROOT``, else in ``ada2i-store`` here.
+        """Return the store at a path or URI; by default at ``ADA2I_ROOT``, else at ``./ada2i-store``.
 
         Raises:
             InputError: The location is neither a path nor a ``file`` or ``s3`` URI.

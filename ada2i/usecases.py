@@ -62,10 +62,10 @@ class Hooks:
 
     @contextmanager
     def job(self, kind: JobKind, uri: str, address: str) -> Iterator[OnEvent]:  # noqa: ARG002
-        """Yield the listener of a job's events; the block ends with the job.
+        """Yield the listener of a job's events; the block ends when the job ends.
 
         Args:
-            kind: Which job.
+            kind: The kind of the job.
             uri: The folder of its request.
             address: URL of the Ray cluster that runs it.
         """
@@ -81,7 +81,7 @@ class Outcome:
         trained: Whether this call trained it.
         result: Its run's result, if this call trained it.
         verdict: The gate's verdict on it, if the gate judged it in this call.
-        held: The move by which it has the alias now, or None if it has not.
+        held: The move that gave it the alias it has now, or None if it does not have the alias.
         note: The reason for the outcome if there is no verdict.
     """
 
@@ -94,7 +94,7 @@ class Outcome:
 
     @property
     def what(self) -> What:
-        """The outcome in one word."""
+        """The outcome as one word."""
         if self.held:
             return "Promoted"
         if self.verdict and self.verdict.judgement.decision == "refuse":
@@ -103,7 +103,7 @@ class Outcome:
 
     @property
     def reason(self) -> str:
-        """The reason in sentences. The alias decides, since people can move it against the verdict."""
+        """The reason in sentences. The alias decides the outcome, since a user can move it against the verdict."""
         said = headline(self.verdict.judgement) if self.verdict else self.note
         passed = self.verdict is not None and self.verdict.judgement.decision == "promote"
         if self.held and not passed:
@@ -127,7 +127,7 @@ class Gate:
 
 
 def extraction_id(run_id: str) -> str:
-    """Return the id of the extraction that belongs to a run, which differs from the run's own."""
+    """Return the id of the extraction that belongs to a run; it differs from the run's id."""
     return f"{run_id}{_EXTRACTION}"
 
 
@@ -137,7 +137,7 @@ def run_of_extraction(run_id: str) -> str:
 
 
 def extract(spec: ExtractSpec, store: Store, *, run_id: str, hooks: Hooks) -> ExtractionResult:
-    """Extract features of a raw corpus; the same ``run_id`` resumes.
+    """Extract features of a raw corpus; a call with the same ``run_id`` resumes.
 
     Raises:
         InputError: The corpus, an encoder or a field is wrong; see ``extraction.request.prepare``.
@@ -164,7 +164,7 @@ def train(
     gate: Gate | None = None,
     flow_run_id: str | None = None,
 ) -> Outcome:
-    """Train, evaluate once on test and register, unless a version has the same features and config already.
+    """Train, evaluate once on test and register, unless a version with the same features and config exists.
 
     Args:
         spec: What to train; ``features`` may name a raw corpus, whose features are extracted first.
@@ -172,8 +172,8 @@ def train(
         run_id: The run's id; the same id resumes the run.
         hooks: How steps are run and jobs are shown.
         model: Name in the registry; by default ``ada2i-`` and the dataset.
-        force: Train even if a version has the same features and config.
-        gate: How the version is judged for ``champion``; None: it is not.
+        force: Train even if a version with the same features and config exists.
+        gate: How the version is judged for ``champion``; None: it is not judged.
         flow_run_id: The Prefect flow run that trains.
 
     Raises:
@@ -189,8 +189,7 @@ def train(
     unchanged = partial(repeats, run.uri, root=store.root, model=model)
     if not force and (known := hooks.step("unchanged", unchanged)):
         note = (
-            f"{known.name} has these features and this config. Set `force`, or omit `--skip-unchanged`, to train "
-            "anyway."
+            f"{known.name} has these features and this config. To train anyway, set `force` or omit `--skip-unchanged`."
         )
         return _judged(Outcome(known, note=note), store, gate, hooks)
     hooks.step("train", partial(launch, run, partial(hooks.job, "train")))
@@ -202,11 +201,11 @@ def train(
 
 
 def _with_features(spec: TrainSpec, store: Store, run_id: str, hooks: Hooks) -> TrainSpec:
-    """Return a spec that names a feature set; features of a raw corpus are extracted first, for its modalities."""
+    """Return a spec that names a feature set; for a raw corpus, extract the features of the spec's modalities first."""
     raw = extraction.parse(spec.features)
     if raw is None:
         return spec
-    wanted = training.check(spec).model.modalities  # mistakes show before hours of extraction
+    wanted = training.check(spec).model.modalities  # find mistakes before hours of extraction
     encoders = {modality: NONE for modality in MODALITIES if modality not in wanted}
     corpus = ExtractSpec(kind=raw[0], location=raw[1], encoders=encoders)
     features = extract(corpus, store, run_id=extraction_id(run_id), hooks=hooks).features
@@ -226,7 +225,7 @@ def _judged(outcome: Outcome, store: Store, gate: Gate | None, hooks: Hooks) -> 
 
 
 def _judge_once(store: Store, version: Version, gate: Gate) -> tuple[Verdict | None, bool]:
-    """Return the verdict on a version, and whether it was judged now: a repeated run does not undo a rollback."""
+    """Return the verdict on a version and whether this call judged it: a repeated run must not undo a rollback."""
     if is_settled(store.root, version):
         return last_verdict(store.root, version), False
     return _judge(store, version, gate), True
@@ -253,17 +252,17 @@ def promote(
     """Judge a version against the one that has an alias, and move the alias if the verdict allows it.
 
     Args:
-        reference: MODEL@NUMBER, MODEL@ALIAS, or MODEL for its newest.
+        reference: MODEL@NUMBER, MODEL@ALIAS, or MODEL for its newest version.
         store: The root.
         gate: The rules, and who requests the judgement.
         hooks: How steps are run.
         alias: The alias.
-        override: The reason to promote in spite of a refusal; kept in the alias's history.
+        override: The reason to promote despite a refusal; kept in the alias's history.
 
     Raises:
         ConfigError: A rule or the reference is wrong.
         NotFoundError: The version does not exist.
-        ConflictError: Another process moved the alias in between; the verdict is kept.
+        ConflictError: Another process moved the alias in between; the verdict stays stored.
     """
     resolve_rules(gate.rules)
     version = hooks.step("version", partial(resolve, store.root, reference))
@@ -281,13 +280,13 @@ def search(
     model: str | None = None,
     flow_run_id: str | None = None,
 ) -> tuple[SearchOutcome, Outcome]:
-    """Search for a config on dev, train the best configs again, test the winner once and register it.
+    """Search for a config on dev, retrain the best configs, test the winner once and register it.
 
     Args:
         spec: What to search.
         store: The root.
         hooks: How steps are run and jobs are shown.
-        search_id: The search's id; by default it follows from all that decides the search, so the same call resumes.
+        search_id: The search's id; by default derived from all that decides the search, so the same call resumes.
         model: Name in the registry; by default ``ada2i-`` and the dataset.
         flow_run_id: The Prefect flow run that searches.
 
@@ -318,9 +317,9 @@ def _search(uri: str, hooks: Hooks) -> None:
 
 
 def reproduce(spec: StudySpec, store: Store, *, hooks: Hooks) -> Study:
-    """Train a grid of presets, modalities and changes, and gather the scores with the published numbers.
+    """Train a grid of presets, modalities and changes, and collect the scores with the published numbers.
 
-    The same call trains only what has no result yet.
+    A repeated call trains only runs that have no result yet.
 
     Raises:
         InputError: Something in the request is wrong; nothing was trained.
@@ -340,7 +339,7 @@ def reproduce(spec: StudySpec, store: Store, *, hooks: Hooks) -> Study:
 
 
 def _study(uri: str, hooks: Hooks) -> dict[str, str]:
-    """Train a study's runs; return the reasons for which runs have no result, by run id."""
+    """Train a study's runs; return why runs have no result, by run id."""
     problems: dict[str, str] = {}
 
     def collect(event: Event | str) -> None:
@@ -361,7 +360,7 @@ def predict(
         store: The root.
         hooks: How steps are run and jobs are shown.
         extraction_run: The id of that extraction.
-        run_id: The prediction's id; by default it follows from version and source, so the same call resumes.
+        run_id: The prediction's id; by default it is derived from version and source, so the same call resumes.
 
     Returns:
         The URI of the folder with the Parquet files, and the manifest.

@@ -1,7 +1,7 @@
-"""Runs the flow `train-ada2i` here and now: ``python -m pipelines [FEATURES]``, which is what `make run` does.
+"""Runs the flow `train-ada2i` in this process: ``python -m pipelines [FEATURES]``, which is what `make run` does.
 
-Without a configured Prefect server Prefect starts a temporary one; without a configured Ray cluster the flow starts its
-own.
+Without a configured Prefect server Prefect starts a temporary one; without a configured Ray cluster the flow starts a
+private one.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from rich.console import Console
 
 def main() -> int:
     """Run the flow once and show its result; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines", description="Run the flow train-ada2i here and now.")
+    parser = argparse.ArgumentParser(prog="python -m pipelines", description="Run the flow train-ada2i here.")
     parser.add_argument(
         "features",
         nargs="?",
@@ -23,7 +23,7 @@ def main() -> int:
     )
     parser.add_argument("--model", help="name in the registry; by default ada2i- and the dataset")
     options = parser.parse_args()
-    # Before Prefect is imported, which reads them then.
+    # Set before Prefect is imported, which is when Prefect reads them.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_PLUGINS_ENABLED", "false")
@@ -48,7 +48,7 @@ def _run(location: str, model: str | None) -> None:
     from ada2i.store import Store
 
     store = Store.open().writable()
-    # Mistakes in the input show here, before any server starts.
+    # Check the input before any server starts.
     if raw := parse(location):
         check(*raw)
     else:
@@ -63,7 +63,7 @@ def _run(location: str, model: str | None) -> None:
 
 
 def _check_server() -> None:
-    """Make sure that a configured Prefect server answers; a stack that ended without `make down` leaves its address."""
+    """Check that a configured Prefect server answers; a stack that ended without `make down` leaves its address."""
     from prefect.settings import get_current_settings
 
     from ada2i.errors import UnreachableError
@@ -72,8 +72,8 @@ def _check_server() -> None:
     address = get_current_settings().api.url
     if address and request(f"{address}/health", {})[0] == 0:
         raise UnreachableError(
-            f"The Prefect server that is configured must answer at {address}, but does not. Start it (`make up`), or "
-            "forget it: `make down`, or unset PREFECT_API_URL.",
+            f"The configured Prefect server must answer at {address}, but does not. Start it (`make up`), or "
+            "remove its address: `make down`, or unset PREFECT_API_URL.",
             address=address,
         )
 

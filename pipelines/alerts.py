@@ -1,7 +1,7 @@
 """Sends an alert when a flow run fails: ``ADA2I_ALERTS`` names a webhook's URL, or a Prefect notification block.
 
 A webhook gets JSON with one field, ``text``, which chat services understand. A block is named by type and name, such as
-``slack-webhook/ops``; its URL lies encrypted in Prefect, and the one in the variable is never logged.
+``slack-webhook/ops``; Prefect stores its URL encrypted. The URL in the variable is never logged.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ def alert(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     text = f"{flow.name} {flow_run.name}: {state.name}. {state.message or ''} {where}"
     try:
         _send(target, text, subject=f"{flow.name}: {state.name}")
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError) as problem:  # the last two: no such block
-        # Neither target nor message: either may hold a secret.
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError) as problem:  # the last two: no such block exists
+        # Log neither target nor message: either may contain a secret.
         flow_run_logger(flow_run, flow).warning("The alert to %s could not be sent: %s", ALERTS, type(problem).__name__)
 
 
@@ -46,7 +46,7 @@ def _send(target: str, text: str, *, subject: str) -> None:
     if not isinstance(block, NotificationBlock):
         raise TypeError
     sent: Any = block.notify(text, subject=subject)
-    if inspect.isawaitable(sent):  # most blocks do it at once where nothing is asynchronous, some do not
+    if inspect.isawaitable(sent):  # some blocks return a coroutine even here
         asyncio.run(_wait(sent))
 
 

@@ -1,4 +1,4 @@
-"""Flow `extract-features`: a raw corpus, encoders on Ray, a feature set.
+"""Flow `extract-features`: turns a raw corpus into a feature set, with encoders on Ray.
 
 The steps are those of ``usecases.extract``.
 """
@@ -38,13 +38,13 @@ def extract_features(  # noqa: PLR0917
 
     Args:
         corpus: Which reader: `demo-media` (synthetic), a published dataset, `folder`, or package.module:function.
-        location: Where the corpus lies; nothing for `demo-media`.
+        location: Path or URI of the corpus; empty for `demo-media`.
         text: Text encoder, or `none`; by default the config's.
         audio: Audio encoder, or `none`.
         visual: Visual encoder, or `none`.
         workers: Worker processes; by default the config's.
         overrides: Config fields by dotted name, such as `encoders.visual.size`.
-        root: Where everything is kept; by default ADA2I_ROOT.
+        root: Where everything is stored; by default ADA2I_ROOT.
 
     Returns:
         URI of the feature set.
@@ -61,7 +61,7 @@ def extract_features(  # noqa: PLR0917
 
 @task(name="artifacts")
 def publish(features: str) -> None:
-    """Show the dataset card, and emit the event that deployments may wait for."""
+    """Show the dataset card, and emit the event that can trigger deployments."""
     _, _, card = storage.get(storage.join(features, CARD)).decode().split("---\n", 2)
     create_markdown_artifact(key="ada2i-dataset-card", markdown=card, description=features)
     manifest = open_features(features).manifest

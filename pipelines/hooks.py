@@ -29,14 +29,14 @@ from ada2i.usecases import Hooks, JobKind, OnEvent
 
 T = TypeVar("T")
 
-# Longer than a short outage of storage, and than the workers of a lost driver need to end.
+# Longer than a short storage outage, and longer than the workers of a lost driver take to end.
 _RETRY_SECONDS = [10.0, 60.0]
 _TROUBLE = re.compile(r'\b(WARNING|ERROR|CRITICAL)\b|"level": "(warning|error|critical)"|^Traceback')
 _LAST_LINES = 20
 
 
 def retry_if_transient(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Return whether a failed task can succeed on another try; Prefect passes the error as the state's data."""
+    """Return whether a retry of a failed task can succeed; Prefect passes the error as the state's data."""
     return isinstance(state.data, Ada2iError) and state.data.retryable
 
 
@@ -46,7 +46,7 @@ class FlowHooks(Hooks):
     def step(self, name: str, call: Callable[[], T]) -> T:
         """Run a step as a task with retries."""
 
-        # The call carries its arguments, so Prefect sees none and must not take two steps for the same one.
+        # The call holds its arguments, so Prefect sees none: it must not take two steps for the same task.
         @task(
             name=name,
             retries=2,
@@ -61,7 +61,7 @@ class FlowHooks(Hooks):
 
     @contextmanager
     def job(self, kind: JobKind, uri: str, address: str) -> Iterator[OnEvent]:
-        """Follow a job to its end."""
+        """Show a job until it ends."""
         get_run_logger().info("Ray dashboard: %s/#/jobs", address)
         follower = FOLLOWERS[kind](uri)
         with follower.following():
@@ -69,7 +69,7 @@ class FlowHooks(Hooks):
 
 
 class Follower:
-    """Carries a job's events into the flow's log; of other lines, warnings and errors, and the rest at debug level."""
+    """Writes a job's events to the flow's log; other lines at debug level, unless they are warnings or errors."""
 
     key: str
     description: str
@@ -80,7 +80,7 @@ class Follower:
         self.lines: deque[str] = deque(maxlen=_LAST_LINES)
 
     def __call__(self, event: Event | str) -> None:
-        """Show one event, or one line of the job's log."""
+        """Show one event or one line of the job's log."""
         if not isinstance(event, str):
             self.show(event)
             return
@@ -117,7 +117,7 @@ class ExtractionFollower(Follower):
         self.total = 0
 
     def show(self, event: Event) -> None:
-        """Show the plan and the progress."""
+        """Show the plan and the progress of an extraction."""
         if event["kind"] in ("started", "planned", "progress"):
             self.log.info(extraction_line(event))
         if event["kind"] == "planned":
@@ -129,7 +129,7 @@ class ExtractionFollower(Follower):
 
 
 class TrainingFollower(Follower):
-    """Follows a training run."""
+    """Shows the progress of a training run."""
 
     key, description = "ada2i-training", "Epochs done"
 
@@ -160,7 +160,7 @@ class SearchFollower(Follower):
         self.done = self.total = 0
 
     def show(self, event: Event) -> None:
-        """Show the plan, and each trial and final that ended."""
+        """Show the plan, and each trial and final that has ended."""
         if event["kind"] == "searching":
             self.done, self.total = event["done"], event["trials"]
             self.log.info(search_line(event))
@@ -195,7 +195,7 @@ FOLLOWERS: dict[JobKind, type[Follower]] = {
 
 
 class Progress:
-    """A progress artifact. A Prefect server that does not answer never ends the job: the progress stands still."""
+    """A progress artifact. If the Prefect server does not answer, the job continues and the artifact is not updated."""
 
     def __init__(self, *, key: str, description: str) -> None:
         self.log = get_run_logger()
@@ -203,7 +203,7 @@ class Progress:
         self.artifact = self._try(lambda: create_progress_artifact(progress=0.0, key=key, description=description))
 
     def __call__(self, percent: float) -> None:
-        """Show the share that is done."""
+        """Show the completed share."""
         if isinstance(self.artifact, UUID):
             artifact = self.artifact
             self._try(lambda: update_progress_artifact(artifact, progress=percent))
@@ -211,7 +211,7 @@ class Progress:
     def _try(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except httpx.HTTPError as problem:  # no connection, no answer in time, or an error status
+        except httpx.HTTPError as problem:  # no connection, timeout, or an error status
             if not self.warned:
                 self.log.warning("Progress is not shown for now: %s: %s", type(problem).__name__, problem)
             self.warned = True

@@ -1,4 +1,4 @@
-"""Ray jobs of flow runs: the ids that connect them, and the stop of jobs whose flow run has ended."""
+"""Ray jobs of flow runs: the ids that connect them, and how jobs are stopped after their flow run has ended."""
 
 import os
 import uuid
@@ -15,7 +15,7 @@ from ada2i.usecases import extraction_id, run_of_extraction
 
 
 def flow_run_of(run_id: str) -> uuid.UUID | None:
-    """Return the flow run that a run belongs to, or None if no flow started it."""
+    """Return the flow run that started a run, or None if no flow started it."""
     try:
         return uuid.UUID(run_of_extraction(run_id))
     except ValueError:
@@ -25,7 +25,7 @@ def flow_run_of(run_id: str) -> uuid.UUID | None:
 def stop_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Stop a flow run's Ray jobs when it is cancelled or crashes; Prefect calls it with these argument names."""
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
-    if address:  # a private cluster ends with its flow
+    if address:  # without one, the private cluster ends with its flow
         for run_id in (extraction_id(str(flow_run.id)), str(flow_run.id)):
             client.stop(address, run_id)
 
@@ -39,7 +39,7 @@ def reap_ada2i_jobs() -> list[str]:
     """
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
     if not address:
-        return []  # each run has a private cluster, which ends with it
+        return []  # each run has a private cluster that ends with the run
     with get_client(sync_client=True) as prefect:
         stopped = reap(address, prefect)
     get_run_logger().info("Stopped: %s", ", ".join(stopped) or "nothing")
@@ -47,10 +47,10 @@ def reap_ada2i_jobs() -> list[str]:
 
 
 def reap(address: str, prefect: SyncPrefectClient) -> list[str]:
-    """Stop live jobs whose flow run has ended, as after a kill of flow and worker; return the ids of their runs.
+    """Stop live jobs whose flow run has ended, for example after a kill of flow and worker; return their run ids.
 
-    A flow run that is retried has not ended, so its job is kept. A flow run that this server does not know is left
-    alone: the flow of another server may use the same cluster.
+    A flow run that will be retried has not ended, so its job is kept. So is the job of a flow run that this server does
+    not know: the flow may belong to another server that uses the same cluster.
 
     Raises:
         UnreachableError: The cluster does not answer.

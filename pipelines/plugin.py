@@ -1,7 +1,7 @@
-"""Prefect plugin: a deployment by its bare name, as in ``prefect deployment run train-ada2i``.
+"""Prefect plugin that accepts a deployment's bare name, as in ``prefect deployment run train-ada2i``.
 
-Prefect's client takes ``FLOW/DEPLOYMENT`` only. This wraps its look-up so that a name without a slash means the one
-deployment of that name. It fails open: where Prefect is not as expected, nothing is wrapped, and the full name works.
+Prefect's client accepts ``FLOW/DEPLOYMENT`` only. This plugin wraps its look-up: a name without a slash means the one
+deployment with that name. If Prefect's client has changed, nothing is wrapped, and the full name still works.
 """
 
 import functools
@@ -27,20 +27,20 @@ def setup_environment(*, ctx: HookContext) -> None:
     """Wrap the client's look-up, once per process."""
     try:
         from prefect.client.orchestration import PrefectClient
-        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName  # noqa: F401  look_up needs them
+        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName  # noqa: F401  for look_up
     except ImportError as problem:
         ctx.logger_factory(__name__).debug("Bare deployment names are off: %s", problem)
         return
     found = getattr(PrefectClient, _METHOD, None)
     if not inspect.iscoroutinefunction(found) or list(inspect.signature(found).parameters) != ["self", "name"]:
-        ctx.logger_factory(__name__).debug("Bare deployment names are off: Prefect's client looks different here.")
+        ctx.logger_factory(__name__).debug("Bare deployment names are off: Prefect's client has changed.")
         return
     if not hasattr(found, _WRAPPED):
         setattr(PrefectClient, _METHOD, accept_bare_name(found))
 
 
 def accept_bare_name(by_full_name: Lookup) -> Lookup:
-    """Return a look-up that also takes a name without its flow.
+    """Return a look-up that also accepts a name without its flow.
 
     Args:
         by_full_name: The look-up by ``FLOW/DEPLOYMENT``.

@@ -1,6 +1,6 @@
-"""Flow `predict-emotions`: a registered version and a source, predicted on Ray, as Parquet.
+"""Flow `predict-emotions`: predicts a source with a registered version on Ray and writes Parquet.
 
-The steps are those of ``usecases.predict``. They exchange URIs, so that no row enters a result store.
+The steps are those of ``usecases.predict``. They exchange URIs, so no row enters Prefect's result storage.
 """
 
 from prefect import flow, get_run_logger, runtime, task
@@ -28,13 +28,13 @@ def predict_emotions(  # noqa: PLR0917
     """Predict every utterance of a source with a registered version.
 
     Args:
-        version: MODEL@ALIAS, MODEL@NUMBER, MODEL for its newest, or the folder of a pulled copy.
+        version: MODEL@ALIAS, MODEL@NUMBER, MODEL for its newest version, or the folder of a pulled copy.
         source: The URI of a feature set, or of a table, which needs no labels; `demo` (synthetic); or a raw corpus,
             whose features are extracted by the version's encoders: `demo-media` (synthetic), or corpus:KIND:LOCATION.
         split: Only this split; by default all.
         out: Folder for the Parquet files; by default one under the root.
         workers: Worker processes; by default the config's.
-        root: Where everything is kept; by default ADA2I_ROOT.
+        root: Where everything is stored; by default ADA2I_ROOT.
 
     Returns:
         URI of the folder with ``part-*.parquet`` and ``manifest.json``.

@@ -1,4 +1,4 @@
-"""Flow `promote-ada2i`: the gate between a version and an alias; with ``override``, past a refusal, on record.
+"""Flow `promote-ada2i`: judges a version and moves an alias; ``override`` promotes despite a refusal, on record.
 
 The steps are those of ``usecases.promote``.
 """
@@ -28,14 +28,14 @@ def promote_ada2i(
     """Judge a version against the one that has the alias, and promote it if the rules allow it.
 
     Args:
-        version: MODEL@NUMBER, or MODEL for its newest.
+        version: MODEL@NUMBER, or MODEL for its newest version.
         rules: Fields of the gate's rules that differ from the defaults.
-        override: The reason to promote it in spite of a refusal; recorded with the verdict.
-        alias: Which alias.
-        root: Where everything is kept; by default ADA2I_ROOT.
+        override: The reason to promote despite a refusal; recorded with the verdict.
+        alias: The alias to move.
+        root: Where everything is stored; by default ADA2I_ROOT.
 
     Returns:
-        URI of the version, promoted or not.
+        URI of the version, whether promoted or not.
     """
     gate = Gate(rules, by=f"{runtime.flow_run.flow_name} {runtime.flow_run.id}")
     store = Store.open(root)

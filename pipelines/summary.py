@@ -1,4 +1,4 @@
-"""One page about the outcome of a run: what happened, why, and where everything is."""
+"""One page about the outcome of a run: what happened, why, and where the results are stored."""
 
 import os
 from typing import Any
@@ -40,8 +40,8 @@ def conclude(store: Store, outcome: Outcome, *, more: str = "") -> State[str]:
 
 
 def failed(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Show that a run failed, and send the alert; Prefect calls it with these argument names."""
-    text = f"# {state.name}\n\n{markdown_text(state.message or 'No reason is known.')}\n"
+    """Report that a run failed, and send the alert; Prefect calls it with these argument names."""
+    text = f"# {state.name}\n\n{markdown_text(state.message or 'Prefect gives no reason.')}\n"
     artifact = ArtifactCreate(key=KEY, type="markdown", description=state.name, data=text, flow_run_id=flow_run.id)
     try:
         with get_client(sync_client=True) as client:

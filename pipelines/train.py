@@ -1,6 +1,6 @@
 """Flow `train-ada2i`: features, training on Ray, evaluation, registration, the gate, and one page about the outcome.
 
-The steps are those of ``usecases.train``. They exchange URIs, so that no tensor enters a result store.
+The steps are those of ``usecases.train``. They exchange URIs, so no tensor enters Prefect's result storage.
 """
 
 from typing import Any
@@ -36,26 +36,26 @@ def train_ada2i(  # noqa: PLR0917
     rules: dict[str, Any] = {},  # noqa: B006
     force: bool = False,
 ) -> State[str]:
-    """Train Ada2I and register the result, unless a version has these features and this config already.
+    """Train Ada2I and register the result, unless a version with these features and this config exists.
 
     Args:
         features: `demo` (synthetic), the URI of a feature set, or of a table to import; or a raw corpus, whose features
             are extracted by the default encoders: `demo-media` (synthetic), or corpus:KIND:LOCATION.
-        preset: Which Ada2I.
-        settings: Published settings by dataset; by default those of the features' dataset.
+        preset: Variant of Ada2I.
+        settings: Dataset whose published settings to use; by default that of the features.
         modalities: Letters of t(ext), a(udio), v(isual), in order.
         workers: Training workers; by default the config's.
         seeds: One model is trained for each, and the best on dev is registered; by default the config's.
         overrides: Config fields by dotted name.
         model: Name in the registry; by default ada2i- and the dataset.
-        root: Where everything is kept; by default ADA2I_ROOT.
-        allow: Codes of audit findings to train in spite of.
+        root: Where everything is stored; by default ADA2I_ROOT.
+        allow: Codes of audit findings to ignore.
         promote: Whether the gate judges the version for champion.
         rules: Fields of the gate's rules that differ from the defaults.
-        force: Train even if a version has these features and this config.
+        force: Train even if a version with these features and this config exists.
 
     Returns:
-        URI of the registered version; if nothing has changed, of the newest with the same features and config.
+        URI of the registered version; if nothing has changed, of the newest version with the same features and config.
     """
     flow_run = str(runtime.flow_run.id)
     spec = TrainSpec(

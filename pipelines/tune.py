@@ -1,4 +1,4 @@
-"""Flow `tune-ada2i`: features and a search space to the best config found, trained, tested once and registered.
+"""Flow `tune-ada2i`: searches for the best config, trains it, tests it once and registers the result.
 
 The steps are those of ``usecases.search``.
 """
@@ -37,24 +37,24 @@ def tune_ada2i(  # noqa: PLR0917
     root: str | None = None,
     allow: list[str] = [],  # noqa: B006
 ) -> State[str]:
-    """Search for a config on dev, train the best and the given one again, and register the winner.
+    """Search for a config on dev, retrain the best configs and the given one, and register the winner.
 
     Args:
         features: `demo` (synthetic), the URI of a feature set, or of a table to import.
         preset: Which Ada2I.
         settings: Published settings by dataset; by default those of the features' dataset.
         modalities: Letters of t(ext), a(udio), v(isual), in order.
-        space: By config field what to draw from, such as {"kind": "uniform", "low": 0, "high": 1}; by default the
+        space: Maps config fields to what to draw from, such as {"kind": "uniform", "low": 0, "high": 1}; by default the
             preset's.
-        vary: The same as FIELD=V1,V2 or FIELD=KIND:LOW:HIGH.
+        vary: The same, written as FIELD=V1,V2 or FIELD=KIND:LOW:HIGH.
         options: Numbers of trials, finalists and so on.
-        epochs: Epochs of trials and finals; by default the config's.
-        seeds: Seeds of the finals, which decide.
+        epochs: Epochs of each trial and final; by default the config's.
+        seeds: Seeds of the finals, which decide the winner.
         workers: Training workers of each trial.
         overrides: Config fields by dotted name, for every trial.
         model: Name in the registry; by default ada2i- and the dataset.
-        root: Where everything is kept; by default ADA2I_ROOT.
-        allow: Codes of audit findings to train in spite of.
+        root: Where everything is stored; by default ADA2I_ROOT.
+        allow: Codes of audit findings to ignore.
 
     Returns:
         URI of the registered version.

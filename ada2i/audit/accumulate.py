@@ -1,10 +1,10 @@
-"""Takes in blocks one after another; keeps a few numbers per row and per column, never the vectors.
+"""Processes blocks one after another; keeps a few numbers per row and per column, never the vectors.
 
-A vector is remembered by a 64-bit digest of its bytes: of a million different ones, two are taken for the same with a
-chance of 3e-8.
+A vector is stored as a 64-bit digest of its bytes: among a million distinct vectors, two have the same digest with
+probability 3e-8.
 
 Shape letters in this file:
-    N rows of all blocks, laid end to end     n rows of one block     D width of a modality's vectors
+    N rows of all blocks, concatenated     n rows of one block     D width of a modality's vectors
 """
 
 from collections import defaultdict
@@ -34,7 +34,7 @@ _FIRST = 10  # rows that are kept as examples
 
 @dataclass
 class Values:
-    """Numbers of one modality's vectors of one width in one split.
+    """Statistics of one modality's vectors of one width in one split.
 
     Attributes:
         mean, square, low, high: Mean of the finite numbers, sum of squared distances from it, and their bounds.
@@ -52,7 +52,7 @@ class Values:
     column_high: NDArray[np.float32] | float = -np.inf
 
     def add(self, values: NDArray[np.float32], finite: NDArray[np.bool_], zero: NDArray[np.bool_]) -> None:
-        """Take in ``(n, D)`` vectors."""
+        """Add ``(n, D)`` vectors."""
         self.vectors += len(values)
         whole = bool(finite.all())
         self.non_finite += 0 if whole else int(np.count_nonzero(~finite.all(axis=1)))
@@ -76,12 +76,12 @@ class Values:
 
 @dataclass
 class Accumulator:
-    """What is known of all blocks so far.
+    """The statistics of all blocks so far.
 
     Attributes:
-        names: By coded column, code by name.
-        values: By modality, by width and split's code.
-        non_finite_columns: By modality, by column: rows.
+        names: By coded column, the code of each name.
+        values: By modality, by width and the split's code.
+        non_finite_columns: By modality and column, the number of rows.
     """
 
     rows: int = 0
@@ -92,14 +92,14 @@ class Accumulator:
     non_finite_rows: dict[Modality, list[int]] = field(default_factory=dict)
     null_keys: dict[str, int] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
-    classes: dict[str, None] = field(default_factory=dict)  # declared ones, in order
+    classes: dict[str, None] = field(default_factory=dict)  # declared classes, in order
     dataset: str | None = None
     _codes: dict[str, list[Codes]] = field(default_factory=lambda: defaultdict(list))
     _texts: list[Digests] = field(default_factory=list)
     _vectors: dict[Modality, list[Digests]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, block: Block) -> None:
-        """Take in a block."""
+        """Add a block."""
         for name in _CODED:
             self._codes[name].append(_coded(block.columns[name], self.names[name]))
         for name in REQUIRED:
@@ -170,7 +170,7 @@ def accumulate(blocks: Iterable[Block]) -> Accumulator:
 
 
 def _joined(parts: list[NDArray[_Number]]) -> NDArray[_Number]:
-    """Return the parts end to end, and leave that in their place: a large source has no room for both."""
+    """Return the parts concatenated, and replace them by the result: memory has no room for both."""
     parts[:] = [np.concatenate(parts)]
     return parts[0]
 

@@ -1,4 +1,4 @@
-"""Audits features: measures anomalies, explains them, and refuses features that training must not use.
+"""Audits features: measures anomalies, explains them, and refuses features that must not be trained on.
 
 Works on feature sets, and on tables that cannot be imported.
 """
@@ -22,16 +22,16 @@ FITTED, UNPROBED = "train-fitted-features", "not-probed"
 
 
 def audit(location: str, *, thresholds: AuditThresholds = DEFAULTS) -> AuditReport:
-    """Audit the features at a location, probes included; nothing is written.
+    """Audit the features at a location, including probes; nothing is written.
 
     Args:
-        location: The folder of a feature set, or a table: a Parquet file or a folder of some.
-        thresholds: From where on a measure is a warning or an error.
+        location: The folder of a feature set, or a table: a Parquet file or a folder of Parquet files.
+        thresholds: Values from which a measure is a warning or an error.
 
     Raises:
-        DataError: There is neither, or a file is damaged.
+        DataError: There are no features at the location, or a file is damaged.
     """
-    # Tables may come from any store that fsspec opens; our own sets live on those that storage knows.
+    # Tables may be in any store that fsspec opens; feature sets are only in stores that `storage` supports.
     ours = "://" not in location or location.startswith(("file://", "s3://"))
     if ours and storage.exists(storage.join(storage.normalise(location), MANIFEST)):
         return audit_source(feature_source(open_features(location)), thresholds=thresholds)
@@ -42,7 +42,7 @@ def audit_source(source: Source, *, thresholds: AuditThresholds = DEFAULTS, prob
     """Read a source once, and twice more for probes, and return the report.
 
     Raises:
-        DataError: It holds no row, or a file is damaged.
+        DataError: It has no rows, or a file is damaged.
     """
     total = accumulate(source.blocks())
     if not total.rows:
@@ -80,7 +80,7 @@ def check_codes(allow: Iterable[str]) -> None:
     """Refuse codes that no finding has.
 
     Raises:
-        ConfigError: There is one.
+        ConfigError: A code is unknown.
     """
     if unknown := [code for code in allow if code not in CODES]:
         raise ConfigError(
@@ -93,7 +93,7 @@ def check_codes(allow: Iterable[str]) -> None:
 def blocking(
     found: Iterable[Finding], *, allow: Collection[str] = (), modalities: Collection[Modality] | None = None
 ) -> list[Finding]:
-    """Return the errors that forbid training with some modalities (by default with any)."""
+    """Return the errors that forbid training with some modalities (by default with any modality)."""
     return [
         finding
         for finding in found
@@ -110,18 +110,18 @@ def gate(
     allow: Collection[str] = (),
     leave_out_fitted: bool = False,
 ) -> GateRecord:
-    """Read every shard, against its digest and schema, and refuse features that training should not see.
+    """Check every shard against its digest and schema, and refuse features that must not be trained on.
 
     Args:
         features: The feature set.
-        modalities: Those of the run; findings on others do not matter.
+        modalities: The modalities of the run; findings on others are ignored.
         allow: Codes of findings that the caller accepts.
-        leave_out_fitted: Name the modalities with vectors that were fitted to the labels of train. The sign is how
-            confident a probe of train is on the vectors of test; labels of test are not used.
+        leave_out_fitted: Return the modalities whose vectors were fitted to the labels of train. They are recognised by
+            how confident a probe of train is on the vectors of test; labels of test are not used.
 
     Raises:
         IntegrityError: A shard differs from the manifest.
-        DataError: A shard is missing or of another layout, or a finding of severity error is not allowed.
+        DataError: A shard is missing or has another layout, or a finding of severity error is not allowed.
     """
     probed = leave_out_fitted and FITTED not in allow
     report = audit_source(feature_source(features), probed=probed)
@@ -133,7 +133,7 @@ def gate(
         accept = " ".join(f"--allow {code}" for code in dict.fromkeys(finding.code for finding in errors))
         raise DataError(
             f"{features.uri} must pass the audit, but has\n{listed}\nCorrect the features; or, if you know the reason, "
-            f"accept it with `{accept}`. `ada2i audit` shows the whole picture.",
+            f"accept it with `{accept}`. `ada2i audit` shows all findings.",
             uri=features.uri,
             codes=tuple(finding.code for finding in errors),
         )
@@ -142,7 +142,7 @@ def gate(
 
 
 def _unprobed(modality: Modality) -> Finding:
-    message = f"{modality} was not probed: whether its vectors were fitted to the labels of train is not known."
+    message = f"{modality} was not probed: it is unknown whether its vectors were fitted to the labels of train."
     return Finding(code=UNPROBED, severity="info", message=message, count=1, modality=modality)
 
 

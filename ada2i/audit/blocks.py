@@ -1,4 +1,4 @@
-"""Reads what is audited block by block: shards of a feature set, or Parquet files of anyone's making, good or bad.
+"""Reads audited data block by block: shards of a feature set, or Parquet files, whether valid or not.
 
 Shape letters in this file:
     N rows of a block     D width of a modality's vectors
@@ -24,18 +24,18 @@ from ada2i.modalities import MODALITIES, Modality
 
 PLAIN = (*REQUIRED, "speaker", "text")
 
-ALL = "all"  # the split of rows that name none
+ALL = "all"  # the split of rows without one
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows, in the order of the source, values as they are.
+    """Some rows, in the order of the source, with unchanged values.
 
     Attributes:
-        columns: ``N`` rows of ``PLAIN`` as strings; what the source lacks is null, but for splits.
-        vectors: By modality that the block holds, ``N`` lists of float32.
-        absent: Required columns that it lacks.
-        classes: Class names that it declares, seen or not.
+        columns: ``N`` rows of ``PLAIN`` as strings; null if the source lacks the column, except splits.
+        vectors: ``N`` lists of float32 by modality that the block has.
+        absent: Required columns that the block lacks.
+        classes: Class names that it declares, whether they occur or not.
     """
 
     columns: pa.Table
@@ -47,11 +47,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Source:
-    """What is audited.
+    """The data to audit.
 
     Attributes:
-        manifest: None for a table.
-        blocks: Reads all of it from the start.
+        manifest: The set's manifest; None for a table.
+        blocks: Reads all blocks from the start.
     """
 
     location: str
@@ -65,7 +65,7 @@ def feature_source(features: FeatureSet) -> Source:
 
 
 def table_source(location: str) -> Source:
-    """Return a Parquet file, or all below a folder, as a source.
+    """Return a Parquet file, or all Parquet files below a folder, as a source.
 
     Raises:
         DataError: There is no such file.
@@ -78,7 +78,7 @@ def table_source(location: str) -> Source:
 
 
 def dense(column: Column) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Yield the vectors of each width that a column holds.
+    """Yield the vectors of each width in a column.
 
     Returns:
         rows: ``(n,)`` rows with a vector of the width.
@@ -103,7 +103,7 @@ def _shards(features: FeatureSet) -> Iterator[Block]:
         yield Block(pa.table(columns), vectors, classes=manifest.labels, dataset=manifest.dataset)
 
 
-# --- tables of anyone's making ---
+# --- tables ---
 
 
 def _read_file(uri: str) -> Block:
@@ -146,7 +146,7 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def _texts(column: Column) -> Column:
-    """Return a column as strings; whole floats as integers, so that classes 1 and 1.0 are one."""
+    """Return a column as strings; whole floats become integers, so that classes 1 and 1.0 are the same."""
     kind = column.type
     column = column.cast(kind.value_type) if isinstance(kind, pa.DictionaryType) else column
     if pa.types.is_floating(column.type) and (column.drop_null().to_numpy() % 1 == 0).all():
@@ -168,6 +168,6 @@ def _splits(column: "Column | None", rows: int) -> Column:
 
 
 def _declared(text: str) -> dict[str, str]:
-    """Return class names by label as the Parquet key ``label_names`` gives them, as far as it can be read."""
+    """Return class names by label from the Parquet key ``label_names``, as far as it can be read."""
     pairs = [part.strip().partition("=") for part in text.split(",")]
     return {label: name for label, equals, name in pairs if equals}

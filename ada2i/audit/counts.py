@@ -1,4 +1,4 @@
-"""From a tally to the records of an audit: counts per split, vectors per modality, overlaps between splits.
+"""Derives an audit's records from a tally: counts per split, vectors per modality, overlaps between splits.
 
 Shape letters in this file:
     N rows of the source     n some of them     D width of a modality's vectors
@@ -25,7 +25,7 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: spreads wha
 
 @dataclass(frozen=True)
 class Ledger:
-    """What is known of each row.
+    """Codes and digests of each row.
 
     Attributes:
         splits: By name, ``(N,)`` bool; train, dev, test and gate first.
@@ -42,10 +42,10 @@ class Ledger:
     vectors: Mapping[Modality, Digests]
 
     def origins(self, modality: Modality) -> Digests:
-        """Return ``(N,)`` digests of what a vector was made of, made anew: a row may take few bytes for long.
+        """Return new ``(N,)`` digests of the origin of each vector; a row may take few bytes for long.
 
-        For a text vector that is its transcript, for other modalities that very row. Vectors that are equal by origin
-        are no copies of one another.
+        For a text vector the origin is its transcript, for other modalities the row itself. Vectors of the same origin
+        are not counted as copies of one another.
         """
         rows = np.arange(1, len(self.texts) + 1, dtype=np.uint64) * _ODD
         made_of = np.where(self.texts == NOTHING, rows, self.texts) if modality == "text" else rows
@@ -53,7 +53,7 @@ class Ledger:
 
 
 def ledger(total: Accumulator) -> Ledger:
-    """Lay out what a tally knows of each row."""
+    """Arrange a tally's codes and digests by row."""
     codes, names = total.codes("split"), total.names["split"]
     order = sorted(names, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
     return Ledger(
@@ -67,7 +67,7 @@ def ledger(total: Accumulator) -> Ledger:
 
 
 def class_names(total: Accumulator) -> tuple[str, ...]:
-    """Return the classes that are declared, in order, then others that are seen, sorted (numbers by value)."""
+    """Return the declared classes, in order, then other classes that occur, sorted (numbers by value)."""
     seen = set(total.names["label"]) - total.classes.keys()
     return (*total.classes, *sorted(seen, key=lambda name: (not name.isdecimal(), name.rjust(9, "0"), name)))
 
@@ -146,7 +146,7 @@ def _count_vectors(rows: Ledger, split: str, modality: Modality, values: Values)
 
 
 def _constant(values: Sequence[Values]) -> dict[int, float]:
-    """Return the columns that hold one value in all vectors, at least two of them, that are not all zero."""
+    """Return the columns with one value in all vectors that are not all zero, of which there must be at least two."""
     low = np.min(np.broadcast_arrays(*(v.column_low for v in values)), axis=0)  # (D,)
     high = np.max(np.broadcast_arrays(*(v.column_high for v in values)), axis=0)
     if sum(v.vectors for v in values) < 2:
@@ -180,9 +180,9 @@ def _shared(before: Codes, after: Codes) -> int:
 
 
 def _contents(rows: Ledger, split: str) -> _Contents:
-    """Return dialogues of a split, and a digest of each one's labels, transcripts and vectors in any order of rows.
+    """Return dialogues of a split, with a digest of each one's labels, transcripts and vectors in any order of rows.
 
-    A dialogue without any vector that is not all zero has none: there are too few ways to differ.
+    A dialogue whose vectors are all zero has no digest: such dialogues differ in too few ways.
     """
     here = np.flatnonzero(rows.splits[split] & (rows.dialogues >= 0))
     real = np.any([digests[here] > ZERO for digests in rows.vectors.values()], axis=0)
@@ -202,5 +202,5 @@ def _mixed(digests: Digests) -> Digests:
 
 
 def _rounded(value: float) -> float:
-    """Return six significant digits: what is beyond depends on the order of rows."""
+    """Return six significant digits: further digits depend on the order of rows."""
     return float(f"{value:.6g}")

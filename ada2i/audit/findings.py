@@ -1,4 +1,4 @@
-"""What the measures mean: findings, each with a stable code, by fixed thresholds."""
+"""Turns measures into findings, each with a stable code, by fixed thresholds."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
@@ -38,7 +38,7 @@ CODES: Mapping[str, str] = {
 
 
 def findings(report: AuditReport) -> tuple[Finding, ...]:
-    """Judge what a report measured; the worst come first, then by the order of ``CODES``."""
+    """Return the findings of a report's measures, sorted by severity, then by the order of ``CODES``."""
     found = [finding for rule in _RULES for finding in rule(report, report.thresholds)]
     codes = list(CODES)
     return tuple(sorted(found, key=lambda f: (SEVERITIES.index(f.severity), codes.index(f.code))))
@@ -177,21 +177,21 @@ def _fitted(report: AuditReport, limits: AuditThresholds) -> Iterator[Finding]:
             continue
         if less_sure(scores, limits) or scores.held_out - scores.test > max(limits.probe_gap, 3 * _noise(scores)):
             message = (
-                f"A linear probe of {name} has weighted F1 {scores.held_out:.2f} on train dialogues that it did not "
-                f"see, but {scores.test:.2f} on test; its best class leads by {scores.held_out_lead:.2f} and "
-                f"{scores.test_lead:.2f}. A hint that the encoder was fitted to train labels: then a dev split cut "
+                f"A linear probe of {name} has weighted F1 {scores.held_out:.2f} on held-out train dialogues, "
+                f"but {scores.test:.2f} on test; its best class leads by {scores.held_out_lead:.2f} and "
+                f"{scores.test_lead:.2f}. This hints that the encoder was fitted to train labels: then a dev split cut "
                 "from train cannot select models."
             )
             yield _finding("train-fitted-features", "warning", 1, message, split="train", modality=name)
 
 
 def less_sure(probe: ProbeAudit, limits: AuditThresholds) -> bool:
-    """Return whether a probe is much less sure on test than on train dialogues that it did not see; reads no label."""
+    """Return whether a probe is much less confident on test than on held-out train dialogues; reads no label."""
     return probe.test_utterances >= _ENOUGH and probe.test_lead < limits.probe_lead * probe.held_out_lead
 
 
 def _noise(probe: ProbeAudit) -> float:
-    """Return about the standard error of the gap, at its largest."""
+    """Return an upper estimate of the gap's standard error."""
     return float((0.25 / probe.train_utterances + 0.25 / probe.test_utterances) ** 0.5)
 
 
@@ -254,7 +254,7 @@ def _columns(numbers: list[int]) -> str:
 
 
 def _some(items: list[int] | list[str], total: int | None = None) -> str:
-    """Return the first few items, and how many more there are."""
+    """Return the first few items, and the number of the others."""
     shown = ", ".join(map(str, items[:5]))
     more = (total or len(items)) - len(items[:5])
     return f"{shown} and {more} more" if more > 0 else shown

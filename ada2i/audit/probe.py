@@ -1,8 +1,8 @@
-"""A linear probe per modality, in closed form: do vectors of train know their labels better than they should?
+"""A linear probe per modality, in closed form: do vectors of train predict their labels suspiciously well?
 
 Ridge regression onto one-hot labels on standardised vectors, in float64. It is fitted from moments that are summed over
-blocks, once per fold of train dialogues, so that it can be scored on dialogues of train that it did not see. On honest
-features that score is about the one on test. Where it is far above, an encoder was fitted to train labels.
+blocks, once per fold of train dialogues, so that it can be scored on held-out train dialogues. On honest
+features that score is close to the one on test. If it is far above, an encoder was fitted to train labels.
 
 Shape letters in this file:
     n rows of a block     D width of a modality's vectors     C classes
@@ -30,7 +30,7 @@ Ints = NDArray[np.int64]
 
 
 def can_probe(splits: Mapping[str, SplitAudit], absent: Sequence[str], limits: AuditThresholds) -> bool:
-    """Return whether a source has what a probe needs, and is small enough."""
+    """Return whether a source has the data that a probe needs, and is small enough."""
     counts = [splits[name].classes for name in ("train", "test") if name in splits]
     labelled = [sum(number > 0 for number in found.values()) > 1 for found in counts if found]
     rows = sum(split.utterances for split in splits.values())
@@ -43,10 +43,10 @@ def probe(
     """Fit and score the probes; reads the source twice.
 
     Args:
-        source: What ``can_probe`` has passed.
+        source: A source for which ``can_probe`` is true.
         classes: ``C`` names of classes.
-        modalities: What is known of each; too wide ones are left out.
-        limits: How wide is too wide.
+        modalities: The record of each modality; too wide ones are left out.
+        limits: The limit of the width.
     """
     index = {name: place for place, name in enumerate(classes)}
     moments = {m: _Moments(known.width, len(index)) for m, known in modalities.items() if known.width}
@@ -86,7 +86,7 @@ class _Moments:
         self.crosses = np.zeros((FOLDS, width + 1, classes))
 
     def add(self, rows: _Rows) -> None:
-        """Take in rows of train."""
+        """Add rows of train."""
         hot = np.eye(self.crosses.shape[2])[rows.labels]
         for fold in range(FOLDS):
             values = rows.values[rows.folds == fold]
@@ -94,7 +94,7 @@ class _Moments:
             self.crosses[fold] += values.T @ hot[rows.folds == fold]
 
     def fits(self) -> list[Floats]:
-        """Return the weights without each fold, then those of all."""
+        """Return the weights fitted without each fold, then those fitted on all."""
         gram, cross = self.grams.sum(axis=0), self.crosses.sum(axis=0)
         parts = [(gram - without, cross - c) for without, c in zip(self.grams, self.crosses, strict=True)]
         return [fit(*part) for part in (*parts, (gram, cross))]
@@ -102,7 +102,7 @@ class _Moments:
 
 @dataclass(frozen=True)
 class _Counts:
-    """On train, on train held out, on test: ``(3, C, C)`` confusion, and ``(3,)`` sums of leads."""
+    """On train, on held-out train, on test: ``(3, C, C)`` confusion, and ``(3,)`` sums of leads."""
 
     confusion: Floats
     leads: Floats
@@ -157,7 +157,7 @@ def _usable(block: Block, split: str, modality: Modality, width: int, index: Map
 
 
 def _folds(block: Block, rows: Ints) -> Ints:
-    """Return ``(n,)`` folds, the same for all utterances of a dialogue, whatever the order of rows."""
+    """Return ``(n,)`` folds: the same for all utterances of a dialogue, independent of the order of rows."""
     coded = block.columns["dialogue_id"].combine_chunks().fill_null("").dictionary_encode()
     names = (str(name).encode() for name in coded.dictionary.to_pylist())
     folds = np.array(

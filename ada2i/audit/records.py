@@ -1,4 +1,4 @@
-"""What an audit measures, as records: the same for a feature set and for a table that cannot be imported."""
+"""The records of an audit: the same for a feature set and for a table that cannot be imported."""
 
 from typing import Literal
 
@@ -17,11 +17,11 @@ class Lengths(Record):
 
 
 class SplitAudit(Record):
-    """Rows of one split; what the source lacks a column for is None."""
+    """Counts of one split; None if the source lacks the column."""
 
     utterances: int
     dialogues: int | None
-    classes: dict[str, int] | None  # utterances by class
+    classes: dict[str, int] | None  # number of utterances by class
     lengths: Lengths | None
     speakers: int  # different names
     unnamed: int  # utterances without speaker
@@ -35,7 +35,7 @@ class VectorAudit(Record):
     missing: int
     zero: int
     non_finite: int
-    duplicates: int  # repeat another vector of the split; none for text vectors of one and the same transcript
+    duplicates: int  # copies of another vector of the split, except text vectors of the same transcript
     mean: float | None
     sd: float | None
     low: float | None
@@ -43,9 +43,9 @@ class VectorAudit(Record):
 
 
 class ProbeAudit(Record):
-    """Weighted F1 of a linear probe fitted on train; ``held_out`` is over train dialogues that a fit did not see.
+    """Weighted F1 of a linear probe fitted on train; ``held_out`` is on train dialogues left out of the fit.
 
-    A lead is by how much the best class scores above the second, on average: how sure the probe is. It reads no label.
+    A lead is the mean difference between the best and the second class: the probe's confidence. It reads no label.
     """
 
     train: float
@@ -61,29 +61,29 @@ class ModalityAudit(Record):
     """One modality's vectors in all splits."""
 
     width: int
-    other_widths: int  # vectors of another width than that
+    other_widths: int  # vectors of other widths
     splits: dict[str, VectorAudit]
-    constant_columns: dict[int, float]  # by column: its one value in train (in all rows if there is no train)
-    non_finite_columns: dict[int, int]  # by column: rows
+    constant_columns: dict[int, float]  # by column: its only value in train (in all rows if there is no train)
+    non_finite_columns: dict[int, int]  # number of rows by column
     non_finite_kinds: tuple[str, ...]  # of nan, inf and -inf
     non_finite_rows: tuple[int, ...]  # the first ones, counted over the whole source from 0
     probe: ProbeAudit | None = None
 
 
 class OverlapAudit(Record):
-    """What a split shares with an earlier one."""
+    """The overlap of a split with an earlier one."""
 
     earlier: str
     later: str
     dialogue_ids: int
-    dialogues: int  # of the same id and the same content
+    dialogues: int  # with the same id and the same content
     speakers: int
     transcripts: int  # utterances of the later split with a transcript that the earlier one has
-    copies: dict[Modality, int]  # vectors of the later split; none for text vectors of one and the same transcript
+    copies: dict[Modality, int]  # copied vectors of the later split, except text vectors of the same transcript
 
 
 class AuditReport(Record):
-    """All that an audit measured and found; findings are sorted, the worst first."""
+    """The whole result of an audit; findings are sorted by severity."""
 
     schema_version: Literal[1] = 1
     location: str
@@ -93,7 +93,7 @@ class AuditReport(Record):
     fingerprint: str | None
     dev_rule: str | None
     classes: tuple[str, ...]
-    absent_columns: tuple[str, ...]  # required ones
+    absent_columns: tuple[str, ...]  # required columns that are absent
     null_keys: dict[str, int]  # by required column: rows without a value
     splits: dict[str, SplitAudit]
     modalities: dict[Modality, ModalityAudit]

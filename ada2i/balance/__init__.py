@@ -1,7 +1,7 @@
 """Methods that keep one modality from dominating the others in training; ``balance.method`` chooses one.
 
 A method is a file of this package with a ``Balancer`` class, a config class in the union
-``ada2i.config.BalanceConfig``, and its line in ``METHODS``. Training knows it only as a ``Balancer``.
+``ada2i.config.BalanceConfig``, and a line in ``METHODS``. Training uses it only through the ``Balancer`` interface.
 """
 
 from typing import Any, Final
@@ -18,7 +18,7 @@ METHODS: Final[dict[str, Any]] = {"ada2i": Ada2IBalancer, "none": NoBalancer}
 
 
 def make_balancer(config: TrainConfig) -> Balancer:
-    """Return the balancer of a config; ablation ``no_modulation`` means method ``none``."""
+    """Return the balancer of a config; ablation ``no_modulation`` selects method ``none``."""
     method = "none" if config.ablations.no_modulation else config.balance.method
     balancer: Balancer = METHODS[method](config.balance)
     return balancer

@@ -14,14 +14,15 @@ from ada2i.model.ada2i import Prediction
 
 
 class StepScales(NamedTuple):
-    """Factors of a step for each encoder, ``(M,)`` each, and what to record of them.
+    """Factors of a step for each encoder, ``(M,)`` each, and metrics to record.
 
     Attributes:
-        gradient: Of the clipped gradient. None: 1.
-        update: Of the optimizer's step. None: 1.
-        gradient_noise: Of Gaussian noise on the gradient, whose deviation is each gradient's own. None: no noise.
-        update_noise: Of Gaussian noise on the weights after the step, whose deviation is that of the clipped gradient
-            times the learning rate. None: no noise.
+        gradient: Factor of the clipped gradient. None: 1.
+        update: Factor of the optimizer's step. None: 1.
+        gradient_noise: Factor of Gaussian noise on the gradient; the noise has each gradient's standard deviation.
+            None: no noise.
+        update_noise: Factor of Gaussian noise on the weights after the step, whose standard deviation is that of the
+            clipped gradient times the learning rate. None: no noise.
         metrics: By name (``training.metrics``), scalars or ``(M,)``.
     """
 
@@ -39,16 +40,16 @@ class Balancer(Protocol):
         """Prepare for the steps of an epoch, counted from 1."""
 
     def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
-        """Return what ``scales`` needs of a batch, by name; it is summed over the parts of a step and over ranks."""
+        """Return a batch's statistics for ``scales``, by name; they are summed over parts of a step and over ranks."""
 
     def extra_losses(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
-        """Return terms that are added to the loss, by metric name: scalars, this rank's shares of the global mean."""
+        """Return additional loss terms, by metric name: scalars, this rank's shares of the global mean."""
 
     def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:
         """Return the factors of a step, from the statistics of the global batch."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold for an exact resume, in addition to model and optimizer."""
+        """Return the state that a checkpoint needs for an exact resume, in addition to model and optimizer."""
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what ``state`` returned; empty if the checkpoint is older than the method's state."""
+        """Restore a state that ``state`` returned; it is empty if the checkpoint is older than the method's state."""

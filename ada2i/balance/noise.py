@@ -25,8 +25,8 @@ def add_noise_(
     what the interrupted one would have drawn.
 
     Args:
-        targets: What noise is added to.
-        names: Of the parameters, one for each target.
+        targets: The tensors to which noise is added.
+        names: Names of the parameters, one for each target.
         deviations: ``(P,)`` standard deviation for each target.
         stream: Seed and step.
     """

@@ -13,7 +13,7 @@ from ada2i.model.ada2i import Prediction
 
 
 class NoBalancer:
-    """Measures the ratio; methods that act may extend it."""
+    """Measures the disparity ratio; balancing methods may extend it."""
 
     def __init__(self, config: BalanceConfig) -> None:
         self.config = config

@@ -1,7 +1,7 @@
-"""The `ada2i` command: one subcommand per capability, no logic of its own.
+"""The `ada2i` command: one subcommand per capability, without logic of its own.
 
-Each file of commands holds an ``app``; a new file needs no more than its place among ``_FILES``.
-Exit codes: 0 done; 1 failed; 2 the input, config or credentials must be changed, and nothing was written.
+Each file of commands defines an ``app``; to add a file, list it in ``_FILES``.
+Exit codes: 0 success; 1 failure; 2 the input, config or credentials must be changed, and nothing was written.
 """
 
 import logging
@@ -28,7 +28,7 @@ from ada2i.jobs import logs
 
 __all__ = ["app", "main", "training"]
 
-# In the order of `ada2i --help`.
+# In the order in which `ada2i --help` lists them.
 _FILES = (extracting, importing, auditing, training, tuning, predicting, reproducing, comparing, registry, doctoring)
 
 app = typer.Typer(
@@ -44,7 +44,7 @@ def _setup() -> None:
 
 
 def main() -> None:
-    """Entry point: run the command, and turn our errors into a message and an exit code."""
+    """Entry point: run the command, and turn errors of this package into a message and an exit code."""
     try:
         app()
     except Ada2iError as error:
@@ -60,5 +60,5 @@ def _tell(error: Ada2iError) -> None:
 
 
 def _plain(text: str) -> str:
-    """Keep brackets in messages from being read as markup."""
+    """Return a text in which Rich does not read brackets as markup."""
     return text.replace("[", r"\[")

@@ -1,4 +1,4 @@
-"""Commands of the registry that move aliases, and show who moved them."""
+"""Registry commands that move aliases and show their history."""
 
 import getpass
 import json
@@ -20,33 +20,33 @@ app = typer.Typer()
 
 
 def user() -> str:
-    """Return who this is, for the record.
+    """Return the name of the current user, for the alias's history.
 
     Raises:
-        ConfigError: This user has no name here.
+        ConfigError: The operating system has no name for this user.
     """
     try:
         return getpass.getuser()
-    except (KeyError, OSError) as problem:  # as in a container with a nameless user
+    except (KeyError, OSError) as problem:  # for example in a container whose user has no name
         raise ConfigError(
-            "`--by` must name who moves the alias, since this user has no name here. Write for example `--by anna`.",
+            "`--by` must name who moves the alias, because this user has no name here. Write for example `--by anna`.",
             field="--by",
         ) from problem
 
 
 Alias = Annotated[str, typer.Option(help="Which alias.")]
-Reason = Annotated[str, typer.Option(help="Why; kept in the alias's history.")]
-By = Annotated[str, typer.Option(default_factory=user, help="Who; kept in the alias's history. Default: this user.")]
+Reason = Annotated[str, typer.Option(help="Why the alias is moved; kept in its history.")]
+By = Annotated[str, typer.Option(default_factory=user, help="Who moves the alias; kept in its history. Default: you.")]
 
 
 @app.command()
 def history(model: Model, alias: Alias = CHAMPION, as_json: AsJson = False, root: Root = DEFAULT_ROOT) -> None:
-    """Show every move of an alias, oldest first: which version, when, who and why."""
+    """Show every move of an alias, oldest first: which version, when, by whose decision and why."""
     moves = aliases.history(root, model, alias)
     if as_json:
         out.print_json(json.dumps([move.model_dump(mode="json") for move in moves]))
     else:
-        out.print(_move_table(moves) if moves else f"{model}@{alias} was never at any version.")
+        out.print(_move_table(moves) if moves else f"{model}@{alias} has never pointed to a version.")
 
 
 def _move_table(moves: list[Move]) -> Table:
@@ -65,12 +65,12 @@ def promote(
     alias: Alias = CHAMPION,
     expected: Annotated[
         int | None,
-        typer.Option(min=0, help="Number that must have the alias now, 0 for none. Default: whichever has it."),
+        typer.Option(min=0, help="Number of the version that must have the alias now, 0 for none. Default: any."),
     ] = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Give an alias to a version; refused if another process moves it in the meantime."""
+    """Move an alias to a version; fail if another process moves it at the same time."""
     found = resolve(root, reference)
     holder = _holder(root, found.model, alias) if expected is None else expected
     moved = aliases.move(root, found.model, alias, found.number, expected=holder or None, by=by, reason=reason)
@@ -78,7 +78,7 @@ def promote(
 
 
 def _holder(root: str, model: str, alias: str) -> int:
-    """Return the number of the version that has an alias, 0 for none."""
+    """Return the number of the version that has an alias, or 0 if no version has it."""
     last = aliases.current(root, model, alias)
     return last.number if last else 0
 
@@ -91,12 +91,12 @@ def rollback(
     by: By,
     alias: Alias = CHAMPION,
     expected: Annotated[
-        int | None, typer.Option(min=1, help="Number that must lose the alias. Default: whichever has it.")
+        int | None, typer.Option(min=1, help="Number of the version that must have the alias now. Default: any.")
     ] = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Give an alias back to the version that had it before the present one was promoted."""
+    """Move an alias back to the version that had it before the current one was promoted."""
     _show_move(aliases.rollback(root, model, alias, by=by, reason=reason, expected=expected), as_json=as_json)
 
 
@@ -104,5 +104,5 @@ def _show_move(move: Move, *, as_json: bool) -> None:
     if as_json:
         out.print_json(move.model_dump_json())
         return
-    text = f"{move.model}@{move.alias} is at version {move.number}, and was at {move.before or 'none'} before."
+    text = f"{move.model}@{move.alias} points to version {move.number}; before: {move.before or 'none'}."
     out.print(text, soft_wrap=True, highlight=False)

@@ -16,9 +16,9 @@ def audit(
     features: Annotated[str, typer.Argument(help="A feature set, or a table, even one that cannot be imported.")],
     allow: Allow = None,
     as_json: AsJson = False,
-    html: Annotated[Path | None, typer.Option(callback=target, help="Also write a page there.")] = None,
+    html: Annotated[Path | None, typer.Option(callback=target, help="Also write the audit to this HTML file.")] = None,
 ) -> None:
-    """Print anomalies of features; exit with 2 if training would refuse them. Writes no features."""
+    """Report anomalies of features; exit with 2 if training would refuse them. Writes no feature set."""
     from ada2i.audit.audit import audit as run
     from ada2i.audit.audit import blocking, check_codes
     from ada2i.reports.audit_report import render_audit, terminal_report

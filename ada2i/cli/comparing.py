@@ -20,11 +20,11 @@ app = typer.Typer()
 @app.command()
 def compare(
     first: Reference,
-    second: Annotated[str, typer.Argument(help="The same of another, tested on the same dialogues.")],
+    second: Annotated[str, typer.Argument(help="Another version, tested on the same dialogues.")],
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Say whether one of two registered versions is better on test, or only seems so."""
+    """Test whether one of two registered versions is significantly better on the test split."""
     from ada2i.evaluation.compare import compare as run
 
     found = [resolve(root, reference) for reference in (first, second)]
@@ -38,7 +38,7 @@ def compare(
 
 
 def show_comparison(comparison: "Comparison") -> None:
-    """Print the table of differences, its meaning and its limits."""
+    """Print the table of differences, and how to read it."""
     from ada2i.evaluation.compare import verdict
     from ada2i.reports.report import SYNTHETIC_NOTE
 

@@ -18,7 +18,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"
 
 @app.command()
 def doctor(as_json: AsJson = False, root: Root = DEFAULT_ROOT) -> None:
-    """Check machine, storage, Ray and Prefect, and say what to fix; exit with 1 if runs would fail."""
+    """Check machine, storage, Ray and Prefect, and print what to fix; exit with 1 if runs would fail."""
     checks: list[Check] = []
     for check in examine(root):
         checks.append(check)

@@ -1,4 +1,4 @@
-"""Times as people write them."""
+"""Durations as the command line takes them, such as ``90d``."""
 
 import re
 
@@ -9,15 +9,15 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 
 
 def seconds(option: str, text: str) -> float:
-    """Return a time such as ``90d`` in seconds.
+    """Return a duration such as ``90d`` in seconds.
 
     Raises:
-        ConfigError: It is no whole number with one of s, m, h, d, w behind it.
+        ConfigError: It is not a whole number followed by one of s, m, h, d, w.
     """
     found = _DURATION.fullmatch(text)
     if found is None:
         raise ConfigError(
-            f"`{option}` must be a whole number with s, m, h, d or w behind it, but is {text!r}. Write for example "
+            f"`{option}` must be a whole number followed by s, m, h, d or w, but is {text!r}. Write for example "
             f"`{option} 90d`.",
             field=option,
         )

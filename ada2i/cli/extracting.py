@@ -21,7 +21,7 @@ _KINDS = f"demo-media, {', '.join(CORPORA)}, or package.module:function"
 @app.command()
 def extract(  # noqa: PLR0917
     kind: Annotated[str, typer.Argument(help=f"Which reader: {_KINDS}.")],
-    location: Annotated[str, typer.Argument(help="Where the corpus lies; nothing for demo-media.")] = "",
+    location: Annotated[str, typer.Argument(help="Path or URI of the corpus; omit it for demo-media.")] = "",
     text: Annotated[str | None, typer.Option(help="Text encoder, or `none`. `ada2i encoders` lists them.")] = None,
     audio: Annotated[str | None, typer.Option(help="Audio encoder, or `none`.")] = None,
     visual: Annotated[str | None, typer.Option(help="Visual encoder, or `none`.")] = None,
@@ -33,7 +33,7 @@ def extract(  # noqa: PLR0917
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
     json_: JsonFile = None,
-    run: Annotated[str | None, typer.Option(help="Id of an extraction that was cut short, to resume it.")] = None,
+    run: Annotated[str | None, typer.Option(help="Id of an interrupted extraction, to resume it.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Extract features of a raw corpus on Ray; print the feature set's URI."""
@@ -57,7 +57,7 @@ def extract(  # noqa: PLR0917
 
 @app.command()
 def encoders(as_json: AsJson = False) -> None:
-    """List the encoders that are built in; yours is package.module:Class."""
+    """List the built-in encoders; your own is package.module:Class."""
     from ada2i.extraction.encoders.registry import DEFAULT_ENCODERS, encoders_table
 
     rows = encoders_table()

@@ -1,4 +1,4 @@
-"""Commands of the registry that judge a version against the one in use, and show what was judged before."""
+"""Registry commands that judge a version against the one in use, and show earlier verdicts."""
 
 import json
 from typing import Annotated
@@ -27,7 +27,7 @@ def gate(
     by: By,
     promote: Annotated[
         bool,
-        typer.Option("--promote", help="Keep the verdict, and give the alias to the version if the rules allow it."),
+        typer.Option("--promote", help="Store the verdict, and move the alias to the version if the rules allow it."),
     ] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="RULE=VALUE, such as margin=0.01; repeatable.")
@@ -78,18 +78,18 @@ def _show(found: Judgement) -> None:
 @app.command()
 def verdicts(
     model: Model,
-    whole: Annotated[int | None, typer.Option("--page", help="Number of a verdict to show whole, as markdown.")] = None,
+    whole: Annotated[int | None, typer.Option("--page", help="Show this verdict in full, as markdown.")] = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Show every verdict that was kept, oldest first: on which version, against which, and why."""
+    """Show every stored verdict, oldest first: which version, against which, and why."""
     found = find_verdicts(root, model)
     if whole is not None:
         _show_page(model, found, whole)
     elif as_json:
         out.print_json(json.dumps([verdict.model_dump(mode="json") for verdict in found]))
     else:
-        out.print(_table(found) if found else f"No version of {model} was ever judged.")
+        out.print(_table(found) if found else f"No version of {model} has been judged.")
 
 
 def _show_page(model: str, found: list[Verdict], n: int) -> None:

@@ -18,13 +18,13 @@ app.add_typer(imports, name="import")
 
 @imports.command("table")
 def import_table(
-    source: Annotated[str, typer.Argument(help="A Parquet file, or a folder of some.")],
+    source: Annotated[str, typer.Argument(help="A Parquet file, or a folder of Parquet files.")],
     dataset: Annotated[
         str | None, typer.Option(help="Name of the dataset. Default: the file's metadata, or its name.")
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Class names by index, separated by commas.")] = None,
     gate_share: Annotated[
-        float, typer.Option(min=0.0, max=0.5, help="Share of the newest train dialogues, by `recorded_at`, to gate on.")
+        float, typer.Option(min=0.0, max=0.5, help="Share of train dialogues, newest by `recorded_at`, for the gate.")
     ] = GATE_SHARE,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -38,11 +38,11 @@ def import_table(
 
 @imports.command("pickle")
 def import_pickle(
-    source: Annotated[str, typer.Argument(help="A pickle as Ada2I, DialogueRNN, MMGCN or COSMIC publish them.")],
+    source: Annotated[str, typer.Argument(help="A pickle in the format of Ada2I, DialogueRNN, MMGCN or COSMIC.")],
     dataset: Annotated[str, typer.Option(help=f"Which dataset: {', '.join(DATASETS)}.")],
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Import a published pickle, of which nothing is run, as a feature set; print its URI."""
+    """Import a published pickle as a feature set, without executing its code; print the set's URI."""
     from ada2i.importers.published import import_pickle as run
 
     _show_import(run(source, writable(root), dataset=dataset))
@@ -50,10 +50,8 @@ def import_pickle(
 
 @imports.command("meld")
 def import_meld(
-    folder: Annotated[str, typer.Argument(help="Where MELD's three CSVs lie.")],
-    features: Annotated[
-        list[str] | None, typer.Option(help="A Parquet file or folder of vectors; repeatable. Default: none.")
-    ] = None,
+    folder: Annotated[str, typer.Argument(help="Folder with MELD's three CSVs.")],
+    features: Annotated[list[str] | None, typer.Option(help="A Parquet file or folder of vectors; repeatable.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import MELD's CSVs, joined with tables of vectors, as a feature set; print its URI."""
@@ -85,7 +83,7 @@ def demo_corpus(root: Root = DEFAULT_ROOT) -> None:
 
 
 def _show_import(uri: str) -> None:
-    """Print where a set lies, and on standard error what it holds."""
+    """Print a set's URI, and its counts on standard error."""
     from ada2i.data.manifest import open_features
 
     manifest = open_features(uri).manifest

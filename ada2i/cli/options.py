@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def target(param: typer.CallbackParam, file: Path | None) -> Path | None:
-    """Refuse a file that could not be written at the end.
+    """Refuse a file that cannot be written later.
 
     Raises:
-        ConfigError: It is a folder, or in none that exists.
+        ConfigError: It is a folder, or its folder does not exist.
     """
     if file is not None and (file.is_dir() or not file.resolve().parent.is_dir()):
         raise ConfigError(
-            f"`{param.opts[0]}` must name a file in a folder that exists, but is {file}. Create the folder, or name a "
-            "file in it."
+            f"`{param.opts[0]}` must name a file in an existing folder, but is {file}. Create the folder, or name a "
+            "file in an existing one."
         )
     return file
 
@@ -41,10 +41,10 @@ def _name(model: str | None) -> str | None:
 
 
 Root = Annotated[
-    str, typer.Option(envvar="ADA2I_ROOT", help="Where everything is kept: a folder, or s3://bucket/prefix.")
+    str, typer.Option(envvar="ADA2I_ROOT", help="Where everything is stored: a folder, or s3://bucket/prefix.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", callback=target, help="Also write the result there.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", callback=target, help="Also write the result to this file.")]
 OutFolder = Annotated[
     Path | None, typer.Option("--out", callback=_folder, help="Folder for plot.png and table.md, .json and so on.")
 ]
@@ -52,34 +52,34 @@ Model = Annotated[str, typer.Argument(help="A model's name.")]
 NewModel = Annotated[
     str | None, typer.Option("--model", callback=_name, help="Name in the registry. Default: ada2i-DATASET.")
 ]
-Reference = Annotated[str, typer.Argument(help="MODEL@ALIAS, MODEL@NUMBER, or MODEL for its newest.")]
+Reference = Annotated[str, typer.Argument(help="MODEL@ALIAS, MODEL@NUMBER, or MODEL for its newest version.")]
 
-# What is trained, and how.
+# What to train, and how.
 Features = Annotated[str, typer.Argument(help="A feature set, a table to import, or `demo`.")]
-Preset = Annotated[str, typer.Option(help=f"Which Ada2I: {', '.join(presets.PRESETS)}.")]
+Preset = Annotated[str, typer.Option(help=f"Variant of Ada2I: {', '.join(presets.PRESETS)}.")]
 Settings = Annotated[
     str | None, typer.Option(help=f"Published settings: {', '.join(presets.SETTINGS)}. Default: the dataset's.")
 ]
 Modalities = Annotated[str, typer.Option(help="Letters of t(ext), a(udio), v(isual), in order.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="FIELD=VALUE, for all that is trained; repeatable. `ada2i config` lists fields."),
+    typer.Option("--set", help="FIELD=VALUE of the config; repeatable. `ada2i config` lists the fields."),
 ]
-Allow = Annotated[list[str] | None, typer.Option(help="Code of an audit's finding to train in spite of; repeatable.")]
+Allow = Annotated[list[str] | None, typer.Option(help="Code of an audit finding to ignore; repeatable.")]
 
 
 def writable(root: str) -> str:
-    """Return the URI of a root, after making sure that it can be written."""
+    """Return the URI of a root after checking that it can be written."""
     root = storage.normalise(root)
     storage.check_writable(root)
     return root
 
 
 def parse_overrides(set_: list[str] | None) -> dict[str, Any]:
-    """Return the values of every `--set`, by field.
+    """Return the values of all `--set` options, by field.
 
     Raises:
-        ConfigError: One is not FIELD=VALUE.
+        ConfigError: An option is not FIELD=VALUE.
     """
     return dict(presets.parse_override(text) for text in set_ or ())
 
@@ -94,16 +94,16 @@ def train_spec(
     named: dict[str, Any],
     allow: list[str] | None,
 ) -> "TrainSpec":
-    """Return the spec of a training from the options of a command.
+    """Return the spec of a training run from the options of a command.
 
     Args:
         features: See ``TrainSpec``.
         preset: See ``TrainSpec``.
         settings: See ``TrainSpec``.
         modalities: See ``TrainSpec``.
-        overrides: The values of every ``--set``.
-        named: Config fields with options of their own; None: not given.
-        allow: The values of every ``--allow``.
+        overrides: The values of all ``--set`` options.
+        named: Config fields that have their own option; None: the option was not given.
+        allow: The values of all ``--allow`` options.
 
     Raises:
         ConfigError: An override is not FIELD=VALUE, or a field is given twice.
@@ -121,10 +121,10 @@ def train_spec(
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Return seeds, separated by commas.
+    """Return seeds from a comma-separated list.
 
     Raises:
-        ConfigError: They are something else.
+        ConfigError: The text is not such a list.
     """
     if seeds := _numbers(text):
         return seeds
@@ -137,19 +137,19 @@ def count_seeds(text: str) -> tuple[int, ...]:
     """Return seeds: 1 to N for a count N, or the numbers of a comma-separated list.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: The text is neither.
     """
     seeds = _numbers(text)
     if seeds in ((), (0,)):
         raise ConfigError(
-            f"`--seeds` must be a count from 1 on, or whole numbers separated by commas, but is {text!r}. Write for "
-            "example `--seeds 5` or `--seeds 1,2,3`.",
+            f"`--seeds` must be a count of at least 1, or whole numbers separated by commas, but is {text!r}. Write "
+            "for example `--seeds 5` or `--seeds 1,2,3`.",
             field="seeds",
         )
     return seeds if len(seeds) > 1 else tuple(range(1, seeds[0] + 1))
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Return whole numbers separated by commas; none of what is something else."""
+    """Return comma-separated whole numbers, or an empty list if the text is not such a list."""
     parts = [part.strip() for part in text.split(",")]
     return tuple(map(int, parts)) if all(part.isdecimal() and part.isascii() for part in parts) else ()

@@ -1,4 +1,4 @@
-"""What commands print: the console, and the parts that several of them show."""
+"""Output of commands: the console, and the parts that several commands print."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,20 +28,20 @@ def facts(values: dict[str, Any]) -> Table:
 
 
 def show_wide(parts: Iterable[RenderableType], width: int) -> None:
-    """Print parts with long lines; ``width`` is used if the output is not a terminal."""
+    """Print parts with long lines; use ``width`` if the output is not a terminal."""
     console = out if out.is_terminal else Console(width=width)
     for part in parts:
         console.print(part)
 
 
 def write_json(file: Path | None, record: "Record") -> None:
-    """Write a record to the file that `--json` names, if it names one."""
+    """Write a record to the file that `--json` names, if it is given."""
     if file is not None:
         file.write_bytes(record.to_json())
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a folder, which is created if it does not exist."""
+    """Write files to a folder; create it if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)

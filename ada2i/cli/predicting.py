@@ -1,4 +1,4 @@
-"""The command that predicts a whole source with a registered version."""
+"""The command that predicts every utterance of a source with a registered version."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,15 +25,15 @@ def predict(  # noqa: PLR0917
     ],
     split: Annotated[str, typer.Option(help="Only this split: train, dev, test...")] = "all",
     out_: Annotated[
-        str | None, typer.Option("--out", help="Folder for the parts, or s3://... Default: ROOT/predictions/ID.")
+        str | None, typer.Option("--out", help="Folder for the files, or s3://... Default: ROOT/predictions/ID.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
     json_: Annotated[
-        Path | None, typer.Option("--json", callback=target, help="Also write counts, scores and files there.")
+        Path | None, typer.Option("--json", callback=target, help="Also write counts, scores and files to this file.")
     ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Predict every utterance of a source on Ray; print where the Parquet files lie.
+    """Predict every utterance of a source on Ray; print the folder of the Parquet files.
 
     Repeat an interrupted command to resume it. A source needs no labels; if it has labels, scores are shown.
     """

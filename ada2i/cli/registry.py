@@ -24,12 +24,12 @@ from ada2i.registry.verify import verify
 from ada2i.registry.versions import Version, models, version_uri, versions
 from ada2i.store import DEFAULT_ROOT
 
-app = typer.Typer(name="registry", no_args_is_help=True, help="Show registered versions, and decide which one is used.")
+app = typer.Typer(name="registry", no_args_is_help=True, help="Show registered versions, and choose which one is used.")
 
 
 @app.command("list")
 def registry_list(
-    model: Annotated[str | None, typer.Argument(help="A model's name. Default: all.")] = None,
+    model: Annotated[str | None, typer.Argument(help="A model's name. Default: all models.")] = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -57,7 +57,7 @@ def _record(version: Version, names: list[str]) -> dict[str, Any]:
 
 
 def _version_table(found: Iterable[tuple[Version, list[str]]]) -> Table:
-    # Without lines and padding, which leaves room for all columns where a terminal has 80.
+    # Without lines and padding, so that all columns fit into 80 characters.
     table = Table("version", "alias", "created", "preset", "dev wF1", "test wF1", box=box.SIMPLE_HEAD, padding=0)
     table.show_edge = False
     table.columns[0].overflow = "fold"
@@ -70,7 +70,7 @@ def _version_table(found: Iterable[tuple[Version, list[str]]]) -> Table:
 
 @app.command("show")
 def registry_show(reference: Reference, as_json: AsJson = False, root: Root = DEFAULT_ROOT) -> None:
-    """Show one version: what it is, its aliases, its scores and its files."""
+    """Show one version: its origin, aliases, scores and files."""
     found = resolve(root, reference)
     names = _names(aliases(root, found.model), found)
     if as_json:
@@ -87,11 +87,11 @@ def registry_show(reference: Reference, as_json: AsJson = False, root: Root = DE
 @app.command("diff")
 def registry_diff(
     first: Reference,
-    second: Annotated[str, typer.Argument(help="The same of another.")],
+    second: Annotated[str, typer.Argument(help="Another version.")],
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Say in what two versions differ: config, features, scores, code and packages."""
+    """Show the differences between two versions: config, features, scores, code and packages."""
     a, b = (resolve(root, reference).name for reference in (first, second))
     changes = diff(root, a, b)
     if as_json:
@@ -118,13 +118,13 @@ def registry_verify(
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Read everything and check it against its digests; exit with 2 where something is damaged or missing."""
+    """Check every file against its recorded digest; exit with 2 if a file is damaged or missing."""
     model, at, _ = reference.partition("@")
     problems = verify(root, model, resolve(root, reference).number if at else None)
     if as_json:
         out.print_json(json.dumps([problem.model_dump() for problem in problems]))
     else:
-        lines = [problem.message for problem in problems] or [f"{reference}: everything is as it was written."]
+        lines = [problem.message for problem in problems] or [f"{reference}: all files match their digests."]
         out.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
     if problems:
         raise typer.Exit(2)
@@ -133,10 +133,10 @@ def registry_verify(
 @app.command("pull")
 def registry_pull(
     reference: Reference,
-    folder: Annotated[Path, typer.Argument(help="Where to: a new or empty folder.")],
+    folder: Annotated[Path, typer.Argument(help="Target: a new or empty folder.")],
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Copy a version to a folder, every byte checked; print where it is."""
+    """Copy a version to a folder and check every file's digest; print the folder."""
     out.print(str(pull(root, reference, folder)), soft_wrap=True, markup=False, highlight=False)
 
 
@@ -144,15 +144,15 @@ def registry_pull(
 def registry_gc(
     model: Model,
     older_than: Annotated[
-        str, typer.Option(help="Age of what a killed registration left, before which it stays: 30m, 12h, 1d, 2w.")
+        str, typer.Option(help="Keep remains of killed registrations that are younger than this: 30m, 12h, 1d, 2w.")
     ] = "1d",
     versions_older_than: Annotated[
-        str | None, typer.Option(help="Also delete versions of this age that never had an alias. Default: none.")
+        str | None, typer.Option(help="Also delete versions at least this old that never had an alias. Default: none.")
     ] = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Delete what killed registrations left and, on request, old versions; print what was deleted."""
+    """Delete remains of killed registrations and, on request, old versions; print what was deleted."""
     young = seconds("--older-than", older_than)
     old = None if versions_older_than is None else seconds("--versions-older-than", versions_older_than)
     deleted = sweep(root, model, older_than_s=young, versions_older_than_s=old)

@@ -11,17 +11,17 @@ from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
 
-_WIDE = 150  # characters of a line if the output is not a terminal
+_WIDE = 150  # characters per line if the output is not a terminal
 
 
 @app.command()
 def reproduce(  # noqa: PLR0917
-    dataset: Annotated[str, typer.Argument(help="Whose settings and published numbers: iemocap, meld, mosei-2...")],
+    dataset: Annotated[str, typer.Argument(help="Name of published settings: iemocap, meld, mosei-2...")],
     features: Features,
-    presets: Annotated[str, typer.Option(help="Which Ada2I, separated by commas.")] = ",".join(known.PRESETS),
+    presets: Annotated[str, typer.Option(help="Variants of Ada2I, separated by commas.")] = ",".join(known.PRESETS),
     modalities: Annotated[str, typer.Option(help="all, or letters separated by commas: tav,ta,t.")] = "all",
     ablations: Annotated[str, typer.Option(help="none, all, or no_afw,no_amw,no_modulation.")] = "none",
-    vary: Annotated[list[str] | None, typer.Option(help="FIELD=V1,V2: a row more for each value; repeatable.")] = None,
+    vary: Annotated[list[str] | None, typer.Option(help="FIELD=V1,V2: one more row per value; repeatable.")] = None,
     seeds: Annotated[str, typer.Option(help="A count, or a list such as 1,2,3.")] = "5",
     set_: Overrides = None,
     allow: Allow = None,
@@ -29,7 +29,7 @@ def reproduce(  # noqa: PLR0917
     json_: JsonFile = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Train subsets of modalities by presets by changes on Ray, and print them with the published numbers.
+    """Train a grid of presets, modalities and ablations on Ray, and print the scores with the published numbers.
 
     Repeat an interrupted command to resume it.
     """

@@ -1,4 +1,4 @@
-"""How commands run the steps of ``ada2i.usecases`` and show its jobs: bars in a terminal, lines elsewhere."""
+"""How commands run the steps of ``ada2i.usecases`` and show jobs: progress bars in a terminal, else log lines."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class TerminalHooks(Hooks):
 
     @contextmanager
     def job(self, kind: JobKind, uri: str, address: str) -> Iterator[OnEvent]:  # noqa: ARG002 - the address is private
-        """Show a job until it ends; at Ctrl-C say how to resume it."""
+        """Show a job until it ends; at Ctrl-C print how to resume it."""
         notes = logs.notes()
         if kind == "train" and (left_out := RunFolder(uri).request().left_out):
             notes.print(f"{left_out} `--allow train-fitted-features` keeps them.", markup=False)

@@ -57,13 +57,13 @@ def train(  # noqa: PLR0917
     json_: JsonFile = None,
     allow: Allow = None,
     skip: Annotated[
-        bool, typer.Option("--skip-unchanged", help="Do not train if a version has these features and this config.")
+        bool, typer.Option("--skip-unchanged", help="Do not train if the same features and config were trained before.")
     ] = False,
     promote: Annotated[
-        bool, typer.Option("--promote", help="Let the gate judge the version, and make it champion if the rules allow.")
+        bool, typer.Option("--promote", help="Let the gate judge the version, and promote it if the rules allow it.")
     ] = False,
     rule: Annotated[
-        list[str] | None, typer.Option("--rule", help="RULE=VALUE of the gate, such as margin=0.01; repeatable.")
+        list[str] | None, typer.Option("--rule", help="Rule of the gate: RULE=VALUE, such as margin=0.01; repeatable.")
     ] = None,
     run: Annotated[str | None, typer.Option(help="Id of an interrupted run, to resume it.")] = None,
     root: Root = DEFAULT_ROOT,
@@ -99,7 +99,7 @@ def train(  # noqa: PLR0917
 
 
 def show_result(result: RunResult, version: str) -> None:
-    """Print the test table, the version and where the report lies."""
+    """Print the test table, the version and the path of the report."""
     table = Table("seed", "dev wF1", "test wF1", "95 % interval", "macro F1", "accuracy")
     table.title = f"Test scores on {result.features.dataset}" + " (SYNTHETIC)" * result.features.synthetic
     for seed, test in zip(result.seeds, result.tests, strict=True):

@@ -24,7 +24,7 @@ from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
 
-_WIDE = 200  # characters of a line if the output is not a terminal
+_WIDE = 200  # characters per line if the output is not a terminal
 
 
 @app.command()
@@ -33,7 +33,7 @@ def tune(  # noqa: PLR0917
     preset: Preset = "corrected",
     settings: Settings = None,
     modalities: Modalities = "tav",
-    space: Annotated[Path | None, typer.Option(help="JSON or TOML file: by config field, what to draw from.")] = None,
+    space: Annotated[Path | None, typer.Option(help="JSON or TOML file: what to draw for each config field.")] = None,
     vary: Annotated[
         list[str] | None, typer.Option(help="FIELD=V1,V2 or FIELD=uniform|loguniform|int:LOW:HIGH; repeatable.")
     ] = None,
@@ -41,9 +41,9 @@ def tune(  # noqa: PLR0917
     concurrent: Annotated[
         int | None, typer.Option(help="Concurrent trials. Default: as many as the cluster has CPUs for.")
     ] = None,
-    trial_seeds: Annotated[int | None, typer.Option(help="Seeds of a trial. Default: 1.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of trials and finals. Default: the config's.")] = None,
-    grace: Annotated[int | None, typer.Option(help="Epochs before ASHA stops a trial. Default: a fifth.")] = None,
+    trial_seeds: Annotated[int | None, typer.Option(help="Seeds per trial. Default: 1.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of each trial and final. Default: the config's.")] = None,
+    grace: Annotated[int | None, typer.Option(help="Epochs before ASHA may stop a trial. Default: a fifth.")] = None,
     reduction: Annotated[int | None, typer.Option(help="Reduction factor of ASHA. Default: 3.")] = None,
     finalists: Annotated[int | None, typer.Option(help="Best trials to train again. Default: 3.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of the finals: a count, or a list such as 1,2,3.")] = "3",
@@ -56,7 +56,7 @@ def tune(  # noqa: PLR0917
     allow: Allow = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Search for a config on dev, train the best and the given one again, and register the winner.
+    """Search for a config on dev, retrain the best configs and the given one, and register the winner.
 
     Repeat an interrupted command to resume it.
     """

@@ -1,4 +1,4 @@
-"""Which dialogues a model has seen: by their ids, and by what is said in them."""
+"""Dialogues that a model has seen, identified by their ids and their content."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ import pyarrow as pa
 from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet, read_shard
 
-SEEN = ("train", "dev")  # what a model is trained and selected on
+SEEN = ("train", "dev")  # the splits that a model is trained and selected on
 
 
 @dataclass(frozen=True)
@@ -18,20 +18,20 @@ class Dialogues:
     """Dialogues of some splits.
 
     Attributes:
-        contents: By id, digests of what is said: of all transcripts, or of all vectors where one has no transcript.
-            Several where splits use an id for different dialogues.
+        contents: Digests by id: of all transcripts, or of all vectors if some utterance has no transcript. Several if
+            splits use an id for different dialogues.
     """
 
     contents: dict[str, frozenset[str]]
 
     @property
     def digests(self) -> frozenset[str]:
-        """Those of all dialogues."""
+        """The digests of all dialogues."""
         return frozenset().union(*self.contents.values())
 
 
 def read_dialogues(features: FeatureSet, splits: Iterable[str]) -> Dialogues:
-    """Read dialogues of a feature set; splits that it lacks hold none.
+    """Read dialogues of a feature set; a split that the set lacks has none.
 
     Raises:
         IntegrityError: A shard differs from the digest in the manifest.
@@ -45,7 +45,7 @@ def read_dialogues(features: FeatureSet, splits: Iterable[str]) -> Dialogues:
 
 
 def _digests(shard: pa.Table) -> Iterator[tuple[str, str]]:
-    """Yield id and digest of each dialogue of a shard with sorted rows."""
+    """Yield the id and digest of each dialogue of a shard with sorted rows."""
     names = np.asarray(shard["dialogue_id"].to_pylist(), dtype=object)
     starts: list[int] = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]])).tolist()
     for start, end in zip(starts, [*starts[1:], len(names)], strict=True):

@@ -1,4 +1,4 @@
-"""The manifest that makes a feature set exist, and readers that open nothing it does not name."""
+"""The manifest that makes a feature set exist, and functions that read only the files that it names."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ class ModalityInfo(Record):
     """One modality's vectors."""
 
     width: int
-    encoder: str  # free text: what made them
+    encoder: str  # free text: how the vectors were made
 
 
 class SplitInfo(Record):
-    """What a split holds."""
+    """The counts of a split."""
 
     dialogues: int
     utterances: int
@@ -44,7 +44,7 @@ class SplitInfo(Record):
 
 
 class Manifest(Record):
-    """Everything a reader must know of a feature set before opening a shard."""
+    """The facts that a reader needs before opening a shard."""
 
     schema_version: Literal[1] = 1
     dataset: str
@@ -62,7 +62,7 @@ class Manifest(Record):
 
     @property
     def widths(self) -> dict[Modality, int]:
-        """By modality, the width of its vectors."""
+        """The width of its vectors, by modality."""
         return {modality: info.width for modality, info in self.modalities.items()}
 
 
@@ -79,7 +79,7 @@ class FeatureSet:
     manifest: Manifest
 
     def info(self) -> FeatureInfo:
-        """Return what a model must know of the set."""
+        """Return the facts about the set that a model needs."""
         return FeatureInfo(
             uri=self.uri,
             dataset=self.manifest.dataset,
@@ -107,10 +107,10 @@ class FeatureSet:
 
 
 def open_features(uri: str) -> FeatureSet:
-    """Open a feature set by its folder; reads the manifest only.
+    """Open a feature set by its folder; only the manifest is read.
 
     Raises:
-        DataError: There is no manifest, or it is damaged or of another schema version.
+        DataError: There is no manifest, or it is damaged or has another schema version.
     """
     uri = storage.normalise(uri)
     try:
@@ -118,16 +118,16 @@ def open_features(uri: str) -> FeatureSet:
     except NotFoundError as problem:
         raise DataError(
             f"{uri} must be a feature set, a folder with {MANIFEST}, but there is no {MANIFEST}. Check the location; "
-            "if the writing of the set was interrupted, the same import completes it.",
+            "if the set's writing was interrupted, repeat the import to complete it.",
             uri=uri,
         ) from problem
 
 
 def require_modalities(location: str, *, held: Collection[str], needs: Iterable[str]) -> None:
-    """Check that features hold all modalities that are needed.
+    """Check that features have all requested modalities.
 
     Raises:
-        DataError: One is missing.
+        DataError: A modality is missing.
     """
     if missing := [modality for modality in needs if modality not in held]:
         raise DataError(
@@ -145,7 +145,7 @@ def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
         ``entry.rows`` utterances, sorted, with the columns of ``schema.shard_schema``.
 
     Raises:
-        IntegrityError: The object is not the one that the manifest records.
+        IntegrityError: The object differs from the manifest's digest.
         DataError: It is missing or not a Parquet file, or its columns or number of rows differ from the manifest.
     """
     uri = storage.join(features.uri, entry.name)
@@ -163,7 +163,7 @@ def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
 
 
 def read_dialogue_ids(features: FeatureSet, entry: ShardEntry) -> "pa.ChunkedArray[Any]":
-    """Read one column of a shard, ``entry.rows`` ids, and little else of it, so that its digest is not checked.
+    """Read one column of a shard, ``entry.rows`` ids, without the rest; so its digest is not checked.
 
     Raises:
         DataError: The shard is missing or not a Parquet file, or its number of rows differs from the manifest.
@@ -181,7 +181,7 @@ def read_dialogue_ids(features: FeatureSet, entry: ShardEntry) -> "pa.ChunkedArr
 
 def _missing(features: FeatureSet, uri: str) -> DataError:
     return DataError(
-        f"{uri} must exist, for {MANIFEST} names it, but does not. Restore it, or delete {features.uri} and import "
+        f"{uri} must exist, because {MANIFEST} names it, but does not. Restore it, or delete {features.uri} and import "
         "again.",
         uri=uri,
     )

@@ -1,4 +1,4 @@
-"""Where extracted vectors come from, as a feature set's manifest records it."""
+"""The origin of extracted vectors, as a feature set's manifest records it."""
 
 import json
 from typing import TypeAlias
@@ -13,30 +13,30 @@ Settings: TypeAlias = dict[str, str | int | float | bool]
 
 
 class EncoderInfo(Record):
-    """Everything that decides an encoder's vectors, and under what terms they may be used."""
+    """Everything that decides an encoder's vectors, and their terms of use."""
 
     name: str
     modality: Modality
     width: int
     licence: str
-    source: str  # where it comes from, for people
-    weights_digest: str  # SHA-256 of its weights and their configuration, or of what stands for them
-    revision: int = 1  # of this package's own arithmetic around them
+    source: str  # origin, as text for people
+    weights_digest: str  # SHA-256 of its weights and their configuration, or of a substitute
+    revision: int = 1  # of this package's own computation around them
     settings: Settings = Field(default_factory=dict)
 
     def digest(self) -> str:
-        """Return a SHA-256 that changes with every field that can change a vector."""
+        """Return a SHA-256 over every field that can change a vector."""
         decisive = self.model_dump(mode="json", exclude={"licence", "source"})
         return storage.digest(json.dumps(decisive, sort_keys=True).encode())
 
 
 class ModalityOrigin(Record):
-    """What one encoder made of a corpus; counts are of utterances."""
+    """The vectors that one encoder made of a corpus; counts are of utterances."""
 
     encoder: EncoderInfo
-    items: int  # with something to encode: words, a clip
+    items: int  # with text or a clip to encode
     vectors: int
-    missing: dict[str, int]  # by reason: with something to encode, but no vector
+    missing: dict[str, int]  # by reason: with content, but no vector
     flagged: dict[str, int]  # by flag: with a vector
     measures: dict[str, float]  # means over the vectors
 
@@ -44,12 +44,12 @@ class ModalityOrigin(Record):
 class Origin(Record):
     """How a feature set was extracted; ``provenance.parquet`` next to it records it for each row."""
 
-    kind: str  # which reader
+    kind: str  # of the reader
     location: str  # of the corpus, without credentials
-    licence: str  # of the corpus, for people
-    media: Settings  # what decides samples and pixels, apart from the files
+    licence: str  # of the corpus, as text for people
+    media: Settings  # settings that, together with the files, decide samples and pixels
     modalities: dict[Modality, ModalityOrigin]
-    notes: tuple[str, ...]  # of the corpus, by its reader
+    notes: tuple[str, ...]  # the reader's notes on the corpus
     problems: int  # utterances that lack something they should have; ``problems.parquet`` lists them
     first_problems: tuple[str, ...]
-    recipe: Recipe | None = None  # none in sets older than it
+    recipe: Recipe | None = None  # None in sets older than this field

@@ -1,7 +1,7 @@
 """Columns of a feature shard: one row per utterance.
 
 A shard holds the transcript as ``text``, so the vector columns are ``text_feat``, ``audio_feat`` and ``visual_feat``,
-the names that the field's published files have too. A vector is null where the utterance lacks the modality.
+like the field's published files. A vector is null if the utterance lacks the modality.
 
 Shape letters in this file:
     N utterances     D width of a modality's vectors
@@ -45,7 +45,7 @@ def shard_schema(widths: Mapping[Modality, int]) -> pa.Schema:
     """Return the schema of a shard.
 
     Args:
-        widths: By modality that the set holds, the width of its vectors.
+        widths: Width of the vectors, by modality of the set.
 
     Returns:
         The plain columns, then one ``fixed_size_list<float32>[D]`` per modality, in the order of ``MODALITIES``.
@@ -64,8 +64,8 @@ def pack_vectors(values: NDArray[np.float32], present: NDArray[np.bool_]) -> "pa
     """Turn dense vectors into a vector column.
 
     Args:
-        values: ``(N, D)`` float32, of any values where the modality is missing.
-        present: ``(N,)`` bool, false where it is.
+        values: ``(N, D)`` float32, with any values if the modality is missing.
+        present: ``(N,)`` bool, false if the modality is missing.
 
     Returns:
         ``N`` fixed-size lists of width ``D``, null where not present.
@@ -78,7 +78,7 @@ def unpack_vectors(column: "pa.ChunkedArray[Any]") -> tuple[NDArray[np.float32],
     """Turn a vector column of a shard into dense vectors: the inverse of ``pack_vectors``.
 
     Returns:
-        values: ``(N, D)`` float32, zeros where the modality is missing.
+        values: ``(N, D)`` float32, zeros if the modality is missing.
         present: ``(N,)`` bool.
     """
     present = column.is_valid().to_numpy()
@@ -88,7 +88,7 @@ def unpack_vectors(column: "pa.ChunkedArray[Any]") -> tuple[NDArray[np.float32],
 
 
 def flat_values(column: "pa.ChunkedArray[Any]") -> NDArray[np.float32]:
-    """Return the numbers of all non-null lists of float32, end to end; a null number becomes NaN."""
+    """Return the numbers of all non-null lists of float32, concatenated; a null number becomes NaN."""
     flat = [pc.list_flatten(chunk).to_numpy(zero_copy_only=False) for chunk in column.chunks]
     return np.concatenate(flat) if flat else np.zeros(0, np.float32)
 
@@ -97,11 +97,11 @@ def open_parquet(data: "bytes | pa.Buffer | IO[bytes]", uri: str) -> pq.ParquetF
     """Open a Parquet file, or the bytes of one.
 
     Raises:
-        DataError: They are not.
+        DataError: The bytes are not a Parquet file.
     """
     try:
         opened = pa.BufferReader(data) if isinstance(data, bytes | pa.Buffer) else data
-        file = pq.ParquetFile(opened, pre_buffer=False)  # otherwise reading it piece by piece keeps all of it in memory
+        file = pq.ParquetFile(opened, pre_buffer=False)  # with it, reading by pieces keeps all of them in memory
         str(file.schema_arrow)  # decodes all names
     except _UNSOUND as problem:
         raise _damaged(uri, problem) from problem
@@ -109,7 +109,7 @@ def open_parquet(data: "bytes | pa.Buffer | IO[bytes]", uri: str) -> pq.ParquetF
 
 
 def read_columns(file: pq.ParquetFile, columns: list[str], uri: str) -> pa.Table:
-    """Read some columns of an open Parquet file, and check that their bytes are sound.
+    """Read some columns of an open Parquet file, and check that its bytes are valid.
 
     Raises:
         DataError: The file is damaged.
@@ -124,7 +124,7 @@ def read_columns(file: pq.ParquetFile, columns: list[str], uri: str) -> pa.Table
 
 def _damaged(uri: str, problem: Exception) -> DataError:
     return DataError(
-        f"{uri} must be a sound Parquet file, but cannot be read: {str(problem).rstrip('.')}. Check that it is "
+        f"{uri} must be a valid Parquet file, but cannot be read: {str(problem).rstrip('.')}. Check that it is "
         "Parquet, written and copied in full; else write it again.",
         uri=uri,
     )

@@ -32,12 +32,12 @@ _VERSION = 1  # of the layout; part of the fingerprint
 
 @dataclass(frozen=True)
 class Extraction:
-    """What is known of vectors that were extracted here.
+    """Additional facts about vectors that were extracted by this project.
 
     Attributes:
-        inputs: Digest of everything that was encoded, by content, and of what decides how; part of the fingerprint.
-        origin: For the manifest.
-        extra_files: Returns the files to write next to the shards, by name, given the set (its shards are written, its
+        inputs: Digest of all encoded content and the settings that apply to it; part of the fingerprint.
+        origin: The manifest's record of the extraction.
+        extra_files: Returns the files to write next to the shards, by name, from the set (its shards are written, its
             manifest is not) and its rows in shard order.
     """
 
@@ -64,20 +64,20 @@ def write_features(
     Args:
         root: The storage root; the set goes to ``features/<dataset>/<fingerprint>`` below it.
         table: ``N`` checked utterances with the columns of ``schema.shard_schema``, in any order.
-        dataset: Name of the corpus, of ``[a-z0-9._-]``.
-        synthetic: Whether the values were made up.
+        dataset: Name of the corpus, with characters of ``[a-z0-9._-]``.
+        synthetic: Whether the values are synthetic.
         labels: Class names, by class index.
-        encoders: By modality of the table, what made the vectors.
-        dev_rule: How dev was cut from train, if it was.
-        source: Where the values come from, for people.
-        extraction: Where they were extracted: more than that.
-        gate_rule: How the gate was cut from train, if it was.
+        encoders: By modality of the table, how the vectors were made.
+        dev_rule: How dev was cut from train; None if it was not.
+        source: Origin of the values, as text for people.
+        extraction: Additional facts, if the vectors were extracted by this project.
+        gate_rule: How the gate was cut from train; None if it was not.
 
     Returns:
         The URI of the set.
 
     Raises:
-        DataError: ``dataset`` is no plain name.
+        DataError: ``dataset`` is not a valid name.
     """
     _check_name(dataset)
     widths = schema.widths_of(table.schema)
@@ -86,7 +86,7 @@ def write_features(
     identity = {"dataset": dataset, "synthetic": synthetic, "labels": labels, "dev_rule": dev_rule}
     inputs = {"inputs": extraction.inputs} if extraction else {}
     digits = fingerprint(rows, **identity, **inputs, encoders={m: encoders[m] for m in widths})
-    # The fingerprint covers the splits, and so the rule of the gate.
+    # The fingerprint covers the splits, and thereby the rule of the gate.
     uri = storage.join(storage.normalise(root), "features", dataset, digits)
     if not storage.exists(storage.join(uri, MANIFEST)):
         infos = {m: ModalityInfo(width=width, encoder=encoders[m]) for m, width in widths.items()}
@@ -102,13 +102,13 @@ def sort_rows(table: pa.Table) -> pa.Table:
 
 
 def fingerprint(rows: pa.Table, **identity: Any) -> str:
-    """Return 32 hex digits that name this content.
+    """Return 32 hex digits that identify this content.
 
-    Equal for equal content in any files, chunks and layout, and with any version of pyarrow: it covers raw values only.
+    Equal content gives equal digits for any files, chunks, layout and version of pyarrow: only raw values are hashed.
 
     Args:
         rows: ``N`` sorted utterances.
-        identity: What else distinguishes two sets, as JSON values.
+        identity: Other values that distinguish two sets, as JSON values.
     """
     total = hashlib.sha256()
     _feed(total, json.dumps({"schema_version": _VERSION, **identity}, sort_keys=True).encode())
@@ -124,7 +124,7 @@ def cut_shards(rows: pa.Table, limit: int) -> list[tuple[int, int]]:
 
     Args:
         rows: ``N`` sorted utterances.
-        limit: Bytes of vectors that a shard may hold; one dialogue may hold more.
+        limit: Maximum bytes of vectors in a shard; a single dialogue may have more.
 
     Returns:
         Start and end (exclusive) of each shard; none spans two splits, and no dialogue spans two shards.
@@ -151,9 +151,9 @@ def _check_name(dataset: str) -> None:
 
 
 def _write(uri: str, rows: pa.Table, extraction: Extraction | None, **facts: Any) -> None:
-    # Parts and the other files first, the manifest last: a crash in between leaves parts that no manifest names,
-    # so no reader opens them; the next run with this content replaces them by the same bytes. Writers at once write the
-    # same parts; one manifest wins.
+    # Parts and the other files are written first, the manifest last: after a crash in between, no manifest names the
+    # parts, so no reader opens them; the next run with this content replaces them by the same bytes. Concurrent writers
+    # write the same parts; one manifest wins.
     shards = tuple(_put_shards(uri, rows))
     manifest = Manifest(**facts, splits=_split_infos(rows, classes=len(facts["labels"])), shards=shards)
     if extraction:
@@ -168,12 +168,12 @@ def _put_files(uri: str, files: Mapping[str, bytes]) -> dict[str, FileEntry]:
 
 
 def _feed(total: "hashlib._Hash", part: bytes) -> None:
-    total.update(len(part).to_bytes(8, "little"))  # lengths keep neighbours apart
+    total.update(len(part).to_bytes(8, "little"))  # lengths mark where each part ends
     total.update(part)
 
 
 def _content(column: "pa.ChunkedArray[Any]") -> Iterator[bytes]:
-    """Yield a column's values as bytes that no layout changes."""
+    """Yield a column's values as bytes that do not depend on the layout."""
     yield column.is_valid().to_numpy().astype(np.uint8).tobytes()
     if pa.types.is_fixed_size_list(column.type):
         values, _ = schema.unpack_vectors(column)
@@ -214,7 +214,7 @@ def _put_shards(uri: str, rows: pa.Table) -> Iterator[ShardEntry]:
 
 
 def _encode(part: pa.Table) -> bytes:
-    # Every option that shapes the bytes is fixed here, and the rows are one chunk: equal rows give equal bytes.
+    # Every option that affects the bytes is fixed here, and the rows are one chunk: equal rows give equal bytes.
     plain = [field.name for field in part.schema if not pa.types.is_fixed_size_list(field.type)]
     sink = pa.BufferOutputStream()
     pq.write_table(

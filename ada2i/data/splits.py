@@ -1,6 +1,6 @@
-"""Names of splits, and the fixed rules that cut a dev split and a gate split where a corpus has none.
+"""Names of splits, and the fixed rules that cut a dev split and a gate split if a corpus has none.
 
-The gate split decides about promotion: no model is trained or selected on it, and it rolls on as a corpus grows.
+The gate split decides about promotion: no model is trained or selected on it, and it moves on as a corpus grows.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from datetime import datetime
 
 from ada2i.errors import DataError
 
-# By lower-case name as corpora write it.
+# By lower-case name, as corpora write it.
 ALIASES: Mapping[str, str] = {
     "train": "train",
     "dev": "dev",
@@ -35,11 +35,11 @@ def cut_dev(dialogue_ids: Iterable[str], *, uri: str = "The table") -> set[str]:
     """Choose the dev dialogues among those of train, by ``DEV_RULE``: never by chance, order or content.
 
     Args:
-        dialogue_ids: Dialogues of train; repeats count once.
-        uri: Where they come from, for the message.
+        dialogue_ids: Dialogues of train; duplicates count once.
+        uri: Their location, for the message.
 
     Raises:
-        DataError: There are fewer than two, so that train or dev would be empty.
+        DataError: There are fewer than two dialogues, so train or dev would be empty.
     """
     ids = set(dialogue_ids)
     if len(ids) < 2:
@@ -54,11 +54,11 @@ def cut_dev(dialogue_ids: Iterable[str], *, uri: str = "The table") -> set[str]:
 
 
 def cut_gate(recorded: Mapping[str, datetime], share: float) -> set[str]:
-    """Choose the gate's dialogues among those of train, by ``GATE_RULE``: the newest, and of equals by id.
+    """Choose the gate's dialogues among those of train, by ``GATE_RULE``: the newest, and of equal times by id.
 
     Args:
-        recorded: By dialogue of train with a known time, when it was recorded.
+        recorded: Time of recording by dialogue of train, if known.
         share: Share of these that becomes the gate.
     """
     newest = sorted(recorded, key=lambda name: (recorded[name], name), reverse=True)
-    return set(newest[: math.ceil(round(share * len(newest), 9))])  # rounded: 0.1 * 30 is a little more than 3
+    return set(newest[: math.ceil(round(share * len(newest), 9))])  # rounded, since 0.1 * 30 is slightly more than 3

@@ -1,8 +1,8 @@
-"""Vectors that were made before, by what was encoded and by which encoder: nothing is encoded twice.
+"""A cache of vectors, keyed by content and encoder, so that nothing is encoded twice.
 
-``<root>/extraction/vectors/<encoder's digest>/`` holds chunks of vectors, ``<root>/extraction/files/`` chunks of files'
+``<root>/extraction/vectors/<encoder's digest>/`` holds chunks of vectors, ``<root>/extraction/files/`` chunks of file
 digests. A chunk's name is the SHA-256 of its bytes: it is complete or ignored, and never changes. Everything here may
-be deleted at any time; it is then made again.
+be deleted at any time; it is then computed again.
 """
 
 import logging
@@ -33,7 +33,7 @@ class Vectors:
         """Write a chunk.
 
         Args:
-            outcomes: By key of what was encoded.
+            outcomes: By key of the encoded content.
         """
         present = np.array([one.vector is not None for one in outcomes.values()])
         values = np.zeros((len(outcomes), self._width), np.float32)
@@ -75,7 +75,7 @@ def _outcomes(table: pa.Table) -> Iterator[Outcome]:
 
 
 class Files:
-    """Digests of source files, by their stamps: see ``storage.source_stamps``."""
+    """Digests of source files, by file stamp: see ``storage.source_stamps``."""
 
     def __init__(self, root: str) -> None:
         self._folder = storage.join(root, "extraction", "files")
@@ -85,7 +85,7 @@ class Files:
 
         Args:
             digests: By file.
-            stamps: By file, taken before it was read.
+            stamps: By file, taken before the file was read.
         """
         known = sorted(file for file in digests if file in stamps)
         if known:
@@ -97,7 +97,7 @@ class Files:
             _put(self._folder, pa.table(columns))
 
     def read(self, stamps: Mapping[str, str]) -> dict[str, str]:
-        """Return the digests of files, by file, that are as they were when they were last read."""
+        """Return the digests, by file, of files that have not changed since they were last read."""
         held: dict[tuple[str, str], str] = {}
         for table in _chunks(self._folder, set()):
             columns = (table[name].to_pylist() for name in ("file", "stamp", "digest"))
@@ -120,7 +120,7 @@ def _chunks(folder: str, seen: set[str]) -> Iterator[pa.Table]:
         uri = storage.join(folder, name)
         data = storage.get(uri)
         if storage.digest(data) != name.removesuffix(_SUFFIX):
-            log.warning("%s is damaged and is left out; what it held is made again. Delete it.", uri)
+            log.warning("%s is damaged and is ignored; its contents are computed again. Delete it.", uri)
             continue
         seen.add(name)
         file = schema.open_parquet(data, uri)

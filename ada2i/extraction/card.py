@@ -11,8 +11,8 @@ def render_card(manifest: Manifest, audit: AuditReport) -> str:
     """Return the card of an extracted set; the same set gives the same bytes.
 
     Args:
-        manifest: Of a set with an origin.
-        audit: Of its shards.
+        manifest: The manifest of a set with an origin.
+        audit: The audit of its shards.
     """
     total = sum(split.utterances for split in manifest.splits.values())
     size = next((name for limit, name in _SIZES if total < limit), "n>1M")

@@ -1,4 +1,4 @@
-"""What is extracted, and how: every field and its checks."""
+"""The config of an extraction: every field and its checks."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -12,8 +12,8 @@ from ada2i.extraction.encoders import registry
 from ada2i.extraction.media import MediaSettings
 from ada2i.modalities import MODALITIES, Modality
 
-NONE = "none"  # in place of an encoder's name: the set is to lack the modality
-_ENCODERS = "encoders."  # prefix of overrides that set what an encoder's constructor takes
+NONE = "none"  # instead of an encoder's name: leave the modality out
+_ENCODERS = "encoders."  # prefix of overrides that set arguments of an encoder's constructor
 
 
 class EncoderChoice(Config):
@@ -21,21 +21,21 @@ class EncoderChoice(Config):
 
     spec: str = Field(description="A built-in's name, hf:<id or folder>, or package.module:Class.")
     settings: dict[str, Any] = Field(
-        default_factory=dict, description="Its constructor's arguments; else its defaults."
+        default_factory=dict, description="Arguments of its constructor; by default the constructor's defaults."
     )
 
 
 class MediaPolicy(Config):
-    """When media are too bad to publish features of them."""
+    """Limits above which features of unreadable media are not published."""
 
     unreadable: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.05, description="Share of a modality's clips that may be unreadable."
     )
-    named: int = Field(20, ge=0, description="Problems that the manifest and messages name; a file names all.")
+    named: int = Field(20, ge=0, description="Problems listed in the manifest and messages; a file lists all.")
 
 
 class ChunkSizes(Config):
-    """How many vectors a worker makes between two writes: what a killed worker loses at most."""
+    """Vectors that a worker makes between two writes: at most these are lost when a worker is killed."""
 
     text: Positive = 512
     audio: Positive = 64
@@ -43,7 +43,7 @@ class ChunkSizes(Config):
 
 
 class ExtractionConfig(Config):
-    """All of it; only ``encoders`` and ``media`` can change a vector."""
+    """The whole config; only ``encoders`` and ``media`` can change a vector."""
 
     schema_version: Literal[1] = 1
     encoders: dict[Modality, EncoderChoice]
@@ -51,25 +51,25 @@ class ExtractionConfig(Config):
     policy: MediaPolicy = MediaPolicy()
     chunk: ChunkSizes = ChunkSizes()
     workers: Positive = Field(2, description="Worker processes, each with one processor and one thread.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU for each worker, if there are.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: one GPU per worker, if available.")
 
     @field_validator("encoders")
     @classmethod
     def _some(cls, encoders: dict[Modality, EncoderChoice]) -> dict[Modality, EncoderChoice]:
         if not encoders:
-            raise ValueError("there must be one for some modality")
+            raise ValueError("there must be an encoder for at least one modality")
         return {modality: encoders[modality] for modality in MODALITIES if modality in encoders}
 
 
 def resolve(specs: Mapping[Modality, str | None], overrides: Mapping[str, Any]) -> ExtractionConfig:
-    """Build the config: the defaults, then what is given.
+    """Build the config from the defaults and the given values.
 
     Args:
-        specs: By modality, its encoder's name, ``none`` for none, or None for the default.
+        specs: By modality, its encoder's name, ``none`` for no encoder, or None for the default.
         overrides: Fields by dotted name; ``encoders.<modality>.<setting>`` is an encoder's setting.
 
     Raises:
-        ConfigError: An encoder, field or value is wrong, or what an encoder needs is not installed.
+        ConfigError: An encoder, field or value is wrong, or a package that an encoder needs is not installed.
     """
     chosen = {modality: specs.get(modality) or default for modality, default in registry.DEFAULT_ENCODERS.items()}
     tree: dict[str, Any] = {"encoders": {m: {"spec": s, "settings": {}} for m, s in chosen.items() if s != NONE}}
@@ -90,7 +90,7 @@ def _plant(tree: dict[str, Any], field: str, value: object) -> None:
         group, _, name = field.rpartition(".")
         place = tree.setdefault(group, {}) if group else tree
         if not isinstance(place, dict):
-            raise ConfigError(f"`{group}` must be set by fields, such as `{field}`. Leave `{group}` out.", field=group)
+            raise ConfigError(f"`{group}` must be set by field, such as `{field}`. Leave `{group}` out.", field=group)
         place[name] = value
         return
     modality, _, setting = field.removeprefix(_ENCODERS).partition(".")

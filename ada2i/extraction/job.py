@@ -1,7 +1,7 @@
 """An extraction as a Ray job. The only file of this package that knows Ray.
 
-The driver plans, hands chunks to workers and assembles; vectors go from workers to storage and from there to the
-driver. After any kill the next attempt finds all chunks that were written, and ends in the same bytes.
+The driver plans, hands chunks to workers and assembles the set; workers write vectors to storage, where the driver
+reads them. After any kill, the next attempt reuses all chunks that were written and produces the same bytes.
 """
 
 from collections.abc import Mapping
@@ -23,17 +23,17 @@ from ada2i.modalities import Modality
 _TAGS = ("run", "modality", "encoder")
 
 METRICS = (
-    Metric("extraction_to_encode", "Vectors that this attempt has to make", _TAGS),
-    Metric("extraction_reused", "Vectors that were made before", _TAGS),
-    Metric("extraction_done", "Vectors made by this attempt, those included that came to nothing", _TAGS),
-    Metric("extraction_per_second", "Vectors made per second, all workers", _TAGS),
-    Metric("extraction_seconds_left", "Seconds until the modality is done", _TAGS),
-    Metric("extraction_lost", "Media of this attempt that gave no vector, by what is wrong", (*_TAGS, "problem")),
+    Metric("extraction_to_encode", "Vectors that this attempt has to compute", _TAGS),
+    Metric("extraction_reused", "Vectors that were computed before", _TAGS),
+    Metric("extraction_done", "Items encoded by this attempt, including failed ones", _TAGS),
+    Metric("extraction_per_second", "Items encoded per second, all workers", _TAGS),
+    Metric("extraction_seconds_left", "Seconds until the modality is encoded", _TAGS),
+    Metric("extraction_lost", "Media of this attempt that gave no vector, by problem", (*_TAGS, "problem")),
 )
 
 
 def drive(uri: str, _submission: str) -> None:
-    """Run the job's side: check the cluster, and extract on its workers."""
+    """Run the driver of the job: check the cluster, and extract on its workers."""
     with driver.report_errors(uri):
         if is_done(uri):
             return
@@ -54,7 +54,7 @@ def check_workers(config: ExtractionConfig, available: Mapping[str, float]) -> b
     """Return whether to encode on GPUs.
 
     Raises:
-        ResourceError: The cluster has fewer processors or GPUs than workers.
+        ResourceError: The cluster has fewer CPUs or GPUs than workers.
     """
     cpus, gpus = available.get("CPU", 0.0), int(available.get("GPU", 0))
     if cpus < config.workers:

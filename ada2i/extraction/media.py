@@ -1,7 +1,7 @@
-"""Sound and pictures out of media files, bounded in time and in memory.
+"""Decodes sound and pictures from media files, with limits on time and memory.
 
-FFmpeg (PyAV) decodes what this process has opened itself; it opens nothing on its own, so that a playlist cannot lead
-it elsewhere. It decodes with one thread: the same file gives the same numbers, and the processors stay the caller's.
+FFmpeg (PyAV) decodes only what this process has opened; it opens nothing itself, so a playlist cannot make it open
+other files or URLs. It decodes with one thread: the same file gives the same numbers on any number of CPUs.
 
 Shape letters in this file:
     S samples     F frames     Y height     X width, pixels
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from av.filter import Graph
     from av.video.frame import VideoFrame
 
-RATE = 16_000  # samples per second of all sound here: what every speech model expects
+RATE = 16_000  # samples per second of all sound: the rate that speech models expect
 OVER_LONG = "over-long"  # a flag: only the first seconds were read
 TRUNCATED = "truncated"  # a flag: damaged, or shorter than the file or the corpus declares
-MIN_SECONDS = 0.1  # openSMILE's functionals are no numbers below it
-_SILENCE = 1e-4  # peak of sound that counts as none: three steps of 16 bits
-_PREROLL = 0.5  # seconds decoded before a start, since a codec's first frame after a jump is not complete
-_SLACK = 0.5  # seconds by which a stream may end early: clocks of sound and picture differ
+MIN_SECONDS = 0.1  # openSMILE's functionals are NaN below it
+_SILENCE = 1e-4  # peak below which sound counts as silent: three 16-bit steps
+_PREROLL = 0.5  # seconds decoded before the start, since the first frame after a seek is incomplete
+_SLACK = 0.5  # seconds by which a stream may end early, since sound and picture clocks differ
 
 Source: TypeAlias = bytes | Path
 Code = Literal[
@@ -41,11 +41,11 @@ Code = Literal[
 ]  # fmt: skip
 
 
-class MediaProblem(DataError):  # noqa: N818 - not an error of the program: the modality is missing
-    """A file gives no sound, or no pictures, for an utterance.
+class MediaProblem(DataError):  # noqa: N818 - not a program error: the modality is missing
+    """A file has no usable sound or pictures for an utterance.
 
     Attributes:
-        code: What is wrong, in a word that can be counted.
+        code: What is wrong, as a word that can be counted.
     """
 
     def __init__(self, message: str, *, code: Code) -> None:
@@ -54,13 +54,13 @@ class MediaProblem(DataError):  # noqa: N818 - not an error of the program: the 
 
 
 class MediaSettings(Record):
-    """The settings that decide samples and pixels, apart from the file."""
+    """The settings that, together with the file, decide samples and pixels."""
 
-    revision: Literal[1] = 1  # of this file's arithmetic
-    limit_s: float = 60.0  # of an utterance; MELD has two that last 235 and 305 s by mistake
+    revision: Literal[1] = 1  # of the computation in this file
+    limit_s: float = 60.0  # maximum length of an utterance; MELD has two that last 235 and 305 s by mistake
     frames_per_second: float = 4.0
     max_frames: int = 32
-    max_side: int = 1280  # pixels; larger pictures are made smaller
+    max_side: int = 1280  # pixels; larger pictures are reduced
 
 
 _DEFAULTS = MediaSettings()
@@ -72,7 +72,7 @@ class Waveform:
 
     Attributes:
         samples: ``(S,)`` float32 in [-1, 1], mono, at ``RATE``; never silent, never shorter than ``MIN_SECONDS``.
-        flags: Any of ``OVER_LONG``, ``TRUNCATED``.
+        flags: ``OVER_LONG``, ``TRUNCATED``, both or none.
     """
 
     samples: npt.NDArray[np.float32]
@@ -85,7 +85,7 @@ class Frames:
 
     Attributes:
         pixels: ``(F, Y, X, 3)`` uint8, red, green, blue; at least one frame.
-        flags: Any of ``OVER_LONG``, ``TRUNCATED``.
+        flags: ``OVER_LONG``, ``TRUNCATED``, both or none.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -95,16 +95,16 @@ class Frames:
 def read_audio(
     source: Source, *, start: float | None = None, end: float | None = None, settings: MediaSettings = _DEFAULTS
 ) -> Waveform:
-    """Decode sound, mixed down to mono and resampled.
+    """Decode sound, mix it down to mono and resample it.
 
     Args:
-        source: The file's bytes, or where it lies.
+        source: The file's bytes, or its location.
         start: Seconds from the file's start; None for its start.
         end: Seconds from the file's start; None for its end.
-        settings: How much is read.
+        settings: Limits.
 
     Raises:
-        MediaProblem: There is no sound to be had.
+        MediaProblem: There is no usable sound.
     """
     begin = start or 0.0
     wanted = round(_seconds(begin, end, settings) * RATE)
@@ -126,17 +126,17 @@ def sample_frames(
     crop: Half | None = None,
     settings: MediaSettings = _DEFAULTS,
 ) -> Frames:
-    """Decode pictures, evenly spaced in time.
+    """Decode pictures at evenly spaced times.
 
     Args:
-        source: The file's bytes, or where it lies.
+        source: The file's bytes, or its location.
         start: Seconds from the file's start; None for its start.
         end: Seconds from the file's start; None for its end.
         crop: The half of each picture to keep; None for all of it.
-        settings: How many, how large.
+        settings: Number and size of pictures, and limits.
 
     Raises:
-        MediaProblem: There are no pictures to be had.
+        MediaProblem: There are no usable pictures.
     """
     begin = start or 0.0
     longest = _seconds(begin, end, settings)
@@ -161,11 +161,11 @@ def sample_frames(
 
 
 def _seconds(begin: float, end: float | None, settings: MediaSettings) -> float:
-    """Return how long a piece may be at most."""
+    """Return the maximum length of a piece."""
     longest = settings.limit_s if end is None else min(end - begin, settings.limit_s)
     if longest <= 0 or begin < 0:
         raise MediaProblem(
-            f"A piece must begin at 0 s or later and end after that, but the request is from {begin} to {end} s. Check "
+            f"A piece must begin at 0 s or later and end after its start, but is from {begin} to {end} s. Check "
             "the times that the corpus gives.",
             code="zero-length",
         )
@@ -203,7 +203,7 @@ class _Media:
 
     Attributes:
         declared: The length that the stream declares, or None.
-        damaged: Whether something has failed to decode so far.
+        damaged: Whether anything has failed to decode so far.
     """
 
     def __init__(self, container: "InputContainer", stream: Any) -> None:
@@ -215,13 +215,13 @@ class _Media:
         self.damaged = False
 
     def length(self) -> float:
-        """Return when the last packet ends, by reading all of them; then start over."""
+        """Return the end time of the last packet, by reading all packets; then rewind."""
         ends = [(p.pts + (p.duration or 0)) * self._step for p in self._packets() if p.pts is not None]
         self._seek(0.0)
         return max(ends, default=0.0) - self._origin
 
     def frames(self, begin: float) -> Iterator[tuple[float, Any]]:
-        """Yield each frame with its time, from at or before ``begin`` on; what cannot be decoded is left out."""
+        """Yield each frame with its time, from ``begin`` or shortly before; skip frames that cannot be decoded."""
         from av import FFmpegError
 
         if begin > _PREROLL:
@@ -266,7 +266,7 @@ def _opened(source: Source, kind: Literal["audio", "video"]) -> Iterator[_Media]
 
 
 class _Nameless:
-    """A file by its content alone: FFmpeg takes anything called .txt for pictures made of letters."""
+    """Open a file by its content alone: by its name, FFmpeg would read a .txt file as ANSI art."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
@@ -279,7 +279,7 @@ def _file(source: Source) -> BinaryIO:
         raise MediaProblem(f"{source!s} must be a media file, but does not exist.", code="missing") from problem
     if not file.read(1):
         file.close()
-        raise MediaProblem("A media file must hold something, but is empty. Fetch it again.", code="zero-length")
+        raise MediaProblem("A media file must have content, but is empty. Get it again.", code="zero-length")
     file.seek(0)
     return file
 
@@ -289,7 +289,7 @@ def _stream(container: "InputContainer", kind: Literal["audio", "video"]) -> Any
 
     streams: Sequence[Any] = container.streams.audio if kind == "audio" else container.streams.video
     for stream in streams:
-        # A song's cover is a stream of pictures too, for FFmpeg.
+        # FFmpeg also lists a song's cover as a video stream.
         if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
             stream.codec_context.thread_count = 1
             return stream
@@ -299,7 +299,7 @@ def _stream(container: "InputContainer", kind: Literal["audio", "video"]) -> Any
 
 
 def _samples(media: _Media, begin: float, wanted: int) -> npt.NDArray[np.float32]:
-    """Return sound from ``begin`` on, up to a little more than requested."""
+    """Return sound from ``begin`` on; it may be slightly longer than requested."""
     pieces: list[npt.NDArray[np.float32]] = []
     graph: Graph | None = None
     first = need = size = 0
@@ -328,7 +328,7 @@ def _resampler(frame: "AudioFrame") -> "Graph":
     source = graph.add_abuffer(
         sample_rate=frame.sample_rate, format=frame.format, layout=frame.layout, time_base=frame.time_base
     )
-    # Without a maximum the sum of the channels is not brought back to full scale where samples are floats.
+    # Without a maximum, the sum of the channels is not scaled back to full scale for float samples.
     mono = graph.add("aresample", f"osr={RATE}:osf=flt:ochl=mono:rematrix_maxval=1")
     graph.link_nodes(source, mono, graph.add("abuffersink")).configure()
     return graph
@@ -339,13 +339,13 @@ def _pulled(graph: "Graph") -> list[npt.NDArray[np.float32]]:
     while True:
         try:
             frame: Any = graph.pull()
-        except (BlockingIOError, EOFError):  # FFmpeg's words for: push more, and: that was all
+        except (BlockingIOError, EOFError):  # FFmpeg needs more input, or has ended
             return pieces
         pieces.append(frame.to_ndarray()[0])
 
 
 def _shown(media: _Media, times: list[float]) -> Iterator["VideoFrame"]:
-    """Yield the frame that is to be seen at each time: the last one that began before it."""
+    """Yield the frame that is visible at each time: the last one that began before it."""
     waiting = iter(times)
     time, shown, since = next(waiting, None), None, 0.0
     for began, frame in media.frames(times[0]):

@@ -1,4 +1,4 @@
-"""The result of encoding one thing: a vector, or the reason why it has none."""
+"""The result of encoding one item: a vector, or the reason why it has none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from ada2i.extraction.media import MediaProblem
 
 
-NO_VECTOR = "no-vector"  # a problem: an encoder gave none and no reason
+NO_VECTOR = "no-vector"  # a problem: an encoder returned no vector and no reason
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """One thing's vector, or the reason why it has none.
+    """The vector of one item, or the reason why it has none.
 
     Attributes:
-        vector: ``(D,)`` float32; or None.
-        flags: What to know of the vector.
-        problem: The reason, in a word that can be counted; None if there is a vector.
-        message: The same for people; empty where the word says all.
+        vector: ``(D,)`` float32, or None.
+        flags: Remarks on the vector.
+        problem: The reason, as a word that can be counted; None if there is a vector.
+        message: The reason as text for people; empty if the word is enough.
         measures: Numbers to average over a corpus.
     """
 
@@ -36,7 +36,7 @@ class Outcome:
 
 
 def outcome(encoded: Encoded) -> Outcome:
-    """Return the outcome of what an encoder returned; the last flag of a missing vector is the reason."""
+    """Return the outcome of an encoder's result; the last flag of a missing vector is the reason."""
     if encoded.vector is None:
         *flags, problem = encoded.flags or (NO_VECTOR,)
         return Outcome(None, tuple(flags), problem, measures=encoded.measures)
@@ -44,5 +44,5 @@ def outcome(encoded: Encoded) -> Outcome:
 
 
 def lost(problem: "MediaProblem") -> Outcome:
-    """Return the outcome of a file that gives no sound or pictures."""
+    """Return the outcome of a file without usable sound or pictures."""
     return Outcome(None, problem=problem.code, message=problem.message)

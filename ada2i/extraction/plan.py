@@ -1,6 +1,6 @@
-"""What to encode, found without opening a sound or a picture: each utterance's content gets a key.
+"""Finds the items to encode without opening a sound or a picture: each utterance's content gets a key.
 
-Equal keys mean equal content, equal times, equal settings of the decoder: one vector serves all.
+Equal keys mean equal content, times and decoder settings: one vector serves all.
 """
 
 import json
@@ -18,12 +18,12 @@ MISSING = "missing"  # a problem: there is no such file
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One thing to encode.
+    """One item to encode.
 
     Attributes:
-        key: Of its content; see above.
-        item: Words, or a piece of a file.
-        digest: SHA-256 of the words or of the whole file.
+        key: Key of its content; see above.
+        item: A text, or a piece of a media file.
+        digest: SHA-256 of the text or of the whole file.
     """
 
     key: str
@@ -33,12 +33,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of one modality.
+    """The plan of one modality.
 
     Attributes:
-        modality: Which.
-        pieces: By utterance of the corpus, what to encode; None if it has nothing, or its file is missing.
-        missing: Places of utterances in the corpus whose file does not exist.
+        modality: The modality.
+        pieces: By utterance of the corpus, what to encode; None if it has no such content, or its file is missing.
+        missing: Indices of utterances in the corpus whose file does not exist.
     """
 
     modality: Modality
@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def distinct(self) -> dict[str, Piece]:
-        """The pieces by key; of equal ones, the first."""
+        """The pieces by key; of equal pieces, the first."""
         found: dict[str, Piece] = {}
         for piece in self.pieces:
             if piece is not None:
@@ -56,7 +56,7 @@ class Plan:
 
 
 def item_of(utterance: Utterance, modality: Modality) -> str | Clip | None:
-    """Return what to encode of an utterance."""
+    """Return an utterance's content in a modality."""
     items: Mapping[Modality, str | Clip | None] = {
         "text": utterance.text,
         "audio": utterance.audio,
@@ -66,7 +66,7 @@ def item_of(utterance: Utterance, modality: Modality) -> str | Clip | None:
 
 
 def files_of(corpus: Corpus, modalities: Iterable[Modality]) -> list[str]:
-    """Return the files of a corpus that hold something to encode, each once."""
+    """Return the files of a corpus that have something to encode, each once."""
     items = (item_of(utterance, modality) for modality in modalities for utterance in corpus.utterances)
     return sorted({item.uri for item in items if isinstance(item, Clip)})
 
@@ -75,10 +75,10 @@ def plan(corpus: Corpus, modality: Modality, digests: Mapping[str, str], media: 
     """Plan one modality.
 
     Args:
-        corpus: Whose.
-        modality: Which.
-        digests: By file that exists, its SHA-256.
-        media: What decides samples and pixels besides the file.
+        corpus: The corpus.
+        modality: The modality.
+        digests: SHA-256 of every file that exists.
+        media: The settings that, together with the file, decide samples and pixels.
     """
     pieces: list[Piece | None] = []
     missing = set()
@@ -98,18 +98,18 @@ def _piece(modality: Modality, item: str | Clip, digests: Mapping[str, str], med
     digest = digests[item.uri]
     facts: dict[str, Any] = {"file": digest, "start": item.start, "end": item.end}
     facts |= {"revision": media.revision, "limit_s": media.limit_s}
-    if modality == "visual":  # what decides no sample must not make sounds be encoded again
+    if modality == "visual":  # settings of pictures must not cause sounds to be encoded again
         facts |= {"crop": item.crop, **media.model_dump(mode="json")}
     return Piece(storage.digest(json.dumps(facts, sort_keys=True).encode()), item, digest)
 
 
 def chunks(pieces: Iterable[Piece], size: int, workers: int) -> list[list[Piece]]:
-    """Cut pieces into chunks for workers: the longest texts first, and pieces of one file side by side.
+    """Cut pieces into chunks for workers: the longest texts first, and pieces of one file together.
 
     Args:
         pieces: In any order.
-        size: Of a chunk at most; less where every worker would not get some.
-        workers: How many there are.
+        size: Maximum size of a chunk; smaller if some worker would get none.
+        workers: Number of workers.
     """
     ordered = sorted(pieces, key=_order)
     size = max(1, min(size, -(-len(ordered) // (2 * workers))))
@@ -123,12 +123,12 @@ def _order(piece: Piece) -> tuple[float, str, float, str]:
 
 
 def inputs_digest(corpus: Corpus, plans: Sequence[Plan], encoders: Mapping[Modality, str]) -> str:
-    """Return the SHA-256 of all that was encoded and of what decided how, wherever the corpus lies.
+    """Return a SHA-256 over all encoded content and its settings, independent of the corpus's location.
 
     Args:
-        corpus: Whose.
-        plans: By modality that is encoded.
-        encoders: Their encoders' digests.
+        corpus: The corpus.
+        plans: By encoded modality.
+        encoders: Digests of their encoders.
     """
     names = [(item.split, item.dialogue_id, item.utterance_index) for item in corpus.utterances]
     keys = {one.modality: [piece.key if piece else None for piece in one.pieces] for one in plans}

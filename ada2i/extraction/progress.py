@@ -17,10 +17,10 @@ class TerminalProgress(CountingTerminal):
 
 
 def line(event: Event) -> str:
-    """Return an event of an extraction in one line, for logs."""
+    """Return an event of an extraction as one line, for logs."""
     if event["kind"] == "started":
         return f"{event['workers']} workers on {event['device']}, extraction {event['run_id']}"
     if event["kind"] == "planned":
         work = event["work"].items()
-        return "; ".join(f"{m}: {one['encoded']} to encode, {one['reused']} made before" for m, one in work)
+        return "; ".join(f"{m}: {one['encoded']} to encode, {one['reused']} encoded before" for m, one in work)
     return f"{event['modality']:<6} {event['done']:>6}/{event['total']}  {_rate(event)}"

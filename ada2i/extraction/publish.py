@@ -1,4 +1,4 @@
-"""Turns a corpus and the vectors of its contents into a feature set: a pure function of both."""
+"""Builds a feature set from a corpus and its vectors: a pure function of both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,18 +35,18 @@ PROBLEMS = "problems.parquet"
 AUDIT = "audit.json"
 CARD = "README.md"
 TABLE = "vectors.parquet"
-RECIPE = "recipe"  # key of its schema
+RECIPE = "recipe"  # key in the table's schema
 
 
 def check_corpus(corpus: Corpus, *, labelled: bool = True) -> None:
-    """Find what would keep the utterances of a corpus from becoming a feature set, before anything is encoded.
+    """Check, before anything is encoded, that the utterances of a corpus can become a feature set.
 
     Args:
         corpus: Its utterances.
-        labelled: Whether they must have labels and splits; false where they are to be predicted.
+        labelled: Whether they must have labels and splits; false if they will be predicted.
 
     Raises:
-        DataError: A label or a split is missing or unknown, or an utterance's place in its dialogue.
+        DataError: A label or split is missing or unknown, or an utterance's index in its dialogue is wrong.
     """
     rows = _rows(corpus, {})
     if not labelled:
@@ -61,11 +61,11 @@ def check_corpus(corpus: Corpus, *, labelled: bool = True) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """What was extracted from.
+    """The source of an extraction.
 
     Attributes:
-        corpus: As its reader gave it.
-        kind: Which reader.
+        corpus: The corpus, as its reader returned it.
+        kind: The kind of its reader.
     """
 
     corpus: Corpus
@@ -75,14 +75,14 @@ class Source:
 def publish(root: str, source: Source, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
     """Write a feature set, unless the same one exists already, and return its URI.
 
-    A modality without a single vector is left out of it.
+    A modality without a single vector is left out.
 
     Args:
         root: The storage root.
         source: The corpus.
-        extracted: What became of it, by modality.
-        config: The policy, and what decided the vectors.
-        log: Folder where all problems are listed, whether or not the set is published.
+        extracted: The outcomes, by modality.
+        config: The policy, and the settings that decided the vectors.
+        log: Folder that gets the list of all problems, whether or not the set is published.
 
     Raises:
         DataError: Too many clips are unreadable, there is no vector at all, or the corpus cannot be a feature set.
@@ -119,15 +119,15 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
 
 
 def publish_table(source: Source, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
-    """Write utterances that are to be predicted as a table, which needs neither labels nor splits; return its URI.
+    """Write utterances that will be predicted as a table, without required labels or splits; return its URI.
 
-    Its columns are those of a table that is imported; null if the corpus has no value. The encoders are in its
+    Its columns are those of a table for import; null if the corpus has no value. The encoders are recorded in its
     schema, under the key ``recipe``.
 
     Args:
         source: The corpus.
-        extracted: What became of it, by modality.
-        config: The policy, and what decided the vectors.
+        extracted: The outcomes, by modality.
+        config: The policy, and the settings that decided the vectors.
         log: Folder that gets the table and the list of all problems.
 
     Raises:
@@ -160,7 +160,7 @@ def _held(
     held = [each for each in extracted if any(one and one.vector is not None for one in each.outcomes)]
     if not held:
         raise DataError(
-            f"{corpus.source} must give a vector for some utterance, but gives none. All problems: {listed}.",
+            f"{corpus.source} must give a vector for at least one utterance, but gives none. All problems: {listed}.",
             uri=corpus.source,
         )
     return held
@@ -194,7 +194,7 @@ def _recipe(extracted: Sequence[Extracted], config: ExtractionConfig) -> Recipe:
 
 
 def _rows(corpus: Corpus, extracted: Mapping[Modality, Extracted]) -> Rows:
-    """Return the utterances of a corpus as rows of a table that is imported."""
+    """Return the utterances of a corpus as rows of a table for import."""
     items = corpus.utterances
     columns: dict[str, Any] = {
         "dialogue_id": pa.array([item.dialogue_id for item in items], pa.string()),
@@ -225,7 +225,7 @@ def _vectors(extracted: Extracted) -> "pa.Array[Any]":
 
 
 def _provenance(corpus: Corpus, extracted: Sequence[Extracted], rows: pa.Table) -> pa.Table:
-    """Return, for each row of the set and in its order, what its vectors were made of and by what."""
+    """Return, for each row of the set in its order, the content and the encoders of its vectors."""
     places = {(item.split, item.dialogue_id, item.utterance_index): at for at, item in enumerate(corpus.utterances)}
     keys = rows.select(list(schema.SORT_KEYS)).to_pylist()
     lines = []
@@ -275,7 +275,7 @@ def _trace_fields(modality: Modality) -> list["pa.Field[Any]"]:
         "start": pa.float64(),
         "end": pa.float64(),
         "crop": pa.string(),
-        "digest": pa.string(),  # SHA-256 of the file, or of the words
+        "digest": pa.string(),  # SHA-256 of the file, or of the text
         "flags": pa.list_(pa.string()),
         "problem": pa.string(),
         "measures": pa.map_(pa.string(), pa.float64()),

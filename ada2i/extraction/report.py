@@ -1,6 +1,6 @@
-"""The findings of an extraction: counts, a list of all problems, and whether they are too many.
+"""The findings of an extraction: counts, a list of all problems, and whether there are too many.
 
-The policy, in words, is in ``docs/extraction.md``.
+The policy is described in ``docs/extraction.md``.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from ada2i.extraction.plan import MISSING, Plan, item_of
 from ada2i.extraction.utterance import Clip, Corpus
 from ada2i.modalities import Modality
 
-# Of a clip that should be there and good; silence and brevity are how people spoke.
+# Problems of clips that should exist and be readable; silence and brevity are properties of speech, not problems.
 UNREADABLE = frozenset({MISSING, "unreadable", "no-audio-stream", "no-video-stream", "zero-length"})
 
 _ABSENT = Outcome(None, problem=MISSING, message="The file does not exist.")
@@ -27,11 +27,11 @@ _ABSENT = Outcome(None, problem=MISSING, message="The file does not exist.")
 
 @dataclass(frozen=True)
 class Extracted:
-    """One modality of a corpus.
+    """The outcomes of one modality of a corpus.
 
     Attributes:
-        plan: What was to be encoded.
-        encoder: By what.
+        plan: The plan.
+        encoder: The encoder's facts.
         outcomes: By utterance of the corpus; None if it has nothing to encode.
     """
 
@@ -42,19 +42,19 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that an utterance lacks and should have."""
+    """Something that an utterance should have, but lacks."""
 
-    place: int  # in the corpus
+    place: int  # index in the corpus
     modality: Modality | None  # None if it concerns the whole utterance
     code: str
     message: str
 
 
 def gather(plan: Plan, encoder: EncoderInfo, outcomes: Mapping[str, Outcome]) -> Extracted:
-    """Join a plan with what became of it.
+    """Join a plan with its outcomes.
 
     Args:
-        plan: One modality's.
+        plan: The plan of one modality.
         encoder: Its encoder.
         outcomes: By key.
     """
@@ -132,7 +132,7 @@ def _file(corpus: Corpus, problem: Problem) -> str | None:
 
 
 def sentence(corpus: Corpus, problem: Problem) -> str:
-    """Return a problem in a line."""
+    """Return a problem as one line."""
     item = corpus.utterances[problem.place]
     where = ", ".join(filter(None, (item.split, item.utterance_id, problem.modality, _file(corpus, problem))))
     return f"{where}: {problem.code}"
@@ -141,13 +141,13 @@ def sentence(corpus: Corpus, problem: Problem) -> str:
 def enforce(
     corpus: Corpus, extracted: Sequence[Extracted], problems: Sequence[Problem], policy: MediaPolicy, listed: str
 ) -> None:
-    """Refuse to publish features of media that are too bad.
+    """Raise if too many media are unreadable to publish features.
 
     Args:
-        corpus: Whose.
-        extracted: What became of it.
+        corpus: The corpus.
+        extracted: The outcomes, by modality.
         problems: All of them.
-        policy: What is too bad.
+        policy: The limits.
         listed: URI of the list of all problems, for the message.
 
     Raises:

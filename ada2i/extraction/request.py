@@ -1,4 +1,4 @@
-"""From a spec to an extraction that can start: everything that can be checked early is checked here."""
+"""From a spec to an extraction that can start: all early checks are here."""
 
 import os
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from ada2i.records import Record
 from ada2i.store import Store
 
 JOB = "ada2i.extraction.job:drive"
-RESULT = "result.json"  # of an extraction that has ended
+RESULT = "result.json"  # of a finished extraction
 DEMO_MEDIA = "demo-media"
-RAW = "corpus:"  # prefix of `features` that mean a raw corpus: corpus:KIND:LOCATION
+RAW = "corpus:"  # prefix of a raw corpus in `features`: corpus:KIND:LOCATION
 _DEMO_DIALOGUES = 40
 _DEMO_SETTINGS: dict[str, Any] = {"media.frames_per_second": 2.0}  # drawn faces hardly move
 
@@ -27,15 +27,15 @@ _DEMO_SETTINGS: dict[str, Any] = {"media.frames_per_second": 2.0}  # drawn faces
 class ExtractSpec(Record):
     """An extraction as the caller describes it, before anything is resolved."""
 
-    kind: str  # which reader
+    kind: str  # of the reader
     location: str  # of the corpus
     encoders: dict[Modality, str | None] = Field(default_factory=dict)  # None: the default
     overrides: dict[str, Any] = Field(default_factory=dict)
-    labelled: bool = True  # false: to be predicted, so that labels and splits may be absent
+    labelled: bool = True  # false: it will be predicted, so labels and splits may be absent
 
 
 class ExtractionRequest(Record):
-    """The request of a job; its only input besides the corpus and the vectors that were made before."""
+    """The request of a job; its only input besides the corpus and cached vectors."""
 
     schema_version: Literal[1] = 1
     run_id: str
@@ -43,39 +43,39 @@ class ExtractionRequest(Record):
     kind: str
     location: str
     config: ExtractionConfig
-    labelled: bool = True  # false: the end is a table, not a feature set
+    labelled: bool = True  # false: the result is a table, not a feature set
 
 
 class Work(Record):
-    """What an extraction did in one modality; counts are of different contents."""
+    """The work of an extraction in one modality; counts are of different contents."""
 
     encoded: int
-    reused: int  # made before, by this extraction or another
+    reused: int  # encoded before, by this extraction or another
     utterances: int  # with something to encode
 
 
 class ExtractionResult(Record):
-    """The end of an extraction."""
+    """The result of an extraction."""
 
     schema_version: Literal[1] = 1
     features: str  # URI of the feature set, or of the table
     work: dict[Modality, Work]  # of the last attempt
-    problems: int  # words and clips that gave no vector
+    problems: int  # texts and clips that gave no vector
     seconds: float  # of the last attempt, from its start
 
 
 def parse(features: str) -> tuple[str, str] | None:
-    """Return the kind and the location of a raw corpus that ``features`` means; or None if it means something else.
+    """Return the kind and location of the raw corpus that ``features`` names, or None if it names something else.
 
     Raises:
-        DataError: It is neither ``demo-media`` nor ``corpus:KIND:LOCATION``, but begins like one.
+        DataError: It begins like the name of a raw corpus, but is not one.
     """
     if features == DEMO_MEDIA:
         return DEMO_MEDIA, ""
     if not features.startswith(RAW):
         return None
     kind, _, location = features.removeprefix(RAW).partition(":")
-    if kind not in CORPORA:  # a reader of one's own, package.module:function
+    if kind not in CORPORA:  # your own reader, package.module:function
         function, _, location = location.partition(":")
         kind = f"{kind}:{function}"
     if not location:
@@ -88,7 +88,7 @@ def parse(features: str) -> tuple[str, str] | None:
 
 
 def check(kind: str, location: str) -> None:
-    """Find what would keep a corpus from becoming a feature set, as far as it shows before media are opened.
+    """Check that a corpus can become a feature set, as far as possible before media are opened.
 
     Raises:
         DataError: There is no such corpus, or it cannot become a feature set.
@@ -103,9 +103,9 @@ def is_done(uri: str) -> bool:
 
 
 def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> str:
-    """Check everything that shows before media are opened, write the request, and return the extraction's URI.
+    """Check everything possible before media are opened, write the request, and return the extraction's URI.
 
-    Calling again with the same run id and spec is harmless: it resumes.
+    A repeated call with the same run id and spec is harmless: it resumes.
 
     Raises:
         ConfigError: An encoder, field or value is wrong, a package is missing, or the run was started with others.
@@ -130,20 +130,20 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> str:
             f"Extraction {run_id} must be resumed with the corpus and config that it was started with, but these "
             "differ. Repeat the first command, or start a new one."
         )
-    if first != request:  # other workers, chunks or limits
+    if first != request:  # other numbers of workers, chunk sizes or limits
         storage.put(place, request.stored())
     return uri
 
 
 def _placed(spec: ExtractSpec, root: str) -> tuple[str, str]:
-    """Return the reader and the corpus's place, the same from every folder; the demo's media are written first."""
+    """Return the reader's kind and the corpus's absolute location; write the demo's media first."""
     if spec.kind == DEMO_MEDIA:
         place = storage.join(root, "corpora", DEMO_MEDIA)
         return "folder", write_demo_media(place, dialogues=_DEMO_DIALOGUES)
     if storage.public(spec.location) != spec.location:
         raise DataError(
             f"The location of a corpus must carry no credentials, because it is stored, but "
-            f"{storage.public(spec.location)} came with some. Give them by the environment of the workers.",
+            f"{storage.public(spec.location)} has some. Set them in the environment of the workers.",
             field="location",
         )
     return spec.kind, spec.location if "://" in spec.location else os.path.abspath(os.path.expanduser(spec.location))

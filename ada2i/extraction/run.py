@@ -1,4 +1,4 @@
-"""One extraction from request to feature set: plan, encode what does not exist yet, publish. Knows nothing of Ray."""
+"""One extraction from request to feature set: plan, encode what is not cached, publish. Does not depend on Ray."""
 
 import time
 from collections import Counter
@@ -19,14 +19,14 @@ from ada2i.jobs.events import Progress
 from ada2i.jobs.fanout import Call, RunTasks
 from ada2i.modalities import Modality
 
-_FILES = 64  # digested by one task
-_SLOWEST_FIRST: tuple[Modality, ...] = ("visual", "audio", "text")  # so that no worker is left with a long chunk
+_FILES = 64  # files per digest task
+_SLOWEST_FIRST: tuple[Modality, ...] = ("visual", "audio", "text")  # avoids long chunks at the end
 
 
 def extract(
     uri: str, request: ExtractionRequest, run_tasks: RunTasks, *, report: Callable[..., None]
 ) -> ExtractionResult:
-    """Extract what a request names, from where an earlier attempt ended.
+    """Run the extraction of a request; resume where an earlier attempt ended.
 
     Args:
         uri: The extraction's folder.
@@ -60,7 +60,7 @@ def extract(
     result = ExtractionResult(
         features=features, work=work, problems=problems, seconds=round(time.monotonic() - begun, 2)
     )
-    # Last: a crash before leaves a complete feature set, which the next attempt finds and does not write again.
+    # Written last: a crash before this leaves a complete feature set, which the next attempt finds and keeps.
     storage.put(storage.join(uri, RESULT), result.stored())
     return result
 
@@ -74,7 +74,7 @@ def _plan(
     request: ExtractionRequest, corpus: Corpus, modalities: Sequence[Modality], run_tasks: RunTasks
 ) -> list[Plan]:
     files = files_of(corpus, modalities)
-    stamps = storage.source_stamps(files)  # before the files are read: one that is written meanwhile is read again
+    stamps = storage.source_stamps(files)  # before the files are read: a file written in between is read again
     index = Files(request.root)
     digests = index.read(stamps)
     unknown = [file for file in files if file not in digests]
@@ -101,14 +101,14 @@ def encode(
     *,
     report: Callable[..., None],
 ) -> None:
-    """Have pieces encoded and written, by modality and key, the slowest first."""
+    """Encode and write pieces on workers, by modality and key, the slowest modality first."""
     calls: list[Call] = []
     for modality in (m for m in _SLOWEST_FIRST if left.get(m)):
         size = getattr(config.chunk, modality)
         calls += [("encode", (modality, part)) for part in chunks(left[modality].values(), size, config.workers)]
     shown: dict[Modality, Progress] = {}
     lost: dict[Modality, Counter[str]] = {}  # by problem
-    last = time.monotonic()  # when the first chunk of the next modality may have been started
+    last = time.monotonic()  # earliest start of the next modality's first chunk
     for chunk in run_tasks(calls):
         name = chunk.modality
         if name not in shown:

@@ -1,6 +1,6 @@
-"""What feature extraction reads: utterances of a corpus, each with its text and the places of its sound and pictures.
+"""The input of feature extraction: utterances of a corpus, each with its text and the locations of its media.
 
-Nothing here holds a sound or a picture; a corpus of 20,000 utterances is a few megabytes.
+No sound or picture is held here; a corpus of 20,000 utterances takes a few megabytes.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ class Clip:
     """A piece of a media file.
 
     Attributes:
-        uri: The file, as ``storage.read_source`` takes it: any URI that fsspec opens.
+        uri: The file: any URI that fsspec opens, for ``storage.read_source``.
         start: Seconds from the file's start; None for its start.
         end: Seconds from the file's start; None for its end.
-        crop: The half of each picture to look at; None for all of it.
+        crop: The half of each picture to use; None for all of it.
     """
 
     uri: str
@@ -31,16 +31,16 @@ class Utterance:
     """One turn of one speaker.
 
     Attributes:
-        dialogue_id: Of one dialogue in its split.
-        utterance_index: Place in the dialogue, from 0 and without a gap.
-        utterance_id: What the corpus calls it.
-        split: ``train``, ``dev`` or ``test``; empty where the corpus has none.
+        dialogue_id: Id of the dialogue, unique in its split.
+        utterance_index: Index in the dialogue, from 0 and without a gap.
+        utterance_id: The corpus's name of the utterance.
+        split: ``train``, ``dev`` or ``test``; empty if the corpus has none.
         speaker: The speaker; None if unknown.
-        label: The class's name; None without a label: the utterance can only be predicted.
+        label: The class's name; None without a label: such an utterance can only be predicted.
         text: The transcript, or None.
         audio: The sound, or None.
         video: The pictures, or None.
-        notes: What is known to be wrong with it, such as ``BROKEN_CLIP``.
+        notes: Known problems of the utterance, such as ``BROKEN_CLIP``.
     """
 
     dialogue_id: str
@@ -55,7 +55,7 @@ class Utterance:
     notes: tuple[str, ...] = ()
 
 
-BROKEN_CLIP = "known-broken-clip"  # the corpus's clip is damaged for all who have it, and is left out
+BROKEN_CLIP = "known-broken-clip"  # the clip is damaged in the release itself, and is left out
 MISSING_CLIP = "missing-clip"  # the corpus lacks a clip that it should have
 
 
@@ -67,10 +67,10 @@ class Corpus:
         name: The dataset's name.
         labels: Class names, by class index.
         source: Where it was read from, without credentials.
-        licence: Under what terms it may be used, for people.
+        licence: Terms of use, as text for people.
         utterances: Sorted by split, dialogue and index.
         problems: What was left out or is known to be wrong, as sentences for people.
-        synthetic: Whether it is made up, so that scores on it prove nothing.
+        synthetic: Whether it is synthetic, so that scores on it prove nothing.
     """
 
     name: str

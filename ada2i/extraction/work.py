@@ -28,9 +28,9 @@ class Done:
     """The result of a chunk.
 
     Attributes:
-        modality: Of its pieces.
-        pieces: How many they were.
-        lost: By problem, how many of them gave no vector.
+        modality: Modality of its pieces.
+        pieces: Number of pieces.
+        lost: By problem, number of pieces without a vector.
     """
 
     modality: Modality
@@ -39,7 +39,7 @@ class Done:
 
 
 class Worker:
-    """Encodes with one thread: with more, the same input gives other last bits."""
+    """Encodes with one thread: with more threads, the last bits of results vary."""
 
     def __init__(self, root: str, config: ExtractionConfig, device: str) -> None:
         self._root, self._config, self._device = root, config, device
@@ -51,7 +51,7 @@ class Worker:
         return self._encoder(modality).info
 
     def digests(self, files: Sequence[str]) -> dict[str, str]:
-        """Return files' SHA-256; those that do not exist are left out."""
+        """Return the SHA-256 of files; files that do not exist are left out."""
         found = {}
         for file in files:
             try:
@@ -61,7 +61,7 @@ class Worker:
         return found
 
     def encode(self, modality: Modality, pieces: Sequence[Piece]) -> Done:
-        """Encode pieces and write them as a chunk, so that nothing of them is lost when this worker is."""
+        """Encode pieces and write them as a chunk, so that they survive the loss of this worker."""
         encoder = self._encoder(modality)
         if modality == "text":
             encoded = encoder.encode([piece.item for piece in pieces])
@@ -73,7 +73,7 @@ class Worker:
         return Done(modality, len(pieces), dict(problems))
 
     def _encode_clip(self, modality: Modality, piece: Piece) -> Outcome:
-        """Encode one clip: one at a time, as decoded pictures are large."""
+        """Encode one clip at a time, as decoded pictures are large."""
         assert isinstance(piece.item, Clip)
         source = _fetch(piece.item.uri, piece.digest)
         try:
@@ -100,12 +100,12 @@ def _decode(
     return media.sample_frames(source, start=clip.start, end=clip.end, crop=clip.crop, settings=settings)
 
 
-@lru_cache(maxsize=1)  # many pieces of a long recording follow one another
+@lru_cache(maxsize=1)  # successive pieces often belong to one long recording
 def _fetch(uri: str, digest: str) -> bytes | Path:
-    """Return a file, which must be what it was when the plan was made.
+    """Return a file's bytes, which must not have changed since the plan was made.
 
     Raises:
-        DataError: It is not.
+        DataError: The file has changed.
     """
     path = storage.local_path(uri)
     try:
@@ -117,7 +117,7 @@ def _fetch(uri: str, digest: str) -> bytes | Path:
         public = storage.public(uri)
         raise DataError(
             f"{public} must not change while features are extracted, but did: its SHA-256 was {digest[:16]}... and is "
-            f"{found[:16]}.... Run again when nothing writes there.",
+            f"{found[:16]}.... Run again when no other process writes to it.",
             uri=public,
         )
     return path or data

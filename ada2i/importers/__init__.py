@@ -1,4 +1,4 @@
-"""From tables, pickles and published corpora of others to feature sets; `ada2i import`."""
+"""Imports tables, pickles and published corpora as feature sets: `ada2i import`."""
 
 __all__ = [
     "arrow_types",

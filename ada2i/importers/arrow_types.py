@@ -1,4 +1,4 @@
-"""Types of columns in anyone's files, and how they become ours."""
+"""Arrow types of columns in input files, and their conversion to the types of a feature set."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_name(kind: pa.DataType) -> bool:
-    """Return whether a column can name something: text or integers."""
+    """Return whether a column can hold ids: text or integers."""
     return is_text(kind) or pa.types.is_integer(kind)
 
 
@@ -38,11 +38,11 @@ def cast(column: Column, kind: pa.DataType) -> Column:
 
 
 def listed(kinds: Kinds) -> str:
-    """Return columns and their types, for a message."""
+    """Return columns and their types as text for a message."""
     return ", ".join(f"`{name}` ({kind})" for name, kind in kinds.items()) or "no column"
 
 
 def metadata(file: pq.ParquetFile) -> dict[str, str]:
-    """Return the keys of a Parquet schema."""
+    """Return the keys and values of a Parquet schema's metadata."""
     recorded = file.schema_arrow.metadata or {}
     return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in recorded.items()}

@@ -1,7 +1,7 @@
-"""Checks of the values in a corpus, each over all rows at once; the first bad row is named.
+"""Checks of the values in a corpus, each over all rows at once; messages name the first bad row.
 
 Shape letters in this file:
-    N utterances of all files, laid end to end     D width of a modality's vectors
+    N utterances of all files, concatenated     D width of a modality's vectors
 """
 
 from collections.abc import Iterable
@@ -22,26 +22,26 @@ from ada2i.modalities import Modality
 
 
 def check_keys(rows: Rows, names: Iterable[str] = REQUIRED) -> None:
-    """Refuse nulls where every row needs a value."""
+    """Refuse nulls in a column that needs a value in every row."""
     for name in names:
         rows.require(
             rows.columns[name].is_valid().to_numpy(),
             name,
             must="hold a value in every row",
             found=lambda _: "is null",
-            remedy="Fill it in, or leave the row out.",
+            remedy="Fill it in, or remove the row.",
         )
 
 
 def with_splits(rows: Rows) -> Rows:
-    """Return the rows with splits under our names; train and test must be there."""
+    """Return the rows with canonical split names; train and test must exist."""
     rows = renamed_splits(rows)
     held = pc.unique(rows.columns["split"]).to_pylist()
     for split in ("train", "test"):
         if split not in held:
             raise DataError(
-                f"{rows.source} must hold rows of `split` train and of test, but no row has {split}. Add the rows; "
-                "only dev, which is then cut from train, and gate may be absent.",
+                f"{rows.source} must hold rows of `split` train and test, but no row has {split}. Add the rows; "
+                "only dev, which is then cut from train, and gate are optional.",
                 uri=rows.source,
                 field="split",
             )
@@ -49,7 +49,7 @@ def with_splits(rows: Rows) -> Rows:
 
 
 def renamed_splits(rows: Rows) -> Rows:
-    """Return the rows with splits under our names; none is null."""
+    """Return the rows with canonical split names; none is null."""
     written = rows.columns["split"].combine_chunks().dictionary_encode()
     names = [normalise_split(str(name)) for name in written.dictionary.to_pylist()]
     rows.require(
@@ -57,7 +57,7 @@ def renamed_splits(rows: Rows) -> Rows:
         "split",
         must=f"hold one of {', '.join(ALIASES)}",
         found=lambda row: f"holds {rows.columns['split'][row].as_py()!r}",
-        remedy="Rename it, or leave the row out.",
+        remedy="Rename it, or remove the row.",
     )
     place = rows.columns.schema.get_field_index("split")
     splits = pa.array(names, pa.string()).take(written.indices)
@@ -65,7 +65,7 @@ def renamed_splits(rows: Rows) -> Rows:
 
 
 def check_order(rows: Rows) -> None:
-    """Make sure that each dialogue of a split counts its utterances 0, 1, 2..., in whatever order rows come."""
+    """Check that the utterances of each dialogue in a split are numbered 0, 1, 2..., in any order of rows."""
     index = rows.columns["utterance_index"].to_numpy()
     split, dialogue = (
         rows.columns[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in ("split", "dialogue_id")
@@ -73,7 +73,7 @@ def check_order(rows: Rows) -> None:
     order = np.lexsort((index, dialogue, split))  # stable: of duplicates, the one read later comes second
     back = np.argsort(order)
     before = np.roll(order, 1)
-    joined = (split[order] == split[before]) & (dialogue[order] == dialogue[before])  # to the row before
+    joined = (split[order] == split[before]) & (dialogue[order] == dialogue[before])  # with the row before
     joined[0] = False
     _check_duplicates(rows, (joined & (index[order] == index[before]))[back], before[back])
     at = np.arange(len(order))
@@ -86,7 +86,7 @@ def _check_duplicates(rows: Rows, repeated: Bools, before: NDArray[np.int64]) ->
         "utterance_index",
         must="differ between the rows of a dialogue in a split",
         found=lambda row: f"repeats that of {rows.place(int(before[row]))}",
-        remedy="Leave one of the rows out, or correct its `dialogue_id`.",
+        remedy="Remove one of the rows, or correct its `dialogue_id`.",
     )
 
 
@@ -95,20 +95,20 @@ def _check_gaps(rows: Rows, index: NDArray[np.int64], due: NDArray[np.int64]) ->
         index == due,
         "utterance_index",
         must="count 0, 1, 2... without a gap in each dialogue of a split",
-        found=lambda row: f"stands where {due[row]} is due",
-        remedy="Add the missing utterance, or number the dialogue anew.",
+        found=lambda row: f"is where {due[row]} is expected",
+        remedy="Add the missing utterance, or renumber the dialogue.",
     )
 
 
 def checked_vectors(rows: Rows, modality: Modality) -> "pa.Array[Any]":
-    """Return a modality's vectors as a shard holds them: ``(N, D)`` finite numbers, null where it is missing."""
+    """Return a modality's vectors as a shard stores them: ``(N, D)`` finite numbers, null if missing."""
     name = schema.vector_column(modality)
     column, field = rows.columns[name], rows.names[name]
     lengths = pc.list_value_length(column).fill_null(pa.scalar(-1, pa.int64())).to_numpy()
     if not (lengths > 0).any():
         raise DataError(
-            f"Column `{field}` of {rows.source} must hold a vector in some row, but is null or empty in every row from "
-            "row 0 on. Leave the column out, or add the vectors.",
+            f"Column `{field}` of {rows.source} must hold a vector in at least one row, but is empty in all rows "
+            "from row 0 on. Remove the column, or add the vectors.",
             uri=rows.source,
             field=field,
         )
@@ -119,13 +119,13 @@ def checked_vectors(rows: Rows, modality: Modality) -> "pa.Array[Any]":
 
 
 def vectors_of_width(rows: Rows, modality: Modality, width: int, *, must: str) -> "pa.Array[Any]":
-    """Return a modality's vectors as ``checked_vectors`` does, where their width ``D`` is known.
+    """Return a modality's vectors as ``checked_vectors`` does, for a known width ``D``.
 
     Args:
         rows: The rows.
         modality: Which vectors.
-        width: What they must have.
-        must: That in words, after "must".
+        width: The width that they must have.
+        must: The same in words, as it follows "must".
     """
     name = schema.vector_column(modality)
     column, field = rows.columns[name], rows.names[name]
@@ -136,7 +136,7 @@ def vectors_of_width(rows: Rows, modality: Modality, width: int, *, must: str) -
         field,
         must=must,
         found=lambda row: f"has width {lengths[row]}",
-        remedy="Extract all vectors with one encoder; use null where an utterance lacks the modality.",
+        remedy="Extract all vectors with one encoder; use null if an utterance lacks the modality.",
     )
     values = np.zeros((len(present), width), np.float32)
     values[present] = schema.flat_values(column).reshape(-1, width)
@@ -151,5 +151,5 @@ def _check_finite(rows: Rows, field: str, values: NDArray[np.float32]) -> None:
         field,
         must="hold finite float32 numbers",
         found=lambda row: f"holds {values[row][~finite[row]][0]} at position {np.argmin(finite[row])} of the vector",
-        remedy="Correct the number, or set the vector to null where the utterance lacks the modality.",
+        remedy="Correct the number, or set the vector to null if the utterance lacks the modality.",
     )

@@ -1,4 +1,4 @@
-"""The field's datasets: classes in the order that published files number them, official splits, and speakers."""
+"""The published datasets: classes in the order of published files, official splits, and speakers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from ada2i.errors import DataError
 
 @dataclass(frozen=True)
 class SplitSize:
-    """How much a published split holds."""
+    """The published size of a split."""
 
     dialogues: int
     utterances: int
@@ -16,15 +16,15 @@ class SplitSize:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What everyone knows of a dataset before opening a file of it.
+    """General facts about a dataset, known without its files.
 
     Attributes:
-        name: What feature sets of it are called; a word of it names the published settings.
-        title: What people call it.
-        labels: Class names, by the class index of published files.
+        name: Name of its feature sets; a word of it names the published settings.
+        title: Its common name.
+        labels: Class names, by the class index in published files.
         splits: Where the splits come from, as a sentence.
-        sizes: By our name of a split, its published size; empty where publications disagree.
-        speakers: What a speaker's name means, for people.
+        sizes: Published size by canonical split name; empty if publications disagree.
+        speakers: What a speaker's name means, as text for people.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Dataset:
 
 
 _SENTIMENT_2 = ("negative", "non-negative")
-# The order of the released code, which is not that of the scale.
+# The class order of the released code, which differs from the scale's.
 _SENTIMENT_7 = (
     "Strong Negative",
     "Weak Negative",
@@ -115,7 +115,7 @@ def dataset(name: str) -> Dataset:
     """Return a dataset by its name.
 
     Raises:
-        DataError: No dataset has that name.
+        DataError: No dataset has this name.
     """
     found = DATASETS.get(name.strip().lower())
     if found is None:

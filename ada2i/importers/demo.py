@@ -1,4 +1,4 @@
-"""A small SYNTHETIC corpus: made up here, from no recording, for trying things out and for tests. It proves nothing.
+"""A small SYNTHETIC corpus, generated here without any recording, for trials and tests. It proves nothing.
 
 Two people talk; each keeps an emotion (inertia) or catches the other's (contagion). Modalities show the emotion with
 planted imbalance: text strongly, audio less, visual hardly. A linear probe scores 0.71 weighted F1 on test with text,
@@ -28,10 +28,10 @@ _TURNS = (6, 16)  # shortest and longest dialogue
 
 @dataclass(frozen=True)
 class _Sense:
-    """How well one modality shows the emotion."""
+    """How strongly one modality shows the emotion."""
 
     width: int
-    strength: float  # deviation of class means over that of the noise, per number
+    strength: float  # standard deviation of class means divided by that of the noise, per value
     missing: float  # share of utterances without it
 
 
@@ -52,7 +52,7 @@ def write_demo_corpus(root: str, *, dialogues: int = 96, seed: int = 7) -> str:
     Args:
         root: The storage root.
         dialogues: About 70 % become train, 10 % dev and 20 % test.
-        seed: Of ``np.random.RandomState``, which keeps its stream across versions.
+        seed: Seed of ``np.random.RandomState``, whose stream is the same in all versions.
 
     Returns:
         The URI of the feature set.
@@ -107,7 +107,7 @@ def splits(dialogues: int) -> NDArray[np.str_]:
 def emotions(random: np.random.RandomState, length: int) -> NDArray[np.int64]:
     """Return the emotion of each turn of a dialogue, as an index of ``LABELS``.
 
-    Two people take turns, so one's last emotion is two turns back.
+    Two people alternate, so a speaker's last emotion is two turns back.
     """
     fresh = random.choice(len(LABELS), size=length, p=_PRIOR)
     fate = random.random_sample(length)

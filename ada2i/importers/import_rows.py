@@ -1,7 +1,7 @@
-"""The one path by which a corpus of anyone's making becomes a feature set: every check comes before the first byte.
+"""The single path from rows of a corpus to a feature set; all checks run before the first byte is written.
 
 Shape letters in this file:
-    N utterances of all files, laid end to end
+    N utterances of all files, concatenated
 """
 
 import re
@@ -40,26 +40,26 @@ def import_rows(
     extraction: shards.Extraction | None = None,
     gate_share: float = GATE_SHARE,
 ) -> str:
-    """Check rows and write them as a feature set; ``GATE_RULE`` and ``DEV_RULE`` cut from train what has no row.
+    """Check rows and write them as a feature set; missing splits are cut from train by ``GATE_RULE`` and ``DEV_RULE``.
 
     Args:
-        rows: What a source holds, in any order.
+        rows: The rows of a source, in any order.
         root: The storage root.
-        dataset: Name of the set, written plainly in it.
-        labels: Class names by index; else what the files record, else the distinct names or indices in train.
-        source: Where the values come from, for people.
-        encoders: By modality, what made the vectors; else what the files record.
-        needs: Modalities that it must hold.
-        counted: Whether ``source`` is followed by the numbers of missing and of zero vectors.
-        synthetic: Whether the values were made up.
-        extraction: How the vectors were extracted, if they were extracted here.
-        gate_share: Share of train's dialogues with a time that becomes the gate, where no row is of it.
+        dataset: Name of the set, already valid.
+        labels: Class names by index; by default those of the files, else the distinct names or indices in train.
+        source: Origin of the values, as text for people.
+        encoders: By modality, what made the vectors; by default what the files record.
+        needs: Modalities that the set must hold.
+        counted: Whether the numbers of missing and of zero vectors are appended to ``source``.
+        synthetic: Whether the values are synthetic.
+        extraction: How the vectors were extracted, if they were extracted by this project.
+        gate_share: Share of train's dialogues with a time that becomes the gate, if no row belongs to the gate.
 
     Returns:
-        The URI of the set; of the same content, always the same, and written once.
+        The URI of the set; the same content always gets the same URI and is written once.
 
     Raises:
-        DataError: Something is not what it must be. Nothing was written.
+        DataError: A check failed. Nothing was written.
     """
     held = [m for m in MODALITIES if schema.vector_column(m) in rows.names]
     require_modalities(rows.source, held=held, needs=needs)
@@ -86,7 +86,7 @@ def import_rows(
 
 
 def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
-    """Return the rows, with a gate cut from train if there is no gate and times are known, and the rule of the cut."""
+    """Return the rows and the rule of the cut, after cutting a gate from train if there is none and times are known."""
     columns = rows.columns
     split, dialogue = columns["split"], columns["dialogue_id"]
     if not share or "recorded_at" not in columns.column_names or "gate" in pc.unique(split).to_pylist():
@@ -105,7 +105,7 @@ def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
 
 
 def _with_dev(rows: Rows) -> tuple[Column, str | None]:
-    """Return ``(N,)`` splits, with dev cut from train if there is no dev, and the rule of the cut."""
+    """Return ``(N,)`` splits and the rule of the cut, after cutting dev from train if there is none."""
     split, dialogue = rows.columns["split"], rows.columns["dialogue_id"]
     if "dev" in pc.unique(split).to_pylist():
         return split, None
@@ -116,7 +116,7 @@ def _with_dev(rows: Rows) -> tuple[Column, str | None]:
 
 
 def _table(rows: Rows, split: Column, label: NDArray[np.int32], vectors: Vectors) -> pa.Table:
-    """Return ``N`` utterances with the columns of a shard; an utterance without an id gets dialogue and index."""
+    """Return ``N`` utterances with the columns of a shard; a missing utterance id becomes dialogue and index."""
     columns = rows.columns
     data: dict[str, Any] = {name: columns[name] for name in ("dialogue_id", "speaker", "text")}
     data |= {
@@ -138,7 +138,7 @@ def made_ids(columns: pa.Table) -> Column:
 
 
 def _vector_counts(vectors: Vectors) -> str:
-    """Return the numbers of missing and of all-zero vectors, in words."""
+    """Return the numbers of missing and of all-zero vectors as text."""
     missing = {m: column.null_count for m, column in vectors.items()}
     zero = {m: _zeros(column) for m, column in vectors.items()}
     return f"missing vectors: {_listed(missing)}; zero vectors: {_listed(zero)}"

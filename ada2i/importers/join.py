@@ -25,11 +25,11 @@ def import_joined(
 ) -> str:
     """Import a table of utterances with the vectors of other tables, one per modality.
 
-    A table of vectors names utterances by ``dialogue_id`` and ``utterance_index`` (else ``utterance_id``), and by
-    ``split`` where it has that. It must name the same utterances as the base, each once, in any order.
+    A table of vectors identifies utterances by ``dialogue_id`` and ``utterance_index`` (else ``utterance_id``), and by
+    ``split`` if it has that column. It must contain the utterances of the base, each once, in any order.
 
     Args:
-        base: A table as ``import_table`` takes it; its own vectors of a modality give way, and it may have none.
+        base: A table as ``import_table`` takes it; its own vectors are replaced, and it may have none.
         root: The storage root.
         text: The table with ``text_feat``.
         audio: The table with ``audio_feat``.
@@ -41,13 +41,13 @@ def import_joined(
         The URI of the set.
 
     Raises:
-        DataError: Something is not what it must be. Nothing was written.
+        DataError: A check failed. Nothing was written.
     """
     given: dict[Modality, str | None] = {"text": text, "audio": audio, "visual": visual}
     tables = {modality: table for modality, table in given.items() if table is not None}
     if not tables:
         raise DataError(
-            "A join must name a table for at least one modality, but names none. Name one, or import the base as a "
+            "A join must have a table for at least one modality, but has none. Name one, or import the base as a "
             "table.",
             uri=base,
         )

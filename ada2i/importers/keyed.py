@@ -1,6 +1,6 @@
-"""Tables of vectors that name their utterances by keys, and how they are joined with a corpus's rows.
+"""Tables of vectors that identify their utterances by keys, and how they are joined with a corpus's rows.
 
-A key is (dialogue, utterance), or (split, dialogue, utterance) where the table has splits; it is never a position.
+A key is (dialogue, utterance), or (split, dialogue, utterance) if the table has splits; it is never a row position.
 
 Shape letters in this file:
     N utterances of the corpus     K rows of the table
@@ -26,7 +26,7 @@ from ada2i.importers.rows import Bools, File, Rows
 from ada2i.importers.source import our_names, parquet_files
 from ada2i.modalities import MODALITIES, Modality
 
-SPELLINGS: Mapping[str, tuple[str, ...]] = {  # by our name of a key, what tables call it
+SPELLINGS: Mapping[str, tuple[str, ...]] = {  # by canonical name of a key, its names in tables
     "split": ("split", "Split"),
     "dialogue_id": ("dialogue_id", "Dialogue_ID"),
     "utterance_index": ("utterance_index",),
@@ -39,10 +39,10 @@ class Keyed:
     """One modality's vectors with the keys of their utterances.
 
     Attributes:
-        rows: ``K`` rows of ``split`` (where ``by_split``), ``dialogue_id``, ``utterance_index`` and a vector column. As
-            ``utterance_index`` stands the text of whatever column names the utterance.
-        modality: Whose vectors they are.
-        key: The corpus's column that names the utterance: ``utterance_index`` or ``utterance_id``.
+        rows: ``K`` rows of ``split`` (if ``by_split``), ``dialogue_id``, ``utterance_index`` and a vector column. Here
+            ``utterance_index`` holds the text of whichever column identifies the utterance.
+        modality: The modality of the vectors.
+        key: The corpus's column that identifies the utterance: ``utterance_index`` or ``utterance_id``.
         by_split: Whether the split is part of the key.
     """
 
@@ -55,16 +55,16 @@ class Keyed:
 def read_keyed(
     sources: Sequence[str], *, keys: Sequence[str], splits_of_files: bool = False, only: Modality | None = None
 ) -> list[Keyed]:
-    """Read tables of vectors: Parquet files, or folders of some.
+    """Read tables of vectors: Parquet files, or folders of Parquet files.
 
     Args:
-        sources: Paths, or any URIs that fsspec opens; together they hold each key of a modality once.
-        keys: Columns that may name the utterance, the one to prefer first.
-        splits_of_files: Whether a file without ``split`` belongs to the split that a word of its name denotes.
-        only: The one modality that is wanted, which must be there.
+        sources: Paths, or any URIs that fsspec opens; together they have each key of a modality once.
+        keys: Columns that may identify the utterance, the preferred one first.
+        splits_of_files: Whether a file without ``split`` belongs to the split that its name contains as a word.
+        only: The only modality to read, which must exist.
 
     Raises:
-        DataError: A file is damaged, lacks a key, or has no vectors; or its keys or vectors are not what they must be.
+        DataError: A file is damaged or lacks keys or vectors, or its keys or vectors are invalid.
     """
     files = [_read(uri, keys, splits_of_files) for source in sources for uri in parquet_files(source)]
     found = []
@@ -80,7 +80,7 @@ def read_keyed(
 
 
 def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
-    """Return a corpus's rows with a table's vectors in the place of their own.
+    """Return a corpus's rows with their vectors replaced by a table's.
 
     Args:
         rows: ``N`` rows without null keys and with canonical split names.
@@ -88,11 +88,11 @@ def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
         complete: Whether every row must find a vector; otherwise a row without one gets null.
 
     Raises:
-        DataError: Two rows have one key, or one side has a key that the other lacks.
+        DataError: Two rows have the same key, or one side has a key that the other lacks.
     """
     ours, theirs = _key(rows, table, table.key), _key(table.rows, table, "utterance_index")
     _check_different(rows, ours, table.key, "Add the column `split` to the table of vectors, or correct the ids.")
-    _check_different(table.rows, theirs, table.key, "Leave one of the rows out.")
+    _check_different(table.rows, theirs, table.key, "Remove one of the rows.")
     table.rows.require(
         pc.is_in(theirs, value_set=ours).to_numpy(),
         table.key,
@@ -107,7 +107,7 @@ def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
             table.key,
             must=f"be named in {table.rows.source} too",
             found=lambda _: "is not there",
-            remedy="Add the row, with a null vector where the utterance lacks the modality.",
+            remedy="Add the row, with a null vector if the utterance lacks the modality.",
         )
     column = schema.vector_column(table.modality)
     vectors = table.rows.columns[column].take(place)
@@ -152,7 +152,7 @@ def _split_of(file: File) -> str:
     words = re.split(r"[^a-z]+", file.uri.rpartition("/")[2].lower())
     named = {split for word in words if (split := normalise_split(word))}
     if len(named) != 1:
-        raise _lacks(file, "`split`, or have a file name with one of the words train, dev and test")
+        raise _lacks(file, "`split`, or a file name with one of the words train, dev and test")
     return named.pop()
 
 
@@ -163,8 +163,8 @@ def _keyed(source: str, files: Sequence[File], modality: Modality) -> Keyed:
             "split" in first.columns.schema.names
         ):
             raise DataError(
-                f"{file.uri} must name its utterances as {first.uri} does, by the same columns, but does not. Write "
-                "both alike.",
+                f"{file.uri} must identify its utterances as {first.uri} does, by the same columns, but does not. Use "
+                "the same ones in both.",
                 uri=file.uri,
             )
     by_split = "split" in first.columns.schema.names
@@ -192,7 +192,7 @@ def _lacks(file: File, missing: str, kinds: Kinds | None = None) -> DataError:
 
 
 def _key(rows: Rows, table: Keyed, utterance: str) -> Column:
-    """Return one text per row: its split, dialogue and utterance."""
+    """Return the key of each row as one text: split, dialogue and utterance."""
     names = ("split", "dialogue_id", utterance)[not table.by_split :]
     parts = [rows.columns[name].cast(pa.string()) for name in names]
     return pc.binary_join_element_wise(*parts, pa.scalar("\0"))  # type: ignore[call-overload, no-any-return]

@@ -1,7 +1,7 @@
-"""Classes of a corpus: their names, from the caller or the files, and each row's class index.
+"""Classes of a corpus: their names, from the caller or the files, and the class index of each row.
 
 Shape letters in this file:
-    N utterances of all files, laid end to end
+    N utterances of all files, concatenated
 """
 
 import numpy as np
@@ -20,18 +20,18 @@ def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
 
     Args:
         rows: Rows with canonical split names.
-        given: Names from the caller; else those that the files record, else the distinct names (sorted) or indices in
+        given: Names from the caller; by default those of the files, else the distinct names (sorted) or indices in
             train.
 
     Raises:
-        DataError: Names are not different and non-empty, or a label is of no class.
+        DataError: Names repeat or are empty, or a label belongs to no class.
     """
     names = _check_given(given) or recorded(rows.files)
     label = rows.columns["label"]
     seen = pc.unique(label.filter(pc.equal(rows.columns["split"], pa.scalar("train"))))
     if len(seen) < 2:
         raise DataError(
-            f"Column `label` of {rows.source} must hold two classes or more in train, but holds only "
+            f"Column `label` of {rows.source} must hold at least two classes in train, but holds only "
             f"{', '.join(map(str, seen.to_pylist()))}. Check the labels.",
             uri=rows.source,
             field="label",
@@ -79,10 +79,10 @@ def _check_given(names: Names | None) -> Names | None:
 
 
 def recorded(files: tuple[File, ...]) -> Names | None:
-    """Return the class names of the Parquet key ``label_names``, which files may lack but not contradict.
+    """Return the class names in the Parquet key ``label_names``, which is optional but must not contradict itself.
 
     Raises:
-        DataError: They do, or the key is no list of names.
+        DataError: Files contradict one another, or the value is not a list of names.
     """
     first: Names | None = None
     for file in files:

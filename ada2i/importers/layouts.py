@@ -1,8 +1,8 @@
-"""Recognises how a published pickle is laid out: what each of its parts holds.
+"""Recognises the layout of a published pickle: the contents of each of its parts.
 
-A dict names its parts. A tuple or list does not: there, ids, speakers, labels, vectors, sentences and splits are
-recognised by their values, and parts that look alike by their order: text before audio before visual, train before
-test before dev. Four vectors of one width in a row are four layers of one text encoder.
+A dict names its parts. A tuple or list does not: its ids, speakers, labels, vectors, sentences and splits are
+recognised by their values, and similar parts by their order: text before audio before visual, train before
+test before dev. Four successive vectors of equal width are four layers of one text encoder.
 """
 
 import re
@@ -22,7 +22,7 @@ Part = Mapping[Any, Any]  # by dialogue, a sequence of one value per utterance
 _TEXT_LAYERS = 4
 _TASK_WORDS: Mapping[str, int] = {"binary": 2, "two": 2, "seven": 7}
 _MOST_CLASSES = 10
-_SAMPLE = 2000  # values by which a part is recognised
+_SAMPLE = 2000  # values checked to recognise a part
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Layout:
     """The parts of a published pickle.
 
     Attributes:
-        title: What the layout is, for people.
-        splits: By our name of a split, its dialogues; dev may be absent.
-        vectors: By modality, what is averaged to its vectors: one part, or several layers.
+        title: Name of the layout, for people.
+        splits: The dialogues by canonical split name; dev may be absent.
+        vectors: By modality, the parts that are averaged to its vectors: one part, or several layers.
     """
 
     title: str
@@ -45,10 +45,10 @@ class Layout:
 
 
 def recognise(found: object, dataset: Dataset, uri: str) -> Layout:
-    """Return the layout of what a pickle holds.
+    """Return the layout of a pickle's contents.
 
     Raises:
-        DataError: It is not one of those that the field publishes.
+        DataError: It is none of the published layouts.
     """
     try:
         if isinstance(found, Mapping):
@@ -60,7 +60,7 @@ def recognise(found: object, dataset: Dataset, uri: str) -> Layout:
     raise _unknown(uri, f"a {type(found).__name__}")
 
 
-# --- a dict, which names its parts ---
+# --- a dict, whose keys name its parts ---
 
 
 def _of_names(found: Mapping[Any, Any], dataset: Dataset, uri: str) -> Layout:
@@ -90,7 +90,7 @@ def _of_names(found: Mapping[Any, Any], dataset: Dataset, uri: str) -> Layout:
 
 
 def _labels_of_task(labels: Any, dialogues: Collection[Any], dataset: Dataset, uri: str) -> Part:
-    """Return the labels by dialogue, where they may lie below the name of a task, such as ``7class``."""
+    """Return the labels by dialogue, which may be nested under the name of a task, such as ``7class``."""
     if not isinstance(labels, Mapping) or all(dialogue in labels for dialogue in dialogues):
         return labels  # type: ignore[no-any-return]  # its type is checked with the other parts
     tasks = [task for task in labels if _classes_of(task) == len(dataset.labels)]
@@ -116,7 +116,7 @@ def _of_parts(parts: list[Any], dataset: Dataset, uri: str) -> Layout:
     shown = f"a {len(parts)}-part sequence of {', '.join(kinds)}"
     splits = dict(zip(("train", "test", "dev"), of.get("split", []), strict=False))
     if not 2 <= len(of.get("split", [])) <= 3 or not of.get("labels"):
-        raise _unknown(uri, f"{shown}: two or three splits and labels are due")
+        raise _unknown(uri, f"{shown}: two or three splits and labels are expected")
     layout = Layout(
         title=f"the {len(parts)}-part layout",
         splits=splits,
@@ -125,7 +125,7 @@ def _of_parts(parts: list[Any], dataset: Dataset, uri: str) -> Layout:
         **{kind: of[kind][0] for kind in ("speakers", "sentences", "ids") if kind in of},
     )
     if len(splits["train"]) < len(splits["test"]):
-        raise _unknown(uri, f"{shown}: train is due before test, but has fewer dialogues")
+        raise _unknown(uri, f"{shown}: train is expected before test, but has fewer dialogues")
     return _checked(layout, uri)
 
 
@@ -148,16 +148,16 @@ def _kind_of_values(sample: list[list[Any]], values: list[Any]) -> str:
         return "speakers" if all(_one_hot(value) for value in values) else "vectors"
     if all(isinstance(value, int | float | np.number) for value in values):
         rising = [a < b for dialogue in sample for a, b in pairwise(dialogue)]
-        return "ids" if rising and all(rising) and max(values) > _MOST_CLASSES else "labels"  # ids only rise
+        return "ids" if rising and all(rising) and max(values) > _MOST_CLASSES else "labels"  # ids increase
     return "something else"
 
 
 def _one_hot(value: Any) -> bool:
-    return len(value) <= 32 and sorted(value)[-1] == 1 and sum(value) == 1 and min(value) == 0  # else it is a vector
+    return len(value) <= 32 and sorted(value)[-1] == 1 and sum(value) == 1 and min(value) == 0  # else a vector
 
 
 def _emotions(parts: list[Part], dataset: Dataset, uri: str) -> Part:
-    """Return the labels of the dataset's classes: MELD's pickles hold those of sentiment too."""
+    """Return the labels with the dataset's classes: MELD's pickles also hold those of sentiment."""
     if len(parts) == 1:
         return parts[0]
     fitting = [part for part in parts if set(_scalars(part)) == set(range(len(dataset.labels)))]
@@ -177,7 +177,7 @@ def _modalities(parts: list[Part], uri: str, shown: str) -> dict[Modality, Seque
     layered = len(parts) >= _TEXT_LAYERS and len(set(widths[:_TEXT_LAYERS])) == 1
     groups = [parts[:_TEXT_LAYERS], *([part] for part in parts[_TEXT_LAYERS:])] if layered else [[p] for p in parts]
     if not 1 <= len(groups) <= len(MODALITIES):
-        raise _unknown(uri, f"{shown}: vectors of text, audio and visual are due, but widths are {widths}")
+        raise _unknown(uri, f"{shown}: vectors of text, audio and visual are expected, but widths are {widths}")
     return dict(zip(MODALITIES, groups, strict=False))
 
 
@@ -185,7 +185,7 @@ def _width(part: Part) -> int:
     return next((len(value) for dialogue in part.values() for value in dialogue if value is not None), 0)
 
 
-# --- what all layouts must be ---
+# --- checks of all layouts ---
 
 
 def _checked(layout: Layout, uri: str) -> Layout:

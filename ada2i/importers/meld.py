@@ -38,8 +38,8 @@ class Annotations:
     """The annotations of MELD's CSVs.
 
     Attributes:
-        rows: One per utterance; ``utterance_id`` is MELD's number in its dialogue, ``utterance_index`` the place.
-        repaired: How many texts were.
+        rows: One per utterance; ``utterance_id`` is MELD's number in its dialogue, ``utterance_index`` the index.
+        repaired: Number of repaired texts.
     """
 
     rows: Rows
@@ -47,23 +47,23 @@ class Annotations:
 
 
 def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
-    """Import MELD: annotations from ``train_sent_emo.csv`` and its like, vectors from feature tables.
+    """Import MELD: annotations from ``train_sent_emo.csv``, its dev and test CSVs, and vectors from feature tables.
 
-    Utterances are ordered by ``Utterance_ID``, which has gaps and so is no position. A feature table names them by
-    ``split`` (or a word of the file's name), ``dialogue_id`` and ``utterance_id``, as MELD numbers them; its vectors
-    are in ``text_feat``, ``audio_feat`` and ``visual_feat``. An utterance that no table names lacks the modality.
+    Utterances are ordered by ``Utterance_ID``, which has gaps, so it is not an index. A feature table identifies them
+    by ``split`` (or a word of the file's name), ``dialogue_id`` and ``utterance_id``, as MELD numbers them; its vectors
+    are in ``text_feat``, ``audio_feat`` and ``visual_feat``. An utterance that is in no table lacks the modality.
 
     Args:
-        folder: Where the three CSVs lie.
+        folder: Folder with the three CSVs.
         root: The storage root.
-        features: Parquet files or folders of some, each with vectors of any modalities and splits. Without any, the
-            set holds transcripts only.
+        features: Parquet files or folders of Parquet files, each with vectors of any modalities and splits. Without
+            them, the set has transcripts only.
 
     Returns:
         The URI of the set.
 
     Raises:
-        DataError: Something is not what it must be. Nothing was written.
+        DataError: A check failed. Nothing was written.
     """
     annotations = read_annotations(folder, {split: storage.join(folder, name) for split, name in FILES.items()})
     rows = annotations.rows
@@ -87,8 +87,8 @@ def read_annotations(source: str, uris: Mapping[str, str]) -> Annotations:
     """Read MELD's CSVs.
 
     Args:
-        source: Where all of them lie, for messages.
-        uris: By split, its CSV.
+        source: Location of all CSVs, for messages.
+        uris: The CSV of each split.
 
     Raises:
         DataError: A CSV is absent, damaged or not MELD's.
@@ -100,7 +100,7 @@ def read_annotations(source: str, uris: Mapping[str, str]) -> Annotations:
 
 
 def _read(uri: str, split: str) -> tuple[File, int]:
-    """Return a CSV's rows, and how many of its texts were repaired."""
+    """Return a CSV's rows, and the number of its repaired texts."""
     lines = list(_lines(uri))
     ids = [(line["Dialogue_ID"].strip(), _number(uri, row, line["Utterance_ID"])) for row, line in enumerate(lines)]
     texts = [repaired(line["Utterance"]) for line in lines]
@@ -126,17 +126,17 @@ def _lines(uri: str) -> Iterator[dict[str, str]]:
     except NotFoundError as problem:
         raise DataError(
             f"{uri} must be one of MELD's three CSVs, {', '.join(FILES.values())}, but does not exist. Name the folder "
-            "that holds all three.",
+            "with all three.",
             uri=uri,
         ) from problem
     except UnicodeDecodeError as problem:
         raise DataError(
-            f"{uri} must be UTF-8, as published, but is not at byte {problem.start}. Get the file again.", uri=uri
+            f"{uri} must be UTF-8, as published, but is not at byte {problem.start}. Download the file again.", uri=uri
         ) from problem
     try:
         yield from _checked_lines(uri, csv.DictReader(io.StringIO(text, newline="")))
     except csv.Error as problem:
-        raise DataError(f"{uri} must be sound CSV, but is not: {problem}. Get the file again.", uri=uri) from problem
+        raise DataError(f"{uri} must be valid CSV, but is not: {problem}. Download it again.", uri=uri) from problem
 
 
 def _checked_lines(uri: str, reader: "csv.DictReader[str]") -> Iterator[dict[str, str]]:
@@ -158,7 +158,7 @@ def _checked_lines(uri: str, reader: "csv.DictReader[str]") -> Iterator[dict[str
 def _number(uri: str, row: int, text: str) -> int:
     if not text.strip().isdecimal():
         raise DataError(
-            f"Column `Utterance_ID` of {uri} must hold whole numbers, but row {row} holds {text!r}. Get it again.",
+            f"Column `Utterance_ID` of {uri} must hold whole numbers, but row {row} holds {text!r}. Download it again.",
             uri=uri,
             row=row,
             field="Utterance_ID",
@@ -167,7 +167,7 @@ def _number(uri: str, row: int, text: str) -> int:
 
 
 def _positions(ids: Sequence[tuple[str, int]]) -> list[int]:
-    """Return each utterance's place in its dialogue, by the order of numbers that may skip some."""
+    """Return each utterance's index in its dialogue, by the order of numbers, which may have gaps."""
     numbers: dict[str, set[int]] = defaultdict(set)
     for dialogue, number in ids:
         numbers[dialogue].add(number)
@@ -176,7 +176,7 @@ def _positions(ids: Sequence[tuple[str, int]]) -> list[int]:
 
 
 def _with_clip_names(rows: Rows) -> Rows:
-    """Name utterances as MELD's clips are named, which is how people find them: ``dia0_utt5``."""
+    """Name utterances as MELD's clips are named, by which users find them: ``dia0_utt5``."""
     columns = rows.columns
     names = pc.binary_join_element_wise(  # type: ignore[call-overload]
         pa.scalar("dia"), columns["dialogue_id"], pa.scalar("_utt"), columns["utterance_id"], pa.scalar("")

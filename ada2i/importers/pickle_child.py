@@ -1,14 +1,14 @@
-"""Read a pickle of plain data and numpy arrays without running code that it names: the child process's side.
+"""Read a pickle of plain data and numpy arrays without executing code that it names: the child process.
 
-``pickles.load_pickle`` runs this file as a script, with the pickle on standard input. It is a script of its own and
-imports nothing of the package, so that it starts fast and holds nothing worth stealing. It stays hand-written because
+``pickles.load_pickle`` runs this file as a script, with the pickle on standard input. It is a separate script that
+imports nothing of the package, so that it starts fast and holds no secrets. It is hand-written because
 no library offers an unpickler with an allow-list, a memory limit and a result of plain data.
 
-- Names: ``Unpickler.find_class`` knows the few functions that build numpy arrays and plain containers. Any other name
-  ends the reading; nothing is imported for it.
+- Names: ``Unpickler.find_class`` allows the few functions that build numpy arrays and plain containers. Any other name
+  stops the reading; nothing is imported for it.
 - Memory and time: ``RLIMIT_AS`` and ``RLIMIT_CPU`` of this process.
-- Result: dicts, lists, tuples, sets, text, numbers and arrays, pickled again for the parent. A structure that would be
-  much larger than the file when it is walked, is nested deeper than ``MAX_DEPTH`` or refers to itself is refused.
+- Result: dicts, lists, tuples, sets, text, numbers and arrays, pickled again for the parent. A structure is refused if
+  it expands to much more than the file's size, is nested deeper than ``MAX_DEPTH`` or contains itself.
 """
 
 import collections
@@ -26,7 +26,7 @@ import numpy as np
 MAX_DEPTH = 32
 MAX_DIMENSIONS = 4
 MAX_BITS = 64  # of an integer
-SLACK = 1_000_000  # values that a small file may hold by sharing
+SLACK = 1_000_000  # values that a small file may expand to through shared references
 
 KEY_TYPES = (str, bytes, int, float, bool, NoneType)
 DAMAGE = (
@@ -58,7 +58,7 @@ class Refused(Exception):  # noqa: N818 - becomes a DataError in the parent
 
 
 def _encode(text: str, encoding: str = "utf-8") -> bytes:
-    """Stand in for ``_codecs.encode``, by which Python 3 writes bytes for Python 2."""
+    """Replace ``_codecs.encode``, by which Python 3 writes bytes for Python 2."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise Refused(f"encodes a {type(text).__name__} as {str(encoding)[:50]!r}; only text as Latin-1 is allowed")
     return text.encode("latin-1")
@@ -86,7 +86,7 @@ ALLOWED = _allowed()
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """An unpickler that knows the names of ``ALLOWED`` alone; text of Python 2 is read as Latin-1."""
+    """An unpickler that allows only the names in ``ALLOWED``; text of Python 2 is read as Latin-1."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="latin1")
@@ -95,7 +95,7 @@ class PlainUnpickler(pickle.Unpickler):
         """Return an allowed function or class; never import.
 
         Raises:
-            Refused: It is not allowed.
+            Refused: The name is not allowed.
         """
         if (module, name) not in ALLOWED:
             full = f"{module}.{name}"[:200]
@@ -107,11 +107,11 @@ def read(file: BinaryIO, *, size: int) -> object:
     """Return the plain data of a pickle.
 
     Args:
-        file: Open for reading; must end where the pickle does.
+        file: Open for reading; must end where the pickle ends.
         size: Its length in bytes.
 
     Raises:
-        Refused: It needs something that is not allowed.
+        Refused: The pickle needs something that is not allowed.
         Exception: One of ``DAMAGE``: the bytes are not a pickle.
     """
     found = PlainUnpickler(file).load()
@@ -187,7 +187,7 @@ class _Plain:
 
 
 def _limit(budget: int, seconds: int) -> None:
-    """Limit this process to ``budget`` bytes beyond what it has mapped now, and to ``seconds`` of processor time."""
+    """Limit this process to ``budget`` bytes beyond its current mappings, and to ``seconds`` of CPU time."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + budget,) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds,) * 2)
@@ -196,7 +196,7 @@ def _limit(budget: int, seconds: int) -> None:
 def main() -> int:
     """Read ``argv[1]`` bytes from standard input; write plain data to standard output.
 
-    ``argv[2]`` limits the memory, in bytes, and ``argv[3]`` the processor time, in seconds.
+    ``argv[2]`` limits the memory, in bytes, and ``argv[3]`` the CPU time, in seconds.
     """
     size, budget, seconds = map(int, sys.argv[1:4])
     _limit(budget, seconds)

@@ -1,6 +1,6 @@
-"""Open the field's pickles without running code that they name.
+"""Open published pickles without executing code that they name.
 
-A child process reads the pickle with an allow-list of names, within limits of memory and time, and hands back plain
+A child process reads the pickle with an allow-list of names, within limits of memory and time, and returns plain
 data; see ``pickle_child``. This process never unpickles the original bytes, and reads the child's answer with the same
 allow-list.
 """
@@ -16,11 +16,11 @@ from ada2i import storage
 from ada2i.errors import DataError, NotFoundError
 from ada2i.importers import pickle_child
 
-BUDGET_FACTOR = 16  # memory of the child, in sizes of the file
-BUDGET_FLOOR = 256 * 2**20  # bytes that any file may take
-SECONDS_FLOOR = 5  # of processor time that any file may take; one more for each MiB
+BUDGET_FACTOR = 16  # memory limit of the child, as a multiple of the file's size
+BUDGET_FLOOR = 256 * 2**20  # minimum of that limit, bytes
+SECONDS_FLOOR = 5  # CPU time for any file; one more second for each MiB
 
-_FROM_PUBLISHER = "Get the file from its publisher again."
+_FROM_PUBLISHER = "Download the file from its publisher again."
 _SAVE_AS_NUMPY = "If you trust the file, save its tensors as numpy arrays."
 _ONE_OBJECT = "Write one object into one file."
 
@@ -36,7 +36,7 @@ def load_pickle(uri: str) -> object:
 
     Raises:
         DataError: The file does not exist, is not a pickle, or needs anything that ``pickle_child`` refuses. No code
-            that it names was run.
+            that it names was executed.
     """
     try:
         data = storage.read_source(uri)
@@ -52,16 +52,16 @@ def load_pickle(uri: str) -> object:
 
 
 def _error(uri: str, code: int, answer: bytes) -> DataError:
-    """Return the error of a pickle that the child did not read."""
+    """Return the error for a pickle that the child could not read."""
     if code not in (pickle_child.REFUSED, pickle_child.DAMAGED):
         ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         ended += ", as it took too long" if code in (-signal.SIGXCPU, -signal.SIGKILL) else ""
         found: dict[str, Any] = {"found": f"the process that read it ended with {ended}"}
     else:
-        found = json.loads(answer.splitlines()[-1])  # numpy may have written before it
+        found = json.loads(answer.splitlines()[-1])  # numpy may have written lines before it
     if code == pickle_child.DAMAGED:
         return DataError(
-            f"{uri} must be a sound pickle, but cannot be read: {found['found']}. Check that it was copied in full.",
+            f"{uri} must be a valid pickle, but cannot be read: {found['found']}. Check that it was copied in full.",
             uri=uri,
         )
     return DataError(

@@ -1,10 +1,10 @@
-"""Imports the pickles that the field publishes its features in: Ada2I's, and those of DialogueRNN, MMGCN and COSMIC.
+"""Imports the published pickles of features: those of Ada2I, and of DialogueRNN, MMGCN and COSMIC.
 
-Released splits are kept; where a pickle has no dev, MELD's official one is found again by its size, and any other is
-cut from train by our fixed rule. Zero vectors are kept as they are, and counted.
+Released splits are kept. If a pickle has no dev, MELD's official one is recovered by its size, and any other is
+cut from train by this project's fixed rule. Zero vectors are kept as they are, and counted.
 
 Shape letters in this file:
-    N utterances of all dialogues, laid end to end     D width of a modality's vectors
+    N utterances of all dialogues, concatenated     D width of a modality's vectors
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,20 +29,20 @@ Place = tuple[str, Any, int]  # split, dialogue and index of an utterance
 
 
 def import_pickle(source: str, root: str, *, dataset: str, labels: tuple[str, ...] | None = None) -> str:
-    """Import a published pickle; nothing in it is run.
+    """Import a published pickle without executing code in it.
 
     Args:
         source: A path, or any URI that fsspec opens.
         root: The storage root.
-        dataset: A name of ``datasets``, which decides the classes and, if a pickle holds several tasks, the task.
-        labels: Class names by index; else the dataset's.
+        dataset: A name of ``datasets``; it determines the classes and, if a pickle holds several tasks, the task.
+        labels: Class names by index; by default the dataset's.
 
     Returns:
         The URI of the set.
 
     Raises:
-        DataError: The pickle is hostile or damaged, its layout is unknown, or a value is not what it must
-            be. Nothing was written.
+        DataError: The pickle is hostile or damaged, its layout is unknown, or a value is invalid. Nothing was
+            written.
     """
     corpus = known(dataset)
     layout = _with_official_dev(recognise(load_pickle(source), corpus, source), corpus)
@@ -65,7 +65,7 @@ def import_pickle(source: str, root: str, *, dataset: str, labels: tuple[str, ..
 
 
 def _with_official_dev(layout: Layout, corpus: Dataset) -> Layout:
-    """Part train into the official train and dev where both were numbered on and put together, as MELD's are."""
+    """Split train into the official train and dev if both were renumbered and concatenated, as in MELD's pickles."""
     train, dialogues = corpus.sizes.get("train"), layout.splits["train"]
     dev = corpus.sizes.get("dev")
     if "dev" in layout.splits or train is None or dev is None or not all(str(name).isdecimal() for name in dialogues):
@@ -80,7 +80,7 @@ def _with_official_dev(layout: Layout, corpus: Dataset) -> Layout:
 
 
 def _places(layout: Layout, uri: str) -> Iterator[Place]:
-    """Yield every utterance of every split; all parts must have as many."""
+    """Yield every utterance of every split; all parts must have the same number of utterances."""
     parts: dict[str, Part] = {m: part for m, group in layout.vectors.items() for part in group}
     parts |= {"speakers": layout.speakers, "sentences": layout.sentences, "ids": layout.ids}
     for split, dialogues in layout.splits.items():
@@ -142,7 +142,7 @@ def _text(part: Part, place: Place, uri: str) -> str | None:
 
 
 def _speaker(part: Part, place: Place, uri: str) -> str | None:
-    """Return a speaker's name, or number where the pickle has numbers or a 1 among zeros."""
+    """Return a speaker's name, or its number if the pickle has numbers or one-hot vectors."""
     _, dialogue, index = place
     value = part[dialogue][index] if part else None
     if value is None or isinstance(value, str):
@@ -166,7 +166,7 @@ def _label(part: Part, place: Place, uri: str) -> float:
 def _numbers(value: Any) -> "NDArray[Any] | None":
     try:
         found = np.asarray(value)
-    except ValueError:  # ragged
+    except ValueError:  # lists of different lengths
         return None
     return found if found.dtype.kind in "biuf" else None
 
@@ -178,7 +178,7 @@ def _vector(parts: Sequence[Part], place: Place, name: str, uri: str) -> NDArray
     if any(value is None for value in values):
         return None
     try:
-        with np.errstate(over="ignore"):  # too large a number becomes infinite, and is refused as such
+        with np.errstate(over="ignore"):  # a number that is too large becomes infinite, and is refused later
             layers = np.array([np.asarray(value, np.float32) for value in values], np.float32)
             vector: NDArray[np.float32] = layers[0] if len(parts) == 1 else layers.mean(axis=0)
     except (ValueError, TypeError) as problem:
@@ -189,7 +189,7 @@ def _vector(parts: Sequence[Part], place: Place, name: str, uri: str) -> NDArray
 
 
 def _column(vectors: Sequence[NDArray[np.float32] | None]) -> "pa.Array[Any]":
-    """Return ``N`` lists of float32, null where a vector is missing."""
+    """Return ``N`` lists of float32, null for missing vectors."""
     lengths = [0 if vector is None else len(vector) for vector in vectors]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     held = [vector for vector in vectors if vector is not None]
@@ -204,7 +204,7 @@ def _bad(  # noqa: PLR0917
 ) -> DataError:
     where = f"dialogue {dialogue!r}" + (f", utterance {index}" if index is not None else "")
     return DataError(
-        f"Part `{name}` of {uri} must {must}, but in {where} {found[:200]}. Correct the file, or get it again.",
+        f"Part `{name}` of {uri} must {must}, but in {where} {found[:200]}. Correct the file, or download it again.",
         uri=uri,
         field=name,
     )

@@ -1,4 +1,4 @@
-"""Finds the feature set that a location means, importing it where it is a table."""
+"""Finds the feature set at a location; a table is imported first."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ def resolve_features(location: str, root: str, *, needs: Sequence[Modality] = ()
     """Return the feature set at a location; the same content is written once, however often this is called.
 
     Args:
-        location: ``demo``, the folder of a feature set, or a table: a Parquet file or a folder of some.
+        location: ``demo``, the folder of a feature set, or a table: a Parquet file or a folder of Parquet files.
         root: The storage root, where the demo corpus and imported tables go.
         needs: Modalities that the features must hold.
 
     Raises:
-        DataError: The location holds none of these, or one that is not what it must be.
+        DataError: The location holds none of these, or an invalid one.
     """
     if location == DEMO:
         return open_features(write_demo_corpus(root))
@@ -33,6 +33,6 @@ def resolve_features(location: str, root: str, *, needs: Sequence[Modality] = ()
 
 def is_feature_set(location: str) -> bool:
     """Return whether there is a feature set at a location."""
-    # Tables may come from any store that fsspec opens; our own sets live on those that storage knows.
+    # Tables may be in any store that fsspec opens; feature sets are only in stores that `storage` supports.
     foreign = "://" in location and not location.startswith(("file://", "s3://"))
     return not foreign and storage.exists(storage.join(storage.normalise(location), MANIFEST))

@@ -1,7 +1,7 @@
-"""The rows of all files of a source, which know where they come from, so that a message can name file and row.
+"""The rows of all files of a source, with their origin, so that messages can name file and row.
 
 Shape letters in this file:
-    N utterances of all files, laid end to end
+    N utterances of all files, concatenated
 """
 
 from collections.abc import Callable, Mapping
@@ -18,15 +18,15 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class File:
-    """One file, its columns under our names and in our types, but nothing checked beyond types.
+    """One file with canonical column names and types; only types have been checked.
 
     Attributes:
         columns: ``dialogue_id``, ``utterance_index``, ``label``, ``split``, ``utterance_id``, ``speaker``, ``text``,
-            ``recorded_at`` and vector columns as lists of float32. Labels are strings or float64; what the file lacks
-            is null.
-        names: By our name of a column that the file has, the file's own.
-        metadata: The keys of the Parquet schema.
-        first_row: Number of the first row, where the columns are only a part of the file.
+            ``recorded_at`` and vector columns as lists of float32. Labels are strings or float64; columns that the file
+            lacks are null.
+        names: The file's own column names, by canonical name of the columns that it has.
+        metadata: The keys and values of the Parquet schema.
+        first_row: Number of the first row, if the columns are only a part of the file.
     """
 
     uri: str
@@ -38,7 +38,7 @@ class File:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of all files, laid end to end.
+    """The rows of all files, concatenated.
 
     Attributes:
         source: The location that was imported.
@@ -51,11 +51,11 @@ class Rows:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """By our name of a column, what the first file calls it."""
+        """The first file's own column names, by canonical name."""
         return self.files[0].names
 
     def recorded(self, key: str) -> str | None:
-        """Return what the files record under a key: each different value once."""
+        """Return what the files record under a key: each distinct value once."""
         return "; ".join(dict.fromkeys(file.metadata[key] for file in self.files if file.metadata.get(key))) or None
 
     def encoder(self, modality: str) -> str:
@@ -63,13 +63,13 @@ class Rows:
         return self.recorded(f"{modality}_encoder") or self.recorded("encoder") or "imported"
 
     def require(self, good: Bools, field: str, *, must: str, found: Callable[[int], str], remedy: str) -> None:
-        """Refuse the first row that is not good.
+        """Refuse the first bad row.
 
         Args:
             good: ``(N,)`` bool.
             field: The column that is checked.
-            must: What must hold, after "must".
-            found: What was found in a row, after the row's name.
+            must: What must hold, as it follows "must".
+            found: Returns what was found in a row, as it follows the row's name.
             remedy: What to do, as a sentence.
         """
         if good.all():
@@ -86,7 +86,7 @@ class Rows:
         )
 
     def place(self, row: int) -> str:
-        """Return a row's number and file, for a message."""
+        """Return a row's number and file for a message."""
         uri, at = self._where(row)
         return f"row {at} of {uri}"
 

@@ -1,4 +1,4 @@
-"""Reads Parquet files of anyone's making: columns under our names and in our types, values as they are."""
+"""Reads Parquet files into canonical column names and types; values are not changed."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import IO, TYPE_CHECKING, Any
@@ -22,14 +22,14 @@ _VECTORS = {schema.vector_column(modality): modality for modality in MODALITIES}
 
 
 def read_rows(source: str, *, vectors: bool = True) -> Rows:
-    """Read a Parquet file, or all below a folder.
+    """Read a Parquet file, or all Parquet files below a folder.
 
     Args:
         source: A path, or any URI that fsspec opens.
         vectors: Whether there must be a vector column.
 
     Raises:
-        DataError: There is no such file, one is damaged or lacks a column, a type is wrong, or there is no row.
+        DataError: There is no such file, one is damaged or lacks a column, a type is wrong, or there are no rows.
     """
     files = tuple(_read_file(uri, vectors=vectors) for uri in parquet_files(source))
     for file in files:
@@ -49,7 +49,7 @@ def parquet_files(source: str) -> list[str]:
     """Return the URIs of the Parquet files at a location.
 
     Raises:
-        DataError: It does not exist.
+        DataError: The location does not exist.
     """
     try:
         return storage.source_files(source, ".parquet")
@@ -67,19 +67,19 @@ def _read_file(uri: str, *, vectors: bool) -> File:
 def open_table(
     data: bytes | IO[bytes], uri: str, *, vectors: bool = True, required: Collection[str] = REQUIRED
 ) -> tuple[pq.ParquetFile, Mapping[str, str]]:
-    """Open a Parquet file; its columns and their types are checked, no value is.
+    """Open a Parquet file, and check its columns and types, but no values.
 
     Args:
         data: The file, or its bytes.
-        uri: Where they come from.
+        uri: Their location.
         vectors: Whether there must be a vector column.
         required: Columns that it must have.
 
     Returns:
-        The file, and by our name of a column that it has, the file's own.
+        The file, and its own column names, by canonical name of the columns that it has.
 
     Raises:
-        DataError: It is no Parquet file, lacks a column, or a type is wrong.
+        DataError: It is not a Parquet file, lacks a column, or a type is wrong.
     """
     file = schema.open_parquet(data, uri)
     kinds = {field.name: field.type for field in file.schema_arrow}
@@ -97,9 +97,9 @@ def open_table(
 
 
 def our_names(kinds: Kinds) -> dict[str, str]:
-    """Return, by our name of a column that a file has, the file's own.
+    """Return a file's own column names, by canonical name of the columns that it has.
 
-    A bare ``text``, ``audio`` or ``visual`` serves as vectors where it holds lists and there is no ``..._feat``; a bare
+    A bare ``text``, ``audio`` or ``visual`` means vectors if it holds lists and there is no ``..._feat``; a bare
     ``text`` without lists is the transcript.
     """
     plain = [name for name in (*REQUIRED, *_OPTIONAL) if name in kinds]
@@ -112,7 +112,7 @@ def our_names(kinds: Kinds) -> dict[str, str]:
     return names
 
 
-# --- what a file must be ---
+# --- required properties of a file ---
 
 
 def _check_required(uri: str, kinds: Kinds, required: Collection[str]) -> None:
@@ -152,8 +152,8 @@ def _check_vector_columns(file: File, first: File) -> None:
             with_, without = (file, first) if column in file.names else (first, file)
             name = with_.names[column]
             raise DataError(
-                f"{without.uri} must have the column `{name}`, as {with_.uri} has, but has not. Add it (null where an "
-                "utterance lacks the modality), or import the files apart.",
+                f"{without.uri} must have the column `{name}`, as {with_.uri} has, but does not. Add it (null if an "
+                "utterance lacks the modality), or import the files separately.",
                 uri=without.uri,
                 field=name,
             )
@@ -171,7 +171,7 @@ def _check_label_kind(file: File, first: File) -> None:
         )
 
 
-# --- types: theirs and ours ---
+# --- types of the file and canonical types ---
 
 
 def _is_optional_name(kind: pa.DataType) -> bool:
@@ -190,7 +190,7 @@ def _is_transcript(kind: pa.DataType) -> bool:
     return is_text(kind) or pa.types.is_null(kind) or is_vector(kind)  # lists: the vectors of a bare `text`
 
 
-# By column: what its type must satisfy, and that in words.
+# By column: the check of its type, and the allowed types in words.
 _TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "dialogue_id": (is_name, "text or integers"),
     "utterance_index": (pa.types.is_integer, "integers"),
@@ -205,7 +205,7 @@ _TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
 
 
 def conform(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
-    """Return the columns under our names and in our types; an optional one that the file lacks is null."""
+    """Return the columns with canonical names and types; an optional column that the file lacks is null."""
     ours: dict[str, pa.DataType] = dict.fromkeys((*REQUIRED, *_OPTIONAL), pa.string())
     ours["utterance_index"] = pa.int64()
     ours["recorded_at"] = pa.timestamp("us", "UTC")

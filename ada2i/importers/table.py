@@ -1,4 +1,4 @@
-"""Imports a corpus from Parquet files of anyone's making."""
+"""Imports a corpus from Parquet files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,29 +19,29 @@ def import_table(
     needs: Sequence[Modality] = (),
     gate_share: float = GATE_SHARE,
 ) -> str:
-    """Import a Parquet file, or all below a folder, as a feature set.
+    """Import a Parquet file, or all Parquet files below a folder, as a feature set.
 
     A row is an utterance: ``dialogue_id`` (text or integers), ``utterance_index`` (0-based, contiguous), ``label``
     (class indices or names), ``split``, optionally ``utterance_id``, ``speaker``, ``text`` and ``recorded_at``, and
     lists of numbers per modality in ``text_feat``, ``audio_feat`` and ``visual_feat`` (or ``text``, ``audio``,
-    ``visual``), null where the modality is missing. Rows may come in any order; other columns are ignored. Where no row
-    is of gate but dialogues have a time in ``recorded_at`` (timestamps or dates), ``GATE_RULE`` cuts it from train;
-    where no row is of dev, ``DEV_RULE`` cuts it from the rest.
+    ``visual``), null if the modality is missing. Rows may come in any order; other columns are ignored. If no row
+    belongs to the gate but dialogues have a time in ``recorded_at`` (timestamps or dates), ``GATE_RULE`` cuts it from
+    train; if no row belongs to dev, ``DEV_RULE`` cuts it from the rest.
 
     Args:
         source: A path, or any URI that fsspec opens.
         root: The storage root.
-        dataset: Name of the set; else the Parquet key ``dataset``, else the name of the file or folder.
-        labels: Class names by index; else the Parquet key ``label_names``, else the distinct names (sorted) or indices
-            in train.
-        needs: Modalities that it must hold.
-        gate_share: Share of train's dialogues with a time that becomes the gate, where the table has none; 0: no gate.
+        dataset: Name of the set; by default the Parquet key ``dataset``, else the name of the file or folder.
+        labels: Class names by index; by default the Parquet key ``label_names``, else the distinct names (sorted) or
+            indices in train.
+        needs: Modalities that the set must hold.
+        gate_share: Share of train's dialogues with a time that becomes the gate, if the table has none; 0: no gate.
 
     Returns:
-        The URI of the set; of the same content, always the same, and written once.
+        The URI of the set; the same content always gets the same URI and is written once.
 
     Raises:
-        DataError: Something in the source is not what it must be. Nothing was written.
+        DataError: A check failed. Nothing was written.
     """
     rows = read_rows(source)
     return import_rows(
@@ -57,12 +57,12 @@ def import_table(
 
 
 def name_of(rows: Rows) -> str:
-    """Return the name of a table's dataset: what it records, else what the file or folder is called."""
+    """Return the name of a table's dataset: the recorded name, else the name of the file or folder."""
     return rows.recorded("dataset") or _last_part(rows.source)
 
 
 def provenance(rows: Rows) -> str:
-    """Return the location of a table, and the source of its values that it records."""
+    """Return a table's location, with the origin of its values if it records one."""
     recorded = rows.recorded("source")
     return rows.source + (f" (from {recorded})" if recorded else "")
 

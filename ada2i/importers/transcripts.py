@@ -3,17 +3,17 @@
 import re
 from contextlib import suppress
 
-_CONTROL = re.compile("[\x80-\x9f]")  # no text holds these; Windows-1252 has quotes and dashes there
+_CONTROL = re.compile("[\x80-\x9f]")  # control codes, where Windows-1252 has quotes and dashes
 _UTF8 = re.compile("[\xc2-\xf4][\x80-\xbf]")
 
 
 def repaired(text: str) -> str:
-    """Return a text with its characters as they were written; most texts are returned as they are."""
+    """Return a text with its original characters; most texts need no change."""
     if _UTF8.search(text):
-        with suppress(UnicodeError):  # it holds other characters too, or its bytes are no UTF-8
+        with suppress(UnicodeError):  # it has characters outside Latin-1, or its bytes are not UTF-8
             text = text.encode("latin-1").decode("utf-8")
     text = _CONTROL.sub(_meant, text)
-    return text.encode("utf-8", "replace").decode("utf-8")  # half of a surrogate pair becomes a question mark
+    return text.encode("utf-8", "replace").decode("utf-8")  # an unpaired surrogate becomes a question mark
 
 
 def _meant(found: re.Match[str]) -> str:

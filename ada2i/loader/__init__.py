@@ -1,3 +1,3 @@
-"""From feature shards to batches: decoding, order, streaming and statistics of a split."""
+"""Turns feature shards into batches: decoding, order, streaming and statistics of a split."""
 
 __all__ = ["order", "split_data"]

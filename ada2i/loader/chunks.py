@@ -1,4 +1,4 @@
-"""Decoded shards of a split, all mapped at once, for a small split; ``stream`` is for a large one.
+"""Decoded shards of a small split, all mapped at once; ``stream`` handles a large one.
 
 Shape letters in this file:
     S shards of the split     W width of a modality's vectors
@@ -19,7 +19,7 @@ Windows = Mapping[str, npt.NDArray[np.int64]]  # by name, shards that are shuffl
 
 
 class Chunks(Protocol):
-    """Decoded shards, by their place in the split."""
+    """Decoded shards, by their index in the split."""
 
     def __getitem__(self, shard: int) -> Chunk:
         """Return a shard."""
@@ -28,7 +28,7 @@ class Chunks(Protocol):
         """Announce the windows that are needed now and next, in this order; others may be dropped."""
 
     def sums(self, modality: Modality) -> Iterator[Sums]:
-        """Yield the sums of a modality's vectors by blocks, shard for shard; all workers must call it together."""
+        """Yield the sums of a modality's vectors by blocks, shard by shard; all workers must call it together."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class InMemoryShards:
         return self.shards[shard]
 
     def need(self, windows: Windows) -> None:
-        """All windows are here."""
+        """Do nothing: all windows are mapped."""
 
     def sums(self, modality: Modality) -> Iterator[Sums]:
         """See ``Chunks``."""

@@ -1,7 +1,7 @@
-"""Decoded shards: Arrow files on the machine's own disk, whose pages all workers of the machine share.
+"""Decoded shards: Arrow files on the machine's local disk, whose pages all workers of the machine share.
 
-A file is complete under its name or absent. Those of the cache folder are named by the shard's digest and are used
-again by later runs; the folder may be deleted at any time that nothing runs.
+A file is complete under its final name or absent. Files in the cache folder are named by the shard's digest and reused
+by later runs; the folder may be deleted whenever no run is active.
 
 Shape letters in this file:
     N utterances of a shard     R dialogues of a shard     W width of a modality's vectors
@@ -26,9 +26,9 @@ from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard
 from ada2i.errors import AccessError
 from ada2i.modalities import Modality
 
-LAYOUT = 3  # of the files here; another layout has other names
+LAYOUT = 3  # version of these files; another version has other names
 
-_LEFT_OVER_S = 3600  # a file that is still being written after an hour is of a killed worker
+_LEFT_OVER_S = 3600  # a partial file older than an hour belongs to a killed worker
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -39,10 +39,10 @@ class Chunk:
     """One memory-mapped shard; arrays are views of the file.
 
     Attributes:
-        features: By modality, ``(N, W)``; zeros where an utterance lacks it.
+        features: By modality, ``(N, W)``; zeros if an utterance lacks it.
         present: By modality, ``(N,)``.
         labels: ``(N,)``.
-        speakers: ``(N,)`` who speaks, numbered from 0 by first appearance in the dialogue.
+        speakers: ``(N,)`` speaker, numbered from 0 by first appearance in the dialogue.
     """
 
     features: dict[Modality, Floats]
@@ -52,14 +52,14 @@ class Chunk:
 
 
 def cache_folder() -> Path:
-    """Return the user's folder of decoded files on this machine; delete what killed workers left half-written there.
+    """Return the user's folder of decoded files on this machine; delete partial files of killed workers.
 
     Raises:
         AccessError: The folder belongs to another user.
     """
     folder = Path(tempfile.gettempdir()) / f"ada2i-features-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    # Anyone may make a folder of that name first: features from a stranger must not be trained on.
+    # Another user could create a folder with this name first: features from another user must not be used.
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise AccessError(f"{folder} must belong to the user who trains, but does not. Delete it, or set TMPDIR.")
     storage.delete_partials(folder.as_uri(), older_than_s=_LEFT_OVER_S)
@@ -72,11 +72,11 @@ def lasting_file(shard: ShardEntry, cache: Path) -> Path:
 
 
 def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
-    """Make a shard's file in the cache unless it is there and whole; after a power cut it may not be.
+    """Create a shard's file in the cache unless it exists and is complete; after a power cut it may be incomplete.
 
     Raises:
         IntegrityError: The shard differs from the digest in the manifest.
-        AccessError: The disk has no room.
+        AccessError: The disk is full.
     """
     target = lasting_file(shard, cache)
     if not is_whole(target):
@@ -91,14 +91,14 @@ def decode(features: FeatureSet, shard: ShardEntry, folder: Path) -> Path:
 
     Raises:
         IntegrityError: The shard differs from the digest in the manifest.
-        AccessError: The disk has no room.
+        AccessError: The disk is full.
     """
     table = read_shard(features, shard)
     columns: dict[str, Any] = {"dialogue_id": table["dialogue_id"], "label": table["label"].cast(pa.int64())}
     columns["speaker"] = schema.by_appearance(schema.codes(table["speaker"]), runs(table["dialogue_id"])[1])
     for modality in features.manifest.modalities:
         columns[f"{modality}_present"], columns[modality] = _dense(table[schema.vector_column(modality)])
-    # A kill leaves a .partial file; `cache_folder` deletes it, or the end of the attempt its folder.
+    # A kill leaves a .partial file; `cache_folder` deletes it, or the attempt's end deletes its folder.
     partial = folder / f".partial-{uuid.uuid4().hex}"
     flat = pa.table(columns).combine_chunks()
     try:
@@ -117,13 +117,13 @@ def map_table(path: Path) -> pa.Table:
     """Return a file as a table whose columns are views of the file.
 
     Raises:
-        FileNotFoundError: It is not there.
+        FileNotFoundError: The file does not exist.
     """
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def runs(dialogue_id: Any) -> tuple[Any, Ints]:
-    """Return ids and lengths, ``(R,)`` each, of the dialogues in a column; each stands in one piece."""
+    """Return ids and lengths, ``(R,)`` each, of the dialogues in a column; the rows of each are adjacent."""
     encoded = pc.run_end_encode(dialogue_id.combine_chunks())  # type: ignore[attr-defined]  # the stubs miss it
     ends = np.asarray(encoded.run_ends.to_numpy(), dtype=np.int64)
     return encoded.values, np.diff(ends, prepend=0)
@@ -133,7 +133,7 @@ def chunk_of(table: pa.Table, modalities: Sequence[Modality]) -> Chunk:
     """Return a mapped table's columns as arrays, without a copy."""
 
     def column(name: str) -> Any:
-        return table[name].chunk(0)  # the only one; combining even one chunk copies it
+        return table[name].chunk(0)  # there is only one; combining even a single chunk copies it
 
     return Chunk(
         features={m: _vectors(column(m)) for m in modalities},
@@ -144,7 +144,7 @@ def chunk_of(table: pa.Table, modalities: Sequence[Modality]) -> Chunk:
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether a file is there and can be mapped: one that was new when the power was cut may not."""
+    """Return whether a file exists and can be mapped: after a power cut, a new file may be damaged."""
     try:
         map_table(path)
     except (OSError, pa.ArrowInvalid):

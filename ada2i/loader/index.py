@@ -1,4 +1,4 @@
-"""Which dialogues a split holds, in which shards; as arrays, for there may be millions.
+"""The dialogues of a split and their shards, as arrays, because there may be millions.
 
 Shape letters in this file:
     D dialogues of the split     S shards of the split
@@ -22,7 +22,7 @@ from ada2i.data.schema import Column
 from ada2i.errors import IntegrityError
 from ada2i.loader.decoded import LAYOUT, is_whole, map_table, runs
 
-_READERS = 8  # at once; they wait for the store, mostly
+_READERS = 8  # concurrent readers; they mostly wait for the store
 
 Ints = npt.NDArray[np.int64]
 
@@ -53,15 +53,15 @@ class Index:
         return shard, slice(start, start + int(self.lengths[dialogue]))
 
     def check(self, shard: int, lengths: Ints, uri: str) -> None:
-        """Make sure that a shard, now that its digest was checked, holds what was read of it before.
+        """Check that a shard, whose digest is now verified, has the dialogues that were read from it before.
 
         Raises:
-            IntegrityError: It does not.
+            IntegrityError: It has other dialogues.
         """
         if not np.array_equal(lengths, self.lengths[self.edges[shard] : self.edges[shard + 1]]):
             raise IntegrityError(
                 f"{uri} must hold the dialogues that were read from it at first, but holds others. It was damaged "
-                "then, or replaced meanwhile. Delete ada2i-features-* where temporary files are, and run again.",
+                "then, or replaced in the meantime. Delete ada2i-features-* where temporary files are, and run again.",
                 uri=uri,
             )
 
@@ -77,7 +77,7 @@ def index_of(columns: Iterable[Column]) -> Index:
 
 
 def write_index(features: FeatureSet, shards: Sequence[ShardEntry], cache: Path) -> None:
-    """Read the dialogue ids of a split's shards, which are far less than the shards, unless the index is there."""
+    """Read the dialogue ids of a split's shards, which are much smaller than the shards, unless the index exists."""
     target = _home(shards, cache)
     if is_whole(target):
         return

@@ -1,10 +1,10 @@
 """The dialogues of each global batch, and of each rank's share of it.
 
 Both are pure functions: the order depends on (seed, epoch) and on the shards' sizes, never on the number of workers, so
-any run can be resumed anywhere, on any number of workers. A split is shuffled by windows of whole shards: the shards
-are put into an order and cut into windows, and within a window all dialogues are shuffled together. A split that fits
-into one window is shuffled as a whole. The mixing function is spelled out rather than taken from a library, whose
-streams may change from version to version.
+any run can resume on any number of workers. A split is shuffled by windows of whole shards: the shards are shuffled
+and cut into windows, and within a window all dialogues are shuffled together. A split that fits into
+one window is shuffled as a whole. The mixing function is written out here, since a library's
+streams may change between versions.
 
 Shape letters in this file:
     D dialogues of the split     S shards of the split
@@ -23,7 +23,7 @@ Keys = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Shards:
-    """How a split lies in shards.
+    """How a split is divided into shards.
 
     Attributes:
         edges: ``(S + 1,)`` first dialogue of each shard, then ``D``.
@@ -42,7 +42,7 @@ class Batch:
 
     Attributes:
         dialogues: Indices into the split.
-        windows: First and last window that they are from.
+        windows: First and last window of its dialogues.
     """
 
     dialogues: list[int]
@@ -57,7 +57,7 @@ class Order:
         edges: ``(S + 1,)`` first dialogue of each shard, then ``D``.
         windows: The shards of each window.
         batch_dialogues: Dialogues of a global batch; the last one may have fewer.
-        key: ``(1,)`` what the dialogues of a window are shuffled by; None leaves them as they are.
+        key: ``(1,)`` key by which the dialogues of a window are shuffled; None: they are not shuffled.
     """
 
     edges: Ints
@@ -69,17 +69,17 @@ class Order:
         return (int(self.edges[-1]) + self.batch_dialogues - 1) // self.batch_dialogues
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
-        """Yield the global batches from one on; no window before its own is looked at.
+        """Yield the global batches from a given one on; earlier windows are not read.
 
         Args:
-            start: The first batch's place in the pass, counted from 0.
+            start: The first batch's index in the pass, counted from 0.
         """
         size, total = self.batch_dialogues, int(self.edges[-1])
         if start * size >= total:
             return
         window = self._window_of(start * size)
         begin = int(self._ends[window - 1]) if window else 0
-        held = self._shuffled(window)[start * size - begin :]  # of what is shuffled so far, what is not yet given
+        held = self._shuffled(window)[start * size - begin :]  # dialogues that are shuffled but not yet yielded
         for first in range(start * size, total, size):
             while len(held) < min(size, total - first):
                 window += 1
@@ -89,7 +89,7 @@ class Order:
 
     @cached_property
     def _ends(self) -> Ints:
-        """Dialogues of the pass up to and with each window."""
+        """Number of dialogues of the pass up to and including each window."""
         sizes = np.diff(self.edges)
         return np.cumsum([sizes[shards].sum() for shards in self.windows])
 
@@ -115,7 +115,7 @@ def shuffled(shards: Shards, *, batch_dialogues: int, seed: int, epoch: int) -> 
     """
     key = _mix(_mix(np.array([seed], dtype=np.uint64)) ^ np.uint64(epoch))
     sequence = np.argsort(_mix(np.arange(len(shards.sizes), dtype=np.uint64) ^ _mix(key)), kind="stable")
-    # Within one window the shards' own order decides nothing: every dialogue has a key of its own.
+    # Within one window the shards' order has no effect: every dialogue has its own key.
     return Order(shards.edges, _windows(shards, sequence), batch_dialogues, key)
 
 
@@ -127,7 +127,7 @@ def in_order(shards: Shards, *, batch_dialogues: int) -> Order:
 def share(batch: Sequence[int], lengths: Ints, ranks: int) -> list[list[int]]:
     """Split a global batch among ranks, evenly by utterances.
 
-    The longest dialogue goes first, each to the rank with the least so far.
+    The longest dialogue is assigned first, each to the rank with the fewest utterances so far.
 
     Args:
         batch: Dialogue indices.
@@ -147,7 +147,7 @@ def share(batch: Sequence[int], lengths: Ints, ranks: int) -> list[list[int]]:
 
 
 def _windows(shards: Shards, sequence: Ints) -> tuple[Ints, ...]:
-    """Cut a sequence of shards into windows; each takes shards as long as they fit, and one at least."""
+    """Cut a sequence of shards into windows; each takes as many shards as fit, and at least one."""
     starts, filled = [0], 0
     for place, size in enumerate(shards.sizes[sequence].tolist()):
         if place > starts[-1] and filled + size > shards.window:
@@ -158,7 +158,7 @@ def _windows(shards: Shards, sequence: Ints) -> tuple[Ints, ...]:
 
 
 def _mix(keys: Keys) -> Keys:
-    """SplitMix64's finaliser (Steele, Lea, Flood 2014): neighbouring keys in, unrelated keys out."""
+    """SplitMix64's finaliser (Steele, Lea, Flood 2014): maps neighbouring keys to unrelated keys."""
     keys = keys + np.uint64(0x9E3779B97F4A7C15)
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,9 +1,9 @@
-"""From feature shards to batches: shards are decoded once per machine, then memory-mapped by all its workers.
+"""Turns feature shards into batches: shards are decoded once per machine, then memory-mapped by all its workers.
 
-Of the shards each worker decodes its own part (every n-th) into an Arrow file next to those of its neighbours, and maps
-them all: pages are shared, so a machine holds each value once, however many workers train on it. A split that fits into
-one window of the shuffle is decoded as a whole, and its files are used again by later runs. A larger one streams: a
-window of shards is here and the next one is being decoded (``stream``).
+Each worker decodes every n-th shard into an Arrow file and maps the files of all workers. Pages are shared, so a
+machine holds each value once, for any number of workers. A split that fits into one window of the shuffle is decoded as
+a whole, and its files are reused by later runs. A larger split streams: one window of shards is mapped while the next
+one is being decoded (``stream``).
 
 Shape letters in this file:
     D dialogues of the split     N utterances of a batch     W width of a modality's vectors
@@ -42,7 +42,7 @@ class Pass:
 
     Attributes:
         order: Its batches.
-        name: Tells its windows from those of other passes.
+        name: Distinguishes its windows from those of other passes.
         after: Windows that follow it, if known.
     """
 
@@ -55,10 +55,10 @@ class Pass:
         return len(self.order)
 
     def batches(self, start: int = 0) -> Iterator[list[int]]:
-        """Yield the dialogues of each global batch, as indices into the split, and have the next windows decoded.
+        """Yield the dialogues of each global batch, as indices into the split; start decoding the next windows.
 
         Args:
-            start: The first batch's place in the pass, counted from 0; earlier ones are not read.
+            start: The first batch's index in the pass, counted from 0; earlier ones are not read.
         """
         for batch in self.order.batches(start):
             first, last = batch.windows
@@ -73,10 +73,10 @@ class SplitData:
     """All dialogues of a split.
 
     Attributes:
-        index: The dialogues and their places.
+        index: The dialogues and their shards.
         chunks: Their features.
-        shards: Their sizes, in bytes, and how many are shuffled together.
-        modalities: Whose features it has.
+        shards: Their sizes, in bytes, and the window of the shuffle.
+        modalities: The modalities of its features.
         class_counts: ``(classes,)`` utterances of each class.
     """
 
@@ -108,7 +108,7 @@ class SplitData:
         return Pass(now, f"{seed}-{epoch}", self.chunks, after)
 
     def in_order(self, batch_dialogues: int) -> Pass:
-        """Return a pass in the split's own order, as evaluation makes; all workers must make it."""
+        """Return a pass in the split's own order, for evaluation; all workers must make it."""
         now = in_order(self.shards, batch_dialogues=batch_dialogues)
         return Pass(now, f"pass-{next(self._passes)}", self.chunks)
 
@@ -116,7 +116,7 @@ class SplitData:
         """Assemble one rank's share of a global batch.
 
         Args:
-            own: This rank's dialogues; without any, it borrows the first of the batch, uncounted.
+            own: This rank's dialogues; if empty, it borrows the first of the batch, uncounted.
             of: All dialogues of the global batch.
         """
         dialogues = own or of[:1]
@@ -163,8 +163,8 @@ def open_split(
         modalities: Which vectors to read.
         shuffle_gib: GiB of decoded features that are shuffled together; a larger split streams.
         part: This worker's place among the workers of its machine, and their number.
-        wait: Returns once all workers have come this far.
-        attempt: A number that only the workers of this run share; without one, a worker decodes a split that streams by
+        wait: Returns when all workers have called it.
+        attempt: A number that only the workers of this run share; without one, a worker decodes a streaming split by
             itself.
 
     Raises:
@@ -210,7 +210,7 @@ def _stream(
     cache: Path,
     ranks: LocalRanks,
 ) -> tuple[Index, Chunks]:
-    """Read only the index of the dialogues for now; one worker does so for all."""
+    """Read only the index of the dialogues for now; one worker reads it for all."""
     if ranks.place == 0:
         write_index(features, shards, cache)
     ranks.wait()

@@ -1,6 +1,6 @@
-"""Means and deviations of features, from sums over blocks of rows.
+"""Means and standard deviations of features, from sums over blocks of rows.
 
-The sums are added in one order, whichever rank computed them.
+The sums are added in a fixed order, whichever rank computed them.
 
 Shape letters in this file:
     n rows of a shard     K blocks of a shard     W width of a modality's vectors
@@ -11,13 +11,13 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-_ROWS = 4096  # of a block: a few megabytes at a time
+_ROWS = 4096  # rows of a block: a few megabytes
 
 Sums = npt.NDArray[np.float64]  # (K, 1 + 2 W): vectors, their sum, the sum of their squares
 
 
 def block_sums(values: npt.NDArray[np.float32], present: npt.NDArray[np.bool_]) -> Sums:
-    """Sum the ``(n, W)`` vectors of a shard, where they are present, by blocks."""
+    """Sum the ``(n, W)`` vectors of a shard, if present, by blocks."""
     width = values.shape[1]
     sums = np.zeros((-(-len(values) // _ROWS), 1 + 2 * width))
     for block, start in enumerate(range(0, len(values), _ROWS)):
@@ -32,10 +32,10 @@ def mean_and_deviation(shards: Iterable[Sums]) -> tuple[npt.NDArray[np.float32],
     """Return mean and deviation, ``(W,)`` each, from the sums of all shards, in the order of the split."""
     total = np.zeros(1)
     for sums in shards:
-        for block in sums:  # one after the other: how shards are shared out must not change a bit
+        for block in sums:  # one after the other: the distribution of shards must not change a bit
             total = total + block
     count = max(total[0], 1.0)
     mean, square = (half / count for half in np.split(total[1:], 2))
     variance = np.maximum(square - mean**2, 0)
-    variance[variance <= 1e-12 * mean**2] = 0.0  # what rounding leaves of a constant
+    variance[variance <= 1e-12 * mean**2] = 0.0  # rounding error of a constant
     return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)

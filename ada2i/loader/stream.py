@@ -1,11 +1,11 @@
-"""Decoded shards of a split that is larger than what may be held: a window of them at a time, decoded ahead.
+"""Decoded shards of a split that is too large to hold at once: one window at a time, decoded ahead.
 
-A thread decodes the window that training is in, and the next one, into files of a folder of this attempt. The workers
-of a machine decode a part each and share the files: each file gets a hard link per worker, who deletes its own when it
-has left the window, so no worker takes a file from a slower neighbour, and a faster one waits for the shards of the
-slower. So two windows lie on the disk, and a third while a neighbour is behind.
+A thread decodes the current window of training, and the next one, into files of a folder of this attempt. The workers
+of a machine decode a part each and share the files: each file gets a hard link per worker. A worker deletes its own
+link when it has left the window, so it removes no file that a slower worker needs; a faster worker waits for the
+shards of the slower. So two windows are on the disk, and a third while a worker is behind.
 
-A worker that is killed leaves its folder. Living workers keep a lock on it, which ends with the process; the next
+A killed worker leaves its folder. Running workers hold a lock on it, which ends with the process; the next
 attempt on the machine deletes every folder without a lock.
 """
 
@@ -35,9 +35,9 @@ from ada2i.loader.index import Index
 from ada2i.loader.statistics import Sums, block_sums
 from ada2i.modalities import Modality
 
-_PREFIX = "stream-"  # of the folders of attempts
+_PREFIX = "stream-"  # prefix of the folders of attempts
 _POLL_S = 0.002
-_LOST_S = 1800  # a neighbour that has not decoded its shard by then is lost
+_LOST_S = 1800  # a worker that has not decoded its shard by then counts as lost
 _STRAYS = 8  # shards outside all windows that stay mapped
 _LEFT = 4  # windows whose late files are still deleted
 
@@ -47,10 +47,10 @@ class LocalRanks:
     """The workers of one machine that share decoded files.
 
     Attributes:
-        name: Of this attempt, unique to it.
+        name: Unique name of this attempt.
         place: This worker's place among them.
         workers: Their number.
-        wait: Returns once all workers are here.
+        wait: Returns when all workers have called it.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Stream:
         weakref.finalize(self, _leave, self._folder, lock)
 
     def need(self, windows: Windows) -> None:
-        """Have windows decoded, in this order; those not named any more are given up.
+        """Start decoding windows, in this order; windows that are no longer named are dropped.
 
         Raises:
             IntegrityError: A shard that was decoded since the last call differs from its digest.
@@ -100,7 +100,7 @@ class Stream:
         with self._guard:
             self._windows = dict(windows)
             self._left.extend(gone)
-            if self._ranks.workers == 1:  # else a neighbour may wait for what this worker has left
+            if self._ranks.workers == 1:  # else another worker may wait for a shard that this worker has left
                 self._due = deque(due for due in self._due if due[0] in windows)
             for name in fresh:
                 self._due.extend((name, s) for s in windows[name][self._ranks.place :: self._ranks.workers].tolist())
@@ -113,7 +113,7 @@ class Stream:
                     path.unlink()
 
     def __getitem__(self, shard: int) -> Chunk:
-        """Return a shard, as soon as it is decoded; a shard of no window is decoded immediately."""
+        """Return a shard as soon as it is decoded; a shard outside all windows is decoded immediately."""
         window = next((name for name, shards in self._windows.items() if shard in shards), None)
         if window is None:
             return self._stray(shard)
@@ -123,7 +123,7 @@ class Stream:
         return self._chunks[window, shard]
 
     def sums(self, modality: Modality) -> Iterator[Sums]:
-        """Read the whole split, shard for shard, once per machine; later runs find the sums in the cache."""
+        """Read the whole split, shard by shard, once per machine; later runs find the sums in the cache."""
         if not self._summed:
             for shard in self._shards[self._ranks.place :: self._ranks.workers]:
                 self._sum(shard)
@@ -138,7 +138,7 @@ class Stream:
         return (np.load(self._sums_file(shard))[:, begin:end] for shard in self._shards)
 
     def _decode_next(self) -> None:
-        """Decode the first shard that is due, give each neighbour its link, and come back for the next."""
+        """Decode the first shard that is due, create each worker's link, and schedule the next shard."""
         with self._guard:
             if not self._due:
                 self._work = None
@@ -151,12 +151,12 @@ class Stream:
                     with suppress(FileExistsError):
                         os.link(partial, self._link(window, shard, place))
             partial.unlink()
-            # One task per shard: when the interpreter ends, it waits for one shard at most.
+            # One task per shard: at exit, the interpreter waits for one shard at most.
             self._work = self._thread.submit(self._decode_next) if self._due else None
 
     def _check(self) -> None:
         if (work := self._work) is not None and work.done():
-            work.result()  # raises what it raised; work that went well has put its successor, or None, in its place
+            work.result()  # raises its error; successful work has replaced itself by its successor, or None
 
     def _wait_for(self, path: Path) -> None:
         deadline = time.monotonic() + _LOST_S
@@ -173,7 +173,7 @@ class Stream:
         if shard not in self._strays:
             path = decode(self._features, self._shards[shard], self._folder)
             self._strays[shard] = self._map(shard, path)
-            path.unlink()  # its pages stay as long as they are mapped
+            path.unlink()  # its pages stay while they are mapped
             while len(self._strays) > _STRAYS:
                 del self._strays[next(iter(self._strays))]
         return self._strays[shard]
@@ -205,7 +205,7 @@ class Stream:
 
 
 def _has_sums(path: Path) -> bool:
-    """Tell whether a file of sums is there and whole: one that was new when the power was cut may not be."""
+    """Return whether a file of sums exists and is complete: after a power cut, a new file may be damaged."""
     try:
         np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -214,26 +214,26 @@ def _has_sums(path: Path) -> bool:
 
 
 def sweep(cache: Path) -> None:
-    """Delete the folders of attempts that are over."""
+    """Delete the folders of attempts that have ended."""
     for folder in cache.glob(f"{_PREFIX}*"):
-        with suppress(FileNotFoundError):  # a neighbour sweeps too
+        with suppress(FileNotFoundError):  # another worker may delete it, too
             handle = os.open(folder, os.O_RDONLY)
             _delete_unless_locked(folder, handle)
             os.close(handle)
 
 
 def _enter(cache: Path, name: str) -> tuple[Path, int]:
-    """Return the folder of an attempt, made if needed, and a handle that keeps others from deleting it."""
+    """Return the folder of an attempt, created if needed, and a handle that keeps others from deleting it."""
     folder = cache / f"{_PREFIX}{name}"
     while True:
         with suppress(FileExistsError):
             folder.mkdir()
         try:
             handle = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # swept between making and opening it
+        except FileNotFoundError:  # deleted between creating and opening it
             continue
         fcntl.flock(handle, fcntl.LOCK_SH)
-        if os.fstat(handle).st_nlink:  # 0 if it was swept between making and locking it
+        if os.fstat(handle).st_nlink:  # 0 if it was deleted between creating and locking it
             return folder, handle
         os.close(handle)
 

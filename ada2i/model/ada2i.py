@@ -1,6 +1,6 @@
 """Ada2I assembled: encoders, adaptive feature weighting, adaptive modality weighting (paper, figure 2).
 
-Each stage is a part that ``build`` chooses; which parts make up the released code, and which the paper, stands there.
+Each stage is a module that ``build`` chooses; ``build`` shows which ones make up the released code and the paper.
 
 Shape letters in this file:
     N utterances     S slots of the padded grid     M modalities     H hidden width     C classes
@@ -44,11 +44,11 @@ class Ada2I(nn.Module):
     """The network. It needs no labels; rows of the output are rows of the batch.
 
     Args:
-        input_norms: By modality, how features are read: modules ``InputNorm``.
-        encoders: By modality, the modules that encode.
-        encode: By modality, how the encoder is called: itself, or wrapped.
-        presence: Returns the utterances that have a modality, for parts that care.
-        afw: Weighs the features.
+        input_norms: ``InputNorm`` modules by modality, which prepare the features.
+        encoders: The modules that encode, by modality.
+        encode: How each encoder is called, by modality: itself, or wrapped.
+        presence: Returns the utterances that have a modality, for modules that use it.
+        afw: Weights the features.
         fusion: Gives each modality its vote.
         unimodal: Returns each modality's own logits from the fusion, the features and the votes.
         head: Predicts from the weighted sum of the votes.

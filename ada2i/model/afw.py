@@ -31,8 +31,8 @@ class Weighted(NamedTuple):
     Attributes:
         features: By modality, ``(R, H)``.
         mapping_gap: ``(R,)`` distance of the attention mapping network, summed over layers; None in eval mode.
-        gate_share: ``(M,)`` share of the last layer's gate, attention plus beta, that depends on the data: the
-            deviation of its channels over rows, relative to their size. Near 0, AFW is a fixed gate.
+        gate_share: ``(M,)`` share of the last layer's gate, attention plus beta, that depends on the data: the standard
+            deviation of its channels over rows, relative to their size. Near 0, AFW is a constant gate.
     """
 
     features: Features
@@ -41,12 +41,12 @@ class Weighted(NamedTuple):
 
 
 class FeatureWeighting(nn.Module):
-    """The stage of the network that weighs features; this one leaves them as they are (an ablation)."""
+    """The stage of the network that weights features; this class leaves them unchanged (an ablation)."""
 
-    on_grid = False  # whether features come, and the mapping gap goes, as the padded grid
+    on_grid = False  # whether input features and mapping gap have the padded grid's shape
 
     def forward(self, features: Features, layout: Layout, present: Present) -> Weighted:  # noqa: ARG002
-        """Weigh the features of all modalities.
+        """Weight the features of all modalities.
 
         Args:
             features: By modality, ``(N, H)``, or ``(S, H)`` if ``on_grid``.
@@ -94,12 +94,12 @@ class AfwLayer(nn.Module):
         hidden_dim: ``H``.
         rank: ``K``.
         beta: Weight of the unweighted feature.
-        dropout: Of the weighted features, in training.
+        dropout: Dropout of the weighted features, in training.
         others: See ``listed`` and ``cyclic``.
         mean: See ``dialogue_mean`` and ``causal_mean``.
         key_dim: Theta is divided by its square root. None: it is not scaled.
         normalise: Applied to the inputs of q and k and to the contracted tensor.
-        gap: Of the mapping network.
+        gap: How the mapping network's distance is computed.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class AfwLayer(nn.Module):
         self.mapping = nn.ModuleDict({m: nn.Linear(hidden_dim, hidden_dim) for m in modalities})
 
     def forward(self, features: Features, layout: Layout, present: Present) -> Weighted:
-        """Weigh ``(R, H)`` features by modality; see ``FeatureWeighting``."""
+        """Weight ``(R, H)`` features by modality; see ``FeatureWeighting``."""
         scores = {m: self._scores(m, x) for m, x in features.items()}
         means = {m: present_mean(theta, layout, present[m], self.mean) for m, theta in scores.items()}
         attention = {m: self._attend(m, scores[m], means) for m in features}
@@ -139,9 +139,9 @@ class AfwLayer(nn.Module):
         return Weighted(dropped, gap, torch.stack([_gate_share(a + self.beta) for a in attention.values()]))
 
     def start_quietly(self) -> None:
-        """Start with attention near 0: a gate near ``beta``.
+        """Initialise attention near 0: a gate near ``beta``.
 
-        Attention that is random at the start multiplies every channel by noise, and the votes' directions with it.
+        Attention that is random at the start would multiply every channel by noise, and change the votes' directions.
         """
         for attention in self.attention.values():
             with torch.no_grad():
@@ -167,11 +167,11 @@ class AfwLayer(nn.Module):
 
 
 class Gap(NamedTuple):
-    """How the distance of the mapping network is taken.
+    """How the distance of the mapping network is computed.
 
     Attributes:
-        target: Chooses what it learns, from attention and weighted features.
-        over_modalities: Joins the distances of all modalities, ``(R,)`` each.
+        target: Chooses the target, from attention and weighted features.
+        over_modalities: Combines the distances of all modalities, ``(R,)`` each.
     """
 
     target: Callable[[Features, Features], Features]
@@ -184,7 +184,7 @@ def attention_target(attention: Features, weighted: Features) -> Features:  # no
 
 
 def weighted_target(attention: Features, weighted: Features) -> Features:  # noqa: ARG001
-    """Learn the weighted feature: the released code does so, by a list that is shared by mistake."""
+    """Learn the weighted feature: the released code does so, because a list is shared by mistake."""
     return weighted
 
 
@@ -204,7 +204,7 @@ def listed(modalities: tuple[Modality, ...]) -> Others:
 
 
 def cyclic(modalities: tuple[Modality, ...]) -> Others:
-    """Return the other modalities from the next one on, in a circle (paper)."""
+    """Return the other modalities in cyclic order, starting with the next one (paper)."""
     return {m: (*modalities[i + 1 :], *modalities[:i]) for i, m in enumerate(modalities)}
 
 
@@ -233,7 +233,7 @@ def causal_mean(rows: Tensor, layout: Layout) -> Tensor:
 
 
 def present_mean(theta: Tensor, layout: Layout, present: Tensor | None, mean: Mean) -> Tensor:
-    """Return A_m for each row, ``(R, K, K)``; the identity if no utterance that counts has the modality."""
+    """Return A_m for each row, ``(R, K, K)``; the identity if no utterance in the mean has the modality."""
     if present is None:
         return mean(theta.flatten(1), layout).view_as(theta)
     there = present.to(theta.dtype)[:, None]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ada2i.modalities import Modality
 from ada2i.model.afw import Present
 
-_LEAST = 0.1  # of the best modality's weight: a weak modality still learns
+_LEAST = 0.1  # minimum weight, relative to the best modality's: a weak modality still learns
 
 Vote = Callable[[Tensor, Tensor], Tensor]  # from features (N, H) and a modality's part of the classifier (C, H), (N, C)
 
@@ -44,7 +44,7 @@ class CosineVote:
 
 
 class Fusion(nn.Module):
-    """One linear classifier over the modalities; each votes with its part, and all votes weigh the same."""
+    """One linear classifier over the modalities; each votes with its part, and all votes have equal weight."""
 
     def __init__(
         self, *, modalities: tuple[Modality, ...], hidden_dim: int, classes: int, vote: Vote, bias: bool = True
@@ -64,7 +64,7 @@ class Fusion(nn.Module):
         return torch.stack([_masked(self.vote(features[m], part), present[m]) for m, part in self._parts().items()])
 
     def weigh_votes(self, votes: Tensor) -> Tensor:
-        """Return votes ``(M, ...)`` times their modality's weight."""
+        """Return votes ``(M, ...)`` multiplied by their modality's weight."""
         return votes
 
     def fuse(self, votes: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Fusion(nn.Module):
 
 
 class SkillFusion(Fusion):
-    """A fusion whose votes weigh by how well each modality predicts held-out dialogues."""
+    """A fusion that weights votes by how well each modality predicts held-out dialogues."""
 
     weights: Tensor  # (M,)
 
@@ -95,14 +95,14 @@ class SkillFusion(Fusion):
         self.register_buffer("weights", torch.ones(len(modalities)))
 
     def weigh(self, skills: Mapping[Modality, float]) -> None:
-        """Set the weights of the votes by skill, the best modality's being 1.
+        """Set the weights of the votes by skill; the best modality's weight is 1.
 
-        A vote that is right with probability p counts by its log-odds against chance (Nitzan and Paroush 1982: the
-        optimal weights of independent voters; for C classes, Zhu et al. 2009, equation 2), a tenth of the best at
-        least.
+        A vote that is right with probability p is weighted by its log-odds against chance (Nitzan and Paroush 1982: the
+        optimal weights of independent voters; for C classes, Zhu et al. 2009, equation 2), but by at least a tenth of
+        the best weight.
 
         Args:
-            skills: By modality, a score in 0..1 on data that the scorer did not see.
+            skills: By modality, a score in 0..1 on data that the scorer was not fitted to.
         """
         odds = [_log_odds(skills[m], self.classifier.out_features) for m in self.modalities]
         best = max(odds)

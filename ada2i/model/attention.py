@@ -13,7 +13,7 @@ from torch import Tensor
 from ada2i.batch import Layout, Part
 from ada2i.fast.attention import attend
 
-Masks = Sequence[Tensor | None]  # by part: bool, true if a query sees a key, or what is added to its logit
+Masks = Sequence[Tensor | None]  # by part: bool, true if a query sees a key, or a term added to its logit
 
 
 def visibility(layout: Layout, present: Tensor | None, *, causal: bool) -> list[Tensor | None]:
@@ -21,12 +21,12 @@ def visibility(layout: Layout, present: Tensor | None, *, causal: bool) -> list[
 
     Args:
         layout: The rows of each dialogue.
-        present: ``(R,)`` bool: an absent utterance is seen by itself alone. None: all are present.
-        causal: Whether the future is hidden.
+        present: ``(R,)`` bool: an absent utterance is only seen by itself. None: all are present.
+        causal: Whether later utterances are hidden.
 
     Returns:
         For each part of the layout ``(B, 1, T or 1, T)`` bool, true if a query (third axis) sees a key; None if all
-        see all.
+        queries see all keys.
     """
     return [_visible(part, present, causal=causal) for part in layout.parts]
 
@@ -61,5 +61,5 @@ def _visible(part: Part, present: Tensor | None, *, causal: bool) -> Tensor | No
     seen = keys[:, None, None, :].expand(-1, 1, layout.padded_length, -1)  # (B, 1, T, T)
     if causal:
         seen = seen & torch.ones(seen.shape[2:], dtype=torch.bool, device=seen.device).tril()
-    # Each sees itself, so that every row has a key: a softmax over nothing is NaN.
+    # Each utterance sees itself, so that every row has a key: a softmax over no keys is NaN.
     return seen | torch.eye(layout.padded_length, dtype=torch.bool, device=seen.device)

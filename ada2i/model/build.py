@@ -1,4 +1,4 @@
-"""From a config to a network: the only file of the model that reads a config, and that chooses between parts."""
+"""Builds the network from a config: the only file of the model that reads a config and chooses between modules."""
 
 from collections.abc import Mapping
 
@@ -24,11 +24,11 @@ from ada2i.model.inputs import KeepInputs, MaskInputs, Standardise
 
 
 def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes: int) -> Ada2I:
-    """Build an initialised model, from torch's global random state.
+    """Build a model with weights initialised from torch's global random state.
 
     Args:
         config: The resolved config.
-        widths: Width of each modality's features; may name more modalities than the model uses.
+        widths: Width of each modality's features; may contain more modalities than the model uses.
         classes: Number of classes.
 
     Raises:
@@ -89,7 +89,7 @@ def _encoder(config: TrainConfig, width: int) -> nn.Module:
 
 
 def _wrapped(config: TrainConfig, encode: Encoder) -> Encoder:
-    """Return an encoder that sees padding or not, computes in the config's precision and returns what AFW takes."""
+    """Return an encoder that sees padding or not, computes in the config's precision and returns AFW's input shape."""
     encoder = config.model.encoder
     sees_padding = encoder.attend_to_padding and encoder.kind == "transformer"
     returns_grid = config.model.afw.average_padding and not config.ablations.no_afw

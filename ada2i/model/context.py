@@ -1,8 +1,8 @@
 """The encoder of preset `corrected`: a pre-norm transformer that starts as an average over neighbouring utterances.
 
-Emotion has inertia: an utterance mostly feels like those around it. A post-norm transformer that starts from random
-attention must discover that, and on corpora of a thousand utterances it overfits first. This one starts from it:
-values pass unchanged, attention falls off with distance, and the rest (content, feed-forward) starts near zero and is
+Emotion has inertia: an utterance is mostly similar to those around it. A post-norm transformer with random attention
+must discover this, and on corpora of a thousand utterances it overfits first. This encoder starts from it:
+values pass unchanged, attention decreases with distance, and the rest (content, feed-forward) starts near zero and is
 learned.
 
 Shape letters in this file:
@@ -19,9 +19,9 @@ from ada2i.fast.dropout import dropout
 from ada2i.model.attention import Masks, dialogue_attention, visibility
 from ada2i.model.encoders import head_count
 
-_REACH = 8  # utterances; farther ones are all equally far
-_FALL = 0.5  # of attention's logits per utterance of distance, at the start
-_QUIET = 0.1  # factor of the first query and key weights: content hardly counts at the start
+_REACH = 8  # utterances; all farther ones count as equally far
+_FALL = 0.5  # initial decrease of attention's logits per utterance of distance
+_QUIET = 0.1  # factor of the initial query and key weights, so that content has little initial effect
 
 
 class ContextEncoder(nn.Module):
@@ -69,7 +69,7 @@ class ContextEncoder(nn.Module):
 
 
 class ContextLayer(nn.Module):
-    """Attention within each dialogue and a feed-forward map, each behind a norm and with a residual."""
+    """Attention within each dialogue and a feed-forward map, each after a norm and with a residual."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class ContextLayer(nn.Module):
         self.feedforward_norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, feedforward_dim)
         self.contract = nn.Linear(feedforward_dim, width)
-        # Logits by distance, the past first; and what is added if the speaker is the same.
+        # Logits by distance, earlier utterances first; and the term added if the speaker is the same.
         far = torch.arange(-_REACH, _REACH + 1).abs() * -_FALL
         self.distance = nn.Parameter(far.repeat(heads, 1)) if positions else None
         self.same_speaker = nn.Parameter(torch.zeros(heads)) if speakers else None

@@ -27,7 +27,7 @@ class Encoder(Protocol):
         Args:
             features: ``(N, D)`` float features.
             layout: The rows of each dialogue.
-            speakers: ``(N,)`` int64, numbered within each dialogue; ignored by encoders that know no speakers.
+            speakers: ``(N,)`` int64, numbered within each dialogue; ignored by encoders without speaker information.
             present: ``(N,)`` bool: only utterances that have the modality are attended to. None: all are.
 
         Returns:
@@ -37,7 +37,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class SeesPadding:
-    """Encodes the padded grid: an utterance attends to the zeros behind its dialogue (released code)."""
+    """Encodes the padded grid: an utterance attends to the zeros after its dialogue (released code)."""
 
     encode: Encoder
 
@@ -72,7 +72,7 @@ class Unpadded:
 class Autocast:
     """Encodes in bfloat16, into float32.
 
-    The encoders hold nearly all the work; weighting and votes, whose small differences count, stay in float32.
+    The encoders do nearly all the work; weighting and votes, where small differences matter, stay in float32.
     """
 
     encode: Encoder
@@ -85,7 +85,7 @@ class Autocast:
 
 @dataclass(frozen=True)
 class Rounded:
-    """Adds empty rows on a CPU, so that few different numbers of rows occur (``fast.rows``)."""
+    """Adds empty rows on a CPU, so that only few different row counts occur (``fast.rows``)."""
 
     encode: Encoder
 
@@ -107,7 +107,7 @@ def head_count(width: int) -> int:
 class TransformerEncoder(nn.Module):
     """Post-norm transformer of the features' own width, then a linear map to the hidden width.
 
-    Every matrix product of weights runs over utterances laid end to end.
+    Every matrix product of weights runs over concatenated utterances.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         self.causal = causal
         first = TransformerLayer(width=width, heads=head_count(width), feedforward_dim=feedforward_dim, dropout=dropout)
-        # All layers start from equal weights, as in torch's own nn.TransformerEncoder.
+        # All layers start from equal weights, as in torch's nn.TransformerEncoder.
         self.layers = nn.ModuleList([first, *(copy.deepcopy(first) for _ in range(layers - 1))])
         self.project = nn.Linear(width, hidden_dim)
 
@@ -160,7 +160,7 @@ class TransformerLayer(nn.Module):
 
 
 class LstmEncoder(nn.Module):
-    """Bidirectional LSTM over each dialogue: the released code's alternative encoder, held by a golden vector."""
+    """Bidirectional LSTM over each dialogue: the released code's alternative encoder, tested by a golden vector."""
 
     def __init__(self, *, width: int, hidden_dim: int, layers: int, dropout: float) -> None:
         super().__init__()

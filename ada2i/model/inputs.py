@@ -1,4 +1,4 @@
-"""The first part of the network: how it reads the features of a modality.
+"""The first stage of the network: preparation of a modality's features.
 
 Shape letters in this file:
     N utterances     D width of a modality's features
@@ -18,7 +18,7 @@ class InputNorm(Protocol):
 
 
 class KeepInputs(nn.Module):
-    """Features as they are."""
+    """Leaves features unchanged."""
 
     def forward(self, features: Tensor, present: Tensor) -> Tensor:  # noqa: ARG002
         """See ``InputNorm``."""
@@ -26,7 +26,7 @@ class KeepInputs(nn.Module):
 
 
 class MaskInputs(nn.Module):
-    """Features as they are, and zeros for utterances that lack the modality."""
+    """Leaves features unchanged, with zeros for utterances that lack the modality."""
 
     def forward(self, features: Tensor, present: Tensor) -> Tensor:
         """See ``InputNorm``."""
@@ -34,7 +34,7 @@ class MaskInputs(nn.Module):
 
 
 class Standardise(nn.Module):
-    """Features less their mean over train, divided by their deviation; both travel with the weights, as buffers."""
+    """Standardises features by their mean and deviation over train; both are stored with the weights, as buffers."""
 
     mean: Tensor
     deviation: Tensor
@@ -45,7 +45,7 @@ class Standardise(nn.Module):
         self.register_buffer("deviation", torch.ones(width))
 
     def set(self, mean: Tensor, deviation: Tensor) -> None:
-        """Set ``(D,)`` statistics; constant features, of deviation zero, are only centred."""
+        """Set ``(D,)`` statistics; constant features, with deviation zero, are only centred."""
         self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 0, deviation, torch.ones_like(deviation)))
 

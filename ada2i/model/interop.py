@@ -1,6 +1,6 @@
-"""Weights under the released code's names: what published checkpoints and golden vectors use.
+"""Converts weights to and from the released code's names, as in published checkpoints and golden vectors.
 
-The released code keeps AFW's four maps apart and numbers modalities by position; here they are one matrix, by name.
+The released code has AFW's four maps separately and numbers modalities by position; here they are one matrix, by name.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _LAYER = {
 
 
 def released_names(name: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
-    """Return the released names whose tensors, stacked along the first axis, make up our parameter ``name``."""
+    """Return the released names whose tensors, stacked along the first axis, form this model's parameter ``name``."""
     part, *rest = name.split(".")
     if part == "encoders":
         return (_encoder_name(rest),)
@@ -43,11 +43,11 @@ def released_names(name: str, modalities: tuple[Modality, ...]) -> tuple[str, ..
 def from_released(
     released: Mapping[str, Tensor], names: Mapping[str, torch.Size], modalities: tuple[Modality, ...]
 ) -> dict[str, Tensor]:
-    """Return a state dict for our model from tensors under the released names.
+    """Return a state dict for this model from tensors under the released names.
 
     Args:
-        released: Tensors by released name; names beyond those needed are refused.
-        names: Our parameter names with their shapes.
+        released: Tensors by released name; unknown names are refused.
+        names: This model's parameter names with their shapes.
         modalities: The model's modalities in order.
 
     Raises:

@@ -1,7 +1,7 @@
 """A prediction as a Ray job. The only file of this package that knows Ray.
 
-The driver hands shards to workers, each of which loads the model once; rows go from storage to a worker and from there
-to storage. After any kill the next attempt finds all parts that were written, and ends in the same bytes.
+The driver hands shards to workers, each of which loads the model once. Workers read rows from storage and write parts
+to storage. After any kill, the next attempt finds all parts that were written, and produces the same bytes.
 """
 
 from functools import partial
@@ -24,14 +24,14 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _TAGS = ("run", "model", "version")
 
 METRICS = (
-    Metric("prediction_done", "Utterances predicted, those of earlier attempts included", _TAGS),
+    Metric("prediction_done", "Utterances predicted, including those of earlier attempts", _TAGS),
     Metric("prediction_per_second", "Utterances predicted per second, all workers", _TAGS),
-    Metric("prediction_seconds_left", "Seconds until all are predicted", _TAGS),
+    Metric("prediction_seconds_left", "Seconds until all utterances are predicted", _TAGS),
 )
 
 
 def drive(uri: str, _submission: str) -> None:
-    """Run the job's side: check the cluster, and predict on its workers."""
+    """Run the driver of the job: check the cluster, and predict on its workers."""
     with driver.report_errors(uri):
         if is_done(uri):
             sweep(uri)
@@ -50,7 +50,7 @@ def drive(uri: str, _submission: str) -> None:
         try:
             predict(uri, request, partial(run_tasks, pool), report=PredictionReporter(request), code=code)
         except NotFoundError:
-            # An equal prediction at the same time was complete first, and deleted what this one still had to read.
+            # A concurrent equal prediction was completed first, and deleted the files that this one still had to read.
             if not is_done(uri):
                 raise
             sweep(uri)

@@ -10,11 +10,11 @@ A part holds the shard's utterances in the shard's order, one row each:
 ``label``                         the predicted class
 ``true_label``                    the source's class; null if absent
 ``p_<class>``                     probability of each of the model's classes, float32
-``votes``                         what the modalities together say for ``label``, float32: its logit (in preset `paper`,
-                                  whose logits an MLP makes of the votes, the MLP's input)
+``votes``                         the sum of the modalities' votes for ``label``, float32: its logit (or, in preset
+                                  whose logits are an MLP's output of the votes, the MLP's input)
 ``contribution_<modality>``       the modality's part of ``votes``, float32: its weighted vote. The contributions and
                                   the classifier's bias for ``label`` (if it has one) sum to ``votes``; a modality
-                                  that is missing contributes 0 where the model knows that it is missing
+                                  that is missing contributes 0 if the model knows that it is missing
 ``model``, ``version``            the registered version that predicted
 ================================  =====================================================================================
 
@@ -43,7 +43,7 @@ def read_shard(shard: Shard, modalities: Sequence[Modality]) -> pa.Table:
     """Read a shard's plain columns and some of its vectors.
 
     Raises:
-        IntegrityError: Its bytes are not those that were to be predicted.
+        IntegrityError: Its bytes differ from the request's digest.
         DataError: It is damaged, or lacks a column.
     """
     data = storage.get_checked(shard.uri, size=shard.size, sha256=shard.sha256)
@@ -60,7 +60,7 @@ def dialogue_lengths(rows: pa.Table) -> tuple[list[str], Ints]:
 
 
 def dialogues_of(rows: pa.Table, modalities: Sequence[Modality], padded: Ints | None) -> Dialogues:
-    """Return a shard's dialogues as a model takes them."""
+    """Return a shard's dialogues as the model's input."""
     vectors = {m: schema.unpack_vectors(rows[schema.vector_column(m)]) for m in modalities}
     _, lengths = dialogue_lengths(rows)
     return Dialogues(
@@ -72,33 +72,33 @@ def dialogues_of(rows: pa.Table, modalities: Sequence[Modality], padded: Ints | 
     )
 
 
-def table_of(rows: pa.Table, said: Inference, request: PredictionRequest) -> pa.Table:
+def table_of(rows: pa.Table, inference: Inference, request: PredictionRequest) -> pa.Table:
     """Return the part of a shard; see the head of this file."""
     model, number = request.version.model, rows.num_rows
     names = request.version.features.labels
     columns: dict[str, Any] = {name: rows[name] for name in ("dialogue_id", "utterance_index", "utterance_id")}
     columns |= {"split": _null_where_empty(rows["split"]), "speaker": rows["speaker"], "text": rows["text"]}
-    columns["label"] = _named(pa.array(predicted(said), pa.int32()), names)
+    columns["label"] = _named(pa.array(predicted(inference), pa.int32()), names)
     columns["true_label"] = _named(rows["label"].combine_chunks(), request.labels)
-    columns |= {f"p_{name}": said.probabilities[:, place] for place, name in enumerate(names)}
-    columns["votes"] = said.votes
-    columns |= {f"contribution_{m}": said.contributions[:, place] for place, m in enumerate(request.modalities)}
+    columns |= {f"p_{name}": inference.probabilities[:, place] for place, name in enumerate(names)}
+    columns["votes"] = inference.votes
+    columns |= {f"contribution_{m}": inference.contributions[:, place] for place, m in enumerate(request.modalities)}
     columns["model"] = _named(pa.array(np.zeros(number, np.int32)), (model,))
     columns["version"] = pa.array(np.full(number, request.version.number, np.int32))
     return pa.table(columns)
 
 
-def predicted(said: Inference) -> Ints:
-    """Return the class of each utterance, ``(N,)``: the most probable, and of equals the first."""
-    return np.asarray(said.probabilities.argmax(axis=1))
+def predicted(inference: Inference) -> Ints:
+    """Return the most probable class of each utterance, ``(N,)``; of equals the first."""
+    return np.asarray(inference.probabilities.argmax(axis=1))
 
 
-def confusion(rows: pa.Table, said: Inference, request: PredictionRequest) -> dict[str, Matrix]:
-    """Count labelled utterances ``(L, C)`` by split; row: true class, column: predicted class."""
-    shape = len(request.labels), said.probabilities.shape[1]
+def confusion(rows: pa.Table, inference: Inference, request: PredictionRequest) -> dict[str, Matrix]:
+    """Count labelled utterances ``(L, C)`` by split; rows: true class, columns: predicted class."""
+    shape = len(request.labels), inference.probabilities.shape[1]
     label = rows["label"].combine_chunks()
     known = label.is_valid().to_numpy(zero_copy_only=False)
-    cells = label.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) * shape[1] + predicted(said)
+    cells = label.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) * shape[1] + predicted(inference)
     splits = np.array(rows["split"].to_pylist())
     counts = {}
     for split in dict.fromkeys(splits[known].tolist()):

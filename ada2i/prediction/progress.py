@@ -17,7 +17,7 @@ class TerminalProgress(CountingTerminal):
 
 
 def line(event: Event) -> str:
-    """Return an event of a prediction in one line, for logs."""
+    """Return an event of a prediction as one line, for logs."""
     if event["kind"] == "started":
         return f"{event['workers']} workers on {event['device']}, prediction {event['run_id']}"
     if event["kind"] == "planned":

@@ -1,8 +1,8 @@
-"""Records of a prediction, and where they are.
+"""Records of a prediction, and their locations.
 
-`<root>/predictions/<id>/` holds ``source/``, the shards of a source that was no feature set; then ``request.json``;
-``done/`` with a record for each part that is there; ``part-*.parquet``, and ``manifest.json``, which makes the
-prediction complete. Then ``source/`` and ``done/`` go. Parts and manifest may lie elsewhere.
+`<root>/predictions/<id>/` holds ``source/``, the shards of a source that is not a feature set; then ``request.json``;
+``done/`` with a record for each finished part; ``part-*.parquet``; and ``manifest.json``, which completes the
+prediction. Then ``source/`` and ``done/`` are deleted. Parts and manifest may be stored elsewhere.
 """
 
 from typing import Literal
@@ -14,7 +14,7 @@ from ada2i.records import FileEntry, Record, Scores
 from ada2i.registry.versions import Version
 
 REQUEST, MANIFEST, SOURCE, DONE = "request.json", "manifest.json", "source", "done"
-WHOLE = "all"  # in place of a split's name: all rows, or rows of a source without splits
+WHOLE = "all"  # instead of a split's name: all rows, or rows of a source without splits
 
 Matrix = tuple[tuple[int, ...], ...]
 
@@ -41,9 +41,9 @@ class PredictionRequest(Record):
     synthetic: bool
     split: str
     labels: tuple[str, ...]  # class names by the source's class index
-    modalities: tuple[Modality, ...]  # that the model reads
+    modalities: tuple[Modality, ...]  # the modalities that the model reads
     attends_to_padding: bool
-    group: int  # dialogues that are padded to one length, where it does: as many as training had in a batch
+    group: int  # dialogues padded to one length, if the model needs it: a training batch's number
     shards: tuple[Shard, ...]
     batch: int  # slots of one forward pass's padded grid
     resources: ResourceConfig
@@ -62,7 +62,7 @@ class Part(Record):
 
 
 class PredictionManifest(Record):
-    """A complete prediction; its bytes follow from version, source and code."""
+    """A complete prediction; its bytes depend only on version, source and code."""
 
     schema_version: Literal[1] = 1
     run_id: str
@@ -82,7 +82,7 @@ class PredictionManifest(Record):
 
 
 def part_name(number: int) -> str:
-    """Return the name of the part that a shard becomes."""
+    """Return the name of a shard's part."""
     return f"part-{number:05d}.parquet"
 
 
@@ -95,7 +95,7 @@ def result(uri: str) -> tuple[str, PredictionManifest]:
     """Return the folder of a prediction's parts, and their manifest.
 
     Raises:
-        NotFoundError: It is not complete.
+        NotFoundError: The prediction is not complete.
         IntegrityError: The manifest is damaged.
     """
     out = PredictionRequest.load(storage.join(uri, REQUEST)).out
@@ -103,6 +103,6 @@ def result(uri: str) -> tuple[str, PredictionManifest]:
 
 
 def sweep(uri: str) -> None:
-    """Delete what a complete prediction no longer needs; the next call deletes what a killed one leaves."""
+    """Delete files that a complete prediction no longer needs; after a kill, the next call deletes the rest."""
     for folder in (DONE, SOURCE):
         storage.delete_folder(storage.join(uri, folder))

@@ -1,4 +1,4 @@
-"""From a spec to a prediction that can start: everything is checked here, before any work."""
+"""From a spec to a prediction that can start: all checks are made here, before any work."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ from ada2i.registry.versions import Version
 from ada2i.store import Store
 
 JOB = "ada2i.prediction.job:drive"
-_BATCH = 512  # slots of a forward pass: one fixed number, so that the same source gives the same bytes
+_BATCH = 512  # slots of a forward pass; fixed, so that the same source gives the same bytes
 
 
 class PredictSpec(Record):
@@ -49,17 +49,17 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> str:
     Args:
         spec: What to predict.
         root: The storage root.
-        run_id: The prediction's id; a known one goes on with its first request. By default it follows
-            from version, source, split and ``out``: the same call again goes on with the same prediction, and of one
-            that is complete, every part is checked.
+        run_id: The prediction's id; an existing one resumes with its first request. By default it is derived from
+            version, source, split and ``out``: a repeated call resumes the same prediction, and if that is complete,
+            checks every part.
 
     Raises:
         ConfigError: A name is wrong, or ``out`` holds something else.
         NotFoundError: There is no such version.
         IntegrityError: An object of the version, or of a complete prediction, is damaged.
-        DataError: The source is not what it must be, or holds other features than the version was trained on.
+        DataError: The source is invalid, or has other features than the version was trained on.
         AccessError: The storage may not be written.
-        ResourceError: The cluster has fewer processors than workers.
+        ResourceError: The cluster has fewer CPUs than workers.
     """
     resources = _resources(spec.workers)
     store = Store.open(root).writable()
@@ -105,8 +105,8 @@ def check_parts(out: str, run_id: str) -> None:
     """Check every part of a complete prediction.
 
     Raises:
-        IntegrityError: PredictionManifest or part is damaged.
-        ConfigError: It is another prediction than this one.
+        IntegrityError: The manifest or a part is damaged.
+        ConfigError: The folder holds another prediction.
     """
     manifest = PredictionManifest.load(storage.join(out, MANIFEST))
     if manifest.run_id != run_id:
@@ -119,17 +119,17 @@ def check_parts(out: str, run_id: str) -> None:
 
 
 def attends_to_padding(config: TrainConfig) -> bool:
-    """Return whether a prediction depends on the lengths of other dialogues of its batch (preset `reference`)."""
+    """Return whether a prediction depends on the lengths of other dialogues in its batch (preset `reference`)."""
     encoder = config.model.encoder
     weighted = config.model.afw.average_padding and not config.ablations.no_afw
     return weighted or (encoder.kind == "transformer" and encoder.attend_to_padding)
 
 
 def raw_corpus(spec: PredictSpec, *, root: str) -> extraction.ExtractSpec | None:
-    """Return the extraction that a raw corpus needs first, by the encoders of the version; None for other sources.
+    """Return the extraction that a raw corpus needs first, with the version's encoders; None for other sources.
 
     Raises:
-        DataError: The version's features were not extracted here, so that it is not known by what.
+        DataError: The version's features were not extracted by this project, so their encoders are unknown.
         NotFoundError: There is no such version.
     """
     raw = extraction.parse(spec.source)
@@ -139,8 +139,8 @@ def raw_corpus(spec: PredictSpec, *, root: str) -> extraction.ExtractSpec | None
     recipe = version.features.recipe
     if recipe is None:
         raise DataError(
-            f"{version.name} must say by which encoders its features were extracted to predict a raw "
-            "corpus, but was trained on features that came from elsewhere. Make such features of the corpus, and "
+            f"{version.name} must record the encoders of its features to predict a raw "
+            "corpus, but was trained on imported features. Make such features of the corpus, and "
             "predict these."
         )
     wanted = load_config(home, version).model.modalities
@@ -185,7 +185,7 @@ def _run_id(home: str, fingerprint: str, split: str, out: str | None) -> str:
 
 
 def _facts(source: Features | Table, version: Version, modalities: tuple[Modality, ...], uri: str) -> dict[str, Any]:
-    """Return what a request says of its source, after checking it."""
+    """Return the request's description of its source, after checking the source."""
     trained, name = version.features, version.name
     widths = {m: trained.widths[m] for m in modalities}
     if isinstance(source, Features):
@@ -218,7 +218,7 @@ def _check_widths(source: Features, widths: dict[Modality, int], model: str) -> 
 
 
 def _check_encoders(source: Features | Table, version: Version, modalities: tuple[Modality, ...]) -> None:
-    """Refuse vectors that are known to be of other encoders than those of training, though as wide."""
+    """Refuse vectors that come from other encoders than those of training, even if they are equally wide."""
     if version.features.recipe is None or source.recipe is None:
         return
     trained, found = version.features.recipe.encoders, source.recipe.encoders

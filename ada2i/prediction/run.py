@@ -1,4 +1,4 @@
-"""One prediction from request to manifest. Knows nothing of Ray."""
+"""One prediction from request to manifest. Does not depend on Ray."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -43,16 +43,16 @@ def predict(
         progress.add(rows)
     manifest = _manifest(request, [Part.load(done_uri(uri, number)) for number in numbers], code)
     storage.put(storage.join(request.out, MANIFEST), manifest.stored())
-    # Last: what a crash leaves of these takes space and nothing else; the same command deletes it.
+    # Deleted last: what a crash leaves of these only takes space; the same command deletes it.
     sweep(uri)
     return manifest
 
 
 def padded_lengths(request: PredictionRequest, run_tasks: RunTasks) -> Padded:
-    """Return the lengths to which dialogues are padded, by shard, for a model whose predictions depend on that.
+    """Return the lengths to which dialogues are padded, by shard, for a model whose predictions depend on padding.
 
-    As in evaluation: dialogues of a split are padded in groups, one after the other, to the longest of the group. So
-    shards, batches and workers change nothing.
+    As in evaluation, dialogues of a split are padded in consecutive groups to the longest of the group. So the numbers
+    of shards, batches and workers change nothing.
     """
     calls: list[Call] = [("lengths", (number,)) for number in range(len(request.shards))]
     found = {number: (splits, lengths) for number, splits, lengths in run_tasks(calls)}

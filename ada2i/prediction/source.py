@@ -1,11 +1,11 @@
-"""The source of a prediction: a feature set, or a table, which is checked and cut into shards first.
+"""The source of a prediction: a feature set, or a table that is checked and cut into shards first.
 
-A table has the columns of one that is imported, but ``label`` and ``split`` may be absent or null, ``label`` also in
-some rows. A table whose dialogues each stand together, utterances in order, is read piece by piece, however large it
-is; any other is sorted in memory, dialogues by their first row.
+A table has the columns of a table for import, but ``label`` and ``split`` may be absent or null, ``label`` also in
+some rows. If the rows of each dialogue are adjacent and in order, a table of any size is read piece by piece; any
+other table is sorted in memory, dialogues by their first row.
 
 Shape letters in this file:
-    N utterances of all files, laid end to end     D dialogues
+    N utterances of all files, concatenated     D dialogues
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -45,7 +45,7 @@ class Features:
 
     Attributes:
         features: The set.
-        split: Which of its splits; ``all`` for all.
+        split: The split to predict; ``all`` for all.
     """
 
     features: FeatureSet
@@ -53,21 +53,21 @@ class Features:
 
     @property
     def fingerprint(self) -> str:
-        """What names its content."""
+        """The digest of its content."""
         return self.features.manifest.fingerprint
 
     @property
     def recipe(self) -> Recipe | None:
-        """By which encoders its vectors were extracted, where that is known."""
+        """The encoders of its vectors, if known."""
         return self.features.info().recipe
 
     @property
     def widths(self) -> Mapping[Modality, int]:
-        """By modality, the width of its vectors."""
+        """The width of its vectors, by modality."""
         return self.features.manifest.widths
 
     def shards(self) -> tuple[Shard, ...]:
-        """Return its shards as they are.
+        """Return its shards unchanged.
 
         Raises:
             DataError: It has no such split.
@@ -86,8 +86,8 @@ class Table:
     """A table as a source.
 
     Attributes:
-        location: As the caller named it.
-        split: Which of its splits; ``all`` for all.
+        location: The location as the caller named it.
+        split: The split to predict; ``all`` for all.
     """
 
     location: str
@@ -112,7 +112,7 @@ class Table:
         """``N`` rows without their vectors, checked.
 
         Raises:
-            DataError: A file is not Parquet, lacks a column, or dialogues are not what they must be.
+            DataError: A file is not Parquet, lacks a column, or its dialogues are invalid.
         """
         files = tuple(part for uri in self.uris for part in _read(uri, (*_KEYS, "split")))
         source = storage.public(self.location)
@@ -133,12 +133,12 @@ class Table:
 
     @property
     def recipe(self) -> Recipe | None:
-        """By which encoders its vectors were extracted, where it says so."""
+        """The encoders of its vectors, if the table records them."""
         found = self.keys.recorded(RECIPE)
         return Recipe.model_validate_json(found) if found else None
 
     def labels(self, model: tuple[str, ...]) -> tuple[str, ...]:
-        """Return its class names by class index: those it records, else the model's."""
+        """Return its class names by class index: the recorded ones, else the model's."""
         return recorded(self.keys.files) or model
 
     def stage(self, uri: str, widths: Mapping[Modality, int], labels: tuple[str, ...], model: str) -> tuple[Shard, ...]:
@@ -146,12 +146,12 @@ class Table:
 
         Args:
             uri: Folder for the shards.
-            widths: By modality that is wanted, the width that its vectors must have.
+            widths: Required width of the vectors, by modality.
             labels: Class names by class index.
-            model: Who wants them, for messages.
+            model: Name of the model, for messages.
 
         Raises:
-            DataError: A vector or label is not what it must be.
+            DataError: A vector or label is invalid.
         """
         kind = shard_schema(widths)
         rows = self._rows(kind, labels, model)
@@ -160,7 +160,7 @@ class Table:
         fit = max(1, SHARD_BYTES // (4 * sum(widths.values())))
         found = []
         for number, part in enumerate(cut(rows, fit)):
-            # A crash leaves shards that no request names: written again, byte by byte, by the next attempt.
+            # A crash leaves shards that no request names; the next attempt writes them again, byte by byte.
             place, data = storage.join(uri, f"part-{number:05d}.parquet"), encode(part, "none")  # vectors hardly shrink
             storage.put(place, data)
             found.append(Shard(uri=place, size=len(data), sha256=storage.digest(data), rows=part.num_rows))
@@ -190,17 +190,17 @@ def shard_schema(widths: Mapping[Modality, int]) -> pa.Schema:
 
 
 def cut(parts: Iterator[pa.Table], fit: int) -> Iterator[pa.Table]:
-    """Cut rows into shards: dialogues in their order, as many as fit, one at least.
+    """Cut rows into shards: dialogues in their order, as many as fit, at least one.
 
     Args:
-        parts: Rows in order, in pieces of any size, which change nothing.
-        fit: Rows of a shard.
+        parts: Rows in order, in pieces of any size; the sizes do not change the result.
+        fit: Maximum rows of a shard.
     """
     pending: pa.Table | None = None
     for part in parts:
         pending = part if pending is None else pa.concat_tables([pending, part])
         if pending.num_rows > fit:
-            *whole, (begin, _) = _bounds(pending, fit)  # the last dialogue may go on in the next part
+            *whole, (begin, _) = _bounds(pending, fit)  # the last dialogue may continue in the next part
             yield from (pending.slice(first, end - first).combine_chunks() for first, end in whole)
             pending = pending.slice(begin)
     if pending is not None and pending.num_rows:
@@ -217,13 +217,13 @@ def _bounds(rows: pa.Table, fit: int) -> list[tuple[int, int]]:
 
 
 def _starts(rows: pa.Table) -> list[int]:
-    """Return where dialogues start: their index is 0 there, as was checked."""
+    """Return where dialogues start: where the index is 0, as was checked."""
     found: list[int] = np.flatnonzero(rows["utterance_index"].to_numpy() == 0).tolist()
     return found
 
 
 def _read(uri: str, columns: Collection[str] = ()) -> Iterator[File]:
-    """Yield a file in parts of some rows, under our names and in our types; only some columns where they are named."""
+    """Yield a file in pieces of some rows, with canonical names and types; only some columns if they are named."""
     with storage.open_object(uri) as opened:
         uri, first = storage.public(uri), 0
         file, names = open_table(opened, uri, required=_KEYS)
@@ -236,7 +236,7 @@ def _read(uri: str, columns: Collection[str] = ()) -> Iterator[File]:
                 first += batch.num_rows
         except (pa.ArrowException, OSError) as problem:
             raise DataError(
-                f"{uri} must be a sound Parquet file, but cannot be read behind row {first}: "
+                f"{uri} must be a valid Parquet file, but cannot be read after row {first}: "
                 f"{str(problem).rstrip('.')}. Write it again.",
                 uri=uri,
             ) from problem
@@ -260,7 +260,7 @@ def _checked(file: File, kind: pa.Schema, labels: tuple[str, ...], model: str) -
         if column not in rows.names:
             raise DataError(
                 f"{file.uri} must have the column `{column}` with vectors of width {width}, as those that {model} was "
-                f"trained on, but has only {', '.join(rows.names)}. Add it, or predict with a model that needs it not.",
+                f"trained on, but has only {', '.join(rows.names)}. Add it, or use a model that does not need it.",
                 uri=file.uri,
                 field=column,
             )
@@ -284,7 +284,7 @@ def _classes(rows: Rows, labels: tuple[str, ...]) -> Any:
         "label",
         must=f"hold a known class, one of {', '.join(labels)}, or the index of one, or be null",
         found=lambda row: f"holds {label[row].as_py()!r}",
-        remedy="Correct the label, or leave the column out.",
+        remedy="Correct the label, or remove the column.",
     )
     return index.cast(pa.int32())
 

@@ -18,7 +18,7 @@ from ada2i.prediction.records import DONE, Part, PredictionRequest, part_name
 
 
 class Worker:
-    """Predicts with one thread: with more, the same input gives other last bits."""
+    """Predicts with one thread: with more threads, the last bits of results vary."""
 
     def __init__(self, uri: str, request: PredictionRequest, device: str) -> None:
         torch.set_num_threads(1)
@@ -26,7 +26,7 @@ class Worker:
         self._model = load_model(request.version_uri, request.version).to(self._device)
 
     def lengths(self, number: int) -> tuple[int, list[str], list[int]]:
-        """Return a shard's number, and the split and the length of each of its dialogues."""
+        """Return a shard's number, and the split and length of each of its dialogues."""
         splits, lengths = dialogue_lengths(read_shard(self._request.shards[number], ()))
         return number, splits, lengths.tolist()
 
@@ -34,7 +34,7 @@ class Worker:
         """Predict a shard and write its part.
 
         Args:
-            number: Which shard.
+            number: The shard's number.
             padded: The length to which each dialogue is padded, if the model attends to padding.
 
         Returns:
@@ -44,9 +44,9 @@ class Worker:
         rows = read_shard(request.shards[number], request.modalities)
         widths = None if padded is None else torch.tensor(padded).numpy()
         dialogues = dialogues_of(rows, request.modalities, widths)
-        said = infer(self._model, dialogues, batch=request.batch, device=self._device)
-        data, name = encode(table_of(rows, said, request)), part_name(number)
-        counts = torch.bincount(torch.from_numpy(predicted(said)), minlength=said.probabilities.shape[1])
+        inference = infer(self._model, dialogues, batch=request.batch, device=self._device)
+        data, name = encode(table_of(rows, inference, request)), part_name(number)
+        counts = torch.bincount(torch.from_numpy(predicted(inference)), minlength=inference.probabilities.shape[1])
         part = Part(
             name=name,
             size=len(data),
@@ -54,14 +54,14 @@ class Worker:
             rows=rows.num_rows,
             dialogues=len(dialogues.lengths),
             predicted=tuple(counts.tolist()),
-            confusion=confusion(rows, said, request),
+            confusion=confusion(rows, inference, request),
         )
         storage.put(storage.join(request.out, name), data)
-        # A crash in between leaves a part that counts for nothing: the shard is predicted again, to the same bytes.
+        # A crash here leaves a part without a record: the shard is predicted again, to the same bytes.
         storage.put(done_uri(self._uri, number), part.stored())
         return rows.num_rows
 
 
 def done_uri(uri: str, number: int) -> str:
-    """Return the URI of the record that a part is written."""
+    """Return the URI of the record that marks a part as written."""
     return storage.join(uri, DONE, f"{number:05d}.json")

@@ -1,3 +1,3 @@
-"""From two registered versions to the one that is used: judge, keep the verdict, move the alias or leave it."""
+"""Promotion of registered versions: judge a challenger, store the verdict, and move the alias if it is allowed."""
 
 __all__ = ["gate", "page"]

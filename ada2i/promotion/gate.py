@@ -1,4 +1,4 @@
-"""The gate before an alias: a challenger is judged, the verdict is kept, and the alias moves or stays."""
+"""The gate before an alias: judges a challenger, stores the verdict, and moves the alias or leaves it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ def resolve_rules(fields: Mapping[str, Any]) -> GateRules:
     """Return the rules with some fields changed from their defaults.
 
     Raises:
-        ConfigError: A field is unknown or has a bad value; all mistakes are named at once.
+        ConfigError: A field is unknown or has a bad value; the message lists all mistakes.
     """
     try:
         return GateRules.model_validate(dict(fields))
@@ -29,10 +29,10 @@ def resolve_rules(fields: Mapping[str, Any]) -> GateRules:
 
 
 def dry_run(root: str, challenger: Version, rules: GateRules, *, by: str, alias: str = CHAMPION) -> Judgement:
-    """Judge a challenger against whichever version has the alias now; see ``judge``.
+    """Judge a challenger against the version that has the alias now; see ``judge``.
 
     Raises:
-        ConfigError: The challenger has the alias already.
+        ConfigError: The challenger already has the alias.
     """
     check_alias(alias)
     holder = current(root, challenger.model, alias)
@@ -48,24 +48,24 @@ def dry_run(root: str, challenger: Version, rules: GateRules, *, by: str, alias:
 def pass_gate(
     root: str, challenger: Version, rules: GateRules, *, by: str, alias: str = CHAMPION, override: str | None = None
 ) -> Verdict:
-    """Judge a challenger, keep the verdict, and give it the alias if the verdict allows that; harmless to call again.
+    """Judge a challenger, store the verdict, and give it the alias if the verdict allows it; calls can be repeated.
 
     Args:
         root: The storage root.
         challenger: The version that may be promoted.
-        rules: What must hold.
+        rules: The rules of the gate.
         by: Who or what requests it.
         alias: The alias.
-        override: Why to promote in spite of a refusal; kept in the alias's history.
+        override: Why to promote despite a refusal; kept in the alias's history.
 
     Raises:
-        ConflictError: Another process moved the alias in the meantime; the verdict on that is kept.
-        ConfigError: The challenger has the alias already, without a verdict.
+        ConflictError: Another process moved the alias in the meantime; the verdict stays stored.
+        ConfigError: The challenger already has the alias, without a verdict.
     """
     if (done := _done(root, challenger, alias)) is not None:
         return done
     found = dry_run(root, challenger, rules, by=by, alias=alias)
-    # The verdict first: a crash in between leaves one whose promotion did not happen; the next call catches up.
+    # The verdict is stored first: after a crash in between, the next call makes the missing move.
     verdict = record(root, found, by=by)
     if found.decision == "promote" or override:
         reason = f"verdict {verdict.n}, {found.facts}"
@@ -76,13 +76,13 @@ def pass_gate(
 
 
 def last_verdict(root: str, challenger: Version, alias: str = CHAMPION) -> Verdict | None:
-    """Return the newest verdict on a version, or None if it was never judged for an alias."""
+    """Return the newest verdict on a version for an alias, or None if it was never judged."""
     known = (v for v in reversed(verdicts(root, challenger.model)) if v.judgement.challenger == challenger.number)
     return next((verdict for verdict in known if verdict.judgement.alias == alias), None)
 
 
 def is_settled(root: str, challenger: Version, alias: str = CHAMPION) -> bool:
-    """Return whether nothing is left to do for a version: it was refused, or has or had the alias."""
+    """Return whether a version needs no further action: it was refused, or has or had the alias."""
     if any(past.number == challenger.number for past in history(root, challenger.model, alias)):
         return True
     verdict = last_verdict(root, challenger, alias)
@@ -90,11 +90,11 @@ def is_settled(root: str, challenger: Version, alias: str = CHAMPION) -> bool:
 
 
 def holding(root: str, version: Version, alias: str = CHAMPION) -> Move | None:
-    """Return the move by which a version has an alias now, whatever the verdict; None if it has not."""
+    """Return the move by which a version has an alias now, whatever the verdict, or None if it does not have it."""
     last = current(root, version.model, alias)
     return last if last is not None and last.number == version.number else None
 
 
 def _done(root: str, challenger: Version, alias: str) -> Verdict | None:
-    """Return the newest verdict on a version that has the alias; else None."""
+    """Return the newest verdict on a version if it has the alias, else None."""
     return last_verdict(root, challenger, alias) if holding(root, challenger, alias) else None

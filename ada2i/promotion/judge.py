@@ -1,7 +1,7 @@
 """Judges a challenger on dialogues that neither it nor the champion was trained or selected on.
 
-The gate split of the challenger's features decides. Where it leaves too few dialogues, the test split does, and each
-pair of versions that it judges is counted: a test that decides every night stops being one.
+The gate split of the challenger's features decides. If it leaves too few dialogues, the test split decides, and each
+pair of versions that it judges is counted: a test split that decides every night is no longer an unbiased test.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ from ada2i.records import ModelScores, RuleResult
 from ada2i.registry.verdicts import Judgement, use_test
 from ada2i.registry.versions import Version
 
-SPLITS = ("gate", "test")  # the first that leaves enough decides
+SPLITS = ("gate", "test")  # the first split with enough dialogues decides
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What there is to judge by.
+    """The evidence for a judgement.
 
     Attributes:
-        split: Where the dialogues come from.
+        split: The split of the dialogues.
         files: Predictions of the challenger and of the champion, if there is one, for the same dialogues.
-        left_out: Dialogues of the split, by why they do not count.
-        digest: Of all dialogues and labels of the split.
-        counts: Dialogues and utterances that do count.
+        left_out: Numbers of dialogues of the split that do not count, by reason.
+        digest: Digest of all dialogues and labels of the split.
+        counts: Numbers of the dialogues and utterances that count.
     """
 
     split: str
@@ -43,20 +43,20 @@ class _Evidence:
 def judge(
     root: str, challenger: Version, champion: Version | None, rules: GateRules, *, alias: str, by: str
 ) -> Judgement:
-    """Compare a challenger with the champion by the rules; the alias stays where it is.
+    """Compare a challenger with the champion by the rules; the alias is not moved.
 
-    That a test split was looked at is written down.
+    Every use of a test split is recorded.
 
     Args:
         root: The storage root.
         challenger: The version that may be promoted.
-        champion: The version that has the alias; None: none.
-        rules: What must hold.
+        champion: The version that has the alias; None: no version has it.
+        rules: The rules of the gate.
         alias: The alias.
         by: Who or what requests it.
 
     Raises:
-        DataError: The challenger's features are gone.
+        DataError: The challenger's features have been deleted.
         IntegrityError: A shard or a version's file differs from its digest.
     """
     if champion is not None and champion.features.labels != challenger.features.labels:
@@ -93,7 +93,7 @@ def judge(
 def _decisive(
     root: str, challenger: Version, champion: Version | None, rules: GateRules, notes: list[str]
 ) -> _Evidence:
-    """Return the evidence of the first split that holds enough, or of the test split; note why others do not."""
+    """Return the evidence of the first split that has enough, or of the test split; note why the others do not."""
     features = open_features(challenger.features.uri)
     for split in (name for name in SPLITS[:-1] if name in features.manifest.splits):
         evidence = _gather(root, challenger, champion, features, split)
@@ -109,7 +109,7 @@ def _enough(rules: GateRules, evidence: _Evidence) -> Iterator[RuleResult]:
 
 
 def _incomparable(challenger: Version, champion: Version, rules: GateRules, alias: str) -> Judgement:
-    """Return the refusal of a version with other classes than the champion's."""
+    """Return the refusal of a version whose classes differ from the champion's."""
     listed = " and ".join(f"{v.name} has {', '.join(v.features.labels)}" for v in (challenger, champion))
     says = (
         f"two versions can be compared only if they have the same classes, but {listed}; promote by hand, with a "
@@ -139,8 +139,8 @@ def _notes(champion: Version | None) -> Iterator[str]:
         yield "There is no champion: only the rules that need no champion were applied."
     elif own_features(champion) is None:
         yield (
-            f"The features of version {champion.number} are gone ({champion.features.uri}): what it was trained on "
-            "cannot be left out. Where it has seen dialogues, the comparison favours it."
+            f"The features of version {champion.number} were deleted ({champion.features.uri}): dialogues that it was "
+            "trained on cannot be left out. If it has seen dialogues, the comparison favours it."
         )
 
 
@@ -156,10 +156,10 @@ def _gather(root: str, challenger: Version, champion: Version | None, features: 
 
 
 def _unseen(versions: list[Version], features: FeatureSet, split: str) -> tuple[list[str], dict[str, int]]:
-    """Return ids of the dialogues of a split that no version has seen, and how many were left out, by why.
+    """Return ids of the dialogues of a split that no version has seen, and numbers of others by reason.
 
-    An id that train or dev holds too is the same dialogue, unless the set itself uses its ids anew in each split, as
-    MELD does: then only the text identifies a dialogue.
+    An id that also occurs in train or dev means the same dialogue, unless the set reuses ids in each split, as MELD
+    does: then only the text identifies a dialogue.
     """
     held = read_dialogues(features, [split]).contents
     own = read_dialogues(features, SEEN).contents
@@ -181,7 +181,7 @@ def _unseen(versions: list[Version], features: FeatureSet, split: str) -> tuple[
 
 
 def _digest(table: pa.Table) -> str:
-    """Return a digest of the dialogues and labels of a split, whatever the features."""
+    """Return a digest of the dialogues and labels of a split, independent of the features."""
     columns = (table[name].to_pylist() for name in ("dialogue_id", "utterance_index", "label"))
     return hashlib.sha256(repr(sorted(zip(*columns, strict=True))).encode()).hexdigest()[:32]
 

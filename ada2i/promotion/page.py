@@ -1,4 +1,4 @@
-"""A judgement as one page for people."""
+"""A judgement as a page of markdown."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ def page(found: Judgement) -> str:
 
 
 def headline(found: Judgement) -> str:
-    """Return the decision and the reason for it, as one sentence."""
+    """Return the decision and its reason as one sentence."""
     name = f"{found.model}@{found.challenger}"
     if found.decision == "promote":
         return f"{name} may become {found.alias}. On {found.facts}."
@@ -20,7 +20,7 @@ def headline(found: Judgement) -> str:
 
 
 def protocol(found: Judgement) -> str:
-    """Return what was compared on what, in sentences."""
+    """Return sentences about what was compared, and on which data."""
     return " ".join(_protocol(found))
 
 
@@ -60,7 +60,7 @@ def _protocol(found: Judgement) -> Iterator[str]:
     yield from (f"Left out: {number} dialogues, since {why}." for why, number in found.left_out.items())
     if found.test_uses is not None:
         yield (
-            "A test split decides here, not a gate split; pairs of versions that it has judged by now: "
+            "The test split decided, not a gate split; pairs of versions that it has judged so far: "
             f"{found.test_uses}. The more it judges, the less it predicts for new dialogues."
         )
     yield from found.notes

@@ -21,12 +21,12 @@ _ID = "dialogue_id"
 def predictions(root: str, version: Version, features: FeatureSet, split: str) -> pa.Table:
     """Return a version's predictions for a split of some features.
 
-    It is run on them where it can read them. Else those for its own test split, which were stored when it was
-    registered, stand in for another test split, and nothing does for a gate split.
+    The version is run if it can read the features. Otherwise the predictions for its own test split, which were stored
+    when it was registered, are used for another test split; for a gate split there is no replacement.
 
     Raises:
         IntegrityError: A shard or file differs from its digest.
-        DataError: Its weights are of another version of ada2i.
+        DataError: Its weights were written by another version of ada2i.
     """
     own, uri = version.features.fingerprint == features.manifest.fingerprint, version_uri(root, version)
     config = None if own and split == "test" else _config(uri, version)
@@ -37,7 +37,7 @@ def predictions(root: str, version: Version, features: FeatureSet, split: str) -
 
 
 def can_read(version: Version, config: TrainConfig, features: FeatureSet) -> bool:
-    """Return whether features are of the kind that a version was trained on: its modalities, widths and encoders."""
+    """Return whether features match those that a version was trained on: modalities, widths and encoders."""
     widths, trained_on = features.manifest.widths, own_features(version)
     if any(version.features.widths[m] != widths.get(m) for m in config.model.modalities):
         return False
@@ -48,7 +48,7 @@ def can_read(version: Version, config: TrainConfig, features: FeatureSet) -> boo
 
 
 def _same_recipe(version: Version, config: TrainConfig, features: FeatureSet) -> bool:
-    """Return whether features are known to be of a version's encoders by what the version itself keeps of them."""
+    """Return whether the version's own records show that features were extracted by its encoders."""
     trained, made = version.features.recipe, features.info().recipe
     if trained is None or made is None:
         return False
@@ -56,7 +56,7 @@ def _same_recipe(version: Version, config: TrainConfig, features: FeatureSet) ->
 
 
 def _config(uri: str, version: Version) -> TrainConfig | None:
-    """Return a version's config, or None if another version of ada2i wrote it, so that the model cannot be run."""
+    """Return a version's config, or None if another version of ada2i wrote it, so the model cannot be run."""
     try:
         return load_config(uri, version)
     except IntegrityError:
@@ -74,14 +74,14 @@ def own_features(version: Version) -> FeatureSet | None:
 
 
 def in_common(tables: Collection[pa.Table], keep: Collection[str]) -> list[pa.Table]:
-    """Return several versions' predictions for the same dialogues: those of ``keep`` that all know, with equal labels.
+    """Return several versions' predictions for the dialogues in ``keep`` that all tables have, with equal labels.
 
     Args:
-        tables: A table for each version, of which one at least is of the dialogues that are meant.
+        tables: One table per version; at least one holds the dialogues in question.
         keep: Ids of the dialogues that may count.
 
     Returns:
-        Predictions of each version, of no row where nothing is in common.
+        Predictions of each version; without rows if the tables have no dialogue in common.
     """
     labels = [_labels(table) for table in tables]
     same = [name for name in keep if all(found.get(name) == labels[0].get(name) is not None for found in labels)]
@@ -89,7 +89,7 @@ def in_common(tables: Collection[pa.Table], keep: Collection[str]) -> list[pa.Ta
 
 
 def dialogues(table: pa.Table) -> int:
-    """Return how many dialogues there are predictions for."""
+    """Return the number of dialogues with predictions."""
     return len(pc.unique(table[_ID]))
 
 

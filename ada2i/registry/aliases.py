@@ -1,8 +1,8 @@
 """Names that move from version to version, such as ``champion``, each with its whole history.
 
-`<root>/registry/<model>/aliases/<alias>/<n>.json` is the alias's n-th move, written only if absent. So of all who saw
-move n - 1 as the newest and want to move on from there, one succeeds: compare-and-swap, and nothing is overwritten.
-The newest move decides which version has the alias, and each one carries the seal of the move before it.
+`<root>/registry/<model>/aliases/<alias>/<n>.json` is the alias's n-th move, written only if absent. If several
+processes saw move n - 1 as the newest and want to move the alias, exactly one succeeds: compare-and-swap. The newest
+move decides which version has the alias; each move carries the seal of the move before it.
 """
 
 import re
@@ -29,31 +29,31 @@ class Move(Sealed):
     alias: str
     n: int  # counted from 1
     kind: Literal["promote", "rollback"]
-    number: int  # of the version that has the alias from now on
-    before: int | None  # of the version that had it
+    number: int  # of the version that gets the alias
+    before: int | None  # of the version that had it before
     follows: str | None  # seal of the move before
     at: str  # UTC, ISO 8601
     by: str
     reason: str
-    token: str  # by which a writer knows its own move again
+    token: str  # lets a writer recognise its own move
 
 
 def check_alias(alias: str) -> None:
-    """Refuse a name that is no safe folder, or could be a number.
+    """Refuse a name that is not a safe folder name, or could be a number.
 
     Raises:
-        ConfigError: It does not begin with a small letter, or has other characters than those, digits, `-` and `_`.
+        ConfigError: It does not begin with a lower-case letter, or has characters other than these, digits, `-`, `_`.
     """
     if not _NAME.fullmatch(alias):
         raise ConfigError(
-            f"An alias must be of small letters, digits, `-` and `_`, 63 at most, a letter first, but is {alias!r}. "
+            f"An alias must be lower-case letters, digits, `-` and `_`, a letter first, at most 63, but is {alias!r}. "
             f"Use for example `{CHAMPION}` or `{CHALLENGER}`.",
             field="alias",
         )
 
 
 def aliases(root: str, model: str) -> dict[str, Move]:
-    """Return where each alias of a model is, by alias."""
+    """Return the current move of each alias of a model, by alias."""
     names = storage.children(storage.join(home_uri(root, model), "aliases"))
     return {name: found for name in names if (found := current(root, model, name)) is not None}
 
@@ -79,7 +79,7 @@ def history(root: str, model: str, alias: str) -> list[Move]:
         move = Move.load(place)
         if move.follows != (moves[-1].seal if moves else None):
             raise IntegrityError(
-                f"{place} must carry the seal of the move before it, but that one has another seal. One of the "
+                f"{place} must carry the seal of the move before it, but that move has another seal. One of the "
                 "two was replaced after it was written: restore it.",
                 uri=place,
             )
@@ -96,13 +96,13 @@ def move(root: str, model: str, alias: str, number: int, *, expected: int | None
         root: The storage root.
         model: The model's name.
         alias: The alias's name.
-        number: The version that is to have it.
-        expected: The version that has it, as the caller knows; None: no version.
+        number: The version that gets the alias.
+        expected: The version that must have the alias now; None: no version.
         by: Who moves it.
         reason: Why.
 
     Returns:
-        The move, or the one that gave the alias to this version before.
+        The new move, or the earlier one by which this version already has the alias.
 
     Raises:
         ConflictError: Another version than the expected one has the alias; nothing was written.
@@ -119,9 +119,9 @@ def move(root: str, model: str, alias: str, number: int, *, expected: int | None
 
 
 def rollback(root: str, model: str, alias: str, *, by: str, reason: str, expected: int | None = None) -> Move:
-    """Give an alias back to the version that had it before the present one was promoted.
+    """Give an alias back to the version that had it before the current one was promoted.
 
-    Promotions pile up and each rollback takes one off: after promotions of 1, 2 and 3, rolling back leads to 2, and
+    Promotions form a stack and each rollback removes one: after promotions of 1, 2 and 3, rolling back leads to 2, and
     rolling back again to 1; after promotions of 1 and 2, a rollback and a promotion of 3, it leads to 1.
 
     Args:
@@ -130,11 +130,11 @@ def rollback(root: str, model: str, alias: str, *, by: str, reason: str, expecte
         alias: The alias's name.
         by: Who moves it.
         reason: Why.
-        expected: The version that is to lose the alias; None: whichever has it. A caller who may call twice names it.
+        expected: The version that must have the alias now; None: any version. A caller that may call twice must set it.
 
     Raises:
         ConflictError: Another version than the expected one has the alias, or another process moved it in the meantime.
-        NotFoundError: There is nothing to go back to.
+        NotFoundError: There is no earlier version.
     """
     _check_names(model, alias)
     moves = history(root, model, alias)
@@ -144,7 +144,7 @@ def rollback(root: str, model: str, alias: str, *, by: str, reason: str, expecte
     pile = _pile(moves)
     if len(pile) < 2:
         raise NotFoundError(
-            f"{model}@{alias} must have had a version before the present one, but had none. Its moves: "
+            f"{model}@{alias} must have had a version before the current one, but had none. Its moves: "
             f"{', '.join(f'{m.kind} {m.number}' for m in moves) or 'none'}. Promote another version instead.",
             model=model,
         )
@@ -191,14 +191,14 @@ def _write(root: str, wanted: Move) -> Move:
     uri = version_uri(root, find(root, wanted.model, wanted.number))
     if not retention.keep(uri):
         raise NotFoundError(
-            f"{wanted.model}@{wanted.number} must be a version that stays, but {uri} is being deleted. Choose another.",
+            f"{wanted.model}@{wanted.number} must not be in deletion, but {uri} is being deleted. Choose another.",
             uri=uri,
         )
-    # A crash here leaves a version that no sweep deletes, and nothing else.
+    # A crash here leaves a version that is kept without an alias, and nothing else.
     place = storage.join(_alias_uri(root, wanted.model, wanted.alias), f"{wanted.n}.json")
     if not storage.put_if_absent(place, wanted.to_json()):
         winner = Move.load(place)
-        # It is this call's own if the answer to a first try was lost; a promotion may also be another process's.
+        # If the answer to a first try was lost, the move is this call's own; a promotion may also be another process's.
         promoted = wanted.kind == winner.kind == "promote" and winner.number == wanted.number
         if winner.token != wanted.token and not promoted:
             _lose(wanted.model, wanted.alias, winner, wanted.before)
@@ -218,13 +218,13 @@ def _lose(model: str, alias: str, winner: Move | None, expected: int | None) -> 
 
 
 def _places(root: str, model: str, alias: str) -> list[str]:
-    """Return the URIs of all moves of an alias, oldest first, after making sure that there is no gap."""
+    """Return the URIs of all moves of an alias, oldest first, after checking that none is missing."""
     _check_names(model, alias)
     uri = _alias_uri(root, model, alias)
     found = numbered(uri, ".json")
     places = [storage.join(uri, f"{n}.json") for n in range(1, max(found, default=0) + 1)]
     for n, place in enumerate(places, start=1):
-        if n not in found and not storage.exists(place):  # a listing may miss what is written while it is made
+        if n not in found and not storage.exists(place):  # a listing may miss objects that are written at the same time
             raise IntegrityError(
                 f"{uri} must hold every move up to {found[-1]}, but lacks {n}.json. Restore it.", uri=place
             )

@@ -1,6 +1,6 @@
 """The model card of a version: markdown behind YAML, in the format of the Hugging Face hub.
 
-The same run and number give the same bytes. A card does not mention storage locations.
+The same run and number give the same bytes. A card contains no storage locations.
 """
 
 import re
@@ -21,7 +21,7 @@ def render_card(result: RunResult, environment: Mapping[str, Any], scores: str, 
 
     Args:
         result: The run.
-        environment: What it ran on: the content of its ``environment.json``.
+        environment: The machines and packages of the run: the content of its ``environment.json``.
         scores: Its scores as markdown.
         name: The version, as ``MODEL@NUMBER``.
     """

@@ -1,4 +1,4 @@
-"""What differs between two versions: config, features, scores, environment."""
+"""Differences between two versions: config, features, scores, environment."""
 
 import json
 from collections.abc import Iterator, Mapping

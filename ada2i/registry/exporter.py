@@ -1,7 +1,7 @@
-"""Keeps the registry's numbers in Prometheus: one small actor on the cluster, which outlives jobs.
+"""Exports registry metrics to Prometheus through a small actor on the cluster that outlives jobs.
 
-Versions are registered and moved by processes that Ray does not know, and that end. So an actor, which Prometheus can
-scrape, reads what they did from storage again and again.
+Versions are registered and moved by short-lived processes outside Ray. So an actor, which Prometheus can scrape,
+reads the registry from storage at regular intervals.
 """
 
 import logging
@@ -35,7 +35,7 @@ class RegistryExporter:
             time.sleep(_SECONDS)
 
     def update(self) -> None:
-        """Set the gauges; if the registry cannot be read, those that are left keep their values."""
+        """Set the gauges; if the registry cannot be read, the remaining ones keep their values."""
         try:
             for name, value, tags in measure(self.root):
                 self.gauges.set(name, value, **tags)
@@ -44,7 +44,7 @@ class RegistryExporter:
 
 
 def ensure(root: str) -> None:
-    """Start the exporter of a root's registry, unless the cluster has it; do not wait for it."""
+    """Start the exporter of a root's registry unless it runs on the cluster; do not wait for it."""
     name = f"registry-{storage.digest(root.encode())[:12]}"
     options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
     ray.remote(RegistryExporter).options(**options, num_cpus=0, max_restarts=-1).remote(root)

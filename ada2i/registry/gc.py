@@ -1,4 +1,4 @@
-"""Deletes remains that can never become a version and, on request, unreferenced versions."""
+"""Deletes remains that can never become a version and, on request, old versions without aliases."""
 
 from datetime import UTC, datetime
 
@@ -13,30 +13,30 @@ DAY = 86_400.0
 
 
 def sweep(root: str, model: str, *, older_than_s: float = DAY, versions_older_than_s: float | None = None) -> list[str]:
-    """Delete what killed registrations left of a model and, on request, old versions.
+    """Delete remains of a model's killed registrations and, on request, old versions.
 
-    A number without a version is first retired (``SWEPT`` in the manifest's place, written only if absent), so that a
-    process that is still writing there takes another number. A version that ever had an alias stays, and so does
-    the newest, which the model's bare name refers to.
+    A number without a version is first retired (``SWEPT`` instead of the manifest, written only if absent), so that a
+    process that is still writing there takes another number. A version that ever had an alias is kept, and so is
+    the newest, to which the model's bare name refers.
 
     Args:
         root: The storage root.
         model: The model's name.
-        older_than_s: Seconds since the last write, before which an unfinished registration is left in peace.
-        versions_older_than_s: Seconds since its registration after which a version goes; None: never.
+        older_than_s: Seconds since the last write; younger unfinished registrations are kept.
+        versions_older_than_s: Seconds since registration after which a version without alias is deleted; None: never.
 
     Returns:
         URIs of the objects deleted, in the order of their deletion.
 
     Raises:
-        ConfigError: The model's name is no safe folder.
-        DataError: Versions are to be deleted, and a manifest or an alias's history is damaged.
+        ConfigError: The model's name is not a safe folder name.
+        DataError: Versions were to be deleted, and a manifest or an alias's history is damaged.
     """
     check_model_name(model)
     home = home_uri(root, model)
     if versions_older_than_s is not None:
         for number in _unreferenced(root, model, versions_older_than_s):
-            retention.retire(number_uri(home, number))  # what an alias was given meanwhile stays
+            retention.retire(number_uri(home, number))  # a version that got an alias in the meantime is kept
     deleted = storage.delete_partials(home, older_than_s=older_than_s)
     for number in numbers(home):
         uri = number_uri(home, number)
@@ -59,7 +59,7 @@ def _is_gone(uri: str, older_than_s: float) -> bool:
     try:
         data = storage.get(place)
     except NotFoundError:
-        # Who completes the version meanwhile is the winner.
+        # If another process completes the version at the same time, one of the two writes wins.
         return storage.age(uri) >= older_than_s and storage.put_if_absent(place, SWEPT)
     if data != SWEPT and retention.is_retired(uri):
         storage.put(place, SWEPT)
@@ -68,8 +68,8 @@ def _is_gone(uri: str, older_than_s: float) -> bool:
 
 
 def _clear(uri: str) -> list[str]:
-    # The manifest is ``SWEPT`` by now: a crash in here leaves something invisible, which the next sweep deletes.
-    # Manifest and fate stay for good; they keep the number from being given again.
+    # The manifest is already ``SWEPT``: a crash here leaves an invisible folder, which the next sweep deletes.
+    # The manifest and the retention record are kept, so that the number is never reused.
     gone = [storage.join(uri, name) for name in storage.children(uri) if name not in (MANIFEST, FATE)]
     for place in gone:
         storage.delete(place)

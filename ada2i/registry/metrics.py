@@ -1,6 +1,6 @@
-"""The registry in numbers, for Prometheus.
+"""Registry metrics for Prometheus.
 
-They are read from storage, so that they count the registrations and moves of all processes.
+They are read from storage, so they count the registrations and moves of all processes.
 
 `alias` is the name of an alias, or `newest` for a model's newest version.
 """

@@ -1,6 +1,6 @@
-"""Where a model's versions, aliases and runs lie, and what their objects are called.
+"""Locations of a model's versions, aliases and runs, and the names of their objects.
 
-`<root>/registry/<model>/`, which is called its home, holds `versions/<number>/`, `aliases/<alias>/<n>.json` and
+`<root>/registry/<model>/` is the model's home; it holds `versions/<number>/`, `aliases/<alias>/<n>.json` and
 `runs/<run>.json`.
 """
 
@@ -15,7 +15,7 @@ def home_uri(root: str, model: str) -> str:
 
 
 def number_uri(home: str, number: int) -> str:
-    """Return the folder of a version number, whatever there is of it."""
+    """Return the folder of a version number, whether it exists or not."""
     return storage.join(home, "versions", str(number))
 
 
@@ -25,6 +25,6 @@ def numbers(home: str) -> list[int]:
 
 
 def numbered(uri: str, suffix: str = "") -> list[int]:
-    """Return the numbers that objects or folders under a URI are named by, lowest first."""
+    """Return the numbers that are names of objects or folders under a URI, lowest first."""
     names = (name.removesuffix(suffix) for name in storage.children(uri) if name.endswith(suffix))
     return sorted(int(name) for name in names if name.isdecimal())

@@ -1,4 +1,4 @@
-"""Copies of versions in folders of this machine: complete or invisible, every byte checked."""
+"""Copies versions to local folders: a copy is complete or invisible, and every byte is checked."""
 
 import shutil
 import time
@@ -13,16 +13,16 @@ from ada2i.registry.paths import MANIFEST
 from ada2i.registry.references import resolve
 from ada2i.registry.versions import Version, read_file, version_uri
 
-_STALE = 86_400.0  # seconds after which another pull's unfinished copy counts as abandoned
+_STALE = 86_400.0  # seconds after which an unfinished copy counts as abandoned
 
 
 def pull(root: str, reference: str, folder: Path) -> Path:
-    """Copy a version's files and manifest to a folder, unless the same version is there already.
+    """Copy a version's files and manifest to a folder, unless it holds the same version already.
 
     Args:
         root: The storage root.
         reference: ``MODEL``, ``MODEL@NUMBER`` or ``MODEL@ALIAS``.
-        folder: Where to; it must not exist, or be empty, or hold the same version.
+        folder: Target; it must not exist, be empty, or hold the same version.
 
     Returns:
         The folder, as an absolute path.
@@ -30,7 +30,7 @@ def pull(root: str, reference: str, folder: Path) -> Path:
     Raises:
         IntegrityError: A file differs from its digest; nothing is left behind.
         InputError: The folder holds something else.
-        AccessError: It may not be written.
+        AccessError: The folder may not be written.
     """
     version, folder = resolve(root, reference), folder.expanduser().resolve()
     if folder.exists() and not _is_free(folder):
@@ -40,7 +40,7 @@ def pull(root: str, reference: str, folder: Path) -> Path:
     _delete_stale(folder.parent, hidden)
     copy = folder.parent / f"{hidden}{uuid.uuid4().hex}"
     try:
-        # A kill in here leaves a hidden folder: deleted by a later pull of the same one, a day from now.
+        # A kill here leaves a hidden folder; a later pull of the same version deletes it after a day.
         for name in version.files:
             storage.put(storage.join(copy.as_uri(), name), read_file(root, version, name))
         _copy_manifest(storage.join(version_uri(root, version), MANIFEST), copy)
@@ -52,7 +52,7 @@ def pull(root: str, reference: str, folder: Path) -> Path:
 
 def _copy_manifest(uri: str, copy: Path) -> None:
     data = storage.get(uri)
-    Version.opened(data, uri)  # it may have been swept meanwhile
+    Version.opened(data, uri)  # it may have been swept in the meantime
     storage.put(storage.join(copy.as_uri(), MANIFEST), data)
 
 
@@ -62,11 +62,11 @@ def _is_free(folder: Path) -> bool:
 
 def _show(copy: Path, folder: Path, version: Version) -> None:
     try:
-        copy.rename(folder)  # which replaces an empty folder, and no other
+        copy.rename(folder)  # replaces an empty folder only
     except OSError:
         if not folder.exists():
             raise
-        _check_same(folder, version)  # another process was first
+        _check_same(folder, version)  # another process was faster
 
 
 def _check_same(folder: Path, version: Version) -> None:
@@ -88,6 +88,6 @@ def _check_same(folder: Path, version: Version) -> None:
 
 def _delete_stale(parent: Path, hidden: str) -> None:
     for path in parent.iterdir() if parent.is_dir() else ():
-        with suppress(FileNotFoundError):  # another pull may be as far
+        with suppress(FileNotFoundError):  # another pull may do the same
             if path.name.startswith(hidden) and time.time() - path.stat().st_mtime > _STALE:
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""How people name a version: ``MODEL@champion``, ``MODEL@3``, or ``MODEL`` for the newest."""
+"""References to versions: ``MODEL@champion``, ``MODEL@3``, or ``MODEL`` for the newest."""
 
 from ada2i.errors import ConfigError, NotFoundError
 from ada2i.registry.aliases import aliases, check_alias, current
@@ -9,7 +9,7 @@ def resolve(root: str, reference: str) -> Version:
     """Return the version that a reference names.
 
     Raises:
-        ConfigError: It is no reference.
+        ConfigError: The text is not a reference.
         NotFoundError: There is no such version or alias.
         IntegrityError: The version's manifest or the alias's newest move is damaged.
     """
@@ -25,7 +25,7 @@ def resolve(root: str, reference: str) -> Version:
     move = current(root, model, which)
     if move is None:
         raise NotFoundError(
-            f"{root} must hold an alias {reference}, but {model} has {', '.join(aliases(root, model)) or 'none'}. "
+            f"{root} must hold the alias {reference}, but {model} has {', '.join(aliases(root, model)) or 'none'}. "
             f"Promote a version to it, or write {model}@NUMBER.",
             model=model,
         )

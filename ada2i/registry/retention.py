@@ -1,6 +1,6 @@
-"""Whether a version stays for good or goes: one object, written only if absent, so it cannot come out both ways.
+"""Decides whether a version is kept or deleted: one object, written only if absent, so the decision is unique.
 
-Without it, a version could be deleted while an alias is being moved to it.
+Without this decision, a version could be deleted while an alias is being moved to it.
 """
 
 from ada2i import storage
@@ -15,18 +15,18 @@ def keep(version_uri: str) -> bool:
 
 
 def retire(version_uri: str) -> bool:
-    """Settle that a version goes; false where an alias has, had or was to have it."""
+    """Mark a version for deletion; return false if it has, had or will get an alias."""
     return _settle(version_uri, RETIRED)
 
 
 def is_retired(version_uri: str) -> bool:
-    """Return whether a version is to go."""
+    """Return whether a version is marked for deletion."""
     place = storage.join(version_uri, FATE)
     return storage.exists(place) and storage.get(place) == RETIRED
 
 
 def _settle(version_uri: str, fate: bytes) -> bool:
-    # A crash right behind leaves a version that was kept for a move that never came: it stays, and that is all; or one
-    # that is retired but visible, which the next sweep deletes.
+    # A crash right after this leaves either a version that is kept for a move that never happened, which is harmless,
+    # or a version that is retired but visible, which the next sweep deletes.
     place = storage.join(version_uri, FATE)
     return storage.put_if_absent(place, fate) or storage.get(place) == fate

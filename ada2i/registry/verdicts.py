@@ -1,8 +1,8 @@
-"""What was judged of a challenger, with all numbers, on record for good; and which pairs a test split has judged.
+"""Permanent records of the verdicts on challengers, with all numbers, and of the pairs that a test split has judged.
 
-`<root>/registry/<model>/verdicts/<n>.json` is the model's n-th verdict, written only if absent, before the alias moves
-that it allows. `<root>/registry/<model>/test-uses/<digest>/<challenger>-<champion>.json` says that a test split was
-looked at to decide between two versions: one object a pair, however often it is looked at.
+`<root>/registry/<model>/verdicts/<n>.json` is the model's n-th verdict, written only if absent, before the alias moves.
+`<root>/registry/<model>/test-uses/<digest>/<challenger>-<champion>.json` records that a test split was used to decide
+between two versions: one object per pair, however often it is used.
 """
 
 from datetime import UTC, datetime
@@ -16,31 +16,31 @@ from ada2i.records import ModelScores, Record, RuleResult, Sealed
 from ada2i.registry.paths import home_uri, numbered
 from ada2i.registry.versions import check_model_name
 
-NO_CHAMPION = 0  # in place of a champion's number if there is no champion
+NO_CHAMPION = 0  # instead of a champion's number if there is no champion
 
 
 class Judgement(Record):
-    """What was found of a challenger; the same versions, features and rules give the same one."""
+    """A judgement on a challenger; the same versions, features and rules give the same judgement."""
 
     model: str
     alias: str
     challenger: int
-    champion: int | None  # that has the alias; none: the challenger would be the first
+    champion: int | None  # the version that has the alias; None: no version has it
     decision: Literal["promote", "refuse"]
-    split: str  # that decided
+    split: str  # the split that decided
     dialogues: int
     utterances: int
-    left_out: dict[str, int]  # dialogues of that split, by why they do not count
+    left_out: dict[str, int]  # dialogues of that split, by the reason why they do not count
     notes: tuple[str, ...]
     test_uses: int | None  # pairs that the test split has judged, this one included; None if a gate split decided
     synthetic: bool
     rules: dict[str, JsonValue]  # resolved
     results: tuple[RuleResult, ...]
-    sides: tuple[ModelScores, ...]  # challenger, then champion; empty if there was nothing to judge by
+    sides: tuple[ModelScores, ...]  # challenger, then champion; empty if there was no dialogue to judge by
 
     @property
     def facts(self) -> str:
-        """What was measured on what, in a few words."""
+        """What was compared, and the scores, in a few words."""
         where = f"{self.dialogues} {self.split} dialogues"
         if not self.sides:
             return f"{where}: nothing to compare"
@@ -55,7 +55,7 @@ class Judgement(Record):
 
 
 class Verdict(Sealed):
-    """A judgement on record."""
+    """A stored judgement."""
 
     schema_version: Literal[1] = 1
     n: int  # counted from 1
@@ -65,7 +65,7 @@ class Verdict(Sealed):
 
 
 class _Use(Record):
-    """That two versions were compared on a test split."""
+    """The fact that two versions were compared on a test split."""
 
     at: str
     by: str
@@ -76,7 +76,7 @@ def verdicts(root: str, model: str) -> list[Verdict]:
 
     Raises:
         ConfigError: The model's name is no safe folder.
-        IntegrityError: One is damaged or missing.
+        IntegrityError: A verdict is damaged or missing.
     """
     uri = _verdicts_uri(root, model)
     found = numbered(uri, ".json")
@@ -89,11 +89,11 @@ def verdicts(root: str, model: str) -> list[Verdict]:
 
 
 def record(root: str, judgement: Judgement, *, by: str) -> Verdict:
-    """Record a judgement; if it equals the last recorded one, it is not recorded again.
+    """Record a judgement, unless it equals the last recorded one.
 
     Args:
         root: The storage root.
-        judgement: What was found.
+        judgement: The judgement.
         by: Who requested it.
     """
     while True:
@@ -107,15 +107,15 @@ def record(root: str, judgement: Judgement, *, by: str) -> Verdict:
 
 
 def use_test(root: str, model: str, digest: str, *, challenger: int, champion: int | None, by: str) -> int:
-    """Note that a test split is used to decide between two versions; return how many pairs it was used for by now.
+    """Record that a test split is used to decide between two versions; return for how many pairs it has been used.
 
     Args:
         root: The storage root.
         model: The model's name.
-        digest: Of the test split's dialogues and labels.
+        digest: Digest of the test split's dialogues and labels.
         challenger: Number of the version that is judged.
-        champion: Number of the other one; None: none.
-        by: Who looks.
+        champion: Number of the version that has the alias; None: no version.
+        by: Who requests it.
     """
     check_model_name(model)
     uri = storage.join(home_uri(root, model), "test-uses", digest)

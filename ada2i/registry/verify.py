@@ -1,4 +1,4 @@
-"""Whether everything that is registered is still what was registered."""
+"""Checks that all registered objects are unchanged."""
 
 from collections.abc import Iterator
 
@@ -13,18 +13,18 @@ from ada2i.registry.versions import Claim, Version, check_model_name, find, load
 
 
 class Problem(Record):
-    """One stored object that is not what it must be."""
+    """A stored object that is damaged or missing."""
 
     uri: str
     message: str
 
 
 def verify(root: str, model: str, number: int | None = None) -> list[Problem]:
-    """Read every object of a model and check it; what a killed registration left is no damage.
+    """Read and check every object of a model; remains of killed registrations are not damage.
 
-    Checks each file of each version against size and digest, seals of manifests, moves and verdicts, that no move or
-    verdict is missing and no move replaced, that aliases name versions that exist, and that each run's pointer names
-    its own version.
+    Checks each file of each version against size and digest, the seals of manifests, moves and verdicts, that no move
+    or verdict is missing and no move was replaced, that aliases point to existing versions, and that each run's
+    pointer names its own version.
 
     Args:
         root: The storage root.
@@ -32,17 +32,17 @@ def verify(root: str, model: str, number: int | None = None) -> list[Problem]:
         number: Only this version, without aliases and pointers; None: everything.
 
     Returns:
-        A problem for each damaged or missing object; empty where all is well.
+        A problem for each damaged or missing object; empty if there is none.
 
     Raises:
         ConfigError: The model's name is no safe folder.
-        NotFoundError: The model has no such version, or there is no such model.
+        NotFoundError: There is no such model, or it has no such version.
     """
     check_model_name(model)
     home = home_uri(root, model)
     if number is not None:
         if number not in numbers(home):
-            find(root, model, number)  # raises
+            find(root, model, number)  # raises if it does not exist
         return list(_check_version(home, number))
     if not storage.children(home):
         find(root, model)
@@ -121,7 +121,7 @@ def _check_pointer(home: str, run_id: str, place: str) -> Iterator[Problem]:
 
 
 def _version(uri: str) -> Version | None:
-    """Return a version, or None if it is damaged, which another check reports."""
+    """Return a version, or None if it is damaged; another check reports the damage."""
     try:
         return load_version(uri)
     except InputError:

@@ -2,12 +2,12 @@
 
 `<root>/registry/<model>/versions/<number>/` holds the files; ``manifest.json``, written last and only if absent, makes
 the version exist. ``claim.json``, also written only if absent, gives a number to one run, so that two registrations
-never write into one folder; a claim without manifest is what a killed registration leaves, and the same run, registered
-again, completes it (or takes the next number, where the claim was all that it left).
+never write into one folder. A claim without manifest remains of a killed registration; when the same run is registered
+again, it completes the version (or takes the next number, if only the claim remained).
 
-No object is ever overwritten but the manifest of a version that is deleted, and that only with ``SWEPT``. Those bytes
-in the manifest's place retire the number for good: a process that is still writing that version cannot make it
-visible any more, so it can be swept at any time.
+No object is ever overwritten, except the manifest of a deleted version, which becomes ``SWEPT``. These bytes
+retire the number permanently: a process that is still writing that version can no longer make it
+visible, so it can be swept at any time.
 """
 
 import json
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 class Claim(Record):
-    """Who has a version number."""
+    """The run that owns a version number."""
 
     run_id: str
 
@@ -54,7 +54,7 @@ class Version(Sealed):
     preset: str
     settings: str
     features: FeatureInfo
-    seed: int  # that trained these weights: the best on dev
+    seed: int  # of the run that trained these weights: the best on dev
     seeds: tuple[int, ...]
     dev_weighted_f1: float
     test_summary: dict[str, Summary]
@@ -62,30 +62,30 @@ class Version(Sealed):
     files: dict[str, FileEntry]
     code: str | None = None  # the commit that trained it, else the package's version
     ray_job_id: str | None = None
-    flow_run_id: str | None = None  # of Prefect; None if no flow registered it
+    flow_run_id: str | None = None  # Prefect's id; None if no flow registered it
 
     @property
     def name(self) -> str:
-        """MODEL@NUMBER, as commands take it."""
+        """MODEL@NUMBER, the form that commands take."""
         return f"{self.model}@{self.number}"
 
 
 def check_model_name(model: str) -> None:
-    """Refuse a name that makes no safe folder.
+    """Refuse a name that is not a safe folder name.
 
     Raises:
-        ConfigError: It has other characters than small letters, digits, dots, dashes and underscores.
+        ConfigError: It has characters other than lower-case letters, digits, dots, dashes and underscores.
     """
     if not _NAME.fullmatch(model):
         raise ConfigError(
-            f"A model's name must be of small letters, digits, `.`, `-` and `_`, 63 at most, but is {model!r}. "
+            f"A model's name must be lower-case letters, digits, `.`, `-` and `_`, at most 63, but is {model!r}. "
             "Rename it with `--model`.",
             field="model",
         )
 
 
 def model_name(features: FeatureInfo, model: str | None) -> str:
-    """Return the name of a model: the one that is given, else that of the dataset, behind ``ada2i-``."""
+    """Return the name of a model: the given one, or ``ada2i-`` followed by the dataset's."""
     return model or f"ada2i-{features.dataset}"  # versions of one model can be compared
 
 
@@ -95,7 +95,7 @@ def register(run_uri: str, *, root: str, model: str | None = None, flow_run_id: 
     Args:
         run_uri: The run.
         root: The storage root.
-        model: The model's name; by default that of the dataset, behind ``ada2i-``.
+        model: The model's name; by default ``ada2i-`` followed by the dataset's.
         flow_run_id: The Prefect flow run that registers it.
 
     Raises:
@@ -112,7 +112,7 @@ def register(run_uri: str, *, root: str, model: str | None = None, flow_run_id: 
         version = _complete(result, model, number, number_uri(home, number), flow_run_id)
         if version is not None:
             return version
-        pointer = f"{result.run_id}/after-{number}"  # that number was swept: the run gets another
+        pointer = f"{result.run_id}/after-{number}"  # that number was swept, so the run gets another
 
 
 def versions(root: str, model: str) -> list[Version]:
@@ -141,15 +141,15 @@ def find(root: str, model: str, number: int | None = None) -> Version:
             return version
     wanted = model if number is None else f"{model}@{number}"
     raise NotFoundError(
-        f"{root} must hold a version {wanted}, but does not. `ada2i registry list` shows what there is."
+        f"{root} must hold a version {wanted}, but does not. `ada2i registry list` shows the existing ones."
     )
 
 
 def load_version(uri: str) -> Version | None:
-    """Return the version in a folder, or None if it is unfinished, swept or was never begun.
+    """Return the version in a folder, or None if it is unfinished, swept or does not exist.
 
     Raises:
-        DataError: Its manifest is damaged, or of another schema version.
+        DataError: Its manifest is damaged, or has another schema version.
     """
     place = storage.join(uri, MANIFEST)
     try:
@@ -183,8 +183,8 @@ def _number(home: str, pointer: str, run_id: str) -> int:
     place = storage.join(home, "runs", f"{pointer}.json")
     if not storage.exists(place):
         number = _claim(home, run_id)
-        # A crash in between leaves a claim that no run finds again: a gap in the numbers, which a sweep seals.
-        # Of two registrations of one run at once, the pointer has one winner, and both go on with its number.
+        # A crash here leaves a claim that no run finds again: a gap in the numbers, which a sweep retires.
+        # If one run is registered twice at once, one pointer wins, and both registrations continue with its number.
         storage.put_if_absent(place, str(number).encode())
     number = int(storage.get(place))
     claim = storage.join(number_uri(home, number), CLAIM)
@@ -206,15 +206,15 @@ def _claim(home: str, run_id: str) -> int:
 
 
 def _complete(result: RunResult, model: str, number: int, uri: str, flow_run_id: str | None) -> Version | None:
-    """Return the version of a claimed number, which is written if it does not exist; None if the number is retired."""
+    """Return the version of a claimed number; write it if it does not exist. Return None if the number is retired."""
     place = storage.join(uri, MANIFEST)
     if not storage.exists(place):
         entries, whole = {}, True
         for name, data in _contents(result, model, number):
             entries[name] = FileEntry(size=len(data), sha256=storage.digest(data))
             whole = whole and _write_once(storage.join(uri, name), data)
-        # A crash up to here leaves a claimed number without a version: invisible, completed when the run registers
-        # again, and deleted by a sweep. Where it left other bytes than the run has now, the number is given up.
+        # A crash up to here leaves a claimed number without a version. It is invisible; it is completed when the run is
+        # registered again, or deleted by a sweep. If it has other bytes than the run has now, the number is given up.
         version = _version(result, model, number, entries).model_copy(update={"flow_run_id": flow_run_id})
         manifest = version.sealed().to_json() if whole else SWEPT
         storage.put_if_absent(place, manifest)
@@ -222,12 +222,12 @@ def _complete(result: RunResult, model: str, number: int, uri: str, flow_run_id:
 
 
 def _write_once(uri: str, data: bytes) -> bool:
-    """Write an object unless it exists; return whether it holds these bytes now."""
+    """Write an object unless it exists; return whether it holds exactly these bytes."""
     return storage.put_if_absent(uri, data) or storage.get(uri) == data
 
 
 def _contents(result: RunResult, model: str, number: int) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a version, each read once and checked if it has a digest; the same ones every time."""
+    """Yield the files of a version, each read once and checked if it has a digest; a repeated call yields the same."""
     best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
     manifest = FolderManifest.load(storage.join(best.checkpoint_uri, MANIFEST))
     weights = "weights.safetensors"

@@ -1,3 +1,3 @@
-"""Reports for people: the page of a run and of an audit, markdown, plots."""
+"""Reports: pages of a run and of an audit, markdown, plots."""
 
 __all__ = ["audit_report", "plots", "report", "templates"]

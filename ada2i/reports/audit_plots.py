@@ -1,6 +1,6 @@
 """Plots of an audit, in the style of those of a run: SVG text to inline in a page.
 
-A split has one colour everywhere.
+A split has the same colour everywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _COLOURS: Mapping[str, str] = {"train": "#33415c", "dev": "#e69f00", "test": "#56b4e9", "gate": "#009e73"}
 _OTHER = "#999999"
-_BARS = 0.8  # of a group's place that its bars take
+_BARS = 0.8  # share of a group's space for its bars
 
 
 def class_plot(report: AuditReport) -> str | None:
@@ -73,7 +73,7 @@ def length_plot(report: AuditReport) -> str | None:
 def _grouped(
     name: str, description: str, labels: Sequence[str], shares: Mapping[str, Sequence[float]], unit: str
 ) -> str:
-    """Draw horizontal bars: a group for each label, in it a bar for each split."""
+    """Draw horizontal bars: a group for each label, with a bar for each split."""
     thick = _BARS / len(shares)
 
     def paint(figure: "Figure") -> None:

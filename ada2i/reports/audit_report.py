@@ -20,7 +20,7 @@ _STYLES: Mapping[str, str] = {"error": "bold red", "warning": "yellow", "info": 
 
 
 def terminal_report(report: AuditReport, *, allow: Sequence[str] = ()) -> list[Table | Text]:
-    """Return what to print, findings first."""
+    """Return tables to print, findings first."""
     verdict = Text(
         f"{_title(report)}: {_verdict(report, allow)}", "bold red" if _errors(report, allow) else "bold green"
     )
@@ -81,7 +81,7 @@ def class_rows(report: AuditReport) -> list[Row]:
 
 
 def vector_rows(report: AuditReport) -> list[Row]:
-    """Return a row per modality and split: what its vectors are like."""
+    """Return a row per modality and split with statistics of its vectors."""
     return [
         {
             "modality": f"{name} ({modality.width})",
@@ -140,8 +140,8 @@ TABLES: Mapping[str, Callable[[AuditReport], list[Row]]] = {
 }
 
 _PLOTS: tuple[tuple[Callable[[AuditReport], str | None], str], ...] = (
-    (audit_plots.class_plot, "Classes: where the bars of a class differ, so do the splits."),
-    (audit_plots.length_plot, "Dialogue lengths: the share of dialogues that are no longer than that."),
+    (audit_plots.class_plot, "Classes: different bars of a class mean different splits."),
+    (audit_plots.length_plot, "Dialogue lengths: the share of dialogues up to each length."),
     (audit_plots.missing_plot, "Utterances without a vector, or with one that is all zero."),
 )
 

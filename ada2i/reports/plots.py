@@ -1,7 +1,7 @@
 """Plots of a run as SVG text to inline in a page: no scripts, no files, the same bytes for the same records.
 
-Matplotlib's figures are used directly, without ``pyplot``, so nothing is shared between calls, and it is imported only
-where a plot is drawn. Colours are Okabe and Ito's, which colour-blind readers can distinguish; a modality has one
+Matplotlib's figures are used directly, without ``pyplot``, so calls share no state, and it is imported only
+if a plot is drawn. Colours are Okabe and Ito's, which colour-blind readers can distinguish; a modality has the same
 colour everywhere.
 """
 
@@ -31,7 +31,7 @@ _BAR, _DARKEST = "#b9c3d4", "#33415c"
 _DPI = 144
 _WIDTH, HALF = 10.0, 4.9  # inches: 960 and 470 pixels on a page
 _RHO = "\N{GREEK SMALL LETTER RHO}"
-_LONGEST = 18  # characters of a class name; what is longer is cut
+_LONGEST = 18  # characters of a class name; longer names are cut
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 _STYLE: Mapping[str, Any] = {
@@ -51,7 +51,7 @@ _STYLE: Mapping[str, Any] = {
     "grid.color": _GRID,
     "grid.linewidth": 0.7,
     "text.color": INK,
-    "text.parse_math": False,  # a class name may hold dollars
+    "text.parse_math": False,  # a class name may contain dollar signs
     "xtick.color": _MUTED,
     "ytick.color": _MUTED,
     "xtick.major.width": 0.6,
@@ -178,7 +178,7 @@ def class_scores(tests: Sequence[Scores]) -> str:
 
 
 def _half_height(classes: int) -> float:
-    """Return the height in inches of the two plots that stand side by side."""
+    """Return the height in inches of the two plots that are side by side."""
     return 2.2 + 0.36 * min(classes, 8)
 
 
@@ -191,7 +191,7 @@ def _coefficient(modality: Modality) -> _Values:
 
 
 def draw(name: str, description: str, inches: tuple[float, float], paint: Callable[["Figure"], None]) -> str:
-    """Return the SVG of what ``paint`` puts on an empty figure."""
+    """Return the SVG of a figure on which ``paint`` draws."""
     file = io.StringIO()
     with _painted(inches, paint, {"svg.hashsalt": name}) as figure:
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -199,7 +199,7 @@ def draw(name: str, description: str, inches: tuple[float, float], paint: Callab
 
 
 def draw_png(inches: tuple[float, float], paint: Callable[["Figure"], None]) -> bytes:
-    """Return the PNG of what ``paint`` puts on an empty figure."""
+    """Return the PNG of a figure on which ``paint`` draws."""
     file = io.BytesIO()
     with _painted(inches, paint, {}) as figure:
         figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
@@ -215,7 +215,7 @@ def _painted(
 
     # "default" first: a matplotlibrc on the machine must not change a report.
     with matplotlib.style.context(["default", {**_STYLE, **more}]), warnings.catch_warnings():
-        # A name in a script that the layout's font lacks is still drawn by the reader's browser.
+        # If the layout's font lacks a script, the reader's browser still draws the name.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=inches, layout="constrained")
         paint(figure)
@@ -223,7 +223,7 @@ def _painted(
 
 
 def _inline(document: str, description: str) -> str:
-    """Make an SVG document an element of a page: no prologue, no rule that reaches the page, no id but those in use.
+    """Make an SVG document an element of a page: no prologue, no rule that affects the page, only ids that are used.
 
     Ids in use are hashes salted with the plot's name, so several plots can share a page.
     """
@@ -277,7 +277,7 @@ def _label(axes: "Axes", title: str, unit: str) -> None:
 
 
 def _legend(axes: "Axes", columns: int) -> None:
-    # Above the panel, right of its title: there it hides no line.
+    # Above the panel, right of its title, where it hides no line.
     axes.legend(
         loc="lower right",
         bbox_to_anchor=(1.01, 0.975),
@@ -303,7 +303,7 @@ def _mark_start(axes: "Axes", start_epoch: int | None, last_epoch: int) -> None:
 
 
 def _cells(axes: "Axes", shares: "NDArray[np.float64]") -> None:
-    """Colour a square per cell, as vectors."""
+    """Draw a coloured square per cell, as vectors."""
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("slate", ["#f6f7fa", "#9fb0cc", _DARKEST])
@@ -324,5 +324,5 @@ def _slanted(names: Sequence[str]) -> dict[str, Any]:
 
 
 def short(name: str) -> str:
-    """Return a name, cut where it is too long for a plot."""
+    """Return a name, cut if it is too long for a plot."""
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"

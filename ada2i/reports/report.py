@@ -1,6 +1,6 @@
-"""What a run has to show for itself: a self-contained page, a short markdown text, a table for terminals.
+"""The report of a run: a self-contained page, a short markdown text, a table for terminals.
 
-All three show the same numbers, read from the run's records; only means over seeds are computed here.
+All three show the same numbers, which are read from the run's records; only means over seeds are computed here.
 """
 
 import json
@@ -17,7 +17,7 @@ from ada2i.reports.templates import template
 
 Row = dict[str, str | float | int]
 
-SYNTHETIC_NOTE = "SYNTHETIC data: numbers prove plumbing, not emotion recognition."
+SYNTHETIC_NOTE = "SYNTHETIC data: numbers show that the pipeline works, not how well emotions are recognised."
 
 _NAMES = dict(zip(HEADLINES, ("weighted F1", "macro F1", "accuracy"), strict=True))
 _ABLATIONS = {"no_afw": "AFW", "no_amw": "AMW", "no_modulation": "modulation and noise"}
@@ -28,7 +28,7 @@ def render_report(result: RunResult) -> str:
     """Return the report of a run: one HTML page that loads nothing and runs no script.
 
     Raises:
-        DataError: The result lacks the test of a seed, its best seed, or a summary.
+        DataError: The result lacks a seed's test, the best seed's, or a summary.
     """
     tests = _tests(result)
     best = _best(result)
@@ -54,7 +54,7 @@ def markdown_summary(result: RunResult) -> str:
     """Return the run's scores as markdown, for model cards and artifacts.
 
     Raises:
-        DataError: The result lacks the test of a seed, its best seed, or a summary.
+        DataError: The result lacks a seed's test, the best seed's, or a summary.
     """
     tests = _tests(result)
     notes = [f"**{SYNTHETIC_NOTE}**"] if result.features.synthetic else []
@@ -79,14 +79,14 @@ def markdown_summary(result: RunResult) -> str:
 
 
 def scores_table(result: RunResult) -> list[Row]:
-    """Return a row per seed and, of two seeds or more, one of means and sample deviations.
+    """Return a row per seed and, for two or more seeds, one with means and sample deviations.
 
     Keys are the column heads. Scores of a seed are floats rounded to 4 decimals; those of the last row are texts such
     as ``0.5966 ± 0.0029``, empty if a mean has no meaning. Speed is the median over epochs; ECE, the expected
-    calibration error on test, is empty in tests older than it.
+    calibration error on test, is empty in results older than it.
 
     Raises:
-        DataError: The result lacks the test of a seed, its best seed, or a summary.
+        DataError: The result lacks a seed's test, the best seed's, or a summary.
     """
     tests = _tests(result)
     rows = [_seed_row(seed, tests[seed.seed]) for seed in result.seeds]
@@ -99,7 +99,7 @@ def scores_table(result: RunResult) -> list[Row]:
 
 
 def dead_classes(result: RunResult) -> list[str]:
-    """Say which classes have test F1 = 0 in a seed or more, one line each; weighted F1 hides them."""
+    """Return the classes with test F1 = 0 in at least one seed, one line each; weighted F1 hides them."""
     lines = []
     for rows in zip(*(test.scores.classes for test in result.tests), strict=True):
         label, support, dead = rows[0].label, rows[0].support, sum(row.f1 == 0 for row in rows)
@@ -111,12 +111,12 @@ def dead_classes(result: RunResult) -> list[str]:
 
 
 def _tests(result: RunResult) -> Mapping[int, TestResult]:
-    """Return test results by seed, after making sure that the result is whole."""
+    """Return test results by seed, after checking that the result is complete."""
     tests = {test.seed: test for test in result.tests}
     trained = {seed.seed for seed in result.seeds}
     if set(tests) != trained or result.best_seed not in trained or not set(HEADLINES) <= set(result.test_summary):
         raise DataError(
-            f"Run {result.run_id} must have a test result of every seed, a best seed among them and summaries of "
+            f"Run {result.run_id} must have a test result of every seed, including the best one, and summaries of "
             f"{', '.join(HEADLINES)}, but trained seeds {sorted(trained)}, tested {sorted(tests)}, chose "
             f"{result.best_seed} and has summaries of {', '.join(result.test_summary) or 'nothing'}. "
             "Evaluate the run again.",
@@ -207,12 +207,12 @@ def _cell(value: str | float) -> str:
 
 
 def _html_cell(value: str | float) -> str:
-    """Return a cell that breaks before a sign or a number with its unit, never inside."""
+    """Return a cell that breaks only before a sign or a number with its unit."""
     return _cell(value).replace("± ", "±\N{NO-BREAK SPACE}").replace("% ", "%\N{NO-BREAK SPACE}")
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield dotted field names and values as one would write them in an override."""
+    """Yield dotted field names and values in the form of an override."""
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{name}.")
@@ -226,7 +226,7 @@ def markdown_text(text: str) -> str:
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """Return a table with the keys of its rows as heads."""
+    """Return a table whose heads are the keys of its rows."""
     heads = list(rows[0])
     lines = [
         [markdown_text(head) for head in heads],

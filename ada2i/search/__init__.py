@@ -1,3 +1,3 @@
-"""Searches for a config: trials by Ray Tune, suggestions by Optuna, a winner on dev; `ada2i tune`."""
+"""Searches for a config: trials run by Ray Tune, suggestions by Optuna, the winner chosen on dev; `ada2i tune`."""
 
 __all__ = ["progress", "records", "report", "request", "space"]

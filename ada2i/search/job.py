@@ -1,7 +1,7 @@
 """A search as a Ray job.
 
-Ray Tune places the trials, and ASHA stops them. Tune's own state is pickled; it is written, but never read, and deleted
-in the end. What the search knows is in the records of its trials, which are shown to each new scheduler.
+Ray Tune places the trials, and ASHA stops them. Tune pickles its own state; that state is written, never read, and
+deleted at the end. The search's state is in the records of its trials, from which each new scheduler is initialised.
 """
 
 import os
@@ -25,7 +25,7 @@ from ada2i.search.worker import train
 from ada2i.store import RunFolder
 
 _SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trials' records hold what they report
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trials' records hold the reports
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # its state is never read
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -36,7 +36,7 @@ _SETTINGS = {
 
 
 def drive(uri: str, submission: str) -> None:
-    """Run the job's side: the trials, then the finals, then the result."""
+    """Run the driver of the job: the trials, then the finals, then the result."""
     with driver.report_errors(uri):
         os.environ.update(_SETTINGS)
         import ray
@@ -60,7 +60,7 @@ def drive(uri: str, submission: str) -> None:
         left = len(finals.left)
         events.emit("finals", configs=len(finals.runs), seeds=len(finals.seeds), left=left)
         runner.run(finals, left, FIFOScheduler())  # type: ignore[no-untyped-call]
-        storage.delete_folder(runner.folder)  # before the result, after which no attempt comes back
+        storage.delete_folder(runner.folder)  # before the result, after which there is no further attempt
         _write_result(uri, request, trials, finals)
 
 
@@ -86,7 +86,7 @@ def _write_result(uri: str, request: SearchRequest, trials: Trials, finals: Fina
 
 
 def asha(request: SearchRequest, trials: Trials) -> TrialScheduler:
-    """Return ASHA with the results of the trials that have ended."""
+    """Return ASHA, initialised with the results of the trials that have ended."""
     epochs = request.run.config.training.epochs
     scheduler = AsyncHyperBandScheduler(
         time_attr="epoch",
@@ -115,18 +115,18 @@ class TuneRunner:
         self.use_gpu = use_gpu
         resources = request.run.config.resources
         rank = {"CPU": resources.cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
-        # A single rank runs in the trial's own process. Several are started by Ray Train, which places them itself;
-        # Tune refuses a trial without resources, so theirs has some memory.
+        # A single rank runs in the trial's own process. Ray Train places several ranks itself, so such a trial needs no
+        # resources; but Tune refuses a trial without any, so it gets some memory.
         self.in_process = resources.workers == 1
         self.resources = rank if self.in_process else {"memory": float(1 << 20)}
         self.max_failures = resources.max_failures
 
     def run(self, source: TrialSource, jobs: int, scheduler: TrialScheduler) -> None:
-        """Train all jobs of a source, ``concurrent`` at a time.
+        """Train all jobs of a source, at most ``concurrent`` at the same time.
 
         Raises:
-            PreemptedError: The search was requested to leave, and its trials wrote checkpoints.
-            Ada2iError: What the source raised.
+            PreemptedError: The search was requested to leave; its trials wrote checkpoints.
+            Ada2iError: The source raised it.
         """
         if not jobs:
             return
@@ -138,7 +138,7 @@ class TuneRunner:
                 scheduler=scheduler,
                 num_samples=jobs,
                 max_concurrent_trials=self.concurrent,
-                # A new process imports torch again; but Tune cannot stop a trial that waits for Ray Train, only end it.
+                # A new process must import torch again; but Tune can only kill, not stop, a trial that waits for Train.
                 reuse_actors=self.in_process,
             ),
             run_config=tune.RunConfig(
@@ -173,14 +173,14 @@ class TrialSearcher(Searcher):
         """Do nothing: ``TrialCallback`` passes the end to the source."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Save nothing: the source's records are all of its state."""
+        """Save nothing: the source's records are its only state."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing."""
 
 
 class TrialCallback(tune.Callback):
-    """Passes reports and ends of trials to a source; keeps an error of the source, which Tune takes for the trial's.
+    """Passes reports and ends of trials to a source; keeps errors of the source, which Tune would ascribe to a trial.
 
     Attributes:
         problem: The error of the source, or None.
@@ -189,12 +189,12 @@ class TrialCallback(tune.Callback):
     def __init__(self, source: TrialSource) -> None:
         self.source = source
         self.problem: Ada2iError | None = None
-        self._left: set[Job] = set()  # that were requested to leave, and go on with the next attempt
+        self._left: set[Job] = set()  # jobs requested to leave; the next attempt resumes them
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:  # noqa: ARG002
         """Take a report."""
         facts = {name: result[name] for name in TrialReport.model_fields if name in result}
-        if "epoch" not in facts:  # Tune's own mark of the end
+        if "epoch" not in facts:  # Tune's own marker of the end
             return
         report, job = TrialReport.model_validate(facts), _job(trial)
         if report.error == PreemptedError.__name__:
@@ -203,13 +203,13 @@ class TrialCallback(tune.Callback):
             self._pass(self.source.on_result, job, report)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:  # noqa: ARG002
-        """Take the end of a trial."""
+        """Process the end of a trial."""
         if _job(trial) not in self._left:
             self._pass(self.source.on_complete, _job(trial))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:  # noqa: ARG002
-        """Take the end of a trial that failed too often."""
-        lines = str(trial.get_error() or "it does not say why").strip().splitlines()
+        """Process the end of a trial that failed too often."""
+        lines = str(trial.get_error() or "it gives no reason").strip().splitlines()
         self._pass(self.source.on_error, _job(trial), lines[-1][:300])
 
     def _pass(self, call: Callable[..., None], *facts: Any) -> None:

@@ -1,4 +1,4 @@
-"""A search as one picture, in the style of a run's plots: scores by trial, learning curves, and a panel per field."""
+"""A search as one plot, in the style of a run's plots: scores by trial, learning curves, and a panel per field."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -16,12 +16,12 @@ _COLOURS: Mapping[str, str] = {
     "diverged": "#d55e00",
     "failed": "#999999",
 }
-_COLUMNS = 3  # panels in a row
+_COLUMNS = 3  # panels per row
 _UNIT = "dev weighted F1"
 
 
 def search_plot(search: SearchResult) -> bytes:
-    """Return a PNG of all trials; the ring is the winner, the diamond the config as it was."""
+    """Return a PNG of all trials; the ring marks the winner, the diamond the unchanged config."""
     fields = list(search.space.fields.items())
     rows = 1 + -(-len(fields) // _COLUMNS)
 
@@ -37,7 +37,7 @@ def search_plot(search: SearchResult) -> bytes:
 
 
 def _scores(axes: "Axes", search: SearchResult) -> None:
-    """Draw each trial's score, and the best so far as steps."""
+    """Draw each trial's score, and the best score so far as steps."""
     from matplotlib.ticker import MaxNLocator
 
     for state, trials in _by_state(search.trials):
@@ -58,7 +58,7 @@ def _scores(axes: "Axes", search: SearchResult) -> None:
     axes.set(xlabel="trial", ylabel=_UNIT)
     axes.set_ylim(*_span(search.trials))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    # Above the panel, right of its title: there it hides no point.
+    # Above the panel, right of its title, where it hides no point.
     axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.975), ncols=5, borderpad=0.2, columnspacing=1.2)
 
 
@@ -72,7 +72,7 @@ def _curves(axes: "Axes", search: SearchResult) -> None:
 
 
 def _panel(axes: "Axes", search: SearchResult, field: str, kind: Dimension) -> None:
-    """Draw scores by a field's values; each choice has a place."""
+    """Draw scores by a field's values; each choice has its own position."""
     values = [trial.params[field] for trial in search.trials]
     if isinstance(kind, Choice):
         names = list(dict.fromkeys(map(str, [*kind.values, *values])))
@@ -98,7 +98,7 @@ def _panel(axes: "Axes", search: SearchResult, field: str, kind: Dimension) -> N
 
 
 def _powers(axes: "Axes") -> None:
-    """Scale an axis by powers, its numbers written out."""
+    """Scale an axis logarithmically, with plain numbers as labels."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_xscale("log")
@@ -108,7 +108,7 @@ def _powers(axes: "Axes") -> None:
 
 
 def _mark(axes: "Axes", search: SearchResult, places: Sequence[float]) -> None:
-    """Put a ring around the winner and a diamond on the config as it was."""
+    """Put a ring around the winner and a diamond on the unchanged config."""
     for number, marker in ((search.winner, "o"), (0, "D")):
         score = search.trials[number].score
         axes.plot(places[number], score, marker=marker, markersize=9, fillstyle="none", color=plots.INK)
@@ -125,7 +125,7 @@ def _best_so_far(trials: Sequence[TrialRecord]) -> list[float]:
 
 
 def _span(trials: Sequence[TrialRecord]) -> tuple[float, float]:
-    """Return the axis' ends: a diverged trial's 0 must not press the others together."""
+    """Return the axis limits: a diverged trial's 0 must not squeeze the other points together."""
     scores = [trial.score for trial in trials if trial.score] or [0.0, 1.0]
     room = max(0.1 * (max(scores) - min(scores)), 0.01)
     return min(scores) - room, max(scores) + room

@@ -1,4 +1,4 @@
-"""The progress of a search in a terminal: a bar over trials with the best score, and one for each running trial."""
+"""The progress of a search in a terminal: a bar over trials with the best score, and one bar per running trial."""
 
 from rich.progress import TaskID, TextColumn
 
@@ -51,7 +51,7 @@ class TuneProgress(Terminal):
 
 
 def line(event: Event) -> str:
-    """Return an event of a search in one line, for logs."""
+    """Return an event of a search as one line, for logs."""
     if event["kind"] == "searching":
         before = f", {event['done']} of them done before" if event["done"] else ""
         return f"{event['trials']} trials{before}, {event['concurrent']} at a time"

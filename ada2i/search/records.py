@@ -1,6 +1,6 @@
 """Records of a search for a config: spaces, trials, finals. All are stored as JSON.
 
-Scores are weighted F1 on dev; a search uses no others.
+Scores are weighted F1 on dev; a search uses no other scores.
 """
 
 from typing import Annotated, Literal, Self
@@ -35,7 +35,7 @@ class _Range(Config):
 
 
 class Uniform(_Range):
-    """A number between two; all are equally likely."""
+    """A number between two bounds, uniformly distributed."""
 
     kind: Literal["uniform"] = "uniform"
 
@@ -44,7 +44,7 @@ class Uniform(_Range):
 
 
 class LogUniform(_Range):
-    """A number between two; its logarithm is uniform."""
+    """A number between two bounds, with a uniform logarithm."""
 
     kind: Literal["loguniform"] = "loguniform"
     low: float = Field(gt=0.0)
@@ -54,7 +54,7 @@ class LogUniform(_Range):
 
 
 class Whole(_Range):
-    """A whole number from one to another, both included."""
+    """A whole number between two bounds, both included."""
 
     kind: Literal["int"] = "int"
     low: int
@@ -65,7 +65,7 @@ class Whole(_Range):
 
 
 class Choice(Config):
-    """One of some values."""
+    """One of several values."""
 
     kind: Literal["choice"] = "choice"
     values: tuple[Value, ...] = Field(min_length=2)
@@ -93,20 +93,20 @@ Dimension = Annotated[Uniform | LogUniform | Whole | Choice, Field(discriminator
 
 
 class Space(Config):
-    """What a search varies, by dotted config field."""
+    """The distribution of each varied field, by dotted config field."""
 
     fields: dict[str, Dimension] = Field(min_length=1)
 
 
 class TrialRecord(Record):
-    """How one trial ended; written once.
+    """The end of one trial; written once.
 
     Attributes:
-        number: Counted from 0, which is the unchanged config.
-        params: What it was trained with; for 0 those of the config.
-        state: ``stopped``: by ASHA, before its last epoch; ``failed``: no attempt ended.
+        number: Number, counted from 0; 0 is the unchanged config.
+        params: Its params; for 0 those of the config.
+        state: ``complete``; ``stopped``: by ASHA, before its last epoch; ``diverged``; ``failed``: no attempt ended.
         curve: Dev weighted F1 of its first seed by epoch.
-        score: Of the best epoch, mean over seeds if it is complete; 0 if it diverged or failed.
+        score: Score of the best epoch, mean over seeds if the trial is complete; 0 if it diverged or failed.
         seconds: Duration of its first seed.
         problem: Why it diverged or failed.
     """
@@ -125,7 +125,7 @@ class Final(Record):
     """One config, trained again on seeds that no trial used.
 
     Attributes:
-        trial: Whose config; 0 is the unchanged config.
+        trial: The trial whose config it is; 0 is the unchanged config.
         run_id: The run that trained it.
         dev_weighted_f1: Over its seeds; None if one of them diverged.
         problem: Why there is no score.
@@ -139,7 +139,7 @@ class Final(Record):
 
 
 class SearchResult(Record):
-    """All of a search."""
+    """The whole result of a search."""
 
     schema_version: Literal[1] = 1
     search_id: str
@@ -158,7 +158,7 @@ class SearchResult(Record):
 
 
 class SearchOutcome(Record):
-    """A search, and the test of its winner: what ``--json`` writes."""
+    """A search, and the test of its winner: the content of the ``--json`` file."""
 
     schema_version: Literal[1] = 1
     search: SearchResult

@@ -12,7 +12,7 @@ from ada2i.search.records import Final, Params, SearchOutcome, SearchResult, Tri
 
 Line = dict[str, str | float]
 
-_SHOWN = 10  # trials that a terminal gets; files have all
+_SHOWN = 10  # trials shown in a terminal; files have all
 
 
 def search_files(outcome: SearchOutcome) -> dict[str, bytes]:
@@ -28,7 +28,7 @@ def search_markdown(outcome: SearchOutcome) -> str:
     """Return all tables and notes as markdown, with a link to the plot."""
     search, test = outcome.search, outcome.test_summary["weighted_f1"]
     score = f"{test.mean:.4f}" + ("" if test.sd is None else f" ± {test.sd:.4f}")
-    tested = f"The winner's weighted F1 on test, which nothing was chosen by: {score}. Registered as {outcome.version}."
+    tested = f"The winner's weighted F1 on test, by which nothing was chosen: {score}. Registered as {outcome.version}."
     blocks = [
         f"# {markdown_text(title(search))}",
         "![Dev weighted F1 by trial, learning curves, and scores by field](plot.png)",
@@ -69,9 +69,9 @@ def notes(search: SearchResult) -> list[str]:
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     return [
         *found,
-        f"{len(search.trials)} trials: {counts}. Trial 0 is the config as it was, and competes in the finals.",
-        "A trial's score is the best of many, so it is too high. The finals are on new seeds, but on the same dev "
-        "dialogues: what the winner is worth elsewhere, only test says.",
+        f"{len(search.trials)} trials: {counts}. Trial 0 is the unchanged config, and competes in the finals.",
+        "A trial's score is the best of many, so it is too high. The finals use new seeds, but the same dev "
+        "dialogues: only test shows how good the winner is on other data.",
         *(f"Trial {trial.number}: {trial.problem}" for trial in search.trials if trial.problem),
     ]
 
@@ -114,7 +114,7 @@ def _name(number: int) -> str:
 
 
 def _params(params: Params) -> Line:
-    """Return params by the last words of their fields, as many as make them distinct."""
+    """Return params by the last parts of their field names, as many as make them distinct."""
     return {_short(field, params): _value(value) for field, value in params.items()}
 
 

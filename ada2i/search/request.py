@@ -1,9 +1,9 @@
-"""A search for a config: its request, where it keeps its records, and how its winner is chosen.
+"""A search for a config: its request, its folder, and the choice of its winner.
 
 `<root>/searches/<id>/` holds ``request.json``, a folder per trial and ``result.json``. A trial's folder is like a run's
-but never tested; its ``trial.json``, written last, says how it ended. The configs that are trained again in the end are
-ordinary runs, and of these only the winner's is ever tested. Without a name a search is named by everything that
-decides it: the same command goes on where the search was interrupted.
+but never tested; its ``trial.json``, written last, records how it ended. The configs that are trained again in the
+finals are ordinary runs, and only the winner's is ever tested. By default a search's id is derived from everything that
+decides it, so the same command resumes an interrupted search.
 """
 
 import json
@@ -26,16 +26,16 @@ JOB = "ada2i.search.job:drive"
 REQUEST, RESULT, RECORD = "request.json", "result.json", "trial.json"
 
 _DIGITS = 16  # of a digest that names a search
-_GRACE = 5  # by default ASHA judges a trial after a fifth of its epochs
+_GRACE = 5  # by default ASHA first judges a trial after a fifth of its epochs
 
 
 class SearchOptions(Config):
     """Options of a search."""
 
     trials: Positive = Field(20, description="Configs to try; the first is the unchanged config.")
-    concurrent: Positive | None = Field(None, description="Trials at a time; by default as many as the cluster holds.")
-    trial_seeds: Positive = Field(1, description="Seeds of a trial; ASHA judges the first one.")
-    grace: Positive | None = Field(None, description="Epochs before ASHA stops a trial; by default a fifth of all.")
+    concurrent: Positive | None = Field(None, description="Concurrent trials; by default as many as the cluster holds.")
+    trial_seeds: Positive = Field(1, description="Seeds per trial; ASHA judges the first one.")
+    grace: Positive | None = Field(None, description="Epochs before ASHA may stop a trial; by default a fifth.")
     reduction: int = Field(3, ge=2, description="Reduction factor of ASHA.")
     finalists: Positive = Field(3, description="Best trials that are trained again, besides the unchanged config.")
     seed: int = Field(0, ge=0, description="Seed of the search's own draws.")
@@ -71,13 +71,13 @@ class SearchRequest(Record):
 
     @property
     def trial_seeds(self) -> tuple[int, ...]:
-        """Seeds of every trial; none is one of the finals', so that a lucky seed does not count twice."""
+        """Seeds of every trial; they differ from those of the finals, so that a lucky seed does not count twice."""
         taken = self.run.config.training.seeds
         free = (seed for seed in range(1, 2**31) if seed not in taken)
         return tuple(next(free) for _ in range(self.options.trial_seeds))
 
     def config(self, params: Params, seeds: Sequence[int]) -> TrainConfig:
-        """Return the config with some params and seeds.
+        """Return the config with other params and seeds.
 
         Raises:
             ConfigError: They contradict each other.
@@ -88,10 +88,10 @@ class SearchRequest(Record):
 
 
 def search_options(**given: Any) -> SearchOptions:
-    """Return options, those not given by their defaults.
+    """Return options, with defaults for those that are not given.
 
     Raises:
-        ConfigError: One is wrong; all mistakes are named at once.
+        ConfigError: An option is wrong; the message lists all mistakes.
     """
     try:
         return SearchOptions.model_validate({name: value for name, value in given.items() if value is not None})
@@ -101,22 +101,22 @@ def search_options(**given: Any) -> SearchOptions:
 
 
 def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None) -> str:
-    """Check everything, make sure that the features exist, write the search's request, and return the search's URI.
+    """Check everything, import the features if needed, write the search's request, and return the search's URI.
 
     Args:
         spec: What to search for.
         root: The storage root.
-        search_id: Its name; by default a digest of everything that decides it.
+        search_id: Its id; by default a digest of everything that decides it.
 
     Raises:
-        ConfigError: A preset, field, option or the space is wrong, or the search was started with others.
-        DataError: The features are not what they must be, or their audit found what is not allowed.
+        ConfigError: A preset, field, option or the space is wrong, or the search was started with other values.
+        DataError: The features are invalid, or their audit has a finding that is not allowed.
         AccessError: The storage may not be written.
-        ResourceError: The cluster has fewer processors or GPUs than the trials need.
+        ResourceError: The cluster has fewer CPUs or GPUs than the trials need.
         UnreachableError: The storage or the cluster does not answer.
     """
     training = spec.spec
-    tried = check(training)  # mistakes show before features are read
+    tried = check(training)  # find mistakes before features are read
     space = given_space(spec.space, spec.vary) or default_space(training.preset, training.overrides)
     check_space(space, preset=training.preset, settings=tried.settings, overrides=training.overrides)
     _check_options(spec.options, tried)
@@ -133,15 +133,15 @@ def _write(request: SearchRequest, store: Store) -> str:
     place = storage.join(uri, REQUEST)
     if storage.exists(place) and contents(SearchRequest.load(place)) != contents(request):
         raise ConfigError(
-            f"Search {request.search_id} must be resumed with what it was started with, but this differs. Repeat the "
+            f"Search {request.search_id} must be resumed with its original request, but this one differs. Repeat the "
             "first command, or start a new search."
         )
-    storage.put(place, request.stored())  # only where it computes may differ
+    storage.put(place, request.stored())  # only the resources may differ
     return uri
 
 
 def contents(request: SearchRequest) -> str:
-    """Return a digest of everything that decides what a search finds; not of where it computes, nor of its name."""
+    """Return a digest of everything that decides a search's result, without its resources and id."""
     wanted = {
         "config": request.run.config.model_dump(mode="json", exclude={"resources"}),
         "features": request.run.features.fingerprint,
@@ -179,7 +179,7 @@ def _check_options(options: SearchOptions, config: TrainConfig) -> None:
 
 
 def at_a_time(request: SearchRequest, available: Mapping[str, float], *, use_gpu: bool) -> int:
-    """Return how many trials run at a time."""
+    """Return how many trials run at the same time."""
     resources = request.run.config.resources
     gpus = resources.workers if use_gpu else 0
     most = fitting(available, cpus=resources.workers * resources.cpus_per_worker, gpus=gpus)
@@ -202,7 +202,7 @@ def finalists(records: Mapping[int, TrialRecord], most: int) -> list[TrialRecord
 
     Args:
         records: All trials.
-        most: How many besides the unchanged config.
+        most: Maximum number, without the unchanged config.
     """
     whole = [record for number, record in records.items() if number and record.state == "complete"]
     ranked = sorted(whole, key=lambda record: (-record.score, record.number))
@@ -226,7 +226,7 @@ def prepare_final(uri: str, request: SearchRequest, record: TrialRecord) -> str:
     run_id = f"{request.search_id}-{record.number}"
     run = request.run.model_copy(update={"run_id": run_id, "config": config, "search": note})
     folder = Store.open(uri.rsplit("/", 2)[0]).run(run_id)
-    storage.put(folder.request_uri, run.stored())  # the same at each attempt, but for where it computes
+    storage.put(folder.request_uri, run.stored())  # the same at each attempt, except the resources
     return folder.uri
 
 

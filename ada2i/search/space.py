@@ -1,4 +1,4 @@
-"""Search spaces: the defaults, files, `--vary`, and the check that each of their configs resolves."""
+"""Search spaces: defaults, files, `--vary`, and the check that each of their configs is valid."""
 
 import json
 import random
@@ -14,9 +14,9 @@ from ada2i.config import ResourceConfig, TrainConfig
 from ada2i.errors import ConfigError, NotFoundError
 from ada2i.search.records import Dimension, LogUniform, Params, Space, Uniform, Value, Whole
 
-_TRIED = 300  # configs that are drawn to check whether they resolve, besides those at the ends
+_TRIED = 300  # random configs that are checked, in addition to those at the bounds
 
-# Of every preset; `corrected` has more parts with numbers worth varying.
+# For every preset; `corrected` has more parts with numbers worth varying.
 _PLAIN: Mapping[str, Dimension] = {
     "training.learning_rate": LogUniform(low=5e-5, high=2e-3),
     "training.batch_dialogues": Whole(low=4, high=48),
@@ -32,7 +32,7 @@ _CORRECTED: Mapping[str, Dimension] = {
     "loss.class_balance": Uniform(low=0.0, high=1.0),
 }
 
-# Everything in a search is trained with the same of these.
+# Fields that must be equal in everything that a search trains.
 _SHARED: Mapping[str, str] = {
     "training.seeds": "trials and finals have seeds of their own",
     "training.epochs": "trials are compared epoch by epoch; set it with `--epochs`",
@@ -44,13 +44,13 @@ _RANGES: Mapping[str, Callable[[str], float]] = {"uniform": float, "loguniform":
 
 
 def default_space(preset: str, fixed: Collection[str]) -> Space:
-    """Return what is varied by default, without the fields that the caller has given a value."""
+    """Return the default space, without the fields that the caller has set."""
     whole = _CORRECTED if preset == "corrected" else _PLAIN
     return _space({field: kind for field, kind in whole.items() if field not in fixed})
 
 
 def read_space(path: Path) -> dict[str, Any]:
-    """Return what a file of a search space holds, unchecked.
+    """Return the unchecked content of a search-space file.
 
     Raises:
         NotFoundError: There is no such file.
@@ -63,7 +63,7 @@ def read_space(path: Path) -> dict[str, Any]:
         found = readers[path.suffix](path.read_text(encoding="utf-8"))
     except OSError as problem:
         raise NotFoundError(f"{path} must be a file with a search space, but: {problem.strerror}.") from problem
-    except ValueError as problem:  # both parsers', and what is no UTF-8
+    except ValueError as problem:  # from both parsers, and for bytes that are not UTF-8
         raise ConfigError(
             f"{path} must be {path.suffix[1:].upper()}, but: {problem}. Correct it.", field="space"
         ) from problem
@@ -78,21 +78,21 @@ def given_space(tree: Mapping[str, Any], vary: Sequence[str]) -> Space | None:
     """Return the space that a file and `--vary` describe; None if they describe no space.
 
     Args:
-        tree: By config field, dotted or nested, an object such as ``{"kind": "uniform", "low": 0, "high": 1}``.
+        tree: Maps config fields, dotted or nested, to objects such as ``{"kind": "uniform", "low": 0, "high": 1}``.
         vary: ``FIELD=V1,V2`` or ``FIELD=KIND:LOW:HIGH``; these replace the file's.
 
     Raises:
-        ConfigError: One of them is wrong; all mistakes are named at once.
+        ConfigError: One of them is wrong; the message lists all mistakes.
     """
     fields = dict(_flat(tree)) | dict(map(_parse, vary))
     return _space(fields) if fields else None
 
 
 def check_space(space: Space, *, preset: str, settings: str, overrides: Mapping[str, Any]) -> None:
-    """Make sure that every config of a space resolves: those at its ends, and many between.
+    """Check that the configs of a space are valid: those at its bounds, and many in between.
 
     Raises:
-        ConfigError: One does not, or a field may not be varied; all mistakes are named at once.
+        ConfigError: A config is invalid, or a field may not be varied; the message lists all mistakes.
     """
     mistakes = [f"`{field}` cannot be varied: {_SHARED[field]}" for field in space.fields if field in _SHARED]
     mistakes += [f"`{field}` is varied, but has a value already: leave one out" for field in _twice(space, overrides)]
@@ -102,7 +102,7 @@ def check_space(space: Space, *, preset: str, settings: str, overrides: Mapping[
 
 
 def params_of(config: TrainConfig, space: Space) -> Params:
-    """Return what a config has in the fields of a space."""
+    """Return a config's values of the fields of a space."""
     return {field: _at(config, field) for field in space.fields}
 
 
@@ -133,7 +133,7 @@ def _twice(space: Space, overrides: Mapping[str, Any]) -> list[str]:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted fields; an object with a ``kind`` is a field's, any other is one of parents."""
+    """Yield dotted fields; an object with a ``kind`` belongs to a field, any other object is nested."""
     for name, value in tree.items():
         if isinstance(value, dict) and "kind" not in value:
             yield from _flat(value, f"{prefix}{name}.")
@@ -156,7 +156,7 @@ def _parse(text: str) -> tuple[str, Any]:
 
 
 def _samples(space: Space) -> Iterator[Params]:
-    """Yield configs: each end with the first ends of the other fields, then random ones."""
+    """Yield configs: each bound with the first bounds of the other fields, then random ones."""
     first: Params = {field: kind.ends[0] for field, kind in space.fields.items()}
     for field, kind in space.fields.items():
         yield from ({**first, field: end} for end in kind.ends)

@@ -1,4 +1,4 @@
-"""Which config to try next: a pure function of the records, so that an interrupted search goes on as it would have."""
+"""Chooses the next config as a pure function of the records, so an interrupted search continues identically."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _RANDOM = 8  # trials before Optuna's estimator starts to learn from them
-_DIGITS = 4  # of a suggested number; finer differences are smaller than those between seeds
+_DIGITS = 4  # significant digits of a suggestion; finer differences are smaller than those between seeds
 
 
 def suggest(space: Space, *, seed: int, number: int, known: Iterable[TrialRecord], running: Iterable[Params]) -> Params:
     """Return the params of a trial, by Optuna's tree-structured Parzen estimator.
 
     Args:
-        space: What is varied.
-        seed: The search's.
-        number: The trial's; with the seed it decides all draws.
-        known: Trials that ended; one that ASHA stopped counts less than any that went further.
+        space: The varied fields.
+        seed: Seed of the search.
+        number: Number of the trial; with the seed it decides all draws.
+        known: Finished trials; a trial that ASHA stopped counts less than any that went further.
         running: Params of trials that are running, which are not suggested again.
     """
     import optuna
@@ -53,7 +53,7 @@ def _distribution(kind: Dimension) -> "BaseDistribution":
 
 
 def _inside(params: Params, space: Space) -> bool:
-    """Return whether params are in a space; those of the unchanged config may lie outside."""
+    """Return whether params are in a space; those of the unchanged config may be outside."""
     return all(kind.holds(params[field]) for field, kind in space.fields.items())
 
 

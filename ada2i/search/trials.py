@@ -1,7 +1,7 @@
-"""The trials of a search: which one is next, what each reports, and how it ended; knows nothing of Ray.
+"""The trials of a search: the choice of the next one, their reports, and their ends; does not depend on Ray.
 
-A trial's request is written before it starts and its record when it has ended. So the next attempt of a search knows
-what to train on from its checkpoints, what not to train again, and what to suggest next.
+A trial's request is written before it starts, and its record when it has ended. So the next attempt of a search knows
+which trials to resume from their checkpoints, which to skip, and what to suggest next.
 """
 
 from contextlib import suppress
@@ -23,14 +23,14 @@ _OF_ONE_CONFIG = (DivergenceError.__name__, ConfigError.__name__)  # errors that
 
 
 class TrialReport(Record):
-    """What a training reports after an epoch, or about an error that ends it.
+    """The report of a training after an epoch, or about an error that ends it.
 
     Attributes:
-        epoch: Counted from 1; 0 for an error, which ASHA then does not judge.
-        score: Best dev weighted F1 up to now, by which ASHA compares; 0 for an error.
-        dev_weighted_f1: Of this epoch.
+        epoch: Number of the epoch, counted from 1; 0 for an error, which ASHA does not judge.
+        score: Best dev weighted F1 so far, by which ASHA compares; 0 for an error.
+        dev_weighted_f1: The score of this epoch.
         seconds: Duration of this epoch.
-        error: Class of the error; empty without one.
+        error: Class of the error; empty if there is none.
         message: Its message.
     """
 
@@ -43,7 +43,7 @@ class TrialReport(Record):
 
 
 class Job(Record):
-    """One thing to train: some seeds in the folder of a run or trial."""
+    """One training job: some seeds in the folder of a run or trial."""
 
     number: int  # a trial's
     uri: str
@@ -56,19 +56,19 @@ class Job(Record):
 
 
 class TrialSource(Protocol):
-    """Suggests jobs, and takes their reports and ends."""
+    """Suggests jobs, and receives their reports and ends."""
 
     def suggest(self) -> Job | None:
-        """Return the next job, or None if no more are left."""
+        """Return the next job, or None if none are left."""
 
     def on_result(self, job: Job, report: TrialReport) -> None:
-        """Take a report of a job."""
+        """Process a report of a job."""
 
     def on_complete(self, job: Job) -> None:
-        """Take the end of a job, which trained all, was stopped, or reported an error."""
+        """Process the end of a job that trained all epochs, was stopped, or reported an error."""
 
     def on_error(self, job: Job, problem: str) -> None:
-        """Take the end of a job whose processes died more often than they may."""
+        """Process the end of a job whose processes died too often."""
 
 
 def raise_error(report: TrialReport) -> None:
@@ -95,7 +95,7 @@ class Trials:
 
     @property
     def left(self) -> int:
-        """How many have not ended."""
+        """The number of trials that have not ended."""
         return self.request.options.trials - len(self.records)
 
     def suggest(self) -> Job | None:
@@ -106,7 +106,7 @@ class Trials:
             params = self._params(number)
             try:
                 config = self.request.config(params if number else {}, self.request.trial_seeds)
-            except ConfigError as problem:  # the check of the space did not try this corner
+            except ConfigError as problem:  # the check of the space did not try this combination
                 self._record(number, params, state="failed", problem=problem.message)
                 continue
             job = Job(number=number, uri=trial_uri(self.uri, number), seeds=self.request.trial_seeds)
@@ -118,7 +118,7 @@ class Trials:
         return None
 
     def on_result(self, job: Job, report: TrialReport) -> None:
-        """Take an epoch; one that is reported again, after a worker was lost, is the same."""
+        """Store an epoch's report; if it is reported again after the loss of a worker, it is the same."""
         raise_error(report)
         if report.error:
             self.problems[job.number] = report.message
@@ -127,7 +127,7 @@ class Trials:
         events.emit("trial_epoch", trial=job.number, epoch=report.epoch, score=report.score)
 
     def on_complete(self, job: Job) -> None:
-        """Write how a trial ended."""
+        """Write a trial's record."""
         params, seeds = self.running[job.number], [job.run.seed(seed) for seed in job.seeds]
         if job.number in self.problems:
             self._record(job.number, params, state="diverged", problem=self.problems[job.number])
@@ -138,13 +138,13 @@ class Trials:
             self._record(job.number, params, state="stopped", score=max(self._curve(job.number)))
 
     def on_error(self, job: Job, problem: str) -> None:
-        """Write that a trial failed."""
+        """Write the record of a failed trial."""
         self._record(job.number, self.running[job.number], state="failed", problem=problem)
 
     def sweep(self) -> None:
-        """Delete what the trials that have ended have trained, once nothing runs: their records remain.
+        """Delete the checkpoints of finished trials when no trial runs: their records are kept.
 
-        A crash before leaves it to the next attempt; files of a process that dies later remain, and are not read.
+        After a crash before this, the next attempt deletes them; files that a dying process writes later remain unread.
         """
         for number in self.records:
             for seed in self.request.trial_seeds:
@@ -190,7 +190,7 @@ class Trials:
 
 @dataclass
 class Finals:
-    """The best configs again, each seed of each a job; see ``TrialSource``."""
+    """Trains the best configs again, each seed of each as a job; see ``TrialSource``."""
 
     runs: dict[int, str]  # URIs by trial, the unchanged config first
     params: dict[int, Params]
@@ -207,7 +207,7 @@ class Finals:
 
     @property
     def left(self) -> list[tuple[int, int]]:
-        """Trials and seeds that have no result."""
+        """The number of trials and seeds without a result."""
         return [(n, s) for s in self.seeds for n in self.runs if not RunFolder(self.runs[n]).seed(s).is_trained()]
 
     def suggest(self) -> Job | None:
@@ -219,7 +219,7 @@ class Finals:
         return None
 
     def on_result(self, job: Job, report: TrialReport) -> None:
-        """Take an epoch, or the error that ends the job."""
+        """Process an epoch's report, or the error that ends the job."""
         raise_error(report)
         if report.error:
             self.problems[job.number] = f"seed {job.seeds[0]}: {report.message}"
@@ -235,12 +235,12 @@ class Finals:
     def on_error(self, job: Job, problem: str) -> None:
         """Raise an error: a config that was trained before can be trained again."""
         raise JobError(
-            f"Seed {job.seeds[0]} of {job.uri} must be trained, but its processes died too often: {problem} The same "
-            "command goes on from its newest checkpoint."
+            f"Seed {job.seeds[0]} of {job.uri} must be trained, but its processes died too often: {problem} Repeat the "
+            "command to resume from its newest checkpoint."
         )
 
     def finals(self) -> tuple[Final, ...]:
-        """Return what was found."""
+        """Return the finals."""
         return tuple(self._final(number, RunFolder(uri)) for number, uri in self.runs.items())
 
     def _final(self, number: int, run: RunFolder) -> Final:

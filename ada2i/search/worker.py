@@ -1,4 +1,4 @@
-"""What a trial of Ray Tune runs: the seeds of its job, on ranks that are started as those of a training job are."""
+"""The function that a trial of Ray Tune runs: it trains the seeds of its job, on ranks started as in a training job."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass
 class TrialReporter:
-    """Reports the epochs of one seed to Ray Tune, which may end the training in return."""
+    """Reports the epochs of one seed to Ray Tune, which may end the training in response."""
 
     seed: int
     report: Report
@@ -31,7 +31,7 @@ class TrialReporter:
         """Report nothing."""
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
-        """Report an epoch of the first seed: ASHA judges that one, and the others of a trial that it does not stop."""
+        """Report an epoch of the first seed; ASHA judges it, so other seeds are only trained if it is not stopped."""
         if seed != self.seed:
             return
         self.best = max(self.best, record.dev_weighted_f1)
@@ -51,7 +51,7 @@ def train(settings: dict[str, Any]) -> None:
         settings: ``job``; ``use_gpu``, whether each rank has a GPU; ``folder``, for Ray Train's own state.
 
     Raises:
-        PreemptedError: This process was requested to leave, and not the whole job: Tune restarts the trial elsewhere.
+        PreemptedError: This process was requested to leave, but not the whole job: Tune restarts the trial elsewhere.
     """
     job = Job.model_validate(settings["job"])
     run, first = RunFolder(job.uri), job.seeds[0]
@@ -59,7 +59,7 @@ def train(settings: dict[str, Any]) -> None:
     report, callbacks = _channel(run)
     reporter = TrialReporter(first, report)
     try:
-        for record in _history(run.seed(first)):  # what an earlier attempt did
+        for record in _history(run.seed(first)):  # epochs of earlier attempts
             reporter.epoch(first, record)
         failure = train_group(
             run,
@@ -84,9 +84,9 @@ def train(settings: dict[str, Any]) -> None:
 
 
 def _channel(run: RunFolder) -> tuple[Report, Sequence[TuneReportCallback]]:
-    """Return how this process reports to Tune, and the callbacks by which ranks in other processes do.
+    """Return how this process reports to Tune, and the callbacks through which ranks in other processes report.
 
-    With such ranks all reports go through the callback: Tune's session takes reports from one channel only.
+    If there are such ranks, all reports go through the callback: Tune's session accepts reports from one channel only.
     """
     if run.request().config.resources.workers == 1:
         return tune.report, ()
@@ -99,7 +99,7 @@ def _channel(run: RunFolder) -> tuple[Report, Sequence[TuneReportCallback]]:
 
 
 def _history(seed: SeedFolder) -> tuple[EpochRecord, ...]:
-    """Return the epochs that a seed has done."""
+    """Return the completed epochs of a seed."""
     if seed.is_trained():
         return seed.result().history
     step = checkpoint.latest_step(seed.checkpoints)

@@ -1,8 +1,8 @@
 """Objects behind URIs: folders (``file://`` or a plain path) and S3 (``s3://``, any endpoint).
 
-The only code that knows fsspec and boto3. An object is complete or absent on both backends, and ``put_if_absent`` has
-one winner on both: an exclusive hard link in a folder, a conditional write (``If-None-Match: *``) on S3. S3 takes its
-endpoint and credentials from the usual places of the AWS SDK (environment, profile, role), never from a config.
+Only this package uses fsspec and boto3. An object is complete or absent on both backends, and of concurrent calls of
+``put_if_absent`` exactly one wins: by an exclusive hard link in a folder, or a conditional write (``If-None-Match: *``)
+on S3. S3's endpoint and credentials come from the usual places of the AWS SDK (environment, profile, role) only.
 
 Requests to an S3 server that is unreachable, failing or busy are retried for 90 s; for 8 s if the server has never
 answered this process, since its address may be wrong.
@@ -86,7 +86,7 @@ def get_checked(uri: str, *, size: int, sha256: str) -> bytes:
 
 
 def open_object(uri: str) -> IO[bytes]:
-    """Open an object for reading here and there, such as a file's footer; its digest cannot be checked then.
+    """Open an object for random access, such as reading a file's footer; its digest cannot be checked then.
 
     Raises:
         NotFoundError: There is no such object.
@@ -98,7 +98,7 @@ def open_object(uri: str) -> IO[bytes]:
 
 
 def put(uri: str, data: bytes) -> None:
-    """Write an object; an existing one is replaced. A reader sees the old bytes or the new ones, never a mixture."""
+    """Write an object; an existing one is replaced. A reader sees the old or the new bytes, never a mixture."""
     with translated(uri):
         if path := local_path(uri):
             folders.put(path, data)
@@ -111,8 +111,8 @@ def put_if_absent(uri: str, data: bytes) -> bool:
 
     Returns:
         Whether this call created it; if not, the existing object is unchanged. Of concurrent callers, one gets true.
-        If S3's answer is lost on the way, the retry finds an object, which counts as this call's own if it has the
-        same bytes: only callers with equal bytes may then both get true.
+        If S3's answer is lost, the retry finds an existing object. It counts as this call's own if it has the
+        same bytes, so only callers with equal bytes may then both get true.
     """
     with translated(uri):
         if path := local_path(uri):
@@ -155,18 +155,18 @@ def delete_folder(uri: str) -> None:
 
 
 def age(uri: str) -> float:
-    """Return the seconds since the newest object under a URI was written; infinite if there is no object."""
+    """Return the seconds since the newest object under a URI was written, or infinity if there is no object."""
     with translated(uri):
         newest = folders.newest(path) if (path := local_path(uri)) else s3.newest(uri)
     return time.time() - newest if newest else math.inf
 
 
 def delete_partials(uri: str, *, older_than_s: float) -> list[str]:
-    """Delete what killed writes left under a URI, which only folders know, and return where it was.
+    """Delete remains of killed writes under a URI, which only folders can have, and return their locations.
 
     Args:
         uri: Where to look, at any depth.
-        older_than_s: Seconds; younger ones may belong to a writer that is alive.
+        older_than_s: Minimum age in seconds; younger ones may belong to a running writer.
     """
     path = local_path(uri)
     if path is None:
@@ -176,7 +176,7 @@ def delete_partials(uri: str, *, older_than_s: float) -> list[str]:
 
 
 def check_writable(uri: str) -> None:
-    """Make sure that objects can be written under a URI, before any work starts; leaves nothing behind.
+    """Check that objects can be written under a URI, before any work starts; leave nothing behind.
 
     Raises:
         AccessError: Credentials are missing or refused, the bucket does not exist, or the folder may not be written.
@@ -186,7 +186,7 @@ def check_writable(uri: str) -> None:
         home = next(parent for parent in (path, *path.parents) if parent.exists())
         if not home.is_dir() or not os.access(home, os.W_OK):
             raise AccessError(
-                f"{uri} must be a folder that can be written, but {home} cannot. Choose another with `--root`.", uri=uri
+                f"{uri} must be a writable folder, but {home} is not writable. Choose another with `--root`.", uri=uri
             )
         return
     probe = join(uri, f".probe-{uuid.uuid4().hex}")

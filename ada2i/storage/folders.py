@@ -1,4 +1,4 @@
-"""Objects in folders: files that are complete or absent, whenever the writer is killed."""
+"""Objects in folders: files are complete or absent, even if the writer is killed."""
 
 import os
 import time
@@ -51,7 +51,7 @@ def delete_partials(folder: Path, *, older_than_s: float) -> list[Path]:
 
 @contextmanager
 def _partial_file(path: Path, data: bytes) -> Iterator[Path]:
-    # A kill in here leaves a `.partial-*` file: never listed, never read; deleted with its folder, or
+    # A kill here leaves a `.partial-*` file. It is never listed or read; it is deleted with its folder, or
     # by `delete_partials`.
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
@@ -66,19 +66,19 @@ def _partial_file(path: Path, data: bytes) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Return the files of a folder, at any depth; folders that go meanwhile are passed over."""
+    """Return the files of a folder, at any depth; folders that are deleted in between are skipped."""
     return (Path(home, name) for home, _, names in os.walk(folder) for name in names)
 
 
 def _written(path: Path) -> float:
-    """Return when a file was written, in seconds since the epoch; 0 for folders, and for one that is gone meanwhile."""
+    """Return when a file was written, in seconds since the epoch; 0 for folders and for deleted files."""
     with suppress(FileNotFoundError):
         return path.stat().st_mtime if path.is_file() else 0.0
     return 0.0
 
 
 def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every filesystem syncs folders
+    with suppress(OSError):  # not every filesystem can sync folders
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Asking again a place that is away, broken or busy: what may pass, for how long, and after which pauses."""
+"""Retries calls to stores that are unreachable, failing or busy: which errors, for how long, and with which pauses."""
 
 import errno
 import logging
@@ -13,45 +13,47 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PATIENCE_S: Final = 90.0
-_FIRST_PATIENCE_S: Final = 8.0  # seconds, of a place that never answered: a wrong address, most likely
+_FIRST_PATIENCE_S: Final = 8.0  # seconds, for a store that has never answered: its address is probably wrong
 _LONGEST_PAUSE_S: Final = 5.0
-_PASSING: Final = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"})  # whatever the status
+_PASSING: Final = frozenset(
+    {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
+)  # regardless of the status
 
-_answered: set[str] = set()  # places that did
+_answered: set[str] = set()  # stores that have answered
 
 
 def patiently(place: str, call: Callable[[], T]) -> T:
-    """Make a call; try again what may pass, after pauses that grow and that differ from caller to caller."""
+    """Make a call; retry it after temporary errors, with growing, randomised pauses."""
     begun = time.monotonic()
     for attempt in count():
         try:
             answer = call()
         except Exception as problem:
-            if hasattr(problem, "response"):  # it does answer
+            if hasattr(problem, "response"):  # the store has answered
                 _answered.add(place)
             patience = _PATIENCE_S if place in _answered else _FIRST_PATIENCE_S
             if not _may_pass(problem) or time.monotonic() - begun > patience:
                 raise
-            if attempt == 3:  # the first ones are every day's
+            if attempt == 3:  # the first failures are common
                 log.warning("%s fails and is retried for %.0f s: %s", place, patience, problem)
             time.sleep(random.uniform(0.5, 1.0) * min(0.1 * 2**attempt, _LONGEST_PAUSE_S))
         else:
             _answered.add(place)
             return answer
-    raise AssertionError  # the loop has no end
+    raise AssertionError  # unreachable: the loop is infinite
 
 
 def _may_pass(problem: Exception) -> bool:
-    """Return whether the same call may succeed a little later: S3 is away, broken or busy, rather than saying no."""
+    """Return whether the same call may soon succeed: S3 is unreachable, failing or busy, rather than refusing."""
     from botocore import exceptions as aws
     from urllib3.exceptions import HTTPError
 
     if isinstance(problem, aws.ClientError):
         code = problem.response.get("Error", {}).get("Code", "")
         return status(problem) >= 500 or status(problem) == 429 or code in _PASSING
-    if isinstance(problem, OSError):  # fsspec's; EBUSY is what it makes of a busy S3
+    if isinstance(problem, OSError):  # from fsspec, which raises EBUSY if S3 is busy
         return isinstance(problem, ConnectionError | TimeoutError) or problem.errno == errno.EBUSY
-    # The last two: an answer that breaks off while it is read.
+    # The last two: an answer that was cut off.
     return isinstance(problem, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError | HTTPError)
 
 

@@ -1,7 +1,7 @@
-"""Objects in S3, at any endpoint: the client, and the calls that the store makes with it.
+"""Objects in S3, at any endpoint: the client, and the calls that the store uses.
 
-Endpoint and credentials come from the usual places of the AWS SDK (environment, profile, role). A call that fails in
-passing is made again; what fails for good is raised as boto3 raises it.
+Endpoint and credentials come from the usual places of the AWS SDK (environment, profile, role). Temporary failures
+are retried; permanent ones are raised as boto3 errors.
 """
 
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CONFLICTS: Final = 5  # tries when S3 answers 409: another conditional write is under way
+_CONFLICTS: Final = 5  # tries if S3 answers 409: another conditional write is in progress
 
 
 def get(uri: str) -> bytes:
@@ -44,14 +44,14 @@ def put_if_absent(uri: str, data: bytes) -> bool:
             _asked(lambda s3: (next(tries), s3.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")))
         except ClientError as problem:
             if status(problem) == 412:
-                # If the answer to an earlier try was lost, the object may be that try's own.
+                # If the answer to an earlier try was lost, that try may have written the object.
                 return next(tries) > attempt + 1 and get(uri) == data
             if status(problem) != 409 or attempt == _CONFLICTS - 1:
                 raise
             time.sleep(0.1 * 2**attempt)
         else:
             return True
-    raise AssertionError  # the last try returned or raised
+    raise AssertionError  # unreachable: the last try returned or raised
 
 
 def exists(uri: str) -> bool:
@@ -104,7 +104,7 @@ def _delete_key(bucket: str, key: str) -> None:
 
 
 def _pages(bucket: str, prefix: str, *, delimiter: str = "") -> Iterator[Any]:
-    """List objects, a page at a time."""
+    """List objects, one page at a time."""
     question: dict[str, str] = {"Bucket": bucket, "Prefix": prefix} | ({"Delimiter": delimiter} if delimiter else {})
     while True:
         page: Any = _asked(lambda s3: s3.list_objects_v2(**question))  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def _asked(call: Callable[["S3Client"], T]) -> T:
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Return bucket and key, which may hold any character, of an S3 URI."""
+    """Return the bucket and key of an S3 URI; the key may contain any character."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
 
@@ -131,13 +131,13 @@ def endpoint() -> str:
 
 
 def client() -> "S3Client":
-    """Return the client of the endpoint that the environment names now."""
+    """Return the client for the endpoint that the environment names now."""
     return client_for(endpoint())
 
 
 @lru_cache
 def client_for(endpoint: str) -> "S3Client":
-    """Return the one client of an endpoint, with the credentials that the environment named when it was made."""
+    """Return the only client of an endpoint, with the credentials in the environment when it was created."""
     import boto3
     from botocore.config import Config
 

@@ -1,4 +1,4 @@
-"""Files outside the root, at any place that fsspec opens: listed, read and compared, never written."""
+"""Files outside the root, in any store that fsspec opens: listed, read and compared, never written."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 def source_files(location: str, suffix: str) -> list[str]:
-    """Return the URIs of the files at a location outside our own layout: one file, or all below a folder.
+    """Return the URIs of the files at a location outside the root's layout: one file, or all files below a folder.
 
     Args:
         location: A path or any URI that fsspec opens.
-        suffix: What file names must end with, such as ``.parquet``.
+        suffix: Required end of file names, such as ``.parquet``.
 
     Raises:
-        NotFoundError: It does not exist.
+        NotFoundError: The location does not exist.
     """
     with translated(public(location)):
         fs, path = _fsspec(location)
@@ -32,14 +32,14 @@ def source_files(location: str, suffix: str) -> list[str]:
         found = sorted(name for name in names if str(name).endswith(suffix))
     if not found:
         raise NotFoundError(
-            f"{public(location)} must be a {suffix} file or a folder with some, but holds none. Check the path.",
+            f"{public(location)} must be a {suffix} file or a folder with such files, but has none. Check the path.",
             uri=public(location),
         )
     return [str(fs.unstrip_protocol(name)) if is_remote(location) else Path(name).as_uri() for name in found]
 
 
 def read_source(location: str) -> bytes:
-    """Return the bytes of a file outside our own layout, at a path or any URI that fsspec opens."""
+    """Return the bytes of a file outside the root's layout, at a path or any URI that fsspec opens."""
     with translated(public(location)):
         data = from_source(location, lambda fs, path: fs.cat_file(path))
     if not isinstance(data, bytes):
@@ -48,7 +48,7 @@ def read_source(location: str) -> bytes:
 
 
 def source_digest(location: str) -> str:
-    """Return the SHA-256 of a file outside our own layout, which is read piece by piece."""
+    """Return the SHA-256 of a file outside the root's layout, reading it piece by piece."""
     with translated(public(location)):
         return from_source(location, _digest_of)
 
@@ -59,10 +59,10 @@ def _digest_of(fs: Any, path: str) -> str:
 
 
 def source_stamps(locations: Iterable[str]) -> dict[str, str]:
-    """Return, by file outside our own layout, what changes whenever its content does; each folder is listed once.
+    """Return a stamp per file outside the root's layout that changes with its content; list each folder once.
 
-    Files that are absent are left out, and so are those of stores without such a stamp: only S3 and the like (ETag)
-    and local filesystems (inode, size, times) do.
+    Absent files are left out, and so are files in stores without such a stamp: only S3 and similar stores (ETag)
+    and local filesystems (inode, size, times) have one.
     """
     stamps: dict[str, str] = {}
     for folder, files in _by_folder(locations).items():
@@ -94,7 +94,7 @@ def _local_stamp(location: str) -> str | None:
 
 
 def from_source(location: str, read: Callable[[Any, str], T]) -> T:
-    """Read from a place outside our own layout, by fsspec's filesystem and the path there."""
+    """Read from a location outside the root's layout, by fsspec's filesystem and the path there."""
     fs, path = _fsspec(location)
     if not is_remote(location):
         return read(fs, path)
@@ -106,9 +106,9 @@ def _fsspec(location: str) -> tuple[Any, str]:
 
     try:
         fs, path = fsspec.core.url_to_fs(str(local_path(location) or location))
-    except (ImportError, ValueError) as problem:  # an unknown scheme, or one that needs a package that is not installed
+    except (ImportError, ValueError) as problem:  # an unknown scheme, or its package is missing
         raise InputError(
-            f"{public(location)} must be at a place that fsspec opens, but: {problem}. Correct it, or install "
-            "what is missing."
+            f"{public(location)} must be a location that fsspec opens, but: {problem}. Correct it, or install "
+            "the missing package."
         ) from problem
     return fs, str(path)

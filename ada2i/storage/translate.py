@@ -1,4 +1,4 @@
-"""What folders, S3 and fsspec raise, in this package's errors."""
+"""Translates errors of folders, S3 and fsspec into this package's errors."""
 
 import errno
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from ada2i.storage import retry, s3
 
 @contextmanager
 def translated(uri: str) -> Iterator[None]:
-    """Turn what a backend raises into this package's errors."""
+    """Translate an error of a backend into one of this package's errors."""
     try:
         yield
     except Ada2iError:
@@ -63,7 +63,7 @@ def _s3_answer(uri: str, endpoint: str, problem: Any) -> Ada2iError:
     if status in (400, 401, 403):
         return AccessError(
             f"{uri}: {endpoint} refused the S3 credentials ({code}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
-            "and what they may do.",
+            "and their permissions.",
             uri=uri,
         )
     return UnreachableError(f"{uri}: {endpoint} answered {status} {code}. Try again later.", uri=uri)

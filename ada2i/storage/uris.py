@@ -1,4 +1,4 @@
-"""Where things are: paths and URIs, taken apart, put together, and fit to be shown."""
+"""Paths and URIs: parsed, joined, and made safe for display."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from ada2i.errors import InputError
 
 
 def normalise(location: str) -> str:
-    """Return the URI of a location: a path becomes an absolute ``file://`` URI; trailing slashes go.
+    """Return the URI of a location: a path becomes an absolute ``file://`` URI; trailing slashes are removed.
 
     Raises:
         InputError: The scheme is neither ``file`` nor ``s3``, or an S3 URI names no bucket.
@@ -40,15 +40,15 @@ def local_path(uri: str) -> Path | None:
 
 
 def is_remote(location: str) -> bool:
-    """Return whether a location is neither a path nor a ``file://`` URI."""
+    """Return whether a location is a URI with a scheme other than ``file``."""
     return "://" in location and not location.startswith("file://")
 
 
 def public(location: str) -> str:
-    """Return a location as it may be shown and stored: without user, password and signature, which URLs may carry.
+    """Return a location that is safe to show and store: without the user, password and signature that URLs may carry.
 
     Raises:
-        InputError: It is no URL.
+        InputError: The text is not a URL.
     """
     if not is_remote(location):
         return location
@@ -62,8 +62,8 @@ def _parts(uri: str) -> SplitResult:
     except ValueError:
         shown = re.sub(r"(?<=://)[^/?#]*@|[?#].*", "", uri, flags=re.DOTALL)
         raise InputError(
-            f"{shown} must be a path or a URI, but what stands in the place of its host can be none: square brackets, "
-            "for one, belong only around an IPv6 address. Correct it; in a user or password, write such characters as "
+            f"{shown} must be a path or a URI, but its host is invalid: square brackets, "
+            "for example, may only enclose an IPv6 address. Correct it; in a user or password, write them as "
             "%5B and %5D.",
             uri=shown,
         ) from None  # the cause quotes the password

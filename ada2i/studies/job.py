@@ -1,6 +1,6 @@
-"""A study as a Ray job: a seed of a run is one task, and so is the evaluation of a run whose seeds are trained.
+"""A study as a Ray job: each seed of a run is one task, and so is the evaluation of a run whose seeds are trained.
 
-After any kill the next attempt goes on from the newest checkpoints; a task that finds its result does nothing.
+After any kill, the next attempt resumes from the newest checkpoints; a task that finds its result does nothing.
 """
 
 from collections import deque
@@ -26,10 +26,10 @@ class Worker:
     """Trains seeds and evaluates runs, one task at a time."""
 
     def train(self, run_uri: str, seed: int, use_gpu: bool) -> tuple[str, int, Failure | None]:
-        """Train one seed of a run; return run and seed with the error that no new attempt can correct, or None.
+        """Train one seed of a run; return the run, the seed and an error that no new attempt can correct, or None.
 
         Raises:
-            PreemptedError: This worker was requested to leave; the newest checkpoint is of the last step.
+            PreemptedError: This worker was requested to leave; the newest checkpoint is of its last step.
         """
         failure = train_group(RunFolder(run_uri), [seed], QuietReporter(), use_gpu=use_gpu, in_process=True)
         if failure is not None and failure.kind == PreemptedError.__name__:
@@ -44,9 +44,9 @@ class Worker:
 
 
 def drive(uri: str, submission: str) -> None:
-    """Run the job's side: have every run of the study trained and evaluated.
+    """Run the driver of the job: train and evaluate every run of the study.
 
-    A seed that diverges is reported, and its run is not evaluated; the others go on.
+    A seed that diverges is reported, and its run is not evaluated; the other runs continue.
     """
     with driver.report_errors(uri):
         import ray
@@ -83,7 +83,7 @@ def drive(uri: str, submission: str) -> None:
 
 
 def _report_seed(run_uri: str, seed: int, failure: Failure | None) -> bool:
-    """Report how a seed ended; return whether it has a result."""
+    """Report the end of a seed's training; return whether it has a result."""
     run_id = run_uri.rsplit("/", 1)[1]
     if failure is not None:
         events.emit("diverged", run_id=run_id, seed=seed, message=failure.message)

@@ -1,4 +1,4 @@
-"""A study's weighted F1 as one picture, in the style of a run's plots."""
+"""A study's weighted F1 as one plot, in the style of a run's plots."""
 
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 _COLOURS = {"reference": "#999999", "paper": "#e69f00", "corrected": "#0072b2"}
 _OTHER, _PUBLISHED = "#56b4e9", "#d55e00"
 _UNIT = "weighted F1 on test, mean and sample deviation over seeds"
-_ROOM = 1.04  # the axis ends so much behind the largest number
+_ROOM = 1.04  # end of the axis relative to the largest number
 
 
 def study_plot(study: Study) -> bytes:
-    """Return a PNG: a bar per row with its deviation over seeds; diamonds are what the paper prints."""
+    """Return a PNG: one bar per row with its deviation over seeds; diamonds mark the paper's numbers."""
     rows = [row for row in study.rows if row.measured]
 
     def paint(figure: "Figure") -> None:

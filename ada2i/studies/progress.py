@@ -1,4 +1,4 @@
-"""The progress of a study in a terminal: a bar over all seeds of all runs, with a line for each."""
+"""The progress of a study in a terminal: one bar over all seeds of all runs, and one line per finished seed."""
 
 from rich.progress import TaskID, TimeRemainingColumn
 
@@ -18,7 +18,7 @@ class StudyProgress(Terminal):
         self.done = self.total = 0
 
     def show(self, event: Event) -> None:
-        """Show the plan, or the end of a seed."""
+        """Show the plan, or the end of a seed's training."""
         if event["kind"] == "planned":
             self.total = event["seeds"]
             self.bar = self.bars.add_task("training", total=self.total)
@@ -34,7 +34,7 @@ class StudyProgress(Terminal):
 
 
 def seed_line(name: str, event: Event) -> str:
-    """Return the end of a seed's training in one line."""
+    """Return the end of a seed's training as one line."""
     if event["kind"] == "diverged":
         return f"{name}, seed {event['seed']}: {event['message']}"
     return f"{name}, seed {event['seed']}: dev wF1 {event['dev_weighted_f1']:.4f} after {event['seconds']:g} s"

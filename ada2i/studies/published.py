@@ -1,4 +1,4 @@
-"""Scores that the paper prints, to compare with what is measured here.
+"""Scores printed in the paper, for comparison with measured ones.
 
 Source: Nguyen, Le, Mai, Le, "Ada2I: Enhancing Modality Balance for Multimodal Conversational Emotion Recognition",
 ACM MM 2024, arXiv 2408.12895, its tables of main results and of ablations. Each is one number without a deviation.
@@ -20,13 +20,13 @@ class Published(Record):
 
 
 class PaperTable(Record):
-    """What the paper measured on one dataset.
+    """The paper's results on one dataset.
 
     Attributes:
-        classes: How many there are.
-        widths: Of the features that it used.
-        scores: By letters of the modalities, in the order of ``tav``, and what was changed: nothing, or an ablation.
-        remark: What else is known of these numbers.
+        classes: Number of classes.
+        widths: Widths of the features that it used.
+        scores: By letters of the modalities, in the order of ``tav``, and by change: empty, or an ablation.
+        remark: Other known facts about these numbers.
     """
 
     classes: int
@@ -36,20 +36,20 @@ class PaperTable(Record):
 
 
 def published(dataset: str, features: FeatureInfo) -> PaperTable | None:
-    """Return what the paper prints for a dataset; None for other classes, and for data that are made up."""
+    """Return the paper's results for a dataset; None for other classes, and for synthetic data."""
     table = TABLES.get(dataset)
     same = table is not None and table.classes == len(features.labels) and not features.synthetic
     return table if same else None
 
 
 def printed(table: PaperTable | None, letters: str, change: str) -> Published | None:
-    """Return the printed scores of some modalities, with nothing changed (an empty text) or an ablation."""
+    """Return the printed scores of some modalities, unchanged (an empty text) or with an ablation."""
     ordered = "".join(letter for letter in LETTERS if letter in letters)
     return table.scores.get((ordered, change)) if table else None
 
 
 def other_widths(table: PaperTable, features: FeatureInfo) -> str:
-    """Say in which widths features differ from those that the paper used; empty where in none."""
+    """Describe which feature widths differ from those in the paper; empty if none differ."""
     differ = [
         f"{modality} {width} wide (paper: {table.widths[modality]})"
         for modality, width in features.widths.items()

@@ -1,6 +1,6 @@
-"""A grid of runs: presets by modalities by what is changed, each an ordinary run with an id that its config decides.
+"""A grid of runs: presets by modalities by changes. Each is an ordinary run whose id is derived from its config.
 
-So the same command finds what is done and goes on with the rest.
+So a repeated command finds finished runs and trains only the rest.
 """
 
 import json
@@ -25,16 +25,16 @@ from ada2i.training.request import TrainSpec, prepare, with_named
 JOB = "ada2i.studies.job:drive"
 ABLATIONS = tuple(AblationConfig.model_fields)
 
-_SUBSETS = ("tav", "ta", "tv", "av", "t", "a", "v")  # as the paper lists them, then one by one
+_SUBSETS = ("tav", "ta", "tv", "av", "t", "a", "v")  # in the paper's order, then single modalities
 _DIGITS = 16  # of a run id's hash
 
-Changes = Mapping[str, Mapping[str, Any]]  # what to override, by name
+Changes = Mapping[str, Mapping[str, Any]]  # overrides, by the name of the change
 
 
 class StudySpec(Record):
     """A study as the caller describes it, before features and configs are resolved."""
 
-    dataset: str  # whose settings and published numbers
+    dataset: str  # decides settings and published numbers
     features: str  # `demo`, a feature set, or a table to import
     presets: tuple[str, ...]
     modalities: str = "all"  # or letters, separated by commas
@@ -50,7 +50,7 @@ class StudyRequest(Record):
 
     schema_version: Literal[1] = 1
     runs: tuple[str, ...]  # URIs
-    names: dict[str, str] = Field(default_factory=dict)  # of the runs, by their ids
+    names: dict[str, str] = Field(default_factory=dict)  # names of the runs, by their ids
 
 
 class Prepared(Record):
@@ -62,18 +62,18 @@ class Prepared(Record):
 
 
 def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
-    """Check everything, make sure that the features exist, and write the requests of all runs.
+    """Check everything, import the features if needed, and write the requests of all runs.
 
     Raises:
         ConfigError: A preset, subset, ablation, field or value is wrong.
-        DataError: The features are not what they must be, or their audit found what is not allowed.
+        DataError: The features are invalid, or their audit has a finding that is not allowed.
         AccessError: The storage may not be written.
     """
     named = {"training.seeds": list(spec.seeds), "resources.workers": 1}
     shared = {"resources.device": "cpu"} | with_named(spec.overrides, named)
     changes: Changes = {"": {}, **ablations(spec.ablations), **variations(spec.variations)}
     settings = presets.settings_for(spec.dataset)
-    for preset, change in product(spec.presets, changes.values()):  # mistakes show before features are read
+    for preset, change in product(spec.presets, changes.values()):  # find mistakes before features are read
         presets.resolve(preset=preset, settings=settings, overrides=with_named(shared, change))
     given = _letters(spec.modalities)
     needs = [m for m in MODALITIES if any(m == LETTERS[letter] for letters in given or () for letter in letters)]
@@ -88,10 +88,10 @@ def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
 
 
 def ablations(text: str) -> Changes:
-    """Return the ablations that ``none``, ``all`` or a list with commas means.
+    """Return the ablations that ``none``, ``all`` or a comma-separated list means.
 
     Raises:
-        ConfigError: One is not one of the paper's.
+        ConfigError: An ablation is not one of the paper's.
     """
     names = {"none": (), "all": ABLATIONS}.get(text, tuple(text.split(",")))
     if unknown := [name for name in names if name not in ABLATIONS]:
@@ -104,7 +104,7 @@ def ablations(text: str) -> Changes:
 
 
 def variations(texts: Sequence[str]) -> Changes:
-    """Return one change for each value of ``FIELD=V1,V2``; lists of values are written as JSON.
+    """Return one change for each value of ``FIELD=V1,V2``; values that are lists are written as JSON.
 
     Raises:
         ConfigError: There is no ``=``.
@@ -124,7 +124,7 @@ def variations(texts: Sequence[str]) -> Changes:
 
 
 def _split(values: str) -> list[str]:
-    """Split at commas, but not at those inside JSON."""
+    """Split at commas, except commas inside JSON."""
     try:
         return [json.dumps(value) for value in json.loads(f"[{values}]")]
     except json.JSONDecodeError:
@@ -132,7 +132,7 @@ def _split(values: str) -> list[str]:
 
 
 def _letters(text: str) -> tuple[str, ...] | None:
-    """Return subsets by their letters; None for all that the features hold."""
+    """Return subsets of modalities from their letters; None means all modalities that the features hold."""
     if text == "all":
         return None
     for letters in text.split(","):
@@ -145,7 +145,7 @@ def _held(features: FeatureSet) -> tuple[str, ...]:
 
 
 def _fitted(features: FeatureSet, subsets: Sequence[str], allow: Sequence[str]) -> tuple[Modality, ...]:
-    """Return the modalities whose vectors were fitted to the labels of train, after refusing what nothing allows."""
+    """Return the modalities whose vectors were fitted to the labels of train; refuse findings that are not allowed."""
     varied = [m for letter, m in LETTERS.items() if any(letter in letters for letters in subsets)]
     return gate(features, modalities=varied, allow=allow, leave_out_fitted=True).left_out
 
@@ -165,14 +165,14 @@ def _cell(
     cell: Cell,
     overrides: dict[str, Any],
 ) -> Cell:
-    """Return a cell with its run, whose request is written."""
+    """Return a cell with its run, after writing the run's request."""
     wanted = presets.parse_modalities(cell.letters)
     whole = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": wanted})
     left_out = tuple(m for m in wanted if m in fitted) if whole.model.train_fitted == "leave-out" else ()
     letters = "".join(letter for letter in cell.letters if LETTERS[letter] not in left_out)
     if not letters:
         return cell.model_copy(update={"left_out": left_out})
-    # Named by what is really trained, so cells that differ only in what is left out share a run.
+    # The id depends on what is really trained, so cells that differ only in left-out modalities share a run.
     kept = [LETTERS[letter] for letter in letters]
     config = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": kept})
     run_id = study_run_id(config, features.info())
@@ -190,7 +190,7 @@ def _cell(
 
 
 def study_run_id(config: TrainConfig, features: FeatureInfo) -> str:
-    """Return the id of the run that trains a config on features, wherever it computes."""
+    """Return the id of the run that trains a config on features, independent of its resources."""
     wanted = {
         "config": config.model_dump(mode="json", exclude={"resources"}),
         "features": features.model_dump(mode="json"),
@@ -205,7 +205,7 @@ def write_study(root: str, cells: Sequence[Cell]) -> str | None:
     left = tuple(run.uri for run in runs if not storage.exists(run.result_uri))
     if not left:
         return None
-    # The first cell names a run that cells share.
+    # If cells share a run, the first cell names it.
     names = {cell.run_id: cell.name for cell in reversed(cells) if cell.run_id is not None}
     uri = store.study(f"study-{_digest(sorted(run.uri for run in runs))}")
     storage.put(storage.join(uri, "request.json"), StudyRequest(runs=left, names=names).stored())

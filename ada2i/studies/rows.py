@@ -1,7 +1,7 @@
-"""What a study of many runs measured: a row per cell, what each modality adds, and paired comparisons.
+"""The results of a study: a row per cell, what each modality adds, and paired comparisons.
 
-A cell is one preset on some modalities with at most one thing changed. Cells that come to the same training share its
-run. Everything is read from runs that are evaluated; nothing is trained or tested here.
+A cell is one preset on some modalities with at most one change. Cells that mean the same training share its
+run. Everything is read from evaluated runs; nothing is trained or tested here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,14 +29,14 @@ from ada2i.studies.published import SOURCE, Published, other_widths, printed, pu
 
 
 class Cell(Record):
-    """One place of a study's grid.
+    """One cell of a study's grid.
 
     Attributes:
-        preset: Which Ada2I.
-        letters: Of the requested modalities, such as ``tav``.
+        preset: Variant of Ada2I.
+        letters: Letters of the requested modalities, such as ``tav``.
         change: An ablation, ``field=value``, or empty for the unchanged preset.
         left_out: Requested modalities that were fitted to the labels of train.
-        run_id: The run that measures it; None if no modality is left.
+        run_id: The run that trains it; None if no modality is left.
     """
 
     preset: str
@@ -47,18 +47,18 @@ class Cell(Record):
 
     @property
     def modalities(self) -> str:
-        """Letters as the paper writes them, such as ``T+A+V``."""
+        """Letters in the paper's notation, such as ``T+A+V``."""
         return "+".join(self.letters.upper())
 
     @property
     def name(self) -> str:
-        """What to call it in a line."""
+        """Its name in a table."""
         change = f", {change_name(self.change)}" if self.change else ""
         return f"{self.preset} {self.modalities}{change}"
 
 
 class Measured(Record):
-    """Scores of one run on test, but for ``dev_weighted_f1``, over its seeds."""
+    """Scores of one run over its seeds, on test except ``dev_weighted_f1``."""
 
     seeds: tuple[int, ...]
     dev_weighted_f1: Summary
@@ -74,7 +74,7 @@ class Measured(Record):
 
 
 class Row(Record):
-    """A cell, what was measured, and what the paper prints for it."""
+    """A cell, its measured scores, and the paper's."""
 
     cell: Cell
     measured: Measured | None
@@ -88,25 +88,25 @@ class Contribution(Record):
     preset: str
     modality: Modality
     alone: float | None
-    whole: float  # with all modalities of the study
-    without: float | None  # with all but this one
-    added: float | None  # the whole less that
+    whole: float  # weighted F1 with all modalities of the study
+    without: float | None  # weighted F1 with all but this one
+    added: float | None  # the difference of the two
 
 
 class Gain(Record):
-    """How much better the second of two cells is, on the same dialogues."""
+    """The difference of the second of two cells from the first, on the same dialogues."""
 
     first: Cell
     second: Cell
     dialogues: int
     seeds: int
-    better: int  # seeds of which the second's test weighted F1 is above that of the first's
+    better: int  # seeds whose test weighted F1 is higher in the second cell
     weighted_f1: Difference
     macro_f1: Difference
 
 
 class Study(Record):
-    """All of a study; holds no place where anything is stored."""
+    """The whole study, without any storage locations."""
 
     schema_version: Literal[1] = 1
     dataset: str
@@ -130,12 +130,12 @@ class Runs:
 
     @classmethod
     def read(cls, root: str, cells: Sequence[Cell]) -> "Runs":
-        """Read the results; a run without result is left out."""
+        """Read the results; runs without result are left out."""
         runs = {cell.run_id: Store(root).run(cell.run_id) for cell in cells if cell.run_id}
         return cls(root, {run_id: run.result() for run_id, run in runs.items() if storage.exists(run.result_uri)})
 
     def predictions(self, run_id: str) -> bytes:
-        """Return the predictions of a run's seeds, pooled."""
+        """Return the pooled predictions of a run's seeds."""
         return _predictions(
             self.root, run_id, tuple((test.seed, test.predictions) for test in self.results[run_id].tests)
         )
@@ -160,9 +160,9 @@ def gather(
 
     Args:
         root: The storage root.
-        dataset: Name by which the paper's numbers are looked up.
-        settings: Whose numbers the configs start from.
-        features: What was trained on.
+        dataset: Name by which the paper's numbers are found.
+        settings: Name of the settings from which the configs start.
+        features: The features that the runs were trained on.
         cells: The grid, in the table's order.
         problems: Why runs have no result, by run id.
     """
@@ -191,7 +191,7 @@ def gather(
 
 
 def change_name(change: str) -> str:
-    """Return how an ablation or a changed field is called."""
+    """Return the name of an ablation or a changed field."""
     return {"no_afw": "without AFW", "no_amw": "without AMW", "no_modulation": "without ratio and noise"}.get(
         change, change
     )
@@ -199,7 +199,7 @@ def change_name(change: str) -> str:
 
 def _problem(cell: Cell, runs: Runs, problems: Mapping[str, str]) -> str:
     if cell.run_id is None:
-        return "nothing is left to train on"
+        return "no modality is left to train on"
     return "" if cell.run_id in runs.results else problems.get(cell.run_id, "not finished")
 
 
@@ -224,7 +224,7 @@ def _measure(runs: Runs, cell: Cell) -> Measured | None:
 
 
 def _gate_shares(result: RunResult) -> Iterator[float | None]:
-    """Yield each seed's share in its last epoch, mean over modalities."""
+    """Yield each seed's gate share in its last epoch, mean over modalities."""
     for seed in result.seeds:
         shares = seed.history[-1].gate_share.values()
         yield sum(shares) / len(shares) if shares else None
@@ -258,7 +258,7 @@ def _contributions(rows: Sequence[Row]) -> Iterator[Contribution]:
 
 
 def _pairs(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
-    """Yield what to compare: `corrected` with `reference`, then each change with the unchanged preset."""
+    """Yield the pairs to compare: `corrected` with `reference`, then each change with the unchanged preset."""
     by_place = {(cell.preset, cell.letters, cell.change): cell for cell in cells}
     for cell in cells:
         first = by_place.get(("reference", cell.letters, cell.change)) if cell.preset == "corrected" else None
@@ -283,28 +283,28 @@ def _gain(runs: Runs, first: Cell, second: Cell) -> Gain:
 
 
 def _notes(dataset: str, settings: str, features: FeatureInfo, rows: Sequence[Row], runs: Runs) -> Iterator[str]:
-    """Yield what one must know to read the table."""
+    """Yield notes on how to read the table."""
     if features.synthetic:
         yield SYNTHETIC_NOTE
     yield from dict.fromkeys(_without_epoch(result.protocol) for result in runs.results.values())
     yield (
-        "The interval of a row and the comparisons take all seeds' predictions together and resample test dialogues; "
-        "they are about these seeds' models, while ± is about other seeds."
+        "The interval of a row and the comparisons use all seeds' predictions together and resample test dialogues; "
+        "they describe these seeds' models, while ± describes the spread over seeds."
     )
     yield f"Settings: {settings}. Each preset's config is that of `ada2i config --preset NAME --settings {settings}`."
     yield _published_note(dataset, features)
     for cell in (row.cell for row in rows if row.cell.left_out):
         names = " and ".join(m for m in MODALITIES if m in cell.left_out)
         rest = "+".join(letter.upper() for letter in cell.letters if LETTERS[letter] not in cell.left_out)
-        share = f"; its runs are those of {rest}" if rest else ""
-        yield f"{cell.name}: {names} left out, since fitted to the labels of train{share}."
+        share = f"; it shares its runs with {rest}" if rest else ""
+        yield f"{cell.name}: {names} left out, because they were fitted to the labels of train{share}."
     for row in rows:
         if row.measured and row.measured.dead_classes:
             yield f"{row.cell.name}: {'; '.join(row.measured.dead_classes)}."
 
 
 def _without_epoch(protocol: str) -> str:
-    """Return a protocol without its run's own median epoch, so that equal protocols are said once."""
+    """Return a protocol without its run's own median epoch, so that equal protocols are printed once."""
     before, _, after = protocol.partition(" (median epoch ")
     return before + after.partition(")")[2] if after else protocol
 
@@ -315,7 +315,7 @@ def _published_note(dataset: str, features: FeatureInfo) -> str:
         made_up = "made-up " if features.synthetic else ""
         return f"Nothing is published for {made_up}{dataset} with {len(features.labels)} classes."
     widths = other_widths(table, features)
-    differ = f" These features are others than the paper's: {widths}." if widths else ""
+    differ = f" These features differ from the paper's: {widths}." if widths else ""
     return (
-        f"Published: {SOURCE}, one number each, without deviation, seeds or how test was used.{differ} {table.remark}"
+        f"Published: {SOURCE}, one number each, without deviation, seeds or the use of test.{differ} {table.remark}"
     ).strip()

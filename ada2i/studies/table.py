@@ -1,4 +1,4 @@
-"""A study for people and for machines: markdown, CSV and tables for terminals. All say the same numbers."""
+"""A study as markdown, CSV, JSON and tables for terminals, all with the same numbers."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ _WHY = ": fitted to train labels"
 
 
 def write_tables(study: Study, folder: Path) -> None:
-    """Write ``table.md``, ``table.csv``, ``table.json`` and ``plot.png`` to a folder, in place of those there."""
+    """Write ``table.md``, ``table.csv``, ``table.json`` and ``plot.png`` to a folder; existing files are replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.json").write_bytes(study.to_json())
     (folder / "table.csv").write_text(study_csv(study), encoding="utf-8")
@@ -42,7 +42,7 @@ def study_markdown(study: Study) -> str:
 
 
 def study_csv(study: Study) -> str:
-    """Return a line per row of the study, every number in full; a missing one is an empty cell."""
+    """Return a line per row of the study with full precision; a missing number is an empty cell."""
     lines = [_flat(row) for row in study.rows]
     buffer = io.StringIO()
     heads = max((list(line) for line in lines), key=len)  # a row without scores has fewer
@@ -53,23 +53,23 @@ def study_csv(study: Study) -> str:
 
 
 def terminal_study(study: Study) -> list[Table | Text]:
-    """Return what to print."""
+    """Return tables to print."""
     tables = [_rich(caption, found) for caption, lines in TABLES.items() if (found := _known(lines(study)))]
     return [Text(title(study), "bold"), *tables, *(Text(note, "dim") for note in study.notes)]
 
 
 def title(study: Study) -> str:
-    """Return what a study is called."""
+    """Return the title of a study."""
     return f"Ada2I on {study.dataset}" + " (SYNTHETIC)" * study.synthetic
 
 
 def score_lines(study: Study) -> list[Line]:
-    """Return a line per row: test scores over seeds, with what is published."""
+    """Return a line per row: test scores over seeds, with the published ones."""
     return [_place(row) | (_scores(row) if row.measured else _nothing(row)) for row in study.rows]
 
 
 def health_lines(study: Study) -> list[Line]:
-    """Return a line per row that was measured: what an average hides."""
+    """Return a line per measured row: details that a mean hides."""
     return [
         _place(row)
         | {
@@ -85,7 +85,7 @@ def health_lines(study: Study) -> list[Line]:
 
 
 def contribution_lines(study: Study) -> list[Line]:
-    """Return a line per preset and modality: what it is worth alone, and what the others lack without it."""
+    """Return a line per preset and modality: its score alone, and the loss without it."""
     return [_contribution(each) for each in study.contributions]
 
 
@@ -96,14 +96,14 @@ def gain_lines(study: Study) -> list[Line]:
 
 TABLES: Mapping[str, Callable[[Study], list[Line]]] = {
     "Test scores, mean ± sample deviation over seeds; wF1: weighted F1": score_lines,
-    "What an average hides": health_lines,
+    "Details that a mean hides": health_lines,
     "What each modality adds, weighted F1": contribution_lines,
     "Paired on the same test dialogues, all seeds together, weighted F1": gain_lines,
 }
 
 
 def _known(lines: Sequence[Line]) -> list[Line]:
-    """Leave out columns that say nothing in any line."""
+    """Leave out columns that are empty in every line."""
     heads = [head for head in (lines[0] if lines else ()) if any(line[head] != _BLANK for line in lines)]
     return [{head: line[head] for head in heads} for line in lines]
 
@@ -214,7 +214,7 @@ def _summary(score: Summary) -> str:
 
 
 def _rich(caption: str, lines: Sequence[Line]) -> Table:
-    # Without lines and with short words, which leaves room for all columns where a terminal has 80.
+    # Without lines and with short words, so that all columns fit into 80 characters.
     table = Table(*lines[0], title=caption, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.show_edge = False
     for line in lines:

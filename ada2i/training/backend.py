@@ -1,4 +1,4 @@
-"""What Ray Train does in the workers of a DDP group before and after training."""
+"""Actions of Ray Train in the workers of a DDP group before and after training."""
 
 from typing import Any
 
@@ -12,19 +12,19 @@ class PreemptionBackend(Backend):
     """Handles preemption in the workers' main threads; training runs in another thread."""
 
     def on_training_start(self, worker_group: Any, *_: Any) -> None:
-        """Have the workers watch for requests to leave."""
+        """Make the workers watch for requests to leave."""
         worker_group.execute(preemption.listen_as_worker)
 
     def on_shutdown(self, worker_group: Any, *_: Any) -> None:
-        """Have the workers leave after a checkpoint, as when an elastic group changes its size.
+        """Make the workers leave after a checkpoint, as when an elastic group changes its size.
 
-        Of a group that lost a worker the first call fails; in a group that is done both return at once.
+        If the group lost a worker, the first call fails; if the group has finished, both return at once.
         """
         worker_group.execute(preemption.request)
         worker_group.execute(preemption.wait_until_left)
 
 
 class OwnProcessGroup(TorchConfig):
-    """Leaves the process group to the workers, who join it on the addresses of their own nodes."""
+    """Leaves the process group to the workers, which join it through the addresses of their own nodes."""
 
     backend_cls = PreemptionBackend

@@ -1,4 +1,4 @@
-"""Whether a run would only repeat what a version of its model was trained on."""
+"""Finds the version that was already trained on a run's features and config."""
 
 from pydantic import ValidationError
 
@@ -10,8 +10,8 @@ from ada2i.store import RunFolder
 def repeats(run_uri: str, *, root: str, model: str | None) -> Version | None:
     """Return the newest version of a run's model that has the run's features and config, or None.
 
-    None too where the run is registered: a run that is tried again does not repeat itself.
-    Resources do not count: where a run computes does not change what it learns. Neither does code.
+    Returns None, too, if the run itself is registered, so that a retried run is not skipped. Resources are not
+    compared, since they do not change what a run learns. Code is not compared either.
 
     Args:
         run_uri: A prepared run.
@@ -30,5 +30,5 @@ def _same(config: TrainConfig, stored: bytes) -> bool:
     try:
         other = TrainConfig.model_validate_json(stored)
     except ValidationError:
-        return False  # of an older schema
+        return False  # it has an older schema
     return config == other.model_copy(update={"resources": config.resources})

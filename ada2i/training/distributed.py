@@ -1,4 +1,4 @@
-"""Process groups, rank, world size and sums over ranks; the identity without a process group."""
+"""Process groups, rank, world size and sums over ranks; without a process group, a single rank."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from torch import Tensor
 
 Address = tuple[str, int]  # host, port
 
-_TIMEOUT = timedelta(minutes=30)  # a lost rank is seen at once; this is for slow storage
+_TIMEOUT = timedelta(minutes=30)  # a lost rank is detected at once; this allows for slow storage
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Place:
         world: Number of ranks.
         local_rank: Its rank among those of its node.
         local_world: Number of ranks on its node.
-        host: IP address of its node, which the other nodes reach.
+        host: IP address of its node, as seen from other nodes.
         share: Returns rank 0's argument on every rank.
     """
 
@@ -38,12 +38,12 @@ class Place:
 
 @contextmanager
 def process_group(place: Place, *, backend: str) -> Iterator[None]:
-    """Join the ranks of a run into the default process group for the length of a block.
+    """Join the ranks of a run into the default process group while the block runs.
 
     The store of rank 0 listens on its node's address only; torch's own set-up lets it listen on all interfaces.
 
     Args:
-        place: This rank's place among them.
+        place: This rank's place in the group.
         backend: ``gloo`` or ``nccl``.
     """
     if place.world == 1:
@@ -92,6 +92,6 @@ def from_rank_zero(number: int, device: torch.device) -> int:
 
 
 def barrier() -> None:
-    """Wait until every rank is here."""
+    """Wait until every rank has called this."""
     if world_size() > 1:
         dist.barrier()

@@ -1,7 +1,7 @@
-"""The one evaluation on the test split, after selection on dev, and everything that is derived from it.
+"""The only evaluation on the test split, after selection on dev, and everything derived from it.
 
-A run's folder gains, per seed, ``predictions.parquet`` and ``test.json`` (written once: a second call reads it and
-leaves the test split closed), and then ``report.html``, the model card ``README.md``, and last ``result.json``.
+A run's folder gets, per seed, ``predictions.parquet`` and ``test.json`` (written once: a second call reads it and
+does not open the test split), then ``report.html``, the model card ``README.md``, and last ``result.json``.
 """
 
 import statistics
@@ -38,7 +38,7 @@ def evaluate_run(run_uri: str) -> RunResult:
     if storage.exists(run.environment_uri):  # of the job that trained
         files["environment.json"] = storage.get(run.environment_uri)
     entries = {name: put_folder_file(run_uri, name, data) for name, data in files.items()}
-    # The result last: a crash before leaves files without it, and the next call writes the same ones again.
+    # The result is written last: after a crash, the next call writes the same files again.
     result = result.model_copy(update={"files": entries})
     storage.put(run.result_uri, result.stored())
     return result
@@ -100,7 +100,7 @@ def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], test
         seeds=tuple(seeds),
         tests=tuple(tests),
         test_summary=over_seeds(tests),
-        best_seed=max(seeds, key=lambda seed: seed.dev.weighted_f1).seed,  # by dev: test decides nothing
+        best_seed=max(seeds, key=lambda seed: seed.dev.weighted_f1).seed,  # chosen on dev, never on test
     )
 
 

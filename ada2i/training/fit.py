@@ -1,4 +1,4 @@
-"""Train one seed: epochs, selection on dev, early stop and resume. Knows ranks, but not Ray."""
+"""Trains one seed: epochs, selection on dev, early stop and resume. Uses ranks, but not Ray."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -32,12 +32,12 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
     """Train one seed to its end, from its newest checkpoint if there is one, and return the selected result.
 
     Args:
-        task: What to train.
-        reporter: Gets the first step and every epoch.
-        leave: Called after every step; true if this rank must leave. Then all ranks leave together.
+        task: The seed's task.
+        reporter: Receives the first step and every epoch.
+        leave: Called after every step; returns true if this rank must leave. Then all ranks leave together.
 
     Raises:
-        DivergenceError: A loss or gradient is not finite; names step, rank and dialogues.
+        DivergenceError: A loss or gradient is not finite; the message names step, rank and dialogues.
         PreemptedError: A rank had to leave; the newest checkpoint is of the last step.
         ConfigError: The folder holds checkpoints of another config.
     """
@@ -67,12 +67,12 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
                 pending.append((dialogues, report.status))
                 if step == first_step:
                     reporter.first_step()
-                # With a GPU the newest status is read one step later, so that the host does not wait for the device.
+                # On a GPU the newest status is read one step later, so that the host does not wait for the device.
                 last = meter.steps == len(order)
                 leaving = read_status(task, pending, keep=int(task.device.type == "cuda" and not last))
                 if leaving:
                     break
-                # Rank 0 alone saves, so it must not raise: a step that is not finite waits for the next read.
+                # Only rank 0 saves, so it must not raise here: a non-finite step is reported at the next read.
                 if not last and saver.due() and all(status.finite for _, status in pending):
                     saver.start(cursor.within(meter.part()))
             cursor = cursor.within(meter.part())
@@ -91,17 +91,17 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
 
 
 def finished(cursor: TrainCursor, settings: TrainingConfig) -> bool:
-    """Return whether all epochs are done, or dev has not improved for long enough."""
+    """Return whether all epochs are done, or dev has not improved for ``patience`` epochs."""
     return cursor.epoch >= settings.epochs or cursor.stale_epochs >= settings.early_stopping_epochs
 
 
 def read_status(task: Task, pending: Pending, *, keep: int) -> bool:
     """Read the status of all pending steps but the newest ``keep``; return whether a rank must leave.
 
-    If one must, all are read, so that every rank knows whether the weights that rank 0 then saves are finite.
+    If one must, all statuses are read, so that every rank knows whether the weights that rank 0 then saves are finite.
 
     Raises:
-        DivergenceError: A step was not finite; names its dialogues.
+        DivergenceError: A step was not finite; the message names its dialogues.
     """
     leaving = False
     while len(pending) > keep:
@@ -116,7 +116,7 @@ def read_status(task: Task, pending: Pending, *, keep: int) -> bool:
 
 
 def _with_dialogues(error: DivergenceError, task: Task, batch: Sequence[int]) -> DivergenceError:
-    """Name the dialogues of the ranks that failed, or of the whole batch if no single rank did."""
+    """Return an error that names the dialogues of the failed ranks, or of the whole batch if no single rank failed."""
     shares = share(batch, task.train.lengths, distributed.world_size())
     ranks = [int(rank) for rank in error.context["ranks"]] or range(len(shares))
     names = [str(task.train.dialogue_ids[d]) for rank in ranks for d in shares[rank]]
@@ -151,7 +151,9 @@ def validate(task: Task, state: TrainState, meter: EpochMeter, cursor: TrainCurs
 def preempted(task: Task, step: int) -> PreemptedError:
     """Return the error with which all ranks leave after a step."""
     return PreemptedError(
-        f"Seed {task.seed} had to leave, and did after step {step}. Run again to continue.", seed=task.seed, step=step
+        f"Seed {task.seed} was requested to leave, and left after step {step}. Run again to continue.",
+        seed=task.seed,
+        step=step,
     )
 
 

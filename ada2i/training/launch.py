@@ -1,8 +1,8 @@
 """Training as a Ray job, from the caller's call down to the loop over seeds.
 
 The path is ``launch`` (the caller) -> ``drive`` (the job's driver) -> ``train_group`` (Ray Train) -> ``work`` (each
-rank) -> ``fit``. Caller and job share only the run's folder, so either may die and be started again: training resumes
-from the newest complete checkpoint. Searches and studies start their ranks by ``train_group`` as well.
+rank) -> ``fit``. Caller and job share only the run's folder, so either may die and be restarted: training resumes
+from the newest complete checkpoint. Searches and studies also start their ranks with ``train_group``.
 """
 
 import logging
@@ -36,18 +36,18 @@ JOB = "ada2i.training.launch:drive"
 
 Show = Callable[[str, str], AbstractContextManager[Callable[[events.Event | str], None]]]
 
-# Ray reads these where a group is started, and passes them on to its controller and workers.
+# Ray reads these variables when a group is started, and passes them to its controller and workers.
 _RAY_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # the dashboard's Train tab
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a lost worker and the end are seen
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a lost worker and the end are detected
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180",  # a busy machine needs more than the usual 60 s
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # `jobs.preemption` watches, and Ray's process delays the first step
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else each line comes twice
-    "RAY_DEDUP_LOGS": "0",  # else lines of several workers go missing
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # `jobs.preemption` watches; Ray's watcher delays the first step
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else each line is printed twice
+    "RAY_DEDUP_LOGS": "0",  # else lines of several workers are lost
     "RAY_COLOR_PREFIX": "0",
 }
 
-# Right after the loss of a node Ray Train still counts on it, and waits this long for workers that cannot start.
+# Right after the loss of a node Ray Train still counts it, and waits this long for workers that cannot start.
 _ELASTIC_ENVIRONMENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60"}
 
 
@@ -55,14 +55,14 @@ def launch(run: RunFolder, show: Show) -> None:
     """Train a prepared run as a Ray job and wait for its end; interrupting the wait stops the job.
 
     Args:
-        run: A run with its request.
-        show: Given the run's URI and the cluster's address, opens the listener of the job's events and other log lines.
+        run: A run whose request is written.
+        show: Called with the run's URI and the cluster's address; opens the listener of the job's events and log lines.
 
     Raises:
         UnreachableError: The cluster does not answer.
         JobError: The job failed; a new call resumes it.
         PreemptedError: The job was requested to leave, wrote a checkpoint and left; a new call resumes it.
-        InputError: The job reports that the request cannot work, for example more workers than processors.
+        InputError: The job reports that the request cannot work, for example more workers than CPUs.
         DivergenceError: A loss or gradient was not finite.
     """
     if run.is_trained():
@@ -73,7 +73,7 @@ def launch(run: RunFolder, show: Show) -> None:
 
 
 def drive(run_uri: str, submission: str) -> None:
-    """Run the job's side: check the cluster, train on its workers, and raise what they raise.
+    """Run the driver of the job: check the cluster, train on its workers, and raise their errors.
 
     Ray Train restarts lost workers itself, but not its controller: see ``next_attempt``.
     """
@@ -120,19 +120,19 @@ def drive(run_uri: str, submission: str) -> None:
 
 
 class Attempt(Enum):
-    """What follows an attempt at training."""
+    """The next action after an attempt at training."""
 
     AGAIN = "another attempt"
     END = "the end of the job"
 
 
 def next_attempt(outcome: Failure | Exception | None, losses: int, *, max_losses: int, leaving: bool) -> Attempt:
-    """Return what follows an attempt at training, as a pure function.
+    """Return the next action after an attempt at training, as a pure function.
 
     Args:
-        outcome: What the workers returned, or the exception by which the controller was lost.
-        losses: Controllers that were lost up to now.
-        max_losses: Controllers that may be lost.
+        outcome: The workers' return value, or the exception by which the controller was lost.
+        losses: Number of lost controllers so far.
+        max_losses: Number of controllers that may be lost.
         leaving: Whether the driver was requested to leave.
     """
     if leaving or outcome is None:
@@ -140,11 +140,11 @@ def next_attempt(outcome: Failure | Exception | None, losses: int, *, max_losses
     if isinstance(outcome, Failure):
         if outcome.kind != PreemptedError.__name__:
             return Attempt.END
-        log.warning("%s It goes on now.", outcome.message)
+        log.warning("%s It continues now.", outcome.message)
         return Attempt.AGAIN
     if losses > max_losses:
         return Attempt.END
-    log.warning("Ray Train's controller was lost, and is started again: %s", outcome)
+    log.warning("Ray Train's controller was lost, and is restarted: %s", outcome)
     return Attempt.AGAIN
 
 
@@ -159,7 +159,7 @@ def train_group(
     folder: str | None = None,
     callbacks: "Sequence[UserCallback]" = (),
 ) -> Failure | None:
-    """Train some seeds of a run on a group of DDP ranks, and wait for the end; nothing else starts ranks.
+    """Train some seeds of a run on a group of DDP ranks, and wait for the end; only this function starts ranks.
 
     Args:
         run: The run's folder, or a trial's.
@@ -214,7 +214,7 @@ def work(settings: dict[str, Any]) -> Failure | None:
     """Train seeds as one rank; each rank of a group runs this.
 
     Args:
-        settings: ``run_uri``, ``seeds``, ``reporter``, ``use_gpu`` and ``in_process``, as ``train_group`` has them.
+        settings: ``run_uri``, ``seeds``, ``reporter``, ``use_gpu`` and ``in_process``, as in ``train_group``.
 
     Returns:
         None, or why training ended early; the same on all ranks.
@@ -251,11 +251,11 @@ def work(settings: dict[str, Any]) -> Failure | None:
             train, dev = (open_split(features, s, config.model.modalities, **shared) for s in ("train", "dev"))
             for seed in settings["seeds"]:
                 folder = run.seed(seed)
-                # Rank 0 decides, so that no rank waits for one that skips.
+                # Rank 0 decides, so that no rank waits for one that skips the seed.
                 if not distributed.from_rank_zero(int(folder.is_trained()), device):
                     task = Task(config, request.features, seed, train, dev, folder.uri, device)
                     fit(task, settings["reporter"], leave=preemption.requested)
-    except (DivergenceError, PreemptedError) as error:  # the same on all ranks
+    except (DivergenceError, PreemptedError) as error:  # raised on all ranks
         return Failure.of(error)
     finally:
         preemption.left()
@@ -263,7 +263,7 @@ def work(settings: dict[str, Any]) -> Failure | None:
 
 
 def _place_in_group() -> "tuple[Place, torch.device]":
-    """Return the place of this worker of Ray Train in its group, and its device."""
+    """Return this Ray Train worker's place in its group, and its device."""
     import ray.train
     import ray.util
     from ray.train.collective import broadcast_from_rank_zero
@@ -296,7 +296,7 @@ def _set_environment(*, elastic: bool) -> None:
 def _sweep(run: RunFolder, seeds: Sequence[int]) -> None:
     """Delete Ray Train's own state and what killed attempts were writing.
 
-    A failure here does not hide how the job ended; the next job deletes what is left.
+    A failure here must not hide how the job ended; the next job deletes the rest.
     """
     with suppress(Ada2iError):
         storage.delete_folder(storage.join(run.uri, "ray"))

@@ -1,4 +1,4 @@
-"""Loss terms as (sum, count): divided once, by counts over all ranks, so that no rank weighs more than its utterances.
+"""Loss terms as (sum, count): divided once, by counts over all ranks, so all utterances have equal weight.
 
 Shape letters in this file:
     N utterances     S slots of the padded grid     C classes
@@ -19,7 +19,7 @@ class Term(NamedTuple):
 
     Attributes:
         total: Scalar sum over this rank's rows.
-        global_count: Rows over all ranks: every rank knows it from the batch, without communication.
+        global_count: Rows over all ranks; every rank knows it from the batch, without communication.
     """
 
     total: Tensor

@@ -1,4 +1,4 @@
-"""The progress of a training in a terminal: a bar over epochs, with the newest scores."""
+"""The progress of a training run in a terminal: a bar over epochs, with the newest scores."""
 
 from rich.progress import TaskID, TextColumn, TimeRemainingColumn
 
@@ -38,7 +38,7 @@ class TerminalProgress(Terminal):
 
 
 def epoch_line(seed: int, record: EpochRecord, epochs: int) -> str:
-    """Return an epoch in one line, for logs."""
+    """Return an epoch as one line, for logs."""
     ratio = " ".join(f"{m[0]} {value:.2f}" for m, value in record.ratio.items())
     return (
         f"seed {seed}  epoch {record.epoch:>3}/{epochs}  loss {record.loss:.4f}  dev wF1 {record.dev_weighted_f1:.4f}  "

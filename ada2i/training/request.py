@@ -1,4 +1,4 @@
-"""Turns a spec into a run that can start: everything is checked here, before any work."""
+"""From a spec to a run that can start: all checks are made here, before any work."""
 
 import secrets
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class TrainSpec(Record):
     settings: str | None = None  # None: those published for the dataset
     modalities: str = "tav"
     overrides: dict[str, Any] = Field(default_factory=dict)
-    allow: tuple[str, ...] = ()  # codes of findings that must not keep it from training
+    allow: tuple[str, ...] = ()  # codes of audit findings to ignore
 
 
 def new_run_id() -> str:
@@ -34,15 +34,15 @@ def new_run_id() -> str:
 
 
 def prepare(spec: TrainSpec, *, root: str, run_id: str) -> str:
-    """Check everything, make sure that the features exist, write the run's request, and return the run's URI.
+    """Check everything, import the features if needed, write the run's request, and return the run's URI.
 
-    Calling again with the same run id and spec is harmless: it resumes the run.
+    A repeated call with the same run id and spec is harmless: it resumes the run.
 
     Raises:
-        ConfigError: A preset, settings name or field is wrong, or the run was started with others.
-        DataError: The features are not what they must be, or their audit found what is not allowed.
+        ConfigError: A preset, settings name or field is wrong, or the run was started with other values.
+        DataError: The features are invalid, or their audit has a finding that is not allowed.
         AccessError: The storage may not be written, or S3 credentials are missing or refused.
-        ResourceError: The cluster has fewer processors or GPUs than the workers need.
+        ResourceError: The cluster has fewer CPUs or GPUs than the workers need.
         UnreachableError: The S3 endpoint or the cluster does not answer.
     """
     request = planned(spec, root=root, run_id=run_id)
@@ -53,7 +53,7 @@ def prepare(spec: TrainSpec, *, root: str, run_id: str) -> str:
 
 
 def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
-    """Check everything, make sure that the features exist, and return the run's request, unwritten; see ``prepare``."""
+    """Check everything, import the features if needed, and return the run's unwritten request; see ``prepare``."""
     tried = check(spec)
     overrides = spec.overrides | {"model.modalities": tried.model.modalities}
     root = storage.normalise(root)
@@ -73,11 +73,11 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
 
 
 def check(spec: TrainSpec) -> TrainConfig:
-    """Check what can be before features are read or made, and return the config, but for what the dataset decides.
+    """Check what is possible before features are read or made; return the config, except what the dataset decides.
 
     Raises:
         ConfigError: A preset, settings name, field or code is wrong.
-        ResourceError: The cluster has fewer processors or GPUs than the workers need.
+        ResourceError: The cluster has fewer CPUs or GPUs than the workers need.
         UnreachableError: The cluster does not answer.
     """
     if "model.modalities" in spec.overrides:
@@ -90,12 +90,12 @@ def check(spec: TrainSpec) -> TrainConfig:
 
 
 def _without(config: TrainConfig, audit: GateRecord) -> dict[str, Any]:
-    """Return the override that leaves modalities out; a model of none would be no model."""
+    """Return the override that leaves modalities out; refuse if no modality remains."""
     kept = tuple(m for m in config.model.modalities if m not in audit.left_out)
     if not kept:
         raise DataError(
             "The features must hold a modality that was not fitted to the labels of train, but "
-            f"{', '.join(audit.left_out)} were. Use others; or, where you know better, accept them "
+            f"{', '.join(audit.left_out)} were. Use other features; or, if you know the reason, accept them "
             f"with `--allow {FITTED}`.",
             codes=(FITTED,),
         )
@@ -103,10 +103,10 @@ def _without(config: TrainConfig, audit: GateRecord) -> dict[str, Any]:
 
 
 def with_named(overrides: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return overrides with the fields that have an option of their own; None: not given.
+    """Return overrides together with the fields that have their own option; None: the option was not given.
 
     Raises:
-        ConfigError: A field is given both ways.
+        ConfigError: A field is given by both.
     """
     given = {field: value for field, value in named.items() if value is not None}
     if twice := [field for field in given if field in overrides]:

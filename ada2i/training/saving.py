@@ -1,10 +1,10 @@
-"""Writing checkpoints: copied into memory between two steps, then written by a thread during training.
+"""Writes checkpoints: they are copied into memory between two steps, then written by a thread during training.
 
-A seed's folder holds ``checkpoints``, of which the newest is all that a resumed run needs, and ``best``, the weights of
-the epoch that leads on dev. Both stay in memory until they are written: together, the best weights first, so that no
-checkpoint ever names best weights that do not exist. Steps lost to a kill are trained again, to the last bit.
+A seed's folder holds ``checkpoints``, of which only the newest is needed to resume, and ``best``, the weights of the
+best epoch on dev. Both stay in memory until they are written together, the best weights first, so that no
+checkpoint names best weights that do not exist. Steps lost to a kill are trained again, with identical results.
 
-Extra memory of rank 0: one copy of weights and optimizer, one or two of the weights, and, while it writes,
+Additional memory of rank 0: one copy of weights and optimizer, one or two of the weights, and, while it writes,
 twice the largest file.
 """
 
@@ -21,18 +21,18 @@ from ada2i.training import distributed
 
 log = logging.getLogger(__name__)
 
-_SHARE: Final = 0.02  # share of the time that checkpoints at ends of epochs may take
+_SHARE: Final = 0.02  # maximum share of time for checkpoints at ends of epochs
 
 
 class Saver:
-    """Writes one seed's checkpoints; only rank 0's does anything.
+    """Writes one seed's checkpoints; on other ranks than rank 0, it does nothing.
 
-    Leaving its block waits for the current write; only a kill interrupts it, and then leaves nothing visible.
+    Leaving its block waits for the current write; only a kill interrupts a write, and then nothing visible remains.
 
     Args:
         uri: The seed's folder.
-        state: What training changes.
-        minutes: Time after which a checkpoint is due; 0: after every step.
+        state: The state that training changes.
+        minutes: Interval after which a checkpoint is due; 0: after every step.
     """
 
     def __init__(self, uri: str, state: TrainState, *, minutes: float) -> None:
@@ -41,10 +41,10 @@ class Saver:
         self.state = state
         self.seconds = 60.0 * minutes
         self.writes = distributed.rank() == 0
-        self.cost = 0.0  # seconds of this process's processor that the last checkpoint took
+        self.cost = 0.0  # CPU seconds of this process for the last checkpoint
         self.since = time.monotonic()
         self._memory: Snapshot | None = None
-        self._best: Snapshot | None = None  # not written yet
+        self._best: Snapshot | None = None  # not yet written
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[float] | None = None
 
@@ -58,12 +58,12 @@ class Saver:
         if error is None:
             self._settle()
         elif self._writing and (problem := self._writing.exception()):
-            log.warning("The last checkpoint was not written: %s", problem)  # training's own error goes on
+            log.warning("The last checkpoint was not written: %s", problem)  # training's own error is raised instead
 
     def due(self, *, epoch_done: bool = False) -> bool:
         """Return whether a checkpoint must be written now; raise the error of the last write.
 
-        While one is being written, none is due: slow or unreachable storage delays checkpoints, not training.
+        While a checkpoint is being written, none is due: slow or unreachable storage delays checkpoints, not training.
         """
         if not self.writes:
             return False
@@ -78,11 +78,11 @@ class Saver:
     def keep_best(self, progress: TrainCursor) -> None:
         """Copy the weights as the best so far; they are written with the next checkpoint."""
         if self.writes:
-            # One that a thread writes is no longer `_best`, so this never changes what is being written.
+            # A snapshot that the thread writes is no longer `_best`, so this never changes what is being written.
             self._best = checkpoint.take(self.state, progress, optimizer=False, over=self._best)
 
     def start(self, progress: TrainCursor) -> None:
-        """Copy weights and optimizer, and begin to write them, once the current write is done."""
+        """Copy weights and optimizer, and start writing them when the current write is done."""
         self._settle()
         begun = time.monotonic()
         self._memory = checkpoint.take(self.state, progress, over=self._memory)
@@ -97,7 +97,7 @@ class Saver:
             self._settle()
 
     def finish(self, progress: TrainCursor) -> None:
-        """Write the last checkpoint, and delete what killed attempts left except it and the best weights."""
+        """Write the last checkpoint; delete remains of killed attempts, except it and the best weights."""
         self.save(progress)
         if self.writes:
             checkpoint.sweep(self.base, progress.step, later=True)

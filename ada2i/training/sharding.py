@@ -24,7 +24,7 @@ def own_share(split: SplitData, batch: Sequence[int]) -> DialogueBatch:
 def own_batches(task: Task, batches: Iterator[list[int]]) -> Iterator[tuple[list[int], list[DialogueBatch]]]:
     """Yield each global batch of train with this rank's share on the device, in parts whose gradients are summed.
 
-    For a GPU a thread assembles the next one in page-locked memory; on a CPU it would take its time from the step.
+    For a GPU, a thread assembles the next batch in page-locked memory; on a CPU, a thread would slow down the step.
     """
     if task.device.type != "cuda":
         yield from ((dialogues, _own_parts(task, dialogues)) for dialogues in batches)
@@ -43,9 +43,9 @@ def _own_parts(task: Task, batch: Sequence[int]) -> list[DialogueBatch]:
 
 
 def ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:
-    """Yield what is made of each item, in order, while a thread makes the next one.
+    """Yield the result of ``make`` for each item, in order, while a thread makes the next one.
 
-    An item is taken only when the one before it was made. Errors of ``items`` or ``make`` are raised in the
+    An item is taken only after the one before it was made. Errors of ``items`` or ``make`` are raised in the
     item's turn; when the caller stops, the thread finishes its item and ends.
     """
     left = iter(items)

@@ -1,4 +1,4 @@
-"""Start or resume a seed's training: model, optimizer and balancer, the newest checkpoint, the replicas."""
+"""Starts or resumes a seed's training: model, optimizer and balancer, the newest checkpoint, the replicas."""
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from ada2i.training.update import make_optimizer
 
 
 def start(task: Task) -> tuple[TrainState, TrainCursor, nn.Module]:
-    """Return what training changes, its position, and the network to train: the model, in DDP if there are ranks.
+    """Return the training state, its position, and the network to train: the model, in DDP if there are several ranks.
 
     Raises:
         ConfigError: The folder holds checkpoints of another config.
@@ -47,7 +47,7 @@ def build(task: Task) -> TrainState:
 
 
 def resume(task: Task, state: TrainState) -> TrainCursor:
-    """Restore the newest checkpoint, the same on all ranks, and return its cursor; a fresh one without a checkpoint.
+    """Restore the newest checkpoint, the same on all ranks, and return its cursor; without one, a new cursor.
 
     Raises:
         ConfigError: The folder holds checkpoints of another config.
@@ -66,7 +66,7 @@ def resume(task: Task, state: TrainState) -> TrainCursor:
 def _restored(task: Task, state: TrainState, step: int) -> TrainCursor:
     uri = checkpoint.checkpoint_uri(task.folder.checkpoints, step)
     cursor = checkpoint.restore(uri, state)
-    same = {"resources": task.config.resources}  # a run may continue on other machines
+    same = {"resources": task.config.resources}  # a run may resume on other machines
     if cursor.config.model_copy(update=same) != task.config or cursor.features != task.features:
         raise ConfigError(
             f"{uri} must come from the config and features of this run, but was made with others. Start a new run.",

@@ -1,4 +1,4 @@
-"""What the host must know of a step, copied from the device while it computes the next one.
+"""The part of a step's results that the host needs, copied from the device while it computes the next step.
 
 Shape letters in this file:
     W ranks
@@ -15,7 +15,7 @@ from ada2i.errors import DivergenceError
 
 @dataclass(frozen=True)
 class StepKey:
-    """A step of a seed: with the rank, the key of all its randomness. Steps are counted from 0 over the whole run."""
+    """A step of a seed; with the rank, the key of all its randomness. Steps are counted from 0 over the whole run."""
 
     seed: int
     step: int
@@ -25,11 +25,11 @@ class StepKey:
 class StepStatus:
     """A step's flags, equal on all ranks, so that either all ranks stop or none does.
 
-    Attributes:
+    key: The step.
         key: The step.
-        values: ``(W + 2,)`` on the host: 1 for each rank with a loss that is not finite, the number of ranks that must
-            leave, and 1 if the gradient is not finite.
-        copied: The event that ``values`` wait for; None: they are complete.
+        values: ``(W + 2,)`` on the host: 1 for each rank with a non-finite loss, the number of ranks that must leave,
+            and 1 if the gradient is not finite.
+        copied: The event to wait for before reading ``values``; None: they are complete.
     """
 
     key: StepKey
@@ -50,7 +50,7 @@ class StepStatus:
 
     @property
     def leaving(self) -> bool:
-        """Whether a rank must leave; waits for the step, but not for later ones."""
+        """Whether a rank must leave; waits for this step, but not for later ones."""
         return bool(self._read()[-2])
 
     @property
@@ -63,14 +63,14 @@ class StepStatus:
         """Check that the step was finite; waits like ``leaving``.
 
         Raises:
-            DivergenceError: A loss or gradient is not finite; names step and ranks.
+            DivergenceError: A loss or gradient is not finite; the message names step and ranks.
         """
         if self.finite:
             return
         ranks = [str(rank) for rank in self._read()[:-2].nonzero().flatten().tolist()]
         what = f"The loss of rank {', '.join(ranks)}" if ranks else "The averaged gradient"
         raise DivergenceError(
-            f"{what} is not finite at step {self.key.step} of seed {self.key.seed}; the optimizer did not move. "
+            f"{what} is not finite at step {self.key.step} of seed {self.key.seed}; the optimizer step was skipped. "
             "Lower `training.learning_rate`, or check the features of the named dialogues.",
             seed=self.key.seed,
             step=self.key.step,

@@ -25,7 +25,7 @@ LOSSES = ("classification_loss", "modal_loss", "feature_loss")
 
 
 class StepReport(NamedTuple):
-    """What a step measured, over all ranks.
+    """The results of a step, over all ranks.
 
     Attributes:
         metrics: By name (``training.metrics``), scalars or ``(M,)``, on the device.
@@ -50,19 +50,19 @@ def train_step(
 ) -> StepReport:
     """Take one step on this rank's share of a global batch.
 
-    On a GPU nothing here waits for the device. If a loss or gradient is not finite on some rank, the optimizer does not
-    move on any rank, in this step and in later ones: ``StepReport.status`` says so once it is read.
+    On a GPU nothing here waits for the device. If a loss or gradient is not finite on some rank, the optimizer step is
+    skipped on all ranks, in this step and in later ones; ``StepReport.status`` reports this when it is read.
 
     Args:
         network: The model, or the model in DDP.
         parts: This rank's share, whole or in parts whose gradients are summed.
-        optimizer: As ``make_optimizer`` makes it.
+        optimizer: The optimizer from ``make_optimizer``.
         key: Seed and step.
-        clip_norm: L2 norm to clip to.
+        clip_norm: L2 norm to which gradients are clipped.
         balancer: The method that balances modalities.
-        weights: Of the loss terms; None: the reference's.
-        class_weights: ``(C,)`` of the cross-entropies; None: all 1.
-        leaving: Whether this rank was requested to leave; all ranks learn it.
+        weights: Weights of the loss terms; None: those of `reference`.
+        class_weights: ``(C,)`` weights of the cross-entropies; None: all 1.
+        leaving: Whether this rank was requested to leave; all ranks receive it.
     """
     model, world = unwrap(network), distributed.world_size()
     network.train()
@@ -117,7 +117,7 @@ def loss_shares(
 def weigh(shares: Tensor, weights: LossConfig) -> Tensor:
     """Return the scalar total of the loss terms ``(3,)``."""
     classification, modal, feature = shares.unbind()
-    # A term of weight zero stays out, so that it makes no gradients of zero.
+    # A term of weight zero is left out, so that it creates no zero gradients.
     total = weights.classification * classification + weights.feature * feature
     return total + weights.modal * modal if weights.modal else total
 
@@ -126,7 +126,7 @@ def weigh(shares: Tensor, weights: LossConfig) -> Tensor:
 def _measured(
     prediction: Prediction, batch: DialogueBatch, shares: Tensor, loss: Tensor, balance: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return what is summed over the parts of a step and over ranks, by name.
+    """Return the values that are summed over the parts of a step and over ranks, by name.
 
     ``flags`` are ``(W + 1,)``: 1 for each rank whose loss is not finite, and the number of ranks that must leave.
     """
@@ -143,7 +143,7 @@ def _measured(
 
 
 def _gradient_sync(network: nn.Module, *, on: bool) -> AbstractContextManager[None]:
-    """Let DDP average gradients over ranks after the last part alone."""
+    """Make DDP average gradients over ranks after the last part only."""
     if on or not isinstance(network, DistributedDataParallel):
         return nullcontext()
     return network.no_sync()

@@ -15,10 +15,10 @@ from ada2i.training.losses import balanced_weights
 
 
 class Reporter(Protocol):
-    """Gets the progress of training."""
+    """Receives the progress of training."""
 
     def first_step(self) -> None:
-        """The first optimizer step of this call is done, resumed or not."""
+        """The first optimizer step of this call is done, whether resumed or not."""
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
         """An epoch is done; its checkpoint may not be written yet."""
@@ -53,7 +53,7 @@ class Task:
 
     @cached_property
     def class_weights(self) -> Tensor | None:
-        """``(C,)`` weights of the cross-entropies, by the shares of the classes in train; None: all 1."""
+        """``(C,)`` weights of the cross-entropies, from the classes' shares of train; None: all 1."""
         if not self.config.loss.class_balance:
             return None
         return balanced_weights(torch.from_numpy(self.train.class_counts), self.config.loss.class_balance).to(

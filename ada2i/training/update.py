@@ -18,11 +18,11 @@ from ada2i.fast.adam import scaled_step
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I
 
-_LEAST_DEVIATION = 1e-8  # of noise, as in the released code
+_LEAST_DEVIATION = 1e-8  # smallest deviation of noise, as in the released code
 
 
 def make_optimizer(model: Ada2I, *, learning_rate: float, weight_decay: float) -> torch.optim.Adam:
-    """Return Adam over a group of parameters per encoder, in the model's order, and one of the rest."""
+    """Return Adam with one parameter group per encoder, in the model's order, and one for the rest."""
     encoders = [list(model.encoders[m].parameters()) for m in model.modalities]
     of_encoders = {id(p) for group in encoders for p in group}
     rest = [p for p in model.parameters() if id(p) not in of_encoders]
@@ -34,7 +34,7 @@ class Norms(NamedTuple):
     """L2 norms of gradients.
 
     Attributes:
-        by_group: For each of the optimizer's groups those of its gradients, ``(P,)``.
+        by_group: ``(P,)`` for each of the optimizer's groups.
         by_encoder: ``(M,)``.
         total: Scalar.
     """
@@ -66,15 +66,15 @@ def update(
     """Clip, scale, add noise and step, unless a gradient is not finite.
 
     Args:
-        model: What is trained.
-        optimizer: As ``make_optimizer`` makes it.
-        norms: Of its gradients.
-        broken: Scalar bool, true if no step may be taken; then none is, in this step and later.
-        clip_norm: L2 norm to clip to.
+        model: The model to train.
+        optimizer: The optimizer from ``make_optimizer``.
+        norms: Norms of its gradients.
+        broken: Scalar bool, true if no step may be taken; then this step and all later ones are skipped.
+        clip_norm: L2 norm to which gradients are clipped.
         scales: The balancer's factors.
         stream: Seed and step: the key of the noise.
     """
-    clip = (clip_norm / (norms.total + 1e-6)).clamp(max=1.0)  # as torch's own clipping has it
+    clip = (clip_norm / (norms.total + 1e-6)).clamp(max=1.0)  # same formula as torch's clipping
     stopped = (broken | ~torch.isfinite(norms.total)).to(clip.dtype)
     gradient_factors = clip.repeat(len(optimizer.param_groups))
     rate_factors = torch.ones_like(gradient_factors)
@@ -82,17 +82,17 @@ def update(
         gradient_factors[:-1] *= scales.gradient
     if scales.update is not None:
         rate_factors[:-1] *= scales.update
-    gradient_factors = gradient_factors.clamp_min(1e-30)  # a factor may be 0, and noise has a floor
+    gradient_factors = gradient_factors.clamp_min(1e-30)  # a factor may be 0, and noise has a minimum
     rates = [group["lr"] for group in optimizer.param_groups]
     if scales.gradient_noise is not None:
-        floors = _LEAST_DEVIATION / gradient_factors  # which are applied after the noise
+        floors = _LEAST_DEVIATION / gradient_factors  # the factors are applied after the noise
         own = [x + floor for x, floor in zip(_deviations(model, norms), floors, strict=False)]
         _add_noise(model, own, scales.gradient_noise, stream, to_gradients=True)
-    # Before the step, which overwrites the gradients with the clipped ones.
+    # Computed before the step, which overwrites the gradients with the clipped ones.
     deviations = _deviations(model, norms) if scales.update_noise is not None else []
     moved = scaled_step(optimizer, gradient_factors, rate_factors, stopped)
     if scales.update_noise is not None:
-        # What SGD's gradient noise makes of a step: rate times deviation; 0 if the optimizer did not move.
+        # The effect of SGD's gradient noise on a step: rate times deviation; 0 if the optimizer step was skipped.
         clipped = [clip.nan_to_num(0.0) * x + _LEAST_DEVIATION for x in deviations]
         own = [rate * moved * x for rate, x in zip(rates, clipped, strict=False)]
         _add_noise(model, own, scales.update_noise, stream, to_gradients=False)

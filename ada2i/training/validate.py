@@ -1,4 +1,4 @@
-"""Loss and scores on dev, which select the best epoch."""
+"""Loss and scores on dev, by which the best epoch is selected."""
 
 import torch
 from torch import nn

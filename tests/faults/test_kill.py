@@ -88,7 +88,7 @@ def test_a_driver_that_gets_sigterm_leaves_after_a_checkpoint(
 ) -> None:
     uri = prepared(root, "preempted-driver")
     killer = KillOnce(3, lambda: driver_pid(address), signal.SIGTERM)
-    with pytest.raises(PreemptedError, match=r"had to leave, and did after step \d+\. Run again"):
+    with pytest.raises(PreemptedError, match=r"was requested to leave, and left after step \d+\. Run again"):
         launch(RunFolder(uri), listener(killer))
     assert all(job.status.is_terminal() for job in connect(address).list_jobs())
     launch(RunFolder(uri), listener(killer))

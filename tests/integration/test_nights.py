@@ -73,7 +73,7 @@ def test_nothing_new_is_skipped(home: str, prefect: SyncPrefectClient) -> None:
     assert (state.type, state.name) == ("COMPLETED", "Skipped")
     assert (
         state.message
-        == f"{MODEL}@1 has these features and this config. Set `force`, or omit `--skip-unchanged`, to train anyway."
+        == f"{MODEL}@1 has these features and this config. To train anyway, set `force` or omit `--skip-unchanged`."
     )
     assert state.result() == storage.join(home, "registry", MODEL, "versions", "1")
     page = page_of(prefect, state)

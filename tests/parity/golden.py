@@ -193,7 +193,7 @@ def main(arguments: list[str]) -> int:
         log.error("%s (%s: %s)", usage, type(problem).__name__, problem)  # noqa: TRY400 - the message is enough
         return 2
     if not files:
-        log.error("index.json must name one case or more, but names none. Usage: golden.py FOLDER")
+        log.error("index.json must name one case or more, but has none. Usage: golden.py FOLDER")
         return 2
     failures = 0
     for name, case in index.items():

@@ -78,8 +78,8 @@ def test_all_mistakes_at_once() -> None:
         reference(**{"training.epoch": 3, "model.hidden_dim": 0, "model.encoder.dropout": 2, "qwzx": 1})
     lines = caught.value.message.splitlines()[1:]
     assert len(lines) == 4
-    assert "`training.epoch` is no config field; did you mean `training.epochs`?" in lines[0]
-    assert "`qwzx` is no config field; `ada2i config` lists the fields." in lines[1]
+    assert "`training.epoch` is not a config field; did you mean `training.epochs`?" in lines[0]
+    assert "`qwzx` is not a config field; `ada2i config` lists the fields." in lines[1]
     assert "`model.hidden_dim`" in lines[2]
     assert "found 0" in lines[2]
     assert "`model.encoder.dropout`" in lines[3]
@@ -130,12 +130,12 @@ def test_another_method_does_without_the_numbers_of_the_preset(preset: str) -> N
 
 @pytest.mark.parametrize("field", ["preset", "settings", "schema_version"])
 def test_what_a_config_says_of_its_origin_cannot_be_overridden(field: str) -> None:
-    with pytest.raises(ConfigError, match=f"`{field}` is no config field"):
+    with pytest.raises(ConfigError, match=f"`{field}` is not a config field"):
         reference(**{field: "meld"})
 
 
 def test_a_group_of_fields_is_no_field() -> None:
-    with pytest.raises(ConfigError, match=r"`model\.afw` is no config field"):
+    with pytest.raises(ConfigError, match=r"`model\.afw` is not a config field"):
         reference(**{"model.afw": {"rank": 1}})
 
 

@@ -1,1 +1,1 @@
-"""Corpora as they lie on disk or in object storage, read into utterances."""
+"""Readers that turn corpora on disk or in object storage into utterances."""

@@ -1,4 +1,4 @@
-"""Puts utterances that a reader found together as a corpus, and counts what they lack."""
+"""Builds a corpus from the utterances that a reader found, and counts missing parts."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,17 +10,17 @@ from ada2i.importers.datasets import Dataset
 def published(
     dataset: Dataset, source: str, licence: str, utterances: Iterable[Utterance], problems: Sequence[str]
 ) -> Corpus:
-    """Return a published corpus with known name and classes.
+    """Return a published corpus, whose name and classes are known.
 
     Args:
-        dataset: Which.
+        dataset: The published dataset.
         source: Where it was read from, without credentials.
-        licence: Under what terms, for people.
+        licence: Its terms of use, as text for people.
         utterances: In any order.
-        problems: Further findings.
+        problems: Problems that the reader found.
 
     Raises:
-        DataError: There is no utterance.
+        DataError: There are no utterances.
     """
     held = in_order(utterances)
     if not held:
@@ -33,7 +33,7 @@ def published(
 
 
 def in_order(utterances: Iterable[Utterance]) -> tuple[Utterance, ...]:
-    """Return utterances by split, dialogue and index, the order of feature shards."""
+    """Return utterances sorted by split, dialogue and index, the order of feature shards."""
     return tuple(sorted(utterances, key=lambda item: (item.split, item.dialogue_id, item.utterance_index)))
 
 

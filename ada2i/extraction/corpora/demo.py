@@ -1,8 +1,8 @@
-"""A small SYNTHETIC corpus of raw media: made up here, from no recording, for trying things out. It proves nothing.
+"""A small SYNTHETIC corpus of raw media, generated here without any recording, for trials. It proves nothing.
 
 Two people talk, with the emotions of ``importers.demo``: each keeps one (inertia) or catches the other's (contagion).
-Their words, voices and faces show the emotion with planted imbalance: each shows it with the
-probability below, and else another one.
+Words, voices and faces show the emotion with planted imbalance: each modality shows the right emotion with the
+probability below, and otherwise another one.
 """
 
 import csv
@@ -26,7 +26,7 @@ SHOWN: Mapping[Modality, float] = {"text": 0.85, "audio": 0.65, "visual": 0.45}
 _TURNS = (5, 11)  # shortest and longest dialogue
 _SECONDS = (1.0, 1.6)
 _PITCHES = (205.0, 120.0)  # of the two people, in Hz
-_SILENT, _UNSEEN, _FACELESS = 2, 4, 5  # planted defects: numbers of utterances, all in the first two dialogues
+_SILENT, _UNSEEN, _FACELESS = 2, 4, 5  # utterances with planted defects, all in the first two dialogues
 
 _FEELINGS: Mapping[str, tuple[str, ...]] = {
     "neutral": ("All right then.", "As I said before.", "That is the usual way.", "It is about noon.", "Fine by me."),
@@ -40,7 +40,7 @@ _FEELINGS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class _Turn:
-    """One utterance; everything made up of it follows from the seed and its number in the corpus."""
+    """One utterance; everything generated for it depends on the seed and its number in the corpus."""
 
     number: int
     dialogue: int
@@ -59,9 +59,9 @@ def write_demo_media(folder: str, *, dialogues: int = 60, seed: int = 7) -> str:
     One utterance is silent, one has no video, and one shows no face, as happens in recordings.
 
     Args:
-        folder: Where to: a path, ``file://`` or ``s3://``.
+        folder: Target folder: a path, ``file://`` or ``s3://``.
         dialogues: About 70 % become train, 10 % dev and 20 % test; each has 5 to 11 utterances of 1 to 1.6 seconds.
-        seed: Of ``np.random.RandomState``, which keeps its stream across versions.
+        seed: Seed of ``np.random.RandomState``, whose stream is the same in all versions.
 
     Returns:
         The folder's URI.
@@ -81,7 +81,7 @@ def write_demo_media(folder: str, *, dialogues: int = 60, seed: int = 7) -> str:
     rows = [_write_turn(uri, turn, sentence, seed) for turn, sentence in zip(turns, said, strict=True)]
     about = About(name=DATASET, labels=LABELS, licence=LICENCE, synthetic=True)
     storage.put(storage.join(uri, ABOUT), about.to_json())
-    # Last: a crash before leaves media that no table names, which no reader takes, and the next call writes over.
+    # Written last: a crash before this leaves media without a table, which no reader reads and the next call replaces.
     storage.put(storage.join(uri, f"{TABLE}.csv"), _csv(rows))
     return uri
 
@@ -122,7 +122,7 @@ def _write_turn(uri: str, turn: _Turn, sentence: str, seed: int) -> dict[str, st
 
 
 def _shown(random: np.random.RandomState, emotion: str, modality: Modality) -> str:
-    """Return the emotion that a modality shows: the right one, or any other."""
+    """Return the emotion that a modality shows: the right one, or a random other one."""
     others = [label for label in LABELS if label != emotion]
     other = others[random.randint(len(others))]
     return emotion if random.random_sample() < SHOWN[modality] else other

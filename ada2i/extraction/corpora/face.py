@@ -1,7 +1,7 @@
 """Draws a talking face, and encodes it as a small video.
 
-Sockets, nose and mouth are darker than cheeks and forehead, so that detectors trained on people find it: OpenCV's
-frontal Haar cascade does in over 99 of 100 frames of the demo corpus.
+Eye sockets, nose and mouth are darker than cheeks and forehead, so face detectors find it: OpenCV's
+frontal Haar cascade finds it in over 99 of 100 frames of the demo corpus.
 
 Shape letters in this file:
     H height     W width
@@ -32,11 +32,11 @@ class Look:
     """How an emotion looks.
 
     Attributes:
-        smile: From -1, corners of the mouth down, to 1.
-        brows: From -1, inner ends down, to 1.
-        lift: How far the brows are up, in thirds of an eye.
-        open: How far the mouth is, from 0 to 1.
-        eyes: How far the eyes are, 1 at rest.
+        smile: From -1 (corners of the mouth down) to 1.
+        brows: From -1 (inner ends down) to 1.
+        lift: How far the brows are raised, in thirds of an eye.
+        open: How far the mouth is open, from 0 to 1.
+        eyes: How far the eyes are open; 1 at rest.
     """
 
     smile: float
@@ -60,10 +60,10 @@ def talk(random: np.random.RandomState, look: Look, *, skin: Colour, seconds: fl
     """Return an mp4 of a face that moves a little and opens its mouth as it speaks.
 
     Args:
-        random: Of its deviations from the look, of its movements, and of the camera's noise.
+        random: Source of deviations from the look, of movements, and of camera noise.
         look: The expression.
         skin: The face's colour.
-        seconds: Length, to the nearest frame.
+        seconds: Length, rounded to whole frames.
     """
     own = np.array(astuple(look)) + random.normal(0, (0.25, 0.25, 0.25, 0.05, 0.08))
     place = np.array([WIDTH / 2, HEIGHT / 2]) + random.normal(0, 4, size=2)
@@ -92,7 +92,7 @@ def encode(pictures: Sequence[Picture]) -> bytes:
         stream = container.add_stream("mpeg4", rate=FRAMES_PER_SECOND)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1  # threads would cut frames in slices of their own number
+        stream.codec_context.thread_count = 1  # with threads, the slices of a frame depend on their number
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
         container.mux(stream.encode())
@@ -104,7 +104,7 @@ def encode(pictures: Sequence[Picture]) -> bytes:
 
 @dataclass(frozen=True)
 class _Pen:
-    """A picture, and where the middle of a face of some size is in it: its units are pixels at size 1."""
+    """A picture with the position and size of a face: drawing units are pixels of a face of size 1."""
 
     picture: Picture
     place: NDArray[np.float64]
@@ -132,7 +132,7 @@ def _blank() -> Picture:
 
 
 def _noisy(random: np.random.RandomState, picture: Picture) -> Picture:
-    """Return the picture as a cheap camera sees it."""
+    """Return the picture with the noise of a cheap camera."""
     import cv2
 
     soft = cv2.GaussianBlur(picture, (0, 0), 1.2)

@@ -1,4 +1,4 @@
-"""The files of a corpus: listed once, wherever they lie."""
+"""The files of a corpus, listed once, in any store that fsspec opens."""
 
 from ada2i import storage
 from ada2i.errors import DataError, NotFoundError
@@ -12,22 +12,22 @@ def files_below(location: str) -> tuple[str, ...]:
         location: A path, or any URI that fsspec opens.
 
     Raises:
-        DataError: The location is empty, or there is no such folder, or no file in it.
+        DataError: The location is empty, the folder does not exist, or it has no files.
     """
     if not location.strip():
-        raise DataError("The location of a corpus must be a path or a URI, but is empty. Name its folder.")
+        raise DataError("The location of a corpus must be a path or a URI, but is empty. Name the corpus's folder.")
     try:
         return tuple(storage.source_files(location, ""))
     except NotFoundError as problem:
         public = storage.public(location)
         raise DataError(
-            f"{public} must be a folder that holds a corpus, but does not exist or is empty. Check the location.",
+            f"{public} must be a folder with a corpus, but does not exist or is empty. Check the location.",
             uri=public,
         ) from problem
 
 
 def path_of(uri: str) -> str:
-    """Return a URI's path as people write it: without the ``%20`` of ``file://`` URIs."""
+    """Return the path of a URI in readable form: without the ``%20`` of ``file://`` URIs."""
     return str(storage.local_path(uri) or uri)
 
 
@@ -37,7 +37,7 @@ def parts_of(uri: str) -> list[str]:
 
 
 def read_text(uri: str) -> str:
-    """Return the text of a file: UTF-8, or else Windows-1252, which old releases are written in."""
+    """Return the text of a file: decoded as UTF-8, or else as Windows-1252, the encoding of old releases."""
     data = storage.read_source(uri)
     try:
         return data.decode("utf-8-sig")

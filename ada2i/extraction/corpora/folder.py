@@ -1,4 +1,4 @@
-"""Reads a corpus of one's own: a folder with one table of utterances and, wherever below it, the media it names."""
+"""Reads your own corpus: a folder with one table of utterances and the media files that it names, at any depth."""
 
 import posixpath
 from collections import defaultdict
@@ -49,13 +49,13 @@ _MEDIA = ("audio", "video")
 
 
 class About(Record):
-    """Facts about a corpus that its table does not hold: ``corpus.json``. The file and each field are optional.
+    """Optional facts about a corpus that its table does not hold: ``corpus.json``, in which every field is optional.
 
     Attributes:
-        name: Of the dataset; else the folder's.
-        labels: Class names, by class index; else those of the table, sorted.
-        licence: Under what terms the corpus may be used.
-        synthetic: Whether it is made up.
+        name: Name of the dataset; by default the folder's.
+        labels: Class names, by class index; by default those of the table, sorted.
+        licence: Terms of use of the corpus.
+        synthetic: Whether the corpus is synthetic.
     """
 
     name: str | None = None
@@ -75,16 +75,16 @@ def read_folder(location: str) -> Corpus:
     """Read a folder with a table of utterances: ``utterances.csv``, ``utterances.parquet`` or ``utterances.jsonl``.
 
     A row is an utterance: ``dialogue_id``, and optionally ``utterance_index`` (from 0, without a gap; else rows are in
-    order), ``utterance_id``, ``speaker``, ``label`` (empty where it is to be predicted), ``split`` (train, dev or
-    test; for all rows or none), ``text``, ``audio`` and ``video`` (files below the folder, which may be one and the
-    same), ``start`` and ``end`` (seconds in these files). An utterance lacks what is empty; other columns are ignored.
+    order), ``utterance_id``, ``speaker``, ``label`` (empty if it will be predicted), ``split`` (train, dev or test; for
+    all rows or none), ``text``, ``audio`` and ``video`` (files below the folder; both may name the same file),
+    ``start`` and ``end`` (seconds in these files). The utterance lacks what is empty; other columns are ignored.
     ``corpus.json`` may add facts: see ``About``.
 
     Args:
-        location: The folder, or the table itself where its name is another; a path, or any URI that fsspec opens.
+        location: The folder, or the table itself if it has another name; a path, or any URI that fsspec opens.
 
     Raises:
-        DataError: There is no table or more than one, or a value is not what it must be.
+        DataError: There is no table or more than one, or a value is invalid.
     """
     table, files = _find(location)
     base = table.rpartition("/")[0]
@@ -107,7 +107,7 @@ def read_folder(location: str) -> Corpus:
 
 
 def _find(location: str) -> tuple[str, tuple[str, ...]]:
-    """Return the URI of the table, and those of all files in its folder and below."""
+    """Return the URI of the table, and those of all files in its folder and below it."""
     named = suffix_of(location) is not None
     folder, _, name = location.rpartition("/") if named else (location, "", "")
     files = files_below(folder or ("/" if location.startswith("/") else "."))
@@ -122,7 +122,7 @@ def _find(location: str) -> tuple[str, tuple[str, ...]]:
     raise DataError(
         f"{public} must be a folder with a table of utterances, one of {', '.join(accepted)}, but has "
         f"{' and '.join(parts_of(uri)[-1] for uri in found) or 'none'}. "
-        f"{'Take all but one away' if found else 'Write it, one row per utterance'}.",
+        f"{'Remove all but one' if found else 'Write it, one row per utterance'}.",
         uri=public,
     )
 
@@ -137,7 +137,7 @@ def _about(uri: str, files: Sequence[str]) -> About:
         public = storage.public(uri)
         raise DataError(
             f"{public} must hold {', '.join(f'`{name}`' for name in About.model_fields)} and nothing else, but at "
-            f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}. Correct it, or take the file away.",
+            f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}. Correct it, or remove the file.",
             uri=public,
         ) from problem
 
@@ -146,7 +146,7 @@ def _about(uri: str, files: Sequence[str]) -> About:
 
 
 def _with_split(rows: Rows) -> Rows:
-    """Return the rows with splits under our names; empty where no row has one."""
+    """Return the rows with canonical split names; empty if no row has a split."""
     check_keys(rows, ("dialogue_id",))
     if rows.columns["split"].null_count < rows.columns.num_rows:
         check_keys(rows, ("split",))
@@ -155,7 +155,7 @@ def _with_split(rows: Rows) -> Rows:
 
 
 def _with_index(rows: Rows) -> Rows:
-    """Return the rows with each one's place in its dialogue: given, or by order of rows."""
+    """Return the rows with each utterance's index in its dialogue: as given, or by order of rows."""
     if "utterance_index" in rows.names:
         check_keys(rows, ("utterance_index",))
         check_order(rows)
@@ -226,7 +226,7 @@ _OPEN = {"start": 0.0, "end": np.inf}
 
 
 def _with_media(rows: Rows, media: Mapping[str, str]) -> Rows:
-    """Return the rows with normalised paths; each must name an existing file."""
+    """Return the rows with normalised paths; every path must name an existing file."""
     for name in _MEDIA:
         written = rows.columns[name].to_pylist()
         paths = [None if path is None else posixpath.normpath(path.replace("\\", "/")) for path in written]
@@ -234,14 +234,14 @@ def _with_media(rows: Rows, media: Mapping[str, str]) -> Rows:
             np.array([path is None or path in media for path in paths]),
             name,
             must="name a file below the table's folder, by its path from there",
-            found=lambda row, written=written: f"names {written[row]!r}, which is not there",  # type: ignore[misc]
+            found=lambda row, written=written: f"names {written[row]!r}, which does not exist",  # type: ignore[misc]
             remedy="Add the file, correct the path, or leave it empty if the utterance has no recording.",
         )
         rows = _replaced(rows, name, pa.array(paths, pa.string()))
     if all(rows.columns[name].null_count == rows.columns.num_rows for name in ("text", *_MEDIA)):
         raise DataError(
-            f"{rows.source} must hold `text`, `audio` or `video` in some row, but all are empty or absent. Add what "
-            "there is to extract features from.",
+            f"{rows.source} must hold `text`, `audio` or `video` in at least one row, but all are empty or absent. Add "
+            "text or media to extract features from.",
             uri=rows.source,
         )
     return rows

@@ -29,7 +29,7 @@ _LINE = re.compile(r"(Ses\w+) \[[\d.\s-]+\]:(.*)")
 
 @dataclass(frozen=True)
 class _Turn:
-    """One line of an emotion file: seconds in the dialogue, and F or M."""
+    """One line of an emotion file: seconds in the dialogue, and the speaker, F or M."""
 
     start: float
     end: float
@@ -40,7 +40,7 @@ class _Turn:
 
 @dataclass
 class _Release:
-    """By dialogue, or by utterance for sentences, the file's URI."""
+    """The file's URI by dialogue, or by utterance for sentences."""
 
     emotions: dict[str, str] = field(default_factory=dict)
     transcript: dict[str, str] = field(default_factory=dict)
@@ -49,25 +49,25 @@ class _Release:
 
 
 def read_iemocap(location: str, *, dataset: str) -> Corpus:
-    """Read IEMOCAP; utterances of other emotions, or on which the raters did not agree, are left out and counted.
+    """Read IEMOCAP; utterances with other emotions, or without agreement among raters, are left out and counted.
 
-    Of each session: ``dialog/EmoEvaluation/*.txt`` (labels and times), ``dialog/transcriptions/*.txt``,
+    Files of each session: ``dialog/EmoEvaluation/*.txt`` (labels and times), ``dialog/transcriptions/*.txt``,
     ``sentences/wav/<dialogue>/<utterance>.wav`` and ``dialog/avi/DivX/<dialogue>.avi``. Sessions 1 to 4 are train and
     session 5 is test; a speaker is F or M. Turns are ordered by time. With four classes, ``exc`` is left out rather
-    than counted as ``hap``: so the 943 test utterances of the published results come about.
+    than counted as ``hap``: this gives the 943 test utterances of the published results.
 
     Args:
         location: A path, or any URI that fsspec opens: the folder that holds ``Session1`` to ``Session5``.
         dataset: ``iemocap`` (6 emotions) or ``iemocap-4``.
 
     Raises:
-        DataError: There is no emotion file, or a line of one is not what it must be.
+        DataError: There is no emotion file, or a line of one is invalid.
     """
     source, known = storage.public(location), datasets.dataset(dataset)
     release = _release(files_below(location))
     if not release.emotions:
         raise DataError(
-            f"{source} must hold Session1/dialog/EmoEvaluation/Ses01F_impro01.txt and its like, but holds no such "
+            f"{source} must hold files such as Session1/dialog/EmoEvaluation/Ses01F_impro01.txt, but holds no such "
             "file. Name the folder IEMOCAP_full_release.",
             uri=source,
         )
@@ -92,15 +92,15 @@ def _release(files: Sequence[str]) -> _Release:
 
 
 def _turns(uri: str) -> list[_Turn]:
-    """Return the turns of a dialogue by time."""
+    """Return the turns of a dialogue, sorted by time."""
     turns = []
     for row, line in enumerate(read_text(uri).splitlines()):
-        if not line.startswith("["):  # the head, and single raters' votes
+        if not line.startswith("["):  # the header, and votes of single raters
             continue
         if not (match := _EMOTION.fullmatch(line)):
             raise DataError(
                 f"Line {row + 1} of {storage.public(uri)} must be like `[6.2901 - 8.2357] Ses01F_impro01_F000 neu "
-                f"[2.5, 2.5, 2.5]`, but is {line[:80]!r}. Get the file again.",
+                f"[2.5, 2.5, 2.5]`, but is {line[:80]!r}. Download the file again.",
                 uri=storage.public(uri),
                 row=row,
             )
@@ -129,10 +129,10 @@ def _utterances(dialogue: str, turns: Sequence[_Turn], release: _Release) -> Ite
 
 
 def _half(dialogue: str, speaker: str) -> Half:
-    """Return the half of the picture that shows a speaker.
+    """Return the half of the picture that shows the speaker.
 
-    By convention of the release, the actor who wears the markers is on the left, and the letter in the dialogue's name
-    decides which: in ``Ses01F_impro01`` the woman. Check some frames before a long run.
+    By convention of the release, the actor with the markers is on the left, and the letter in the dialogue's name gives
+    that actor's gender: in ``Ses01F_impro01`` the woman. Check some frames before a long run.
     """
     return "left" if dialogue[5] == speaker else "right"
 
@@ -147,7 +147,7 @@ def _problems(release: _Release, left_out: Counter[str]) -> list[str]:
     if left_out:
         counts = ", ".join(f"{emotion} {number}" for emotion, number in sorted(left_out.items()))
         found.append(
-            f"{left_out.total()} utterances of other emotions, or without agreement (xxx), left out: {counts}."
+            f"{left_out.total()} utterances with other emotions, or without agreement (xxx), are left out: {counts}."
         )
     sessions = {dialogue[4] for dialogue in release.emotions}
     if absent := sorted(set("12345") - sessions):

@@ -1,4 +1,4 @@
-"""Reads MELD as its authors release it: ``MELD.Raw``, or its three CSVs with a folder of clips per split."""
+"""Reads MELD as its authors release it: ``MELD.Raw``, or its three CSVs with one folder of clips per split."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,33 +18,33 @@ from ada2i.importers.rows import Rows
 
 LICENCE = "annotations GPL-3.0; the clips are from the series Friends, for research"
 
-# Damaged for all who have the release: two are cut short, two last minutes and hold other scenes.
+# Damaged in the release itself: two are cut short, two last minutes and show other scenes.
 BROKEN = frozenset({("train", "dia125_utt3"), ("dev", "dia110_utt7"), ("test", "dia38_utt4"), ("test", "dia220_utt0")})
 
-# The release's names of folders; plain `train`, `dev` and `test` are understood, too.
+# Folder names of the release; plain `train`, `dev` and `test` are accepted, too.
 _FOLDERS: Mapping[str, str] = {
     "train_splits": "train",
     "dev_splits_complete": "dev",
     "output_repeated_splits_test": "test",
 }
-# In full, since the release also holds `._dia0_utt0.mp4` and `final_videos_testdia0_utt0.mp4`.
+# Matches the full name, since the release also holds `._dia0_utt0.mp4` and `final_videos_testdia0_utt0.mp4`.
 _CLIP = re.compile(r"(dia\d+_utt\d+)\.mp4")
 
-Key = tuple[str, str]  # split and name: names restart in each split
+Key = tuple[str, str]  # split and name: each split reuses names
 
 
 def read_meld(location: str) -> Corpus:
     """Read MELD; utterances with a missing or broken clip keep their text.
 
-    The CSVs and the clips, named ``dia<d>_utt<u>.mp4``, lie anywhere below the folder; a clip's split is that of the
-    nearest folder above it that names one. Utterances are ordered by ``Utterance_ID``, which has gaps and so is no
-    position.
+    The CSVs and the clips, named ``dia<d>_utt<u>.mp4``, may be anywhere below the folder; a clip's split is that of the
+    nearest parent folder that names one. Utterances are ordered by ``Utterance_ID``, which has gaps, so it is not an
+    index.
 
     Args:
         location: A path, or any URI that fsspec opens.
 
     Raises:
-        DataError: A CSV is absent, damaged or not MELD's, or two clips have one name.
+        DataError: A CSV is absent, damaged or not MELD's, or two clips have the same name.
     """
     files = files_below(location)
     source, meld = storage.public(location), dataset("meld")
@@ -53,20 +53,20 @@ def read_meld(location: str) -> Corpus:
     check_order(rows)
     classes(rows, meld.labels)
     clips, stray = _clips(files)
-    problems = [f"Known to be broken, and read without its clip: {name} of {split}." for split, name in sorted(BROKEN)]
+    problems = [f"Known to be broken, so read without its clip: {name} of {split}." for split, name in sorted(BROKEN)]
     if stray:
-        problems.append(f"{len(stray)} clips lie in no folder of a split and are left out, such as {stray[0]}.")
+        problems.append(f"{len(stray)} clips are not in a folder of a split and are left out, such as {stray[0]}.")
     return published(meld, source, LICENCE, _utterances(rows, clips), problems)
 
 
 def _csvs(source: str, files: Sequence[str]) -> dict[str, str]:
-    """Return each split's CSV, the one nearest to the top where the release holds copies."""
+    """Return each split's CSV; if the release holds copies, the one nearest to the top folder."""
     found = {}
     for split, name in FILES.items():
         held = sorted((uri for uri in files if parts_of(uri)[-1] == name), key=lambda uri: (uri.count("/"), uri))
         if not held:
             raise DataError(
-                f"{source} must hold MELD's {', '.join(FILES.values())}, but {name} is nowhere below it. Add it: it "
+                f"{source} must hold MELD's {', '.join(FILES.values())}, but has no {name}. Add the file; it "
                 "comes with the release.",
                 uri=source,
                 field=name,
@@ -76,7 +76,7 @@ def _csvs(source: str, files: Sequence[str]) -> dict[str, str]:
 
 
 def _clips(files: Sequence[str]) -> tuple[dict[Key, str], list[str]]:
-    """Return clips by split and name, and those without a folder that names the split."""
+    """Return clips by split and name, and clips without a folder that names the split."""
     clips: dict[Key, str] = {}
     stray = []
     shared = len(list(takewhile(lambda level: len(set(level)) == 1, zip(*map(parts_of, files), strict=False))))
@@ -89,8 +89,7 @@ def _clips(files: Sequence[str]) -> tuple[dict[Key, str], list[str]]:
             stray.append(uri)
         elif (key := (split, match[1])) in clips:
             raise DataError(
-                f"{uri} must be the only clip {match[1]} of {split}, but {clips[key]} is one too. Take one of them "
-                "away.",
+                f"{uri} must be the only clip {match[1]} of {split}, but {clips[key]} is another. Remove one of them.",
                 uri=uri,
             )
         else:
@@ -104,7 +103,7 @@ def _split_of(folder: str) -> str | None:
 
 def _utterances(rows: Rows, clips: Mapping[Key, str]) -> Iterator[Utterance]:
     for row in rows.columns.to_pylist():
-        name = f"dia{row['dialogue_id']}_utt{row['utterance_id']}"  # as its clip is called, how people find it
+        name = f"dia{row['dialogue_id']}_utt{row['utterance_id']}"  # the clip's name, by which users find it
         key = (row["split"], name)
         clip = Clip(clips[key]) if key in clips and key not in BROKEN else None
         yield Utterance(

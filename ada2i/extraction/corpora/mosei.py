@@ -1,13 +1,13 @@
-"""Reads CMU-MOSEI and CMU-MOSI as their SDK releases them raw: a folder ``Raw`` with a table of labels.
+"""Reads the raw release of CMU-MOSEI and CMU-MOSI by their SDK: a folder ``Raw`` with a table of labels.
 
-Read are, anywhere below the folder:
+These files are read, anywhere below the folder:
     ``Transcript/Segmented/<video>.annotprocessed`` (MOSI), with lines ``<segment>_DELIM_<text>``
     ``Transcript/Segmented/Combined/<video>.txt`` (MOSEI), with lines ``<video>___<segment>___<start>___<end>___<text>``
-    ``Audio/**/<video>_<segment>.wav``, or ``<video>.wav`` where the transcript has times
+    ``Audio/**/<video>_<segment>.wav``, or ``<video>.wav`` if the transcript has times
     ``Video/**`` or ``Videos/**``, likewise, ``.mp4``
     ``label.csv``, ``labels.csv`` or ``labels.parquet``: ``video_id``, ``segment``, ``sentiment_score`` and ``split``
 
-The release has its labels in an HDF5 file of the SDK; the table is what one exports from it.
+The release stores its labels in an HDF5 file of the SDK; export the table from it.
 """
 
 from collections import defaultdict
@@ -37,7 +37,7 @@ _FIELDS: Mapping[str, Field] = {
     "split": Field(TEXT, required=True, spellings=("mode",)),
 }
 
-# By whole score. Named, not numbered, since the released code's order of classes is not that of the scale.
+# By rounded score. Classes are named, not numbered, since the released code's class order differs from the scale's.
 _SEVEN: Mapping[int, str] = {
     -3: "Strong Negative",
     -2: "Negative",
@@ -68,15 +68,15 @@ class _Line:
 def read_mosei(location: str, *, dataset: str) -> Corpus:
     """Read CMU-MOSEI or CMU-MOSI; a video is a dialogue, its labelled segments are the utterances.
 
-    Segments are ordered by time where the transcript has times, and else by number. Scores from -3 to 3 become two
-    classes (0 is non-negative), or seven by the nearest whole score.
+    Segments are ordered by time if the transcript has times, and else by number. Scores from -3 to 3 become two
+    classes (0 is non-negative), or seven by rounding.
 
     Args:
         location: A path, or any URI that fsspec opens: the folder that holds ``Raw`` and the table of labels.
         dataset: ``cmu-mosei-2``, ``cmu-mosei-7``, ``cmu-mosi-2`` or ``cmu-mosi-7``.
 
     Raises:
-        DataError: There is no table of labels, a value of it is not what it must be, or a transcript is not.
+        DataError: There is no table of labels, or one of its values or a transcript is invalid.
     """
     files = files_below(location)
     source, known = storage.public(location), datasets.dataset(dataset)
@@ -85,8 +85,8 @@ def read_mosei(location: str, *, dataset: str) -> Corpus:
     media = {what: _media(files, folders, suffix) for what, (folders, suffix) in _MEDIA.items()}
     if not lines and not any(media.values()):
         raise DataError(
-            f"{source} must hold Raw/Transcript/Segmented, Raw/Audio and Raw/Videos as the SDK releases them, but "
-            "holds none. Name the folder that holds `Raw` and the table of labels.",
+            f"{source} must hold Raw/Transcript/Segmented, Raw/Audio and Raw/Videos as the SDK releases them, but does "
+            "not. Name the folder that holds `Raw` and the table of labels.",
             uri=source,
         )
     held = _keys(rows)
@@ -124,13 +124,13 @@ def _labels(source: str, files: Sequence[str]) -> Rows:
         remedy="Correct the score.",
     )
     require_different(
-        rows, _keys(rows), "segment", must="differ between the rows of a video", remedy="Leave one of the rows out."
+        rows, _keys(rows), "segment", must="differ between the rows of a video", remedy="Remove one of the rows."
     )
     return rows
 
 
 def _with_names(rows: Rows) -> Rows:
-    """Return the rows with the columns by which messages name an utterance."""
+    """Return the rows with the columns that identify an utterance in messages."""
     columns = rows.columns
     named = columns.append_column("dialogue_id", columns["video_id"])
     return replace(rows, columns=named.append_column("utterance_index", columns["segment"]))
@@ -145,7 +145,7 @@ def _keys(rows: Rows) -> list[Key]:
 def _class(score: float, classes: int) -> str:
     if classes == 2:
         return "negative" if score < 0 else "non-negative"
-    return _SEVEN[int(np.round(score))]  # halves go to the even number, as in the field's code
+    return _SEVEN[int(np.round(score))]  # halves round to even, as in published code
 
 
 # --- transcripts and media ---
@@ -166,7 +166,7 @@ def _transcripts(files: Sequence[str]) -> dict[Key, _Line]:
 
 
 def _parsed(uri: str, mark: str, video: str | None) -> Iterator[tuple[Key, _Line]]:
-    """Yield the segments of a transcript; its file name gives the video if its lines do not."""
+    """Yield the segments of a transcript; the file name gives the video if the lines do not."""
     form = "<segment>_DELIM_<text>" if video else "<video>___<segment>___<start>___<end>___<text>"
     for row, line in enumerate(read_text(uri).splitlines()):
         if not line.strip():
@@ -189,7 +189,7 @@ def _parsed(uri: str, mark: str, video: str | None) -> Iterator[tuple[Key, _Line
 
 
 def _media(files: Sequence[str], folders: tuple[str, ...], suffix: str) -> dict[str, str]:
-    """Return files by name without suffix, ``<video>_<segment>`` or ``<video>``."""
+    """Return files by name without suffix: ``<video>_<segment>`` or ``<video>``."""
     found: dict[str, str] = {}
     for uri in files:
         *above, name = parts_of(uri)
@@ -199,7 +199,7 @@ def _media(files: Sequence[str], folders: tuple[str, ...], suffix: str) -> dict[
 
 
 def _clip(media: Mapping[str, str], key: Key, line: _Line) -> Clip | None:
-    """Return the clip of a segment: a file of its own, or a piece of the whole video's where the times are known."""
+    """Return the clip of a segment: its own file, or a part of the whole video's file if the times are known."""
     if own := media.get(f"{key.video}_{key.segment}"):
         return Clip(own)
     whole = media.get(key.video)
@@ -228,7 +228,7 @@ def _utterances(
 
 
 def _order(keys: Sequence[Key], lines: Mapping[Key, _Line]) -> dict[Key, int]:
-    """Return each segment's place in its video."""
+    """Return each segment's index in its video."""
     held: dict[str, list[Key]] = defaultdict(list)
     for key in keys:
         held[key.video].append(key)

@@ -1,7 +1,7 @@
-"""Which corpora can be read, by name.
+"""Readers of corpora, by name.
 
-A reader of your own is a function from a location to a ``Corpus``, in a file that Python can import; it is named
-``package.module:function`` wherever a built-in reader is.
+Your own reader is a function from a location to a ``Corpus``, in a module that Python can import; name it
+``package.module:function`` in place of a built-in reader.
 """
 
 import importlib
@@ -27,15 +27,15 @@ CORPORA: Mapping[str, Reader] = {
 
 
 def read_corpus(kind: str, location: str) -> Corpus:
-    """Read a corpus; no sound and no picture is opened.
+    """Read a corpus without opening any sound or picture.
 
     Args:
-        kind: A name of ``CORPORA``: a published dataset, or ``folder`` for a table of one's own; or
-            ``package.module:function``, a reader of one's own.
+        kind: A name of ``CORPORA``: a published dataset, or ``folder`` for your own table; or
+            ``package.module:function`` for your own reader.
         location: A path, or any URI that fsspec opens.
 
     Raises:
-        DataError: There is no such kind, or the location does not hold one.
+        DataError: There is no such kind, or the location holds no such corpus.
     """
     reader = _own(kind) if ":" in kind else CORPORA.get(kind)
     if reader is None:
@@ -53,7 +53,7 @@ def _own(kind: str) -> Reader:
         reader: Reader = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as problem:
         raise DataError(
-            f"The reader {kind} must be package.module:function that Python can import, on every worker too, but: "
+            f"The reader {kind} must be package.module:function that Python can import, also on every worker, but: "
             f"{problem}. Install it there, or correct the name.",
             field="corpus",
         ) from problem

@@ -1,4 +1,4 @@
-"""Reads tables that people write: CSV, Parquet or JSON lines, into rows under our names."""
+"""Reads hand-written tables (CSV, Parquet or JSON lines) into rows with canonical column names."""
 
 import csv
 import io
@@ -21,12 +21,12 @@ Lines: TypeAlias = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a column holds.
+    """The kind of values in a column.
 
     Attributes:
-        must: In words, after "must hold".
-        read: Turns a cell that is not empty into a value; raises ``ValueError`` where it cannot.
-        type: Of the column that comes out.
+        must: Description of the values, as it follows "must hold" in messages.
+        read: Converts a non-empty cell to a value; raises ``ValueError`` if it cannot.
+        type: Arrow type of the resulting column.
     """
 
     must: str
@@ -39,9 +39,9 @@ class Field:
     """A column to look for.
 
     Attributes:
-        kind: What it holds.
+        kind: The kind of its values.
         required: Whether a table must have it.
-        spellings: What else it may be called, the one to prefer first.
+        spellings: Other names of the column, the preferred one first.
     """
 
     kind: Kind
@@ -52,7 +52,7 @@ class Field:
 def _text(cell: Any) -> str:
     if isinstance(cell, str):
         return cell.strip()
-    return str(_whole(cell))  # 3.0 too: what exports make of integers in a column with gaps
+    return str(_whole(cell))  # accepts 3.0: exports write integers so in a column with gaps
 
 
 def _whole(cell: Any) -> int:
@@ -78,10 +78,10 @@ def read_table(uri: str, fields: Mapping[str, Field]) -> Rows:
 
     Args:
         uri: A file with one of ``SUFFIXES``; any URI that fsspec opens.
-        fields: By our name, the columns to look for.
+        fields: The columns to look for, by canonical name.
 
     Returns:
-        All fields, null where the table lacks one; ``names`` has those that it has.
+        All fields, null if the table lacks one; ``names`` holds the columns that the table has.
 
     Raises:
         DataError: The file is damaged, lacks a required column, holds a wrong value, or has no row.
@@ -105,7 +105,7 @@ def require_different(rows: Rows, keys: Sequence[Hashable], field: str, *, must:
     """Refuse the first row that repeats a key; None is not a key.
 
     Raises:
-        DataError: There is such a row.
+        DataError: A row repeats a key.
     """
     first: dict[Hashable, int] = {}
     before = [row if key is None else first.setdefault(key, row) for row, key in enumerate(keys)]
@@ -124,7 +124,7 @@ def suffix_of(uri: str) -> str | None:
 
 
 def _names(uri: str, held: Sequence[str], fields: Mapping[str, Field]) -> dict[str, str]:
-    """Return, by our name of a column that the table has, the table's own."""
+    """Return the table's own column names, by canonical name of the columns that it has."""
     names = {}
     for ours, field in fields.items():
         theirs = next((name for name in (ours, *field.spellings) if name in held), None)
@@ -164,22 +164,22 @@ def _column(uri: str, name: str, kind: Kind, lines: Lines) -> list[Any]:
     return values
 
 
-# --- formats: each returns the names of the columns, and the rows ---
+# --- formats: each function returns the column names and the rows ---
 
 
 def _read_csv(data: bytes, uri: str) -> tuple[list[str], Lines]:
     try:
         lines = list(csv.reader(io.StringIO(_decoded(data, uri), newline=""), strict=True))
     except csv.Error as problem:
-        raise DataError(f"{uri} must be sound CSV, but is not: {problem}. Correct the quotes.", uri=uri) from problem
-    filled = [line for line in lines if line]  # no row is an empty line
+        raise DataError(f"{uri} must be valid CSV, but is not: {problem}. Correct the quotes.", uri=uri) from problem
+    filled = [line for line in lines if line]  # an empty line is not a row
     if not filled:
         return [], []
     held = [name.strip() for name in filled[0]]
     for row, line in enumerate(filled[1:]):
         if len(line) != len(held):
             raise DataError(
-                f"{uri} must have {len(held)} values in each row, as its first line has, but row {row} has "
+                f"{uri} must have {len(held)} values in each row, like its first line, but row {row} has "
                 f"{len(line)}. Quote texts that hold commas, and leave no value out.",
                 uri=uri,
                 row=row,

@@ -1,4 +1,4 @@
-"""Synthesises a voice-like sound: a harmonic tone through three formants, in syllables, with breath.
+"""Synthesises a voice-like sound: a harmonic tone through three formants, split into syllables, with breath noise.
 
 Shape letters in this file:
     S samples     P samples of one period
@@ -21,14 +21,14 @@ _FORMANTS = ((600.0, 120.0), (1400.0, 180.0), (2600.0, 250.0))  # centre and wid
 
 @dataclass(frozen=True)
 class Manner:
-    """How an emotion sounds.
+    """The voice of an emotion.
 
     Attributes:
-        pitch: Over that of the speaker at rest.
-        loudness: Largest amplitude, of 1.
-        rate: Syllables in a second.
-        vibrato: Deviation of pitch, of 1.
-        breath: Amplitude of noise over that of the tone.
+        pitch: Factor on the speaker's pitch at rest.
+        loudness: Largest amplitude; full scale is 1.
+        rate: Syllables per second.
+        vibrato: Relative deviation of pitch.
+        breath: Amplitude of the noise relative to the tone.
     """
 
     pitch: float
@@ -52,10 +52,10 @@ def speak(random: np.random.RandomState, manner: Manner, *, pitch: float, second
     """Return a 16 kHz mono 16-bit wav.
 
     Args:
-        random: Of its deviations from the manner, and of its breath.
+        random: Source of deviations from the manner, and of breath noise.
         manner: How to speak.
-        pitch: Of the speaker at rest, in Hz.
-        seconds: Length.
+        pitch: Pitch of the speaker at rest, in Hz.
+        seconds: Duration.
     """
     time = np.arange(round(seconds * RATE)) / RATE
     wobble = np.exp(random.normal(0, (0.05, 0.15, 0.10, 0.20)))
@@ -83,7 +83,7 @@ def encode(sound: NDArray[np.float64]) -> bytes:
 
 
 def _period(pitch: float) -> NDArray[np.float64]:
-    """Return ``(P,)`` amplitudes of one period, 1 at most: harmonics that fall off, but for those near a formant."""
+    """Return ``(P,)`` amplitudes of one period, 1 at most: harmonics that decay, except those near a formant."""
     frequency = pitch * _HARMONICS
     gain = sum(np.exp(-0.5 * ((frequency - centre) / width) ** 2) for centre, width in _FORMANTS)
     amplitude = (0.15 + gain) / _HARMONICS

@@ -1,7 +1,7 @@
-"""What an encoder is, and what it returns.
+"""The interface of encoders, and their result.
 
-An encoder of your own is a class with ``info`` and ``encode`` in a file that Python can import; it is named
-``package.module:Class`` wherever a built-in encoder is. Its constructor's keyword arguments are its settings.
+Your own encoder is a class with ``info`` and ``encode`` in a module that Python can import; name it
+``package.module:Class`` in place of a built-in encoder. Its constructor's keyword arguments are its settings.
 
 Shape letters in this file:
     D width of the vector
@@ -24,11 +24,11 @@ NOT_FINITE = "not-finite"  # a flag: the encoder returned NaN or infinity, so th
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """One utterance in one modality.
+    """The result of encoding one utterance in one modality.
 
     Attributes:
         vector: ``(D,)`` float32, finite; None if the modality is missing.
-        flags: Remarks on the vector, or the reason why it is missing, in words that can be counted.
+        flags: Remarks on the vector, or the reason why it is missing, as words that can be counted.
         measures: Numbers to average over a corpus, such as the share of frames with a face.
     """
 
@@ -46,13 +46,13 @@ class Encoder(Protocol[ItemIn_contra]):
         """What it is."""
 
     def encode(self, items: Sequence[ItemIn_contra | None]) -> list[Encoded]:
-        """Encode utterances, each as if it were alone.
+        """Encode utterances, independently of one another.
 
         Args:
-            items: Texts (``str``), ``Waveform`` or ``Frames``, by the encoder's modality; None if it is missing.
+            items: Texts (``str``), ``Waveform`` or ``Frames``, depending on the encoder's modality; None if missing.
 
         Returns:
-            One result for each item, in their order.
+            One result for each item, in the same order.
         """
 
 
@@ -64,7 +64,7 @@ def encode_each(items: Sequence[Item | None], encode: Callable[[Item], Encoded])
 def finite(
     vector: npt.NDArray[np.floating], flags: tuple[str, ...] = (), measures: Mapping[str, float] | None = None
 ) -> Encoded:
-    """Return a vector as float32, or no vector if it holds NaN or infinity."""
+    """Return the vector as float32, or no vector if it holds NaN or infinity."""
     if not np.isfinite(vector).all():
         return Encoded(None, (*flags, NOT_FINITE), measures or {})
     return Encoded(vector.astype(np.float32), flags, measures or {})

@@ -1,9 +1,9 @@
-"""EfficientNet-lite0 (Tan and Le 2019; the lite variants of TensorFlow's TPU models), for features only.
+"""EfficientNet-lite0 (Tan and Le 2019; the lite variants of TensorFlow's TPU models), used for features only.
 
-No squeeze-and-excitation, ReLU6 throughout. Names of the parts are those of the published weights.
+No squeeze-and-excitation; ReLU6 everywhere. Modules have the names of the published weights.
 
 Shape letters in this file:
-    B pictures     P their side, pixels     C channels     Y, X places
+    B pictures     P side of a picture, pixels     C channels     Y, X positions
 """
 
 from pathlib import Path
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 WIDTH = 1280
-# The weights come from TensorFlow, which pads to the right first and subtracts 127, not ImageNet's means.
+# The weights come from TensorFlow, which pads on the right first and subtracts 127, not ImageNet's means.
 MEAN, DEVIATION = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
 
-# Repeats, kernel, stride of the first, expansion, channels.
+# Repeats, kernel size, stride of the first block, expansion, channels.
 _STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -30,7 +30,7 @@ _STAGES = (
 
 
 class _Conv(nn.Conv2d):
-    """A convolution with an output of ``ceil(input / stride)`` positions, padded as in TensorFlow."""
+    """A convolution with ``ceil(input / stride)`` output positions, padded as in TensorFlow."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, Y, X)``."""
@@ -53,7 +53,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class _Block(nn.Module):
-    """Expand, filter each channel, contract; added to its input where the shapes agree."""
+    """Expand, filter each channel, contract; add the input if the shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures to features; the classifier only holds its weights and is unused."""
+    """Map pictures to features; the classifier exists only to load its weights and is unused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def load(weights: Path, device: str) -> EfficientNetLite0:
-    """Return the network for inference, each norm folded into its convolution, in the layout that is fastest."""
+    """Return the network for inference: each norm is folded into its convolution, in the fastest memory layout."""
     network = EfficientNetLite0()
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     network.eval().requires_grad_(requires_grad=False)

@@ -1,4 +1,4 @@
-"""Faces in pictures: Viola and Jones' cascade (2001), as OpenCV ships it.
+"""Face detection in pictures: Viola and Jones' cascade (2001), as OpenCV ships it.
 
 Shape letters in this file:
     F frames     Y height     X width, pixels
@@ -14,13 +14,13 @@ from ada2i.errors import ConfigError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
-_STEP = 1.1  # from one size of face looked for to the next
-_NEIGHBOURS = 5  # overlapping finds that make a face
+_STEP = 1.1  # ratio of successive face sizes in the search
+_NEIGHBOURS = 5  # overlapping detections that count as a face
 _MARGIN = 0.2  # of the face's side, on each side
 
 
 class FaceFinder:
-    """Finds the largest face that looks at the camera.
+    """Finds the largest frontal face.
 
     Attributes:
         weights: The cascade's file.
@@ -30,15 +30,15 @@ class FaceFinder:
         """Load the cascade.
 
         Args:
-            detection_side: Longer side, in pixels, to which a picture is made smaller before faces are looked for. A
-                face of less than 24 pixels there is not found. Half that side is tried first: it takes a quarter of
-                the time, and is enough for most faces.
+            detection_side: Longer side, in pixels, to which a picture is reduced before detection. A face of less than
+                24 pixels in the reduced picture is not found. Half that side is tried first: it takes a quarter of the
+                time, and is enough for most faces.
         """
         import cv2
 
         if not hasattr(cv2, "CascadeClassifier"):
             raise ConfigError(
-                f"Faces are found with OpenCV 4, but OpenCV {cv2.__version__} is installed, which has no cascades. "
+                f"Face detection needs OpenCV 4, but OpenCV {cv2.__version__} is installed, which has no cascades. "
                 "Run: pip install 'ada2i[extract]'"
             )
         self.weights = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
@@ -46,7 +46,7 @@ class FaceFinder:
         self._side = detection_side
 
     def crops(self, pixels: Pixels) -> list[Pixels]:
-        """Return the face of each of ``(F, Y, X, 3)`` pictures that has one, with a margin: ``(y, x, 3)`` each."""
+        """Return the face, with a margin, of each of ``(F, Y, X, 3)`` pictures that shows one: ``(y, x, 3)`` each."""
         found = [(frame, self._largest(frame)) for frame in pixels]
         return [_cut(frame, box) for frame, box in found if box is not None]
 
@@ -54,14 +54,14 @@ class FaceFinder:
         """Return left, top and side of the largest face, in pixels of ``(Y, X, 3)``."""
         import cv2
 
-        # In threads of its own OpenCV would find candidates in another order each time.
+        # With several threads, OpenCV would find candidates in a different order each time.
         cv2.setNumThreads(1)
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         for scale in sorted({min(1.0, side / max(grey.shape)) for side in (self._side // 2, self._side)}):
             small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             boxes = self._cascade.detectMultiScale(small, _STEP, _NEIGHBOURS)
             if len(boxes):
-                # Of equally large ones the topmost, then the leftmost.
+                # Of equally large faces, the topmost, then the leftmost.
                 left, top, side, _ = max(boxes, key=lambda box: (box[2], -box[1], -box[0]))
                 return left / scale, top / scale, side / scale
         return None

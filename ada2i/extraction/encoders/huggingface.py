@@ -1,4 +1,4 @@
-"""Hugging Face models: from a folder, or fetched from the hub; loaded whole or not at all."""
+"""Loads Hugging Face models from a folder or the hub; a checkpoint that lacks weights is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -7,20 +7,20 @@ from ada2i.errors import ConfigError, UnreachableError
 from ada2i.extraction.encoders.weights import files_digest
 
 _SETTINGS = ("*.json", "*.txt", "*.model")
-# Parts that no vector here comes from; checkpoints without them are whole.
+# Parts that contribute to no vector here; checkpoints without them are complete.
 _UNUSED = ("pooler.", "masked_spec_embed")
 
 
 def folder(model: str, revision: str) -> Path:
-    """Return the folder of a model; one that is named by an id is fetched, unless it was before.
+    """Return the folder of a model; a model on the hub is downloaded, unless it is in the cache.
 
     Args:
         model: A folder, or an id on the hub such as ``microsoft/wavlm-base``.
         revision: A branch, tag or commit on the hub.
 
     Raises:
-        ConfigError: There is neither such a folder nor such an id.
-        UnreachableError: The hub does not answer, and the model was not fetched before.
+        ConfigError: There is no such folder and no such id.
+        UnreachableError: The hub does not answer, and the model is not in the cache.
     """
     path = Path(model).expanduser()
     if path.is_dir():
@@ -36,7 +36,7 @@ def folder(model: str, revision: str) -> Path:
         return found if any(found.glob("*.safetensors")) else fetched("pytorch_model*.bin")
     except LocalEntryNotFoundError as problem:
         raise UnreachableError(
-            f"{model} must come from the Hugging Face hub, which cannot be reached, and was not fetched before. Try "
+            f"{model} must come from the Hugging Face hub, which cannot be reached, and is not in the local cache. Try "
             "again with a network, or name a folder that holds the model.",
             model=model,
         ) from problem
@@ -49,13 +49,13 @@ def folder(model: str, revision: str) -> Path:
 
 
 def name_of(model: str) -> str:
-    """Return what to call a model: its id, or its folder's name without the places of one machine."""
+    """Return a model's name for people: its id, or its folder's name without local paths."""
     path = Path(model).expanduser()
     return f"hf:{path.resolve().name}" if path.is_dir() else f"hf:{model}"
 
 
 def digest(place: Path) -> str:
-    """Return the SHA-256 of the files that decide what a model computes."""
+    """Return the SHA-256 of the files that determine what a model computes."""
     weights = list(place.glob("*.safetensors")) or list(place.glob("pytorch_model*.bin"))
     return files_digest([*weights, *(path for pattern in _SETTINGS for path in place.glob(pattern))])
 
@@ -66,10 +66,10 @@ def load_model(auto: Any, place: Path, device: str) -> Any:
     Args:
         auto: A class of transformers with ``from_pretrained``.
         place: The model's folder.
-        device: Where it is to run.
+        device: Where the network runs.
 
     Raises:
-        ConfigError: The folder holds no such model, or lacks weights of it: they would be random numbers.
+        ConfigError: The folder holds no such model, or lacks some of its weights, which would then be random numbers.
     """
     from transformers.utils import logging
 

@@ -13,12 +13,12 @@ from ada2i.extraction.media import RATE
 
 LOWEST, HIGHEST = 60.0, 500.0  # Hz
 _LONGEST, _SHORTEST = int(RATE / LOWEST) + 1, int(RATE / HIGHEST)  # periods, samples
-_WINDOW = 512  # samples that are compared with those a period later: 32 ms
-_FFT = 1024  # holds both without wrapping round
+_WINDOW = 512  # samples compared with those one period later: 32 ms
+_FFT = 1024  # long enough for both without wrap-around
 _ABSOLUTE = 0.15  # the first dip below it is the period
 _VOICED = 0.35  # aperiodicity below which a frame is voiced
-_QUIET = -60.0  # dB of full scale, below which none is
-_CHUNK = 512  # frames at a time, so that a minute of sound needs no gigabyte
+_QUIET = -60.0  # dB of full scale; no frame below it is voiced
+_CHUNK = 512  # frames at a time, which limits memory for long sounds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +41,7 @@ def track(samples: Array, energy: Array) -> Pitch:
 
     Args:
         samples: ``(S,)`` at 16 kHz.
-        energy: ``(T,)`` dB of full scale, of frames at the same times.
+        energy: ``(T,)`` dB of full scale, at the same times.
     """
     cut = frames(samples, _WINDOW + _LONGEST + 1)[: len(energy)]
     found = [_periods(cut[first : first + _CHUNK]) for first in range(0, len(cut), _CHUNK)]
@@ -51,7 +51,7 @@ def track(samples: Array, energy: Array) -> Pitch:
 
 
 def _periods(cut: Array) -> tuple[Array, Array]:
-    """Return each frame's period in samples, to a fraction of one, and how far it is from repeating itself."""
+    """Return each frame's period in fractional samples, and its aperiodicity."""
     differences = _normalised(_differences(cut))  # (T, P)
     inner = differences[:, 1:-1]
     dips = (inner <= differences[:, :-2]) & (inner <= differences[:, 2:]) & (inner < _ABSOLUTE)
@@ -69,13 +69,13 @@ def _differences(cut: Array) -> Array:
     windows = np.fft.rfft(cut[:, :_WINDOW], _FFT)
     products = np.fft.irfft(np.fft.rfft(cut, _FFT) * windows.conj(), _FFT)[:, : _LONGEST + 2]
     sums = np.cumsum(np.pad(cut**2, ((0, 0), (1, 0))), axis=1)
-    energies = sums[:, _WINDOW:] - sums[:, :-_WINDOW]  # of the windows that start later
+    energies = sums[:, _WINDOW:] - sums[:, :-_WINDOW]  # energies of the later windows
     return np.maximum(energies[:, :1] + energies[:, : _LONGEST + 2] - 2 * products, 0)
 
 
 def _normalised(differences: Array) -> Array:
-    """Return each difference over the mean of those at shorter periods (YIN, equation 8); 1 at period 0."""
+    """Return each difference divided by the mean of those at shorter periods (YIN, equation 8); 1 at period 0."""
     period = np.arange(differences.shape[1])
     sums = np.cumsum(differences, axis=1)
-    # Where all differences are zero, in silence, nothing repeats itself: 1 throughout.
+    # In silence all differences are zero; nothing is periodic, so the result is 1 everywhere.
     return np.where(sums > 0, differences * period / np.where(sums > 0, sums, 1), 1.0)

@@ -1,7 +1,7 @@
-"""The default audio encoder: how an utterance is spoken, in 171 numbers that have names.
+"""The default audio encoder: 171 named numbers that describe how an utterance is spoken.
 
-Functionals (mean, deviation, percentiles...) of the pitch, loudness, spectrum and cepstrum of its frames. Nothing is
-learned, so there are no weights, and anyone may use it for anything.
+Functionals (mean, deviation, percentiles...) over the frames' pitch, loudness, spectrum and cepstrum. Nothing is
+learned: there are no weights, and no restrictions on use.
 
 Shape letters in this file:
     S samples     T frames
@@ -21,7 +21,7 @@ from ada2i.extraction.media import RATE, Waveform
 
 _FRAMES_PER_SECOND = RATE / descriptors.HOP
 _SEMITONES_FROM = 27.5  # Hz: A0
-_PEAK_DB = 3.0  # a peak of loudness rises this far above the neighbouring dips, about a syllable
+_PEAK_DB = 3.0  # how far a loudness peak, about a syllable, rises above the neighbouring dips
 
 
 class Prosody:
@@ -50,7 +50,7 @@ def _encode(item: Waveform) -> Encoded:
 
 
 def functionals(samples: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Return all numbers of ``(S,)`` samples at 16 kHz, by name; the names are the same for any sound."""
+    """Return all numbers of ``(S,)`` samples at 16 kHz, by name; the names do not depend on the sound."""
     measured = descriptors.describe(samples)
     tone = pitch.track(samples, measured.series["energy"])
     values = _pitch(tone)
@@ -90,13 +90,13 @@ def _slope(series: Array) -> float:
 
 
 def _pitch(tone: pitch.Pitch) -> dict[str, float]:
-    """Return functionals of the voiced frames' pitch, in semitones, as ears hear steps of it."""
+    """Return functionals of the voiced frames' pitch, in semitones, which match perceived pitch steps."""
     semitones = 12 * np.log2(tone.hertz[tone.voiced] / _SEMITONES_FROM)
     return {f"pitch {kind}": value for kind, value in _summary(semitones).items()}
 
 
 def _rhythm(energy: Array, voiced: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Return how speech and pauses follow one another, in seconds and per second."""
+    """Return how speech and pauses alternate, in seconds and per second."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], voiced, [False]]).astype(int)))
     starts, ends = edges[::2], edges[1::2]
     runs = (ends - starts) / _FRAMES_PER_SECOND

@@ -1,4 +1,4 @@
-"""Encoders by name: those built in, any Hugging Face model, and your own."""
+"""Encoders by name: built-in ones, any Hugging Face model, and your own."""
 
 import importlib.util
 import inspect
@@ -19,17 +19,17 @@ DEFAULT_ENCODERS: Mapping[Modality, str] = {"text": "minilm", "audio": "prosody"
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What is known of an encoder before it is loaded.
+    """Facts about an encoder that are available before it is loaded.
 
     Attributes:
-        name: What it is called; ``hf:`` stands for any Hugging Face model.
-        modality: What it reads.
-        width: Of its vectors; None if the model decides.
-        licence: Of its code and weights.
-        factory: ``module:function`` that builds it.
-        packages: What must be importable.
+        name: Its name; ``hf:`` stands for any Hugging Face model.
+        modality: The modality that it reads.
+        width: Width of its vectors; None if the model determines it.
+        licence: Licence of its code and weights.
+        factory: ``module:function`` that builds the encoder.
+        packages: Packages that must be installed.
         extra: The extra of this package that installs them.
-        fixed: Arguments of the factory that the name decides.
+        fixed: Arguments of the factory that the name determines.
     """
 
     name: str
@@ -47,7 +47,7 @@ class EncoderSpec:
 
 
 _HERE = "ada2i.extraction.encoders"
-_MEDIA = "av"  # opens the files that an encoder of sound or pictures is fed from
+_MEDIA = "av"  # decodes the files for encoders of sound or pictures
 _CARD = "see the model's card"
 _SMILE = "audEERING research licence: non-commercial use only"
 
@@ -108,13 +108,13 @@ def load(
 
     Args:
         spec: A built-in's name; ``hf:`` and a Hugging Face model's id or folder; or ``package.module:Class``.
-        modality: What it is to read.
-        settings: Its keyword arguments; what is not given keeps its default.
-        device: Where a network runs: ``cpu``, ``cuda``, ``cuda:1``...; encoders without one run on the processor.
+        modality: The modality that it must read.
+        settings: Its keyword arguments; others keep their defaults.
+        device: Where a network runs: ``cpu``, ``cuda``, ``cuda:1``...; encoders without a network run on the CPU.
 
     Raises:
-        ConfigError: There is no such encoder, it reads something else, a package is missing or a setting is wrong.
-        UnreachableError: The Hugging Face hub does not answer, and holds the model.
+        ConfigError: There is no such encoder, it reads another modality, a package is missing or a setting is wrong.
+        UnreachableError: The model must come from the Hugging Face hub, which does not answer.
     """
     factory, arguments, fixed = _resolved(spec, modality, settings or {})
     if "device" in inspect.signature(factory).parameters:
@@ -122,7 +122,7 @@ def load(
     encoder: Encoder[Any] = factory(**arguments, **fixed)
     if not isinstance(encoder, Encoder):
         raise ConfigError(
-            f"An encoder must have `info` and `encode`, but what {spec} builds lacks one. Add it, as "
+            f"An encoder must have `info` and `encode`, but the object that {spec} builds lacks one. Add it, as "
             "ada2i.extraction.encoders.base requires.",
             encoder=spec,
         )
@@ -136,14 +136,14 @@ def load(
 
 
 def check(spec: str, modality: Modality, settings: Mapping[str, Any]) -> None:
-    """Find the mistakes that show before weights are loaded; see ``load``."""
+    """Find the mistakes that can be found before weights are loaded; see ``load``."""
     _resolved(spec, modality, settings)
 
 
 def _resolved(
     spec: str, modality: Modality, settings: Mapping[str, Any]
 ) -> tuple[Callable[..., Encoder[Any]], dict[str, Any], dict[str, Any]]:
-    """Return what builds an encoder, its checked settings, and the arguments that its name decides."""
+    """Return an encoder's factory, its checked settings, and the arguments that its name determines."""
     found = _find(spec, modality)
     factory = _import(found.factory, spec)
     model = {"model": spec.removeprefix(HUGGING_FACE)} if found.name == HUGGING_FACE else {}
@@ -158,7 +158,7 @@ def _find(spec: str, modality: Modality) -> EncoderSpec:
         if known.modality == modality:
             if missing := known.missing():
                 raise ConfigError(
-                    f"The encoder {spec} needs {', '.join(missing)}, not installed here. Run: "
+                    f"The encoder {spec} needs {', '.join(missing)}, which are not installed here. Run: "
                     f"pip install 'ada2i[{known.extra}]'",
                     encoder=spec,
                 )
@@ -180,7 +180,7 @@ def _import(path: str, spec: str) -> Callable[..., Encoder[Any]]:
         found: Callable[..., Encoder[Any]] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as problem:
         raise ConfigError(
-            f"The encoder {spec} must be package.module:Class that Python can import, on every worker too, but: "
+            f"The encoder {spec} must be package.module:Class that Python can import, also on every worker, but: "
             f"{problem}. Install it there, or correct the name.",
             encoder=spec,
         ) from problem

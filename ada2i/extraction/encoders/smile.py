@@ -1,4 +1,4 @@
-"""openSMILE's functionals: what the field's published audio features are made of. Not for commercial use."""
+"""openSMILE's functionals, the field's usual published audio features. Not for commercial use."""
 
 import logging
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from ada2i.extraction.media import RATE, Waveform
 
 _LOG = logging.getLogger(__name__)
 
-# Our names, openSMILE's names, widths.
+# Names here, openSMILE's names, widths.
 _SETS = {
     "egemapsv02": ("eGeMAPSv02", 88),
     "is10": ("IS10", 1582),
@@ -20,7 +20,7 @@ _SETS = {
 
 
 class OpenSmile:
-    """One of openSMILE's feature sets (Eyben et al. 2010), over a whole utterance."""
+    """One of openSMILE's feature sets (Eyben et al. 2010), computed over a whole utterance."""
 
     def __init__(self, *, name: Literal["egemapsv02", "is10", "compare2016"]) -> None:
         import opensmile

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class HuggingFaceSpeech:
-    """The last hidden states' mean over an utterance.
+    """The mean of the last hidden states over an utterance.
 
-    Utterances go through the network one by one: what pads a batch would change the norms over time of wav2vec 2.0's
-    first layers, and one utterance is work enough for a processor.
+    Utterances are encoded one by one: in a batch, padding would change the norms over time in wav2vec 2.0's
+    first layers, and one utterance is enough work for a CPU.
     """
 
     def __init__(self, *, model: str, revision: str = "main", device: str = "cpu") -> None:
@@ -46,7 +46,7 @@ class HuggingFaceSpeech:
                 f"{model} must read sound at {RATE} Hz, but reads {self._extractor.sampling_rate} Hz. Choose another.",
                 model=model,
             )
-        # Whisper reads windows of one length; all others read the whole sound.
+        # Whisper reads windows of a fixed length; all other models read the whole sound.
         self._window = self._extractor.n_samples if network.config.model_type == "whisper" else None
         self._network = network.get_encoder() if self._window else network
         self._device = device
@@ -70,7 +70,7 @@ class HuggingFaceSpeech:
         return finite(states.mean(axis=0), item.flags)
 
     def _states(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return ``(T, D)`` states of ``(S,)`` samples, without those of padding."""
+        """Return ``(T, D)`` hidden states of ``(S,)`` samples, without those of padding."""
         import torch
 
         inputs = self._extractor(samples, sampling_rate=RATE, return_tensors="pt").to(self._device)

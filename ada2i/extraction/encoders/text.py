@@ -1,10 +1,10 @@
-"""Text encoders: transformers with hidden states pooled over an utterance's tokens.
+"""Text encoders: transformers whose hidden states are pooled over an utterance's tokens.
 
-A text goes through the network in a batch of a shape that follows from its own length: then the other texts of the
-batch change no bit of its vector, as they would in batches of any shape.
+The shape of a text's batch depends on its own length only, so the other texts of the
+batch change no bit of its vector, as they would in batches of varying shape.
 
 Shape letters in this file:
-    B utterances of a batch     L their length, tokens, padding included     D width of a layer's states
+    B utterances of a batch     L their length in tokens, including padding     D width of a layer's states
 """
 
 from collections import defaultdict
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EMPTY = "empty"  # a flag: there are no words, so the modality is missing
-_STEP = 4  # lengths are rounded up to a multiple, so that there are few shapes
-_TOKENS = {"cpu": 256, "cuda": 16_384}  # of a batch, by kind of device: what is fastest there
+_STEP = 4  # lengths are rounded up to a multiple of it, for few shapes
+_TOKENS = {"cpu": 256, "cuda": 16_384}  # per batch, by kind of device: the fastest size
 
 Pooling = Literal["mean", "cls"]
 
@@ -35,12 +35,12 @@ Pooling = Literal["mean", "cls"]
 def minilm(
     *, layers: list[int] | None = None, lowercase: bool = False, max_length: int = 128, device: str = "cpu"
 ) -> "TextEncoder":
-    """all-MiniLM-L6-v2 (Wang et al. 2020; sentence-transformers), from a package that holds its weights.
+    """all-MiniLM-L6-v2 (Wang et al. 2020; sentence-transformers), from a package that contains its weights.
 
     Args:
-        layers: Of which hidden states the vector is made; see ``TextEncoder``.
-        lowercase: Whether text is lower-cased first. The model's tokens are lower-cased in any case.
-        max_length: Tokens of an utterance that are read.
+        layers: Hidden states from which the vector is made; see ``TextEncoder``.
+        lowercase: Whether text is lower-cased first. The model's tokenizer lower-cases in any case.
+        max_length: Maximum number of tokens read of an utterance.
         device: Where it runs.
     """
     return TextEncoder(
@@ -68,15 +68,15 @@ def hugging_face(
     revision: str = "main",
     device: str = "cpu",
 ) -> "TextEncoder":
-    """Any encoder of transformers: BERT, RoBERTa, sentence transformers...
+    """Any text encoder of transformers: BERT, RoBERTa, sentence transformers...
 
     Args:
         model: An id on the hub, or a folder.
-        layers: Of which hidden states the vector is made; see ``TextEncoder``.
+        layers: Hidden states from which the vector is made; see ``TextEncoder``.
         pooling: The mean of all tokens' states, or the state of the first.
         normalise: Whether each layer's vector is scaled to length 1.
         lowercase: Whether text is lower-cased first.
-        max_length: Tokens of an utterance that are read.
+        max_length: Maximum number of tokens read of an utterance.
         revision: Branch, tag or commit on the hub.
         device: Where it runs.
     """
@@ -95,10 +95,10 @@ def hugging_face(
 
 
 class TextEncoder:
-    """One transformer, its tokenizer, and which of its layers' states are pooled how, laid side by side.
+    """One transformer and its tokenizer; the pooled states of the chosen layers are concatenated.
 
-    Layers are counted as transformers counts hidden states: 0 is what the first layer reads, n is what the n-th gives.
-    The last alone is the usual choice; adding an earlier one keeps more of the words.
+    Layers are counted as transformers counts hidden states: 0 is the input of the first layer, n the n-th's output.
+    The last layer alone is the usual choice; adding an earlier one keeps more of the words.
     """
 
     def __init__(
@@ -141,13 +141,13 @@ class TextEncoder:
         )
 
     def encode(self, items: Sequence[str | None]) -> list[Encoded]:
-        """Encode texts, batched by length so that little is padded."""
+        """Encode texts, batched by length to keep padding small."""
         texts = [self._text(item) for item in items]
         results = [Encoded(None, () if item is None else (EMPTY,)) for item in items]
         lengths = self._lengths(texts)
         for length, batch in self._batches(lengths):
             vectors = self._pooled([texts[i] for i in batch], length)
-            for i, vector in zip(batch, vectors, strict=False):  # what fills the batch up comes after its own
+            for i, vector in zip(batch, vectors, strict=False):  # filler rows follow the batch's own texts
                 results[i] = finite(vector, (OVER_LONG,) if lengths[i] > self._max_length else ())
         return results
 
@@ -156,7 +156,7 @@ class TextEncoder:
         return text.lower() if self._lowercase else text
 
     def _lengths(self, texts: list[str]) -> dict[int, int]:
-        """Return the number of tokens of each text that is not empty, by its place."""
+        """Return the number of tokens of each non-empty text, by its index."""
         places = [i for i, text in enumerate(texts) if text]
         if not places:
             return {}
@@ -164,7 +164,7 @@ class TextEncoder:
         return {place: len(ids) for place, ids in zip(places, tokens["input_ids"], strict=True)}
 
     def _batches(self, lengths: dict[int, int]) -> Iterator[tuple[int, list[int]]]:
-        """Yield padded lengths, each with the places of a batch's texts, at most as many as its shape holds."""
+        """Yield padded lengths, each with the indices of the texts of a batch, at most as many as its shape holds."""
         rounded: dict[int, list[int]] = defaultdict(list)
         for place, length in lengths.items():
             rounded[min(-(-length // _STEP) * _STEP, self._max_length)].append(place)
@@ -174,11 +174,11 @@ class TextEncoder:
                 yield length, places[first : first + size]
 
     def _size(self, length: int) -> int:
-        """Return how many texts of a padded length are a batch."""
+        """Return how many texts of a padded length form a batch."""
         return max(1, _TOKENS.get(self._device.partition(":")[0], _TOKENS["cpu"]) // length)
 
     def _pooled(self, texts: list[str], length: int) -> npt.NDArray[np.float32]:
-        """Return vectors, one for each text and then those of what fills the batch up."""
+        """Return vectors: one for each text, followed by those of the filler rows."""
         import torch
 
         filled = texts + texts[-1:] * (self._size(length) - len(texts))
@@ -193,7 +193,7 @@ class TextEncoder:
         return array
 
     def _pool(self, states: "Tensor", real: "Tensor") -> "Tensor":
-        """Return ``(B, D)`` from ``(B, L, D)`` states and ``(B, L, 1)`` ones where a token is no padding."""
+        """Return ``(B, D)`` from ``(B, L, D)`` states and ``(B, L, 1)`` ones for tokens that are not padding."""
         import torch.nn.functional as F
 
         pooled = states[:, 0] if self._pooling == "cls" else (states * real).sum(1) / real.sum(1)
@@ -201,7 +201,7 @@ class TextEncoder:
 
 
 def _checked_layers(layers: list[int] | None, last: int) -> tuple[int, ...]:
-    """Return the layers, the last by default."""
+    """Return the chosen layers, by default the last."""
     chosen = tuple([last] if layers is None else layers)
     if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= layer <= last for layer in chosen):
         raise ConfigError(

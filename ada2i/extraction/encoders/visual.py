@@ -1,9 +1,9 @@
-"""Visual encoders: the largest face of each frame, through a network for pictures, averaged over an utterance.
+"""Visual encoders: an image network encodes the largest face of each frame; vectors are averaged over an utterance.
 
-Who has the largest face need not be who speaks: the field's features share this.
+The largest face need not be the speaker's; the field's published features have the same limitation.
 
 Shape letters in this file:
-    F frames     Y height, X width of a frame     P side of the network's pictures, pixels     D width
+    F frames     Y height, X width of a frame     P side of the network's input, pixels     D width
 """
 
 import json
@@ -23,19 +23,19 @@ from ada2i.extraction.media import Frames
 if TYPE_CHECKING:
     from torch import Tensor
 
-NO_FACE = "no-face"  # a flag: no frame has one, so the whole frames were encoded
-FACE_SHARE = "face-share"  # a measure: frames with a face, of all
-_CHUNK = 4  # pictures at a time on a processor: what more of them need leaves its cache, and takes twice as long
+NO_FACE = "no-face"  # a flag: no frame shows a face, so whole frames were encoded
+FACE_SHARE = "face-share"  # a measure: share of frames with a face
+_CHUNK = 4  # pictures at a time on a CPU: more exceed its cache and take twice as long
 
 Triple = tuple[float, float, float]
 
 
 def efficientnet_lite0(*, size: int = 224, detection_side: int = 640, device: str = "cpu") -> "VisualEncoder":
-    """EfficientNet-lite0 trained on ImageNet, from a package that holds its weights.
+    """EfficientNet-lite0 trained on ImageNet, from a package that contains its weights.
 
     Args:
-        size: Side of the pictures; 224 is what it was trained on, 160 takes two thirds of the time.
-        detection_side: Longer side of the largest picture in which faces are looked for, pixels.
+        size: Side of the input pictures; the network was trained on 224, 160 takes two thirds of the time.
+        detection_side: Longer side, in pixels, to which a picture is reduced before face detection.
         device: Where the network runs.
     """
     from ada2i.extraction.encoders import efficientnet
@@ -68,9 +68,9 @@ def hugging_face(
 
     Args:
         model: An id on the hub, or a folder.
-        pooling: The state of the first token, or the mean of all; convolutional networks take the mean, and CLIP its
-            projected embedding in any case.
-        detection_side: Longer side of the largest picture in which faces are looked for, pixels.
+        pooling: The state of the first token, or the mean of all; convolutional networks always take the mean, and CLIP
+            always its projected embedding.
+        detection_side: Longer side, in pixels, to which a picture is reduced before face detection.
         revision: Branch, tag or commit on the hub.
         device: Where the network runs.
     """
@@ -98,9 +98,9 @@ def hugging_face(
 
 
 class VisualEncoder:
-    """Faces, a network and a mean.
+    """Face detection, a network and a mean over frames.
 
-    An utterance's frames go through the network by themselves, so its vector has no trace of its neighbours.
+    An utterance's frames are encoded by themselves, so its vector does not depend on other utterances.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class VisualEncoder:
         return finite(features.float().mean(dim=0).cpu().numpy(), flags, {FACE_SHARE: len(faces) / len(item.pixels)})
 
     def _inputs(self, pictures: list[Pixels]) -> "Tensor":
-        """Return ``(F, 3, P, P)`` normalised pictures; one that is no square is squeezed into one."""
+        """Return ``(F, 3, P, P)`` normalised pictures; a picture that is not square is squeezed into a square."""
         import cv2
         import torch
 
@@ -163,7 +163,7 @@ class VisualEncoder:
             return cv2.resize(picture, (self._size, self._size), interpolation=method)
 
         stacked = np.stack([resized(picture) for picture in pictures]).astype(np.float32)  # (F, P, P, 3)
-        # Seen as channels first, laid out as channels last: the layout that is fastest.
+        # Indexed as channels first, stored as channels last: the fastest layout.
         return torch.from_numpy((stacked - self._mean) / self._deviation).permute(0, 3, 1, 2)
 
 
@@ -189,9 +189,9 @@ def _hugging_face_network(place: Path, pooling: str, device: str) -> "Callable[[
 
 
 def _preprocessing(place: Path) -> tuple[int, Triple, Triple]:
-    """Return the side of a model's pictures, and mean and deviation of 0..255 that they are normalised by.
+    """Return the input side of a model, and the mean and deviation (of 0..255) for normalisation.
 
-    Read from its file, since the image processors of transformers import torchvision.
+    Read from the model's file, since the image processors of transformers import torchvision.
     """
     recorded = json.loads((place / "preprocessor_config.json").read_text())
     size: Any = recorded.get("crop_size") or recorded.get("size") or 224

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def package_folder(name: str) -> Path:
-    """Return where an installed package lies, without importing it and what it imports.
+    """Return the folder of an installed package, without importing it.
 
     Raises:
         ModuleNotFoundError: It is not installed.
@@ -19,7 +19,7 @@ def package_folder(name: str) -> Path:
 
 
 def files_digest(files: Iterable[Path]) -> str:
-    """Return one SHA-256 for some files' names and contents, in any order."""
+    """Return one SHA-256 over some files' names and contents, independent of their order."""
     total = hashlib.sha256()
     for path in sorted(files, key=lambda path: path.name):
         with path.open("rb") as file:

@@ -29,11 +29,11 @@ def champion(store: str) -> int | None:
 
 
 def test_promotions_are_rolled_back_one_by_one(run: Run, store: str) -> None:
-    assert promote(run, store, "ada2i@1") == "ada2i@champion is at version 1, and was at none before.\n"
-    assert promote(run, store, "ada2i@3") == "ada2i@champion is at version 3, and was at 1 before.\n"
+    assert promote(run, store, "ada2i@1") == "ada2i@champion points to version 1; before: none.\n"
+    assert promote(run, store, "ada2i@3") == "ada2i@champion points to version 3; before: 1.\n"
     back = ("registry", "rollback", "ada2i", "--reason", "worse", "--root", store)
-    assert ok(run, *back) == "ada2i@champion is at version 1, and was at 3 before.\n"
-    assert "must have had a version before the present one" in refused(run, *back)
+    assert ok(run, *back) == "ada2i@champion points to version 1; before: 3.\n"
+    assert "must have had a version before the current one" in refused(run, *back)
     assert champion(store) == 1
 
 
@@ -56,7 +56,7 @@ def test_who_expects_something_else_is_refused(run: Run, store: str) -> None:
 
 
 def test_history_shows_author_and_reason(run: Run, store: str) -> None:
-    assert "ada2i@champion was never at any version" in ok(run, "registry", "history", "ada2i", "--root", store)
+    assert "ada2i@champion has never pointed to a version" in ok(run, "registry", "history", "ada2i", "--root", store)
     promote(run, store, "ada2i@1", "--by", "anna [bold]x[/bold]")
     moved = json.loads(promote(run, store, "ada2i@2", "--by", "ben", "--json"))
     moves = history(store, "ada2i", "champion")
@@ -89,10 +89,10 @@ def test_who_moves_is_this_user_unless_named(run: Run, store: str, monkeypatch: 
     ("arguments", "message"),
     [
         (["promote", "ada2i@9"], "must hold a version ada2i@9"),
-        (["promote", "ada2i", "--alias", "3"], "An alias must be of small letters"),
+        (["promote", "ada2i", "--alias", "3"], "An alias must be lower-case letters"),
         (["promote", "ada2i@"], "must be MODEL, MODEL@NUMBER or MODEL@ALIAS"),
-        (["rollback", "ada2i@1"], "A model's name must be of small letters"),
-        (["rollback", "ada2i", "--alias", "none"], "must have had a version before the present one, but had none"),
+        (["rollback", "ada2i@1"], "A model's name must be lower-case letters"),
+        (["rollback", "ada2i", "--alias", "none"], "must have had a version before the current one, but had none"),
     ],
 )
 def test_moves_refuse(run: Run, store: str, arguments: list[str], message: str) -> None:

@@ -26,9 +26,9 @@ def test_an_audit_of_what_training_refuses(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere must be a .parquet file or a folder with some, but holds none"),
+        (["nowhere"], "nowhere must be a .parquet file or a folder with such files, but has none"),
         (["nowhere", "--allow", "all"], "`--allow` must name codes of findings, but 'all' is not one. Known codes are"),
-        (["nowhere", "--html", "none/x.html"], "`--html` must name a file in a folder that exists"),
+        (["nowhere", "--html", "none/x.html"], "`--html` must name a file in an existing folder"),
     ],
 )
 def test_audit_refuses(run: Run, arguments: list[str], message: str) -> None:

@@ -40,14 +40,14 @@ def test_compare_calls_synthetic_data_synthetic(run: Run, root: Path) -> None:
     shown = ok(run, "compare", "m", "m", "--root", str(root))
     assert "No difference that 31 dialogues could show: m@1 minus m@1 is +0.0000 weighted F1" in shown
     assert "A: m@1, B: m@1 (SYNTHETIC)\n" in shown
-    assert "SYNTHETIC data: numbers prove plumbing" in shown
+    assert "SYNTHETIC data: numbers show that the pipeline works" in shown
 
 
 def test_compare_refuses(run: Run, root: Path) -> None:
     first = registered(root, "run-a", predictions())
     registered(root, "run-b", predictions(dialogues=30))
     assert "first differ where m@1 has dialogue d" in refused(run, "compare", "m@1", "m@2", "--root", str(root))
-    assert "must hold an alias m@x, but m has none" in refused(run, "compare", "m@1", "m@x", "--root", str(root))
+    assert "must hold the alias m@x, but m has none" in refused(run, "compare", "m@1", "m@x", "--root", str(root))
     assert "a version m@3" in refused(run, "compare", "m@3", "m@1", "--root", str(root))
     (first / "predictions.parquet").write_bytes(b"tampered")
     assert "predictions.parquet must hold the" in refused(run, "compare", "m@1", "m@1", "--root", str(root))

@@ -27,11 +27,11 @@ def test_the_list_of_encoders(run: Run) -> None:
     ("arguments", "message"),
     [
         (["melt", "talks"], "`corpus` must be one of folder, meld"),
-        (["folder", "nowhere"], "nowhere must be a folder that holds a corpus, but does not exist"),
+        (["folder", "nowhere"], "nowhere must be a folder with a corpus, but does not exist"),
         (["folder", "talks", "--text", "berts"], "The text encoder must be one of minilm"),
         (["folder", "talks", "--set", "encoders.visual.sise=1"], "may be size, detection_side"),
         (["folder", "talks", "--workers", "0"], "`workers`: Input should be greater than or equal to 1"),
-        (["folder", "talks", "--json", "none/x.json"], "`--json` must name a file in a folder that exists"),
+        (["folder", "talks", "--json", "none/x.json"], "`--json` must name a file in an existing folder"),
     ],
 )
 def test_refused_before_anything_starts(run: Run, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -87,7 +87,7 @@ def test_a_version_that_was_promoted_by_hand_is_not_refused(run: Run, store: str
 
 
 def test_verdicts_are_listed(run: Run, store: str) -> None:
-    assert "was ever judged" in ok(run, "registry", "verdicts", "ada2i", "--root", store)
+    assert "has been judged" in ok(run, "registry", "verdicts", "ada2i", "--root", store)
     record(store, judgement(1, passed=True), by="anna")
     record(store, judgement(2, passed=False, champion=1), by="ben")
     shown = ok(run, "registry", "verdicts", "ada2i", "--root", store)
@@ -105,7 +105,7 @@ def test_verdicts_are_listed(run: Run, store: str) -> None:
         (["ada2i@9"], "must hold a version ada2i@9"),
         (["ada2i@1", "--set", "margin=7"], "`margin`: Input should be less than or equal to 1, but found 7"),
         (["ada2i@1", "--set", "morgin=0"], "`morgin`"),
-        (["ada2i@1", "--alias", "3"], "An alias must be of small letters"),
+        (["ada2i@1", "--alias", "3"], "An alias must be lower-case letters"),
     ],
 )
 def test_gate_refuses(run: Run, store: str, arguments: list[str], message: str) -> None:

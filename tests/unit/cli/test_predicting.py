@@ -21,14 +21,14 @@ def features(root: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureSet:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tiny@champion", "demo"], "must hold an alias tiny@champion, but tiny has none"),
+        (["tiny@champion", "demo"], "must hold the alias tiny@champion, but tiny has none"),
         (["tiny@2", "demo"], "must hold a version tiny@2"),
         (["tiny", "nowhere.parquet"], "nowhere.parquet must be a .parquet file or a folder with some"),
         (["tiny", "corpus:meld"], "must be named corpus:KIND:LOCATION"),
-        (["tiny", "demo-media"], "tiny@1 must say by which encoders its features were extracted"),
+        (["tiny", "demo-media"], "tiny@1 must record the encoders of its features"),
         (["tiny", "demo", "--split", "tset"], "must have the split 'tset'"),
         (["tiny", "demo", "--workers", "0"], "`workers` must be 1 or more, but is 0"),
-        (["tiny", "demo", "--json", "none/x.json"], "`--json` must name a file in a folder that exists"),
+        (["tiny", "demo", "--json", "none/x.json"], "`--json` must name a file in an existing folder"),
     ],
 )
 def test_refused_before_anything_starts(

@@ -34,7 +34,7 @@ def damage(store: str, name: str) -> str:
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ("ada2i@x", "must hold an alias ada2i@x, but ada2i has none"),
+        ("ada2i@x", "must hold the alias ada2i@x, but ada2i has none"),
         ("ada2i@", "must be MODEL, MODEL@NUMBER or MODEL@ALIAS"),
         ("ada2i@3", "a version ada2i@3"),
     ],
@@ -96,7 +96,7 @@ def test_diff(run: Run, store: str) -> None:
 
 @pytest.mark.parametrize("reference", ["ada2i", "ada2i@1", "ada2i@champion"])
 def test_verify_finds_damage(run: Run, store: str, reference: str) -> None:
-    assert f"{reference}: everything is as it was" in ok(run, "registry", "verify", reference, "--root", store)
+    assert f"{reference}: all files match their digests" in ok(run, "registry", "verify", reference, "--root", store)
     assert json.loads(ok(run, "registry", "verify", reference, "--json", "--root", store)) == []
     uri = damage(store, "report.html")
     code, out, err = run("registry", "verify", reference, "--root", store)
@@ -110,7 +110,7 @@ def test_verify_finds_damage(run: Run, store: str, reference: str) -> None:
 
 def test_verify_looks_at_one_version_where_one_is_named(run: Run, store: str) -> None:
     damage(store, "report.html")
-    assert "everything is as it was" in ok(run, "registry", "verify", "ada2i@2", "--root", store)
+    assert "all files match their digests" in ok(run, "registry", "verify", "ada2i@2", "--root", store)
     assert "must hold a version none" in refused(run, "registry", "verify", "none", "--root", store)
 
 
@@ -139,4 +139,4 @@ def test_gc_deletes_remains_and_only_then_versions(run: Run, store: str) -> None
 )
 def test_gc_refuses(run: Run, store: str, option: str, value: str) -> None:
     message = refused(run, "registry", "gc", "ada2i", f"{option}={value}", "--root", store)
-    assert f"`{option}` must be a whole number with s, m, h, d or w behind it, but is '{value}'" in message
+    assert f"`{option}` must be a whole number followed by s, m, h, d or w, but is '{value}'" in message

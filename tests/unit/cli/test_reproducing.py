@@ -21,12 +21,12 @@ from tests.unit.training.small import TINY
         (["--modalities", "tx"], "`--modalities` must be different letters of t (text)"),
         (["--ablations", "no_head"], "`--ablations` must be none, all, or some of no_afw"),
         (["--vary", "model.amw.scale"], "`--vary` takes FIELD=V1,V2"),
-        (["--seeds", "0"], "`--seeds` must be a count from 1 on"),
-        (["--seeds", "00"], "`--seeds` must be a count from 1 on"),
-        (["--seeds", "1,x"], "`--seeds` must be a count from 1 on"),
+        (["--seeds", "0"], "`--seeds` must be a count of at least 1"),
+        (["--seeds", "00"], "`--seeds` must be a count of at least 1"),
+        (["--seeds", "1,x"], "`--seeds` must be a count of at least 1"),
         (["--set", "training.epoch=5"], "did you mean `training.epochs`?"),
         (["--allow", "copies"], "`--allow` must name codes of findings"),
-        (["--json", "none/result.json"], "must name a file in a folder that exists"),
+        (["--json", "none/result.json"], "must name a file in an existing folder"),
     ],
 )
 def test_refuses(run: Run, root: Path, demo: str, arguments: list[str], message: str) -> None:

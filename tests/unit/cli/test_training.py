@@ -29,8 +29,8 @@ from tests.unit.data.tables import corpus, write, written
         (["--set", "training.epochs"], "`--set` takes FIELD=VALUE"),
         (["--set", "training.epochs=0", "--set", "model.encoder.dropout=1"], "`model.encoder.dropout`"),
         (["--allow", "copies"], "`--allow` must name codes of findings, but 'copies' is not one. Known codes are"),
-        (["--model", "My Model"], "A model's name must be of small letters"),
-        (["--json", "none/result.json"], "must name a file in a folder that exists"),
+        (["--model", "My Model"], "A model's name must be lower-case letters"),
+        (["--json", "none/result.json"], "must name a file in an existing folder"),
         (["--json", "."], "must name a file"),
         (["--root", "gs://bucket"], "must be a folder, file:///"),
         (["--root", "s3://"], "must be a folder, file:///"),
@@ -43,13 +43,13 @@ def test_train_refuses(run: Run, root: Path, demo: str, arguments: list[str], me
 
 def test_all_mistakes_show_at_once(run: Run, demo: str) -> None:
     message = refused(run, "train", demo, "--set", "training.epochs=0", "--set", "a.b=1", "--set", "balance.alpha=[1]")
-    for field in ("`training.epochs`", "`a.b` is no config field", "`balance.alpha`"):
+    for field in ("`training.epochs`", "`a.b` is not a config field", "`balance.alpha`"):
         assert field in message
 
 
 def test_train_without_features(run: Run, root: Path) -> None:
     message = refused(run, "train", "nowhere.parquet", "--root", str(root))
-    assert "nowhere.parquet must be a .parquet file or a folder with some, but holds none" in message
+    assert "nowhere.parquet must be a .parquet file or a folder with such files, but has none" in message
     assert written(root) == []
 
 
@@ -66,7 +66,7 @@ def test_a_missing_column_is_named(run: Run, root: Path, tmp_path: Path, command
 def test_a_root_below_a_file(run: Run, tmp_path: Path, demo: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     message = refused(run, "train", demo, "--root", str(tmp_path / "file" / "x"))
-    assert "must be a folder that can be written" in message
+    assert "must be a writable folder" in message
 
 
 def test_no_s3_credentials(run: Run, demo: str) -> None:
@@ -117,4 +117,4 @@ def test_config_prints_what_would_be_used(run: Run) -> None:
 
 
 def test_config_refuses(run: Run) -> None:
-    assert "no config field" in refused(run, "config", "--set", "x=1")
+    assert "not a config field" in refused(run, "config", "--set", "x=1")

@@ -40,5 +40,5 @@ def test_vectors_survive_packing_and_any_slicing(present: list[bool], width: int
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"dialogue_id,label\n" * 9, b"PAR1" + b"x" * 90 + b"PAR1"])
 def test_what_is_no_parquet_is_refused_by_name(data: bytes) -> None:
-    with pytest.raises(DataError, match=r"^s3://b/x.parquet must be a sound Parquet file, but cannot be read: .+"):
+    with pytest.raises(DataError, match=r"^s3://b/x.parquet must be a valid Parquet file, but cannot be read: .+"):
         schema.open_parquet(data, "s3://b/x.parquet")

@@ -32,7 +32,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     check = found(str(tmp_path / "file"))["storage"]
     assert check.status == "fail"
-    assert "must be a folder that can be written" in check.found
+    assert "must be a writable folder" in check.found
     assert check.todo == "Choose another with `--root`."
 
 

@@ -57,7 +57,11 @@ def test_overrides_reach_their_fields() -> None:
         ({}, {"media.frames": 1}, r"`media.frames`: Extra inputs are not permitted"),
         ({}, {"polices.x": 1}, r"`polices`: Extra inputs"),
         ({}, {"policy.unreadable": 2}, r"`policy.unreadable`: Input should be less than or equal to 1"),
-        (dict.fromkeys(("text", "audio", "visual"), "none"), {}, r"`encoders`: there must be one for some modality"),
+        (
+            dict.fromkeys(("text", "audio", "visual"), "none"),
+            {},
+            r"`encoders`: there must be an encoder for at least one modality",
+        ),
         (
             {"text": "no.such.module:Encoder"},
             {},
@@ -116,7 +120,7 @@ def test_a_corpus_that_cannot_become_features(tmp_path: Path, change: dict[str, 
 
 def test_a_location_with_credentials_is_not_stored(tmp_path: Path) -> None:
     spec = ExtractSpec(kind="folder", location="https://me:secret@example.org/talks", encoders=OWN)
-    with pytest.raises(DataError, match=r"must carry no credentials.*https://example\.org/talks came") as caught:
+    with pytest.raises(DataError, match=r"must carry no credentials.*https://example\.org/talks has some") as caught:
         prepare(spec, root=str(tmp_path), run_id="run")
     assert "secret" not in caught.value.message
 

@@ -134,7 +134,7 @@ def test_what_gives_no_sound_is_refused(tmp_path: Path) -> None:
     refused(read_audio, sound(1.0, format="mp4", codec="aac", layout="mono")[:500], "unreadable", "Invalid data")
     refused(read_audio, film(3), "no-audio-stream", "type audio, but holds: video")
     refused(read_audio, good, "zero-length", "from 3.000 s on", start=3.0)
-    refused(read_audio, good, "zero-length", "end after that", start=0.5, end=0.5)
+    refused(read_audio, good, "zero-length", "end after its start", start=0.5, end=0.5)
     refused(read_audio, good, "zero-length", "begin at 0 s or later", start=-1.0)
     refused(read_audio, good, "too-short", "lasts 0.050 s", end=0.05)
     refused(read_audio, wav(np.zeros(RATE)), "silent", "its peak is 0")

@@ -18,7 +18,7 @@ def test_lines() -> None:
     assert line(PROGRESS) == "text      512/12158  181.2/s  1:04 left"
     work = {"text": {"encoded": 1, "reused": 2, "utterances": 3}, "audio": {"encoded": 0, "reused": 2, "utterances": 2}}
     reported = line({"kind": "planned", "work": work})
-    assert reported == "text: 1 to encode, 2 made before; audio: 0 to encode, 2 made before"
+    assert reported == "text: 1 to encode, 2 encoded before; audio: 0 to encode, 2 encoded before"
 
 
 def test_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -283,7 +283,7 @@ def test_a_corpus_without_any_vector_is_refused(tmp_path: Path) -> None:
     lines = talk(tmp_path / "talks", video=False)
     for line in lines:
         put(tmp_path / "talks", line["audio"], tone(0.5, 300, level=0.0))
-    with pytest.raises(DataError, match="must give a vector for some utterance, but gives none"):
+    with pytest.raises(DataError, match="must give a vector for at least one utterance, but gives none"):
         extracted(tmp_path / "talks", tmp_path / "root", text="none")
 
 

@@ -124,7 +124,7 @@ def test_tables_that_do_not_fit(tmp_path: Path, table: Callable[[], Columns], me
 
 
 def test_nothing_to_join(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="must name a table for at least one modality"):
+    with pytest.raises(DataError, match="must have a table for at least one modality"):
         import_joined(str(write(tmp_path / "base.parquet", base())), str(tmp_path / "root"))
 
 

@@ -99,7 +99,7 @@ def test_a_table_per_split_whose_name_says_which(tmp_path: Path) -> None:
     write(tmp_path / "x" / "some.parquet", columns)
     refused(
         tmp_path / "x",
-        r"must have the column `split`, or have a file name with one of the words train, dev and test",
+        r"must have the column `split`, or a file name with one of the words train, dev and test",
         str(tmp_path / "x" / "some.parquet"),
     )
 

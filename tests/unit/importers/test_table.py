@@ -212,13 +212,15 @@ def test_the_file_tells_its_name_encoders_and_source(tmp_path: Path) -> None:
 
 
 def test_a_missing_source(tmp_path: Path) -> None:
-    refused(tmp_path, tmp_path / "nowhere", r"/nowhere must be a .parquet file or a folder with some, but holds none")
+    refused(
+        tmp_path, tmp_path / "nowhere", r"/nowhere must be a .parquet file or a folder with such files, but has none"
+    )
 
 
 def test_a_folder_without_parquet_files(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "x.csv").write_text("a,b\n")
-    refused(tmp_path, tmp_path / "folder", r"/folder must be a .parquet file or a folder with some, but holds none")
+    refused(tmp_path, tmp_path / "folder", r"/folder must be a .parquet file or a folder with such files, but has none")
 
 
 def test_files_without_rows(tmp_path: Path) -> None:
@@ -232,20 +234,20 @@ def test_files_without_rows(tmp_path: Path) -> None:
 def test_a_file_that_is_no_sound_parquet(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     source = write(tmp_path / "folder" / "a.parquet", corpus()).parent
     (source / "b.parquet").write_bytes(damage((source / "a.parquet").read_bytes()))
-    refused(tmp_path, source, rf"^{source.as_uri()}/b.parquet must be a sound Parquet file, but cannot be read: ")
+    refused(tmp_path, source, rf"^{source.as_uri()}/b.parquet must be a valid Parquet file, but cannot be read: ")
 
 
 def test_a_page_that_is_damaged(tmp_path: Path) -> None:
     source = write(tmp_path / "x.parquet", corpus())
     data = source.read_bytes()
     source.write_bytes(data[:4] + b"\xff" * 60 + data[64:])
-    refused(tmp_path, source, rf"^{source.as_uri()} must be a sound Parquet file, but cannot be read: ")
+    refused(tmp_path, source, rf"^{source.as_uri()} must be a valid Parquet file, but cannot be read: ")
 
 
 def test_names_that_are_damaged(tmp_path: Path) -> None:
     source = write(tmp_path / "x.parquet", corpus())
     source.write_bytes(source.read_bytes().replace(b"audio_feat", b"audio\xfffeat"))
-    refused(tmp_path, source, rf"^{source.as_uri()} must be a sound Parquet file, but cannot be read: ")
+    refused(tmp_path, source, rf"^{source.as_uri()} must be a valid Parquet file, but cannot be read: ")
 
 
 @pytest.mark.parametrize("column", ["dialogue_id", "utterance_index", "label", "split"])
@@ -348,13 +350,13 @@ BAD_VALUES = [
         1,
         r"differ .* row 4 \(dialogue 'd1', utterance 1\) repeats that of row 3 of file://.*x.parquet\.",
     ),
-    ("utterance_index", 4, 3, r"count 0, 1, 2.* but row 4 \(dialogue 'd1', utterance 3\) stands where 2 is due\."),
-    ("utterance_index", 5, 1, r"count 0, 1, 2.* but row 5 \(dialogue 'd2', utterance 1\) stands where 0 is due\."),
+    ("utterance_index", 4, 3, r"count 0, 1, 2.* but row 4 \(dialogue 'd1', utterance 3\) is where 2 is expected\."),
+    ("utterance_index", 5, 1, r"count 0, 1, 2.* but row 5 \(dialogue 'd2', utterance 1\) is where 0 is expected\."),
     (
         "utterance_index",
         0,
         -1,
-        r"count 0, 1, 2.* but row 0 \(dialogue 'd0', utterance -1\) stands where 0 is due\.",
+        r"count 0, 1, 2.* but row 0 \(dialogue 'd0', utterance -1\) is where 0 is expected\.",
     ),
     (
         "text_feat",
@@ -440,7 +442,7 @@ def test_a_name_that_train_does_not_have(tmp_path: Path) -> None:
 def test_a_split_without_rows(tmp_path: Path, split: str) -> None:
     columns = corpus((("train" if split == "test" else "test", 2), ("dev", 2)))
     source = write(tmp_path / "x.parquet", columns)
-    refused(tmp_path, source, rf"/x.parquet must hold rows of `split` train and of test, but no row has {split}\.")
+    refused(tmp_path, source, rf"/x.parquet must hold rows of `split` train and test, but no row has {split}\.")
 
 
 def test_a_train_split_too_small_to_cut(tmp_path: Path) -> None:
@@ -456,7 +458,7 @@ def test_a_modality_that_is_always_missing(tmp_path: Path, values: list[Any], ki
     refused(
         tmp_path,
         source,
-        r"^Column `visual_feat` of .*/x.parquet must hold a vector in some row, but is null or empty in",
+        r"^Column `visual_feat` of .*/x.parquet must hold a vector in at least one row, but is empty in",
     )
 
 

@@ -82,7 +82,7 @@ def test_a_version_of_imported_features_knows_no_encoders(root: str, tmp_path: P
     info = open_features(made.features).info().model_copy(update={"recipe": None})
     other = (tmp_path / "other").as_uri()
     registered(other, info)
-    with pytest.raises(DataError, match=r"tiny@1 must say by which encoders its features were extracted"):
+    with pytest.raises(DataError, match=r"tiny@1 must record the encoders of its features"):
         raw_corpus(PredictSpec(version="tiny", source="corpus:folder:calls"), root=other)
 
 

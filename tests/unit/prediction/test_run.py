@@ -186,7 +186,7 @@ def test_what_else_is_refused(root: str, features: FeatureSet, tmp_path: Path) -
 
     with pytest.raises(NotFoundError, match="must hold a version tiny@9"):
         spec(version="tiny@9")
-    with pytest.raises(NotFoundError, match="must hold an alias tiny@champion"):
+    with pytest.raises(NotFoundError, match="must hold the alias tiny@champion"):
         spec(version="tiny@champion")
     with pytest.raises(DataError, match=r"must have the split 'tset', but has dev, test, train"):
         spec(split="tset")

@@ -176,7 +176,7 @@ def test_where_the_gate_is_too_small_the_test_split_decides_and_is_counted(root:
     used_up = judged(root, 3, rules.model_copy(update={"test_uses": 1}))
     assert not passed(used_up)["test-uses"]
     assert used_up.decision == "refuse"
-    assert "pairs of versions that it has judged by now: 2" in page(used_up)
+    assert "pairs of versions that it has judged so far: 2" in page(used_up)
 
 
 def test_too_little_is_refused(root: str) -> None:
@@ -196,7 +196,7 @@ def test_a_champion_whose_features_are_gone(root: str, store: str, tmp_path: Pat
     crown(root, 4)
     found = judged(root, 2)
     assert (found.split, found.dialogues) == ("test", 20)  # whether it can read these is not known
-    assert any("are gone" in note and "favours it" in note for note in found.notes)
+    assert any("were deleted" in note and "favours it" in note for note in found.notes)
 
 
 def test_a_champion_of_other_encoders_is_compared_on_its_own_test(root: str, store: str) -> None:

@@ -136,7 +136,7 @@ def test_a_rollback_made_twice_by_mistake(root: str) -> None:
 def test_nothing_to_go_back_to(root: str, promoted: int) -> None:
     for number in range(1, promoted + 1):
         champion(root, number, None)
-    with pytest.raises(NotFoundError, match="ada2i@champion must have had a version before the present one"):
+    with pytest.raises(NotFoundError, match="ada2i@champion must have had a version before the current one"):
         back(root)
 
 
@@ -175,16 +175,16 @@ def test_versions_that_are_not_there(root: str) -> None:
     with pytest.raises(NotFoundError, match="must hold a version ada2i@9, but does not"):
         champion(root, 9, None)
     assert retention.retire(storage.join(root, "registry", "ada2i", "versions", "2"))
-    with pytest.raises(NotFoundError, match="ada2i@2 must be a version that stays"):
+    with pytest.raises(NotFoundError, match="ada2i@2 must not be in deletion"):
         champion(root, 2, None)
     assert history(root, "ada2i", "champion") == []
 
 
 @pytest.mark.parametrize("alias", ["", "3", "3rd", "Champion", "a/b", "..", "a" * 64, "a b", "-a", "a.b", "a\n"])
 def test_bad_names(root: str, alias: str) -> None:
-    with pytest.raises(ConfigError, match="An alias must be of small letters"):
+    with pytest.raises(ConfigError, match="An alias must be lower-case letters"):
         move(root, "ada2i", alias, 1, expected=None, **WHO)
-    with pytest.raises(ConfigError, match="A model's name must be of small letters"):
+    with pytest.raises(ConfigError, match="A model's name must be lower-case letters"):
         move(root, "../x", "champion", 1, expected=None, **WHO)
 
 

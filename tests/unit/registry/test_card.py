@@ -86,7 +86,7 @@ def test_what_is_not_known_is_not_said() -> None:
     assert "synthetic" in front["tags"]
     assert len(front["model-index"][0]["results"][0]["metrics"]) == 3
     assert front["model-index"][0]["results"][0]["dataset"]["args"]["protocol"] == 'He said: "x": {y} # z\\'
-    assert "**SYNTHETIC data: numbers prove plumbing" in body
+    assert "**SYNTHETIC data: numbers show that the pipeline works" in body
     assert "| code | not recorded |" in body
     assert "Ray job" not in body
 

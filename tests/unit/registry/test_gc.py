@@ -147,7 +147,7 @@ def test_a_killed_deletion_is_finished_by_the_next_sweep(root: str) -> None:
 
 
 def test_bad_model_names(root: str) -> None:
-    with pytest.raises(ConfigError, match="A model's name must be of small letters"):
+    with pytest.raises(ConfigError, match="A model's name must be lower-case letters"):
         sweep(root, "../..", older_than_s=0)
 
 

@@ -12,7 +12,7 @@ def test_newest_number_and_alias(root: str) -> None:
     made = [registered(root, name) for name in ("run-a", "run-b")]
     assert resolve(root, "ada2i") == made[1]
     assert resolve(root, "ada2i@1") == made[0]
-    with pytest.raises(NotFoundError, match="must hold an alias ada2i@champion, but ada2i has none"):
+    with pytest.raises(NotFoundError, match="must hold the alias ada2i@champion, but ada2i has none"):
         resolve(root, "ada2i@champion")
     move(root, "ada2i", "champion", 1, expected=None, by="anna", reason="better")
     assert resolve(root, "ada2i@champion") == made[0]

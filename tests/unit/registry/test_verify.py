@@ -136,6 +136,6 @@ def test_models_and_versions_that_are_not_there(root: str) -> None:
         verify(root, "none")
     with pytest.raises(NotFoundError, match="must hold a version ada2i@9"):
         verify(root, "ada2i", 9)
-    with pytest.raises(ConfigError, match="A model's name must be of small letters"):
+    with pytest.raises(ConfigError, match="A model's name must be lower-case letters"):
         verify(root, "../ada2i")
     assert current(root, "ada2i", "champion") is not None

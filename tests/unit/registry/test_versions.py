@@ -221,7 +221,7 @@ def test_a_run_that_was_not_evaluated(root: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "Ada2I", "a/b", "..", "../x", ".hidden", "a b", "a@1", "-x", "a" * 64, "a\n"])
 def test_bad_model_names(root: str, name: str) -> None:
-    with pytest.raises(ConfigError, match="must be of small letters, digits"):
+    with pytest.raises(ConfigError, match="must be lower-case letters, digits"):
         register(storage.join(root, "runs", "none"), root=root, model=name)
     assert not storage.exists(storage.join(root, "registry"))
 

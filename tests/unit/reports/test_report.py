@@ -213,5 +213,7 @@ def test_scores_table_rows_share_their_heads(run: RunResult) -> None:
 def test_incomplete_runs_are_refused(run: RunResult, change: dict[str, object]) -> None:
     broken = run.model_copy(update=change)
     for show in (report.render_report, report.markdown_summary, report.scores_table):
-        with pytest.raises(DataError, match="Run r-20250314-091500 must have a test result of every seed, a best seed"):
+        with pytest.raises(
+            DataError, match="Run r-20250314-091500 must have a test result of every seed, including the best"
+        ):
             show(broken)

@@ -102,7 +102,7 @@ def test_a_final_that_failed_says_why(search: SearchResult) -> None:
 
 def test_markdown(search: SearchResult) -> None:
     text = search_markdown(outcome(search))
-    assert "weighted F1 on test, which nothing was chosen by: 0.4500 ± 0.0707. Registered as mine@3." in text
+    assert "weighted F1 on test, by which nothing was chosen: 0.4500 ± 0.0707. Registered as mine@3." in text
     assert re.search(r"4 trials: 2 complete, 1 stopped, 1 diverged\.", text)
     assert "Trial 3: A loss must be finite, but is nan." in text
     assert "0.0001 to 0.01, by powers" in text

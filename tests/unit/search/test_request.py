@@ -293,7 +293,7 @@ def test_a_search_is_named_by_what_decides_it(root: Path, searched: str) -> None
         assert prepare_search(other, root=str(root)) != searched
     assert prepare_search(spec(root, options={"concurrent": 1}), root=str(root)) == searched
     prepare_search(spec(root), root=str(root), search_id="mine")
-    with pytest.raises(ConfigError, match="Search mine must be resumed with what it was started with"):
+    with pytest.raises(ConfigError, match="Search mine must be resumed with its original request"):
         prepare_search(spec(root, options={"seed": 1}), root=str(root), search_id="mine")
 
 
@@ -309,7 +309,7 @@ def test_a_search_is_named_by_what_decides_it(root: Path, searched: str) -> None
         ({"overrides": {"resources.workers": 99}}, ResourceError, "`resources.workers` = 99 with 1 CPU each needs 99"),
         ({"overrides": {"resources.min_workers": 1}}, ConfigError, "`resources.min_workers` must be left out"),
         ({"overrides": {RATE: 1e-3}}, ConfigError, f"`{RATE}` is varied, but has a value already"),
-        ({"overrides": {"model.hidden": 3}}, ConfigError, "`model.hidden` is no config field"),
+        ({"overrides": {"model.hidden": 3}}, ConfigError, "`model.hidden` is not a config field"),
     ],
 )
 def test_mistakes_show_before_anything_is_written(

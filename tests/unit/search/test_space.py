@@ -86,7 +86,7 @@ def test_all_mistakes_are_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("vary", "message"),
     [
-        ("training.learning_rat=uniform:0.1:1", r"`training\.learning_rat` is no config field; did you mean"),
+        ("training.learning_rat=uniform:0.1:1", r"`training\.learning_rat` is not a config field; did you mean"),
         ("model.encoder.dropout=uniform:0.1:1.5", r"`model\.encoder\.dropout`: Input should be less than 1"),
         ("training.batch_dialogues=uniform:4:8", r"`training\.batch_dialogues`: .* valid integer"),
         ("model.encoder.kind=context,gru", r"`model\.encoder\.kind`: .*'gru'"),

@@ -168,14 +168,14 @@ def test_check_writable_leaves_nothing(tmp_path: Path) -> None:
 
 def test_check_writable_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(AccessError, match="must be a folder that can be written"):
+    with pytest.raises(AccessError, match="must be a writable folder"):
         storage.check_writable(storage.join(tmp_path.as_uri(), "file", "root"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_check_writable_in_a_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(AccessError, match="must be a folder that can be written"):
+    with pytest.raises(AccessError, match="must be a writable folder"):
         storage.check_writable(storage.join(tmp_path.as_uri(), "root"))
 
 

@@ -202,7 +202,7 @@ def test_what_is_left_out_shares_the_run_of_the_rest(root: Path, monkeypatch: py
     assert runs["reference", "ta"].left_out == ()
     assert runs["reference", "ta"].run_id != runs["reference", "t"].run_id
     rows = {(row.cell.preset, row.cell.letters): row for row in gathered(root, found).rows}
-    assert rows["corrected", "a"].problem == "nothing is left to train on"
+    assert rows["corrected", "a"].problem == "no modality is left to train on"
     assert "T+A, audio left out: fitted to train labels" in study_markdown(gathered(root, found))
 
 

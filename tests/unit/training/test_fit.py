@@ -165,7 +165,7 @@ def test_any_step_can_be_resumed(
 def test_a_rank_that_must_leave_writes_a_checkpoint_first(base: Path, whole: tuple[Task, SeedResult, Listener]) -> None:
     task, listener = tiny_task(base, "leaving", resources__checkpoint_minutes=60.0), Listener()
     questions = iter([False] * 4 + [True])
-    with pytest.raises(PreemptedError, match=r"Seed 5 had to leave, and did after step 5\. Run again"):
+    with pytest.raises(PreemptedError, match=r"Seed 5 was requested to leave, and left after step 5\. Run again"):
         fit(task, listener, leave=lambda: next(questions))
     assert listener.epochs == [1]
     assert checkpoint.latest_step(task.folder.checkpoints) == 5
@@ -179,7 +179,7 @@ def test_leaving_at_the_end_of_an_epoch_keeps_the_best_weights(
 ) -> None:
     task, listener = tiny_task(base, "leaving-last", resources__checkpoint_minutes=60.0), Listener()
     questions = iter([False] * 2 + [True])
-    with pytest.raises(PreemptedError, match=r"did after step 3\. Run again"):
+    with pytest.raises(PreemptedError, match=r"left after step 3\. Run again"):
         fit(task, listener, leave=lambda: next(questions))
     assert listener.epochs == [1]
     progress = checkpoint.load_progress(checkpoint.checkpoint_uri(task.folder.checkpoints, 3))

@@ -106,7 +106,10 @@ def truncated(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("harm", "error", "message"),
-    [(truncated, IntegrityError, "must hold the .* bytes"), (Path.unlink, DataError, "must exist, for manifest.json")],
+    [
+        (truncated, IntegrityError, "must hold the .* bytes"),
+        (Path.unlink, DataError, "must exist, because manifest.json"),
+    ],
 )
 def test_nothing_is_written_on_damaged_features(
     tmp_path: Path, features: str, harm: Callable[[Path], None], error: type[Ada2iError], message: str
@@ -180,7 +183,7 @@ def test_vectors_fitted_to_train_labels_are_left_out_unless_allowed(tmp_path: Pa
     features = import_joined(str(shared_data / "mosi"), tmp_path.as_uri(), text=text)
     request = prepared(tmp_path, features, preset="corrected")
     assert request.config.model.modalities == ("text", "audio")
-    assert request.left_out.startswith("Left out: visual, with vectors that were fitted to the labels of train")
+    assert request.left_out.startswith("Left out: visual, whose vectors were fitted to the labels of train")
     ways: list[dict[str, Any]] = [{"allow": ("train-fitted-features",)}, {"overrides": {"model.train_fitted": "keep"}}]
     for number, way in enumerate(ways):
         again = prepared(tmp_path, features, preset="corrected", run_id=f"kept-{number}", **way)

@@ -131,9 +131,9 @@ def changed(row: int, **cells: Any) -> dict[str, str]:
     ("message", "row", "cells"),
     [
         (r"`audio` of .*s.jsonl .* row 0 \(dialogue 'b', utterance 0\) names 'x.wav', which", 0, {"audio": "x.wav"}),
-        ("`video` of .* names '../clips/one.wav', which is not there", 1, {"video": "../clips/one.wav"}),
-        ("`audio` of .* names '/clips/one.wav', which is not there", 0, {"audio": "/clips/one.wav"}),
-        ("`audio` of .* names 'clips', which is not there", 0, {"audio": "clips"}),
+        ("`video` of .* names '../clips/one.wav', which does not exist", 1, {"video": "../clips/one.wav"}),
+        ("`audio` of .* names '/clips/one.wav', which does not exist", 0, {"audio": "/clips/one.wav"}),
+        ("`audio` of .* names 'clips', which does not exist", 0, {"audio": "clips"}),
         ("`split` of .* must hold one of train, dev, .* row 2 holds 'all'", 2, {"split": "all"}),
         ("`split` of .* must hold a value in every row, but row 2 is null", 2, {"split": None}),
         ("`dialogue_id` of .* must hold a value in every row, but row 1 is null", 1, {"dialogue_id": " "}),
@@ -152,7 +152,7 @@ def test_a_wrong_cell_is_named(tmp_path: Path, message: str, row: int, cells: di
 
 def test_places_and_names_that_repeat(tmp_path: Path) -> None:
     rows = [{"dialogue_id": "a", "utterance_index": place, "text": "x"} for place in (0, 2)]
-    refused(tmp_path / "a", "must count 0, 1, 2... .* stands where 1 is due", {"utterances.jsonl": json_lines(rows)})
+    refused(tmp_path / "a", "must count 0, 1, 2... .* is where 1 is expected", {"utterances.jsonl": json_lines(rows)})
     rows = [{"dialogue_id": "a", "utterance_id": "n", "text": "x"}] * 2
     refused(tmp_path / "b", "`utterance_id` .* row 1 .* repeats that of row 0", {"utterances.jsonl": json_lines(rows)})
 
@@ -160,13 +160,13 @@ def test_places_and_names_that_repeat(tmp_path: Path) -> None:
 def test_folders_that_hold_no_corpus(tmp_path: Path) -> None:
     refused(tmp_path / "a", "one of utterances.csv, .* but has none. Write it", dict(MEDIA))
     both: dict[str, str] = {"utterances.csv": csv_of(ROWS), "utterances.jsonl": json_lines(ROWS)}
-    refused(tmp_path / "b", "has utterances.csv and utterances.jsonl. Take all but one away", both)
+    refused(tmp_path / "b", "has utterances.csv and utterances.jsonl. Remove all but one", both)
     with pytest.raises(DataError, match="must be a table of utterances, but does not exist"):
         read_folder(str(tmp_path / "b" / "mine.csv"))
     with pytest.raises(DataError, match="does not exist or is empty"):
         read_folder(str(tmp_path / "nowhere"))
     empty = json_lines([{"dialogue_id": "a", "label": "x"}])
-    refused(tmp_path / "c", "must hold `text`, `audio` or `video` in some row", {"utterances.jsonl": empty})
+    refused(tmp_path / "c", "must hold `text`, `audio` or `video` in at least one row", {"utterances.jsonl": empty})
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_plain_folders_in_any_store() -> None:
         ("train", "dia0_utt1"): "memory:///meld-plain/media/train/dia0_utt1.mp4",
         ("dev", "dia0_utt0"): "memory:///meld-plain/media/valid/dia0_utt0.mp4",
     }
-    assert any("1 clips lie in no folder of a split and are left out" in problem for problem in corpus.problems)
+    assert any("1 clips are not in a folder of a split and are left out" in problem for problem in corpus.problems)
 
 
 def test_a_folder_above_the_release_tells_no_split(tmp_path: Path) -> None:
@@ -82,18 +82,18 @@ def refused(message: str, folder: str) -> None:
 
 
 def test_what_is_not_meld(tmp_path: Path) -> None:
-    refused("must be a folder that holds a corpus, but does not exist or is empty", str(tmp_path / "nowhere"))
+    refused("must be a folder with a corpus, but does not exist or is empty", str(tmp_path / "nowhere"))
     refused("`Utterance`, but has only none", planted(tmp_path / "a", CSVS | {"dev_sent_emo.csv": ""}))
 
 
 def test_a_csv_is_absent(tmp_path: Path) -> None:
     some = {name: text for name, text in CSVS.items() if "dev" not in name}
-    refused("but dev_sent_emo.csv is nowhere below it. Add it", planted(tmp_path, some))
+    refused("but has no dev_sent_emo.csv. Add the file", planted(tmp_path, some))
 
 
 def test_two_clips_of_one_name(tmp_path: Path) -> None:
     clips = dict.fromkeys(("train_splits/dia0_utt1.mp4", "train/dia0_utt1.mp4"), "")
-    refused(r"must be the only clip dia0_utt1 of train, but .* is one too", planted(tmp_path, CSVS | clips))
+    refused(r"must be the only clip dia0_utt1 of train, but .* is another", planted(tmp_path, CSVS | clips))
 
 
 def test_a_label_of_no_class(tmp_path: Path) -> None:

@@ -96,5 +96,5 @@ def test_what_is_not_mosei(tmp_path: Path) -> None:
     refused(tmp_path / "d", "`split` .* must hold one of .* holds 'all'", labels="-x,0,1,all\n")
     refused(tmp_path / "e", "`sentiment_score` .* must hold a value in every row", labels="-x,0,,test\n")
     refused(tmp_path / "f", r"Line 1 of .* must be like `<video>___<segment>", transcript="-x___0___later\n")
-    with pytest.raises(DataError, match="Raw/Audio and Raw/Videos as the SDK releases them, but holds none"):
+    with pytest.raises(DataError, match="Raw/Audio and Raw/Videos as the SDK releases them, but does not"):
         read_mosei(planted(tmp_path / "g", {"labels.csv": MOSEI["labels.csv"]}), dataset="cmu-mosei-2")

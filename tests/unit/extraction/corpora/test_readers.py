@@ -19,7 +19,7 @@ def test_a_corpus_by_its_kind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", CORPORA)
 def test_a_place_without_a_corpus(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(DataError, match="must be a folder that holds a corpus, but does not exist or is empty"):
+    with pytest.raises(DataError, match="must be a folder with a corpus, but does not exist or is empty"):
         read_corpus(kind, str(tmp_path))
     with pytest.raises(DataError, match="must be a path or a URI, but is empty"):
         read_corpus(kind, " ")

@@ -53,13 +53,13 @@ def test_parquet_of_any_types(tmp_path: Path) -> None:
         ("t.csv", "dialogue_id,x\n", "must hold at least one row, but holds none"),
         ("t.csv", "dialogue_id,x\n1,2\n1,2,3\n", "must have 2 values in each row, .* but row 1 has 3"),
         ("t.csv", "dialogue_id,x\n1\n", "must have 2 values in each row, .* but row 0 has 1"),
-        ("t.csv", 'dialogue_id\n"a\n', "must be sound CSV, but is not: unexpected end of data"),
+        ("t.csv", 'dialogue_id\n"a\n', "must be valid CSV, but is not: unexpected end of data"),
         ("t.csv", b"dialogue_id\n\xff\n", "must be UTF-8, but is not at byte 12"),
         ("t.csv", "dialogue_id,score\na,1\nb,inf\n", "`score` of .* must hold finite numbers, but row 1 holds 'inf'"),
         ("t.csv", "dialogue_id,utterance_index\na,x\n", "must hold whole numbers, but row 0 holds 'x'"),
         ("t.jsonl", '{"dialogue_id": "a"}\n{"dialogue_id"\n', "a JSON object in each line, but row 1 does not"),
         ("t.jsonl", '["a"]\n', "a JSON object in each line, but row 0 does not: it is a list"),
-        ("t.parquet", b"PAR1", "must be a sound Parquet file, but cannot be read"),
+        ("t.parquet", b"PAR1", "must be a valid Parquet file, but cannot be read"),
     ],
 )
 def test_damage_is_named(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
