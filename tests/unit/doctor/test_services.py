@@ -176,7 +176,7 @@ def test_a_server_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"paused": True}, "deployment train-ada2i", "warn", "Resume it"),
         ({"active": False, "runs": []}, "deployment train-ada2i", "ok", ""),
         ({"runs": []}, "deployment train-ada2i", "fail", "sqlalchemy"),
-        ({"runs": [{"auto_scheduled": False}]}, "deployment train-ada2i", "fail", "scheduler stands still"),
+        ({"runs": [{"auto_scheduled": False}]}, "deployment train-ada2i", "fail", "scheduler does not work"),
     ],
 )
 def test_a_server_out_of_order(
