@@ -8,7 +8,7 @@ _enabled = True
 
 def enable(on: bool) -> None:
     """Switch the fast implementations of this process on or off."""
-    global _enabled  # noqa: PLW0603 - one switch for the process, read where the work is done
+    global _enabled  # noqa: PLW0603 - one switch for the whole process
     _enabled = on
 
 
