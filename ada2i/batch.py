@@ -19,7 +19,7 @@ from ada2i.modalities import Modality
 
 @dataclass(frozen=True)
 class Layout:
-    """Which rows belong to which dialogue; padding is never stored, only described.
+    """The assignment of rows to dialogues; padding is never stored, only described.
 
     Attributes:
         lengths: Utterances of each dialogue, in row order; each at least 1.
@@ -142,7 +142,7 @@ class DialogueBatch:
     """One rank's share of a global batch of dialogues.
 
     Attributes:
-        features: By modality, ``(N, D)`` float32; zeros where an utterance lacks the modality.
+        features: By modality, ``(N, D)`` float32; zeros if an utterance lacks the modality.
         present: By modality, ``(N,)`` bool.
         labels: ``(N,)`` int64 class indices.
         speakers: ``(N,)`` int64 speakers, numbered from 0 by first appearance in the dialogue.

@@ -138,7 +138,7 @@ class FileEntry(Record):
 
 
 class Recipe(Record):
-    """How vectors were extracted: enough to extract more of them by the same encoders."""
+    """The encoders and settings of extracted vectors: enough to extract more vectors in the same way."""
 
     config: dict[str, JsonValue]  # `encoders` and `media` of the extraction's config
     encoders: dict[Modality, str]  # digests of everything that decides an encoder's vectors, including its weights

@@ -74,7 +74,7 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training or a promotion ended.
+    """The end of a training or a promotion.
 
     Attributes:
         version: The version that was trained, found unchanged, or judged.
@@ -115,7 +115,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether and how a trained version is judged for the alias ``champion``.
+    """The request to judge a trained version for the alias ``champion``.
 
     Attributes:
         rules: Fields of the gate's rules that differ from the defaults.

@@ -1,6 +1,6 @@
-"""Checks everything that a run needs, and says what to do about failures: `ada2i doctor`.
+"""Checks everything that a run needs, and prints what to do about failures: `ada2i doctor`.
 
-Each file looks at one thing from outside, as a run would, and reads places and credentials from where a run does.
+Each file checks one thing from outside, as a run would use it, with locations and credentials from the same places.
 """
 
 __all__ = ["check", "examine"]

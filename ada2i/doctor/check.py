@@ -1,4 +1,4 @@
-"""What a look at one thing found."""
+"""The result of a check."""
 
 from typing import Literal
 
@@ -9,10 +9,10 @@ class Check(Record):
     """One finding.
 
     Attributes:
-        name: What was looked at.
-        status: ``warn``: runs work, but something else may not. ``fail``: runs do not.
+        name: What was checked.
+        status: ``warn``: runs work, but something else may not. ``fail``: runs do not work.
         found: What was found.
-        todo: What to do; empty where nothing is.
+        todo: What to do; empty if nothing is needed.
     """
 
     name: str
@@ -22,20 +22,20 @@ class Check(Record):
 
 
 def ok(name: str, found: str) -> Check:
-    """Return a finding that needs nothing."""
+    """Return a finding that needs no action."""
     return Check(name=name, status="ok", found=found)
 
 
 def warn(name: str, found: str, todo: str) -> Check:
-    """Return a finding that runs can live with."""
+    """Return a finding that does not prevent runs."""
     return Check(name=name, status="warn", found=found, todo=todo)
 
 
 def fail(name: str, found: str, todo: str) -> Check:
-    """Return a finding that keeps runs from working."""
+    """Return a finding that prevents runs."""
     return Check(name=name, status="fail", found=found, todo=todo)
 
 
 def skipped(name: str, found: str) -> Check:
-    """Return why nothing was looked at."""
+    """Return a finding that says why a check was skipped."""
     return Check(name=name, status="skipped", found=found)

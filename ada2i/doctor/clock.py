@@ -1,4 +1,4 @@
-"""How far this machine's clock is from a server's."""
+"""The difference between this machine's clock and a server's."""
 
 import http.client
 import time
@@ -17,7 +17,7 @@ _TODO: Final = "Set this machine's clock, for example with `timedatectl set-ntp 
 
 
 def check_clock(name: str, url: str) -> Check:
-    """Compare this machine's clock with that of a web server, whatever it answers."""
+    """Compare this machine's clock with a web server's, whatever the server answers."""
     begun = time.time()
     try:
         date = _date(url)
@@ -28,7 +28,7 @@ def check_clock(name: str, url: str) -> Check:
     skew = (begun + time.time()) / 2 - parsedate_to_datetime(date).timestamp()
     found = f"this machine is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {storage.public(url)}"
     if abs(skew) > _REFUSED:
-        return fail(name, found, f"S3 refuses what is signed 15 minutes off. {_TODO}")
+        return fail(name, found, f"S3 refuses signatures that are 15 minutes off. {_TODO}")
     if abs(skew) > _ODD:
         return warn(name, found, _TODO)
     return ok(name, f"within {max(1.0, abs(skew)):.0f} s of {storage.public(url)}")

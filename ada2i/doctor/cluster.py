@@ -1,4 +1,4 @@
-"""The Ray cluster that jobs go to."""
+"""Checks the Ray cluster that runs the jobs."""
 
 import importlib.metadata
 import json
@@ -14,7 +14,7 @@ from ada2i.jobs.http import auth_headers, request
 
 
 def check_cluster() -> Iterator[Check]:
-    """Look at the cluster's address, token, version and nodes."""
+    """Check the cluster's address, token, version and nodes."""
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
     if not address:
         yield skipped("Ray", f"not configured: each run starts a private head with {HEAD_CPUS} CPUs")
@@ -29,7 +29,7 @@ def check_cluster() -> Iterator[Check]:
     try:
         yield from _look(address, headers)
     except (ValueError, KeyError, TypeError):
-        yield fail("Ray", f"another server answers at {shown}: not as Ray does", "Correct RAY_API_SERVER_ADDRESS.")
+        yield fail("Ray", f"the server at {shown} is not Ray", "Correct RAY_API_SERVER_ADDRESS.")
 
 
 def _look(address: str, headers: Mapping[str, str]) -> Iterator[Check]:

@@ -1,6 +1,6 @@
-"""Prefect: the server, the deployments, workers for them, and whether schedules make runs.
+"""Checks Prefect: the server, the deployments, their workers, and whether schedules create runs.
 
-Asks over HTTP what a client of Prefect's would.
+It sends the HTTP requests that a client of Prefect would send.
 """
 
 import base64
@@ -19,7 +19,7 @@ _FLOW: Final = "train-ada2i"
 
 
 def check_flows() -> Iterator[Check]:
-    """Look at the server, and at every deployment that it has."""
+    """Check the server, and each of its deployments."""
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     if not url:
         yield skipped("Prefect", "not configured: PREFECT_API_URL is not set")
@@ -28,7 +28,7 @@ def check_flows() -> Iterator[Check]:
         yield from _look(url)
     except (ValueError, KeyError, TypeError):
         todo = "Correct PREFECT_API_URL (it ends in /api)."
-        yield fail("Prefect", f"another server answers at {storage.public(url)}: not as Prefect does", todo)
+        yield fail("Prefect", f"the server at {storage.public(url)} is not Prefect", todo)
 
 
 def _look(url: str) -> Iterator[Check]:
@@ -96,7 +96,7 @@ def _pool(url: str, name: str) -> Check:
 def _deployment(url: str, deployment: Mapping[str, Any]) -> Check:
     title = f"deployment {deployment['name']}"
     if deployment["paused"]:
-        return warn(title, "is paused", "Resume it in Prefect's UI, if its schedules are to run.")
+        return warn(title, "is paused", "Resume it in Prefect's UI, if its schedules should run.")
     schedules = [schedule for schedule in deployment["schedules"] if schedule["active"]]
     if not schedules:
         off = len(deployment["schedules"])
@@ -110,7 +110,7 @@ def _deployment(url: str, deployment: Mapping[str, Any]) -> Check:
     runs = [run for run in (json.loads(body) if status == 200 else []) if run["auto_scheduled"]]
     if runs:
         return ok(title, f"{len(schedules)} schedules; next run {runs[0]['expected_start_time'][:16]}Z")
-    todo = "The server's scheduler stands still: look at its log, and at the version of sqlalchemy there (below 2.1)."
+    todo = "The server's scheduler does not work: check its log, and that its sqlalchemy is below 2.1."
     return fail(title, f"{len(schedules)} schedules are on, but no run is scheduled", todo)
 
 

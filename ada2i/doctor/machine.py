@@ -1,4 +1,4 @@
-"""This machine: Python, packages, and room on its disks."""
+"""Checks this machine: Python, packages, and free disk space."""
 
 import importlib.metadata
 import shutil
@@ -20,11 +20,11 @@ _REASONS: Final = {
 }
 _GIB: Final = 2**30
 _SHARED: Final = Path("/dev/shm")
-_OBJECT_STORE: Final = 256 << 20  # of a Ray head that is started here
+_OBJECT_STORE: Final = 256 << 20  # bytes of a Ray head that is started here
 
 
 def check_machine() -> Iterator[Check]:
-    """Look at Python, at packages, and at the room on the disks that runs write to."""
+    """Check Python, packages, and the free space of the disks that runs write to."""
     yield ok("Python", ".".join(map(str, sys.version_info[:3])))  # an earlier one cannot read these files
     yield from check_packages()
     yield check_room("temporary folder", Path(tempfile.gettempdir()), least=_GIB // 4, enough=2 * _GIB)
@@ -55,7 +55,7 @@ def _problem(needed: Requirement) -> Check | None:
         return fail(f"package {needed.name}", "not installed", todo) if always else None
     if needed.specifier.contains(found, prereleases=True):
         return None
-    reason = _REASONS.get(needed.name.lower(), "It was not tried with other versions.")
+    reason = _REASONS.get(needed.name.lower(), "Other versions were not tested.")
     todo = f"{reason} Run: pip install -c constraints.txt '{needed.name}{needed.specifier}'"
     return (fail if always else warn)(f"package {needed.name}", f"{found}, but {needed.specifier} is needed", todo)
 
@@ -68,13 +68,13 @@ def _installed(name: str) -> str | None:
 
 
 def check_room(name: str, folder: Path, *, least: int, enough: int) -> Check:
-    """Look at the free space of a folder's disk.
+    """Check the free space of a folder's disk.
 
     Args:
-        name: What people call it.
-        folder: A folder that exists.
+        name: Name of the check.
+        folder: An existing folder.
         least: Bytes below which runs fail.
-        enough: Bytes below which they may.
+        enough: Bytes below which runs may fail.
     """
     free = shutil.disk_usage(folder).free
     found = f"{free / _GIB:.1f} GiB free in {folder}"

@@ -1,4 +1,4 @@
-"""The storage root: whether it can be used, keeps its promises, and agrees about the time."""
+"""Checks the storage root: access, consistency, and agreement of the clocks."""
 
 import os
 import time
@@ -20,7 +20,7 @@ _GIB: Final = 2**30
 
 
 def check_store(root: str) -> Iterator[Check]:
-    """Look at the storage root, and leave it as it was.
+    """Check the storage root, and leave it unchanged.
 
     Args:
         root: A folder, or ``s3://bucket/prefix``.
@@ -33,7 +33,7 @@ def check_store(root: str) -> Iterator[Check]:
         else:
             yield (clock := check_clock("S3 clock", _endpoint()))
             if clock.status == "fail":
-                return  # each further look would wait until it gives up
+                return  # each further check would wait for a timeout
             probe = storage.join(home, f".doctor-{uuid.uuid4().hex}")
         try:
             yield _used(probe, root)
@@ -46,7 +46,7 @@ def check_store(root: str) -> Iterator[Check]:
 
 
 def _home(root: str) -> Path | str:
-    """Return where to probe: an S3 root itself, or the folder that a local one is in, which may be yet to be made."""
+    """Return where to probe: an S3 root itself, or the parent of a local one, which may not exist yet."""
     path = storage.local_path(root)
     if path is None:
         return root
@@ -71,7 +71,7 @@ def _used(probe: str, root: str) -> Check:
     if read != b"second" or listed != ["object"] or not gone:
         return fail(
             "storage",
-            f"{storage.public(root)}: what was written is not what is read, listed or gone at once",
+            f"{storage.public(root)}: reads or listings do not show the last write or deletion",
             "Use a store that is consistent after every write, as S3 is; put no cache in front of it.",
         )
     seconds = time.monotonic() - begun
@@ -79,7 +79,7 @@ def _used(probe: str, root: str) -> Check:
 
 
 def _conditional(probe: str) -> Check:
-    """Have several writers create one object at once: exactly one may, and its bytes stay."""
+    """Let several writers create one object concurrently: exactly one may succeed, and its bytes must stay."""
     for turn in range(_ROUNDS):
         place = storage.join(probe, f"race-{turn}")
 

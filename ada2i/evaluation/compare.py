@@ -1,8 +1,8 @@
-"""Whether one of two models is better on the same test dialogues, or only seems so.
+"""Tests whether one of two models is significantly better on the same test dialogues.
 
-Both tests go by dialogues, since utterances of one dialogue are not independent of each other, and both are paired: the
-two models meet the same dialogues in every round. They are about two sets of predictions, that is two trained models;
-how much another seed would change is not in them.
+Both tests work on dialogues, since utterances of one dialogue are not independent of each other, and both are paired:
+the two models are compared on the same dialogues in every round. They compare two sets of predictions, that is, two
+trained models; they do not include the variation between seeds.
 
 Shape letters in this file:
     N utterances     C classes     D dialogues     R rounds     S scores, those of ``HEADLINES``
@@ -23,13 +23,13 @@ from ada2i.records import Interval, Record
 
 _COLUMNS = ("dialogue_id", "utterance_index", "label", "prediction", "probabilities")
 _PART = 1000  # rounds at a time, which bounds the memory that many dialogues take
-_ROUNDING = 1e-12  # below it, two scores are one
+_ROUNDING = 1e-12  # smaller differences of scores count as equal
 
 Row = tuple[object, ...]
 
 
 class Difference(Record):
-    """How far apart two models are in one score; positive if the second is better."""
+    """The difference of two models in one score; positive if the second is better."""
 
     first: float
     second: float
@@ -66,7 +66,7 @@ def compare(
     """Compare two models by their predictions for one test split.
 
     The interval is a percentile bootstrap: D dialogues are drawn with replacement, the same ones for both models.
-    ``p_bootstrap`` comes of the same draws: 2 * min(low, high), at most 1, where low (high) is the share of resamples
+    ``p_bootstrap`` uses the same draws: 2 * min(low, high), at most 1, where low (high) is the share of resamples
     with a difference of 0 or less (0 or more), counted as (number + 1) / (rounds + 1). ``p_randomisation`` is that of
     an approximate randomisation test: each dialogue's two sets of predictions are swapped with chance 1/2, and p is the
     share of rounds with a difference at least as large as the one found, in either direction, counted alike.
@@ -75,14 +75,14 @@ def compare(
     Args:
         first: A ``predictions.parquet``, with columns dialogue_id, utterance_index, label, prediction, probabilities.
         second: Another one, of the same utterances in any order.
-        names: What to call the two.
+        names: Names of the two models.
         synthetic: Whether the data are synthetic; only passed on.
-        rounds: How many resamples, and how many rounds of swaps.
+        rounds: Number of resamples, and of rounds of swaps.
         level: Share of the resamples inside the interval.
         seed: Seed of the draws.
 
     Raises:
-        DataError: One is no file of predictions, or the two differ in their classes, utterances or labels.
+        DataError: A file does not hold predictions, or the two differ in their classes, utterances or labels.
     """
     tables = _read(first, names[0]), _read(second, names[1])
     _check_same(tables, names)
@@ -116,10 +116,10 @@ def compare(
 
 
 def verdict(comparison: Comparison) -> str:
-    """Say in one sentence what a comparison means.
+    """Return the meaning of a comparison as one sentence.
 
-    A difference is called more than chance if both tests agree: the interval of weighted F1 leaves out 0, and
-    ``p_randomisation`` is below 1 - level. With few dialogues the bootstrap alone is too sure.
+    A difference is called significant if both tests agree: the interval of weighted F1 excludes 0, and
+    ``p_randomisation`` is below 1 - level. With few dialogues the bootstrap alone is too confident.
     """
     found = comparison.differences["weighted_f1"]
     bounds, p = found.interval, found.p_randomisation
@@ -153,7 +153,7 @@ def _read(data: bytes, name: str) -> pa.Table:
 
 
 def _check_same(tables: tuple[pa.Table, pa.Table], names: tuple[str, str]) -> None:
-    """Refuse predictions that are not of the same utterances, labels and number of classes."""
+    """Refuse predictions that differ in their utterances, labels or number of classes."""
     widths = [_classes(table) for table in tables]
     if widths[0] != widths[1]:
         raise DataError(
@@ -202,7 +202,7 @@ def _count(tables: tuple[pa.Table, pa.Table], names: tuple[str, str]) -> Numbers
 
 def _bootstrap(counts: Numbers, rounds: int, seed: int) -> Numbers:
     """Return ``(R, S)`` differences of the models over resampled dialogues; counts: ``(2, D, C * C)``."""
-    # RandomState's streams are frozen for good; those of default_rng may change between versions of numpy.
+    # RandomState's streams never change; those of default_rng may change between versions of numpy.
     random, dialogues = np.random.RandomState(seed), counts.shape[1]
     shares = np.full(dialogues, 1 / dialogues)
     draws = (random.multinomial(dialogues, shares, size=size).astype(np.float64) for size in _parts(rounds))

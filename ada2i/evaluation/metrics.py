@@ -1,6 +1,6 @@
-"""Scores from confusion counts, and how sure they are.
+"""Scores from confusion counts, and their uncertainty.
 
-All scores of a split derive from one table of counts: ranks sum counts and divide once, and no two scores disagree.
+All scores of a split are derived from one table of counts: ranks sum counts and divide once, so scores are consistent.
 
 Shape letters in this file:
     N utterances     C classes     D dialogues     R bootstrap resamples
@@ -17,7 +17,7 @@ from ada2i.records import ClassRow, Interval, Scores, Summary, TestResult
 Counts = NDArray[np.int64]
 Numbers = NDArray[np.float64]
 
-HEADLINES = ("weighted_f1", "macro_f1", "accuracy")  # fields of ``Scores`` that are summed up over seeds
+HEADLINES = ("weighted_f1", "macro_f1", "accuracy")  # fields of ``Scores`` that are summarised over seeds
 
 
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> Counts:
@@ -52,7 +52,7 @@ def scores(confusion: Counts, labels: Sequence[str], split: str) -> Scores:
     The definitions are scikit-learn's with ``labels=range(C)`` and ``zero_division=0``. Of a class with ``hits``
     correct utterances: precision = hits / predicted, recall = hits / support, F1 = 2 hits / (predicted + support),
     each 0 if its divisor is 0. Weighted F1 is the mean by support; macro F1 the plain mean over all C classes,
-    those without utterances included; accuracy is the share of correct utterances.
+    including those without utterances; accuracy is the share of correct utterances.
 
     Args:
         confusion: ``(C, C)`` counts; row: true class, column: predicted class.
@@ -87,18 +87,18 @@ def scores(confusion: Counts, labels: Sequence[str], split: str) -> Scores:
 def dialogue_bootstrap(
     confusion_by_dialogue: Counts, resamples: int = 2000, level: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Bound the weighted F1 by resampling dialogues: utterances of one dialogue are not independent of each other.
+    """Return an interval of weighted F1 by resampling dialogues, since utterances of a dialogue are not independent.
 
     A percentile bootstrap; the same arguments give the same interval on every machine, up to rounding.
 
     Args:
         confusion_by_dialogue: ``(D, C, C)`` counts, one table per dialogue.
-        resamples: How many sets of D dialogues are drawn, with replacement.
+        resamples: Number of sets of D dialogues that are drawn, with replacement.
         level: Share of the resamples inside the interval.
         seed: Seed of the draws.
 
     Raises:
-        DataError: There is no dialogue, or the shape is another one.
+        DataError: There are no dialogues, or the shape is wrong.
     """
     shape = confusion_by_dialogue.shape
     if len(shape) != 3 or shape[0] == 0 or shape[1] != shape[2]:
@@ -107,7 +107,7 @@ def dialogue_bootstrap(
             f"but got {shape}. Check that the split holds dialogues."
         )
     dialogues, classes, _ = shape
-    # RandomState's streams are frozen for good; those of default_rng may change between versions of numpy.
+    # RandomState's streams never change; those of default_rng may change between versions of numpy.
     draws = np.random.RandomState(seed).multinomial(dialogues, np.full(dialogues, 1 / dialogues), size=resamples)
     flat = confusion_by_dialogue.reshape(dialogues, classes * classes)
     # Floats for the fast product; counts below 2**53 stay exact.
@@ -118,10 +118,10 @@ def dialogue_bootstrap(
 
 
 def summary(values: Sequence[float]) -> Summary:
-    """Return mean and sample deviation (n - 1) of a score over seeds; one value has no deviation.
+    """Return mean and sample deviation (n - 1) of a score over seeds; a single value has no deviation.
 
     Raises:
-        DataError: There is no value.
+        DataError: There are no values.
     """
     if not values:
         raise DataError("A summary needs one value or more, but got none. Evaluate a seed first.")
@@ -135,10 +135,10 @@ def over_seeds(tests: Sequence[TestResult]) -> dict[str, Summary]:
 
 
 def check_classes(name: str, values: NDArray[np.generic], classes: int) -> None:
-    """Refuse values that are no class indices.
+    """Refuse values that are not class indices.
 
     Raises:
-        DataError: One is no integer from 0 to ``classes - 1``.
+        DataError: A value is not an integer from 0 to ``classes - 1``.
     """
     wanted = f"{name} must be integers from 0 to {classes - 1}"
     if values.size and not np.issubdtype(values.dtype, np.integer):

@@ -1,7 +1,7 @@
-"""The predictions of a run's seeds as those of one model, by dialogue.
+"""Pools the predictions of a run's seeds into those of one model, by dialogue.
 
-A dialogue keeps its id, so that resampling dialogues draws all seeds' predictions of one together: utterances of one
-dialogue are not independent of each other, and neither are two seeds' predictions of one utterance.
+A dialogue keeps its id, so that a resampled dialogue brings all seeds' predictions of it: utterances of one dialogue
+are not independent of each other, and neither are two seeds' predictions of one utterance.
 
 Shape letters in this file:
     D dialogues     C classes

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _RIDGE = 1.0  # per row, on standardised vectors: strong, since there may be more columns than rows
 _FOLDS = 5
 _UTTERANCES = 20_000  # enough to separate strong from weak modalities
-_WIDEST = 1024  # columns; of wider vectors evenly spaced ones
+_WIDEST = 1024  # maximum columns; of wider vectors, evenly spaced columns are used
 _CLIP = 3.0  # deviations: one extreme value must not decide a fold
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ def fit(gram: Floats, cross: Floats) -> Floats:
         cross: ``(D + 1, C)`` those with one-hot labels.
 
     Returns:
-        ``(D + 1, C)`` weights for unstandardised vectors; those of the 1s come last.
+        ``(D + 1, C)`` weights for unstandardised vectors; the weights of the column of 1s come last.
     """
     number = gram[-1, -1]
     mean, prior = gram[-1, :-1] / number, cross[-1] / number
@@ -76,7 +76,7 @@ def held_out_skill(split: "SplitData", modality: Modality, *, classes: int) -> f
 def _rows(split: "SplitData", modality: Modality) -> tuple[Floats, Ints, Ints]:
     """Return ``(N, D + 1)`` standardised values whose last column is 1, and ``(N,)`` labels and folds.
 
-    These are the utterances that have the modality, of the first dialogues of the split.
+    They belong to the utterances that have the modality, in the first dialogues of the split.
     """
     enough = max(1, int(np.searchsorted(np.cumsum(split.lengths), _UTTERANCES)))
     dialogues = range(min(enough, len(split.lengths)))

@@ -1,4 +1,4 @@
-"""Faster ways on a CPU to compute what torch computes, each next to its plain twin.
+"""Faster CPU implementations of torch operations, each next to its plain twin.
 
 ``resources.fast_cpu`` switches all of them at once. The switch belongs to the process, like ``torch.backends``.
 """
@@ -7,13 +7,13 @@ _enabled = True
 
 
 def enable(on: bool) -> None:
-    """Choose between the fast ways and their plain twins, for this process."""
-    global _enabled  # noqa: PLW0603 - one switch for the process, read where the work is done
+    """Switch the fast implementations of this process on or off."""
+    global _enabled  # noqa: PLW0603 - one switch for the whole process
     _enabled = on
 
 
 def enabled() -> bool:
-    """Return whether the fast ways are on; they are until ``enable`` switches them off."""
+    """Return whether the fast implementations are on; by default they are."""
     return _enabled
 
 

@@ -1,8 +1,8 @@
 """A step of Adam whose gradients and learning rates are scaled by group, with as few passes as possible.
 
-Adam's fused kernel divides gradients by ``grad_scale`` as it reads them and does nothing if ``found_inf`` is 1, both
-read on the device. So clipping and modulation cost no pass of their own, and no step waits for the device. The plain
-twin multiplies the gradients in place and waits for the device to know whether to step.
+Adam's fused kernel divides gradients by ``grad_scale`` as it reads them and does nothing if ``found_inf`` is 1; it
+reads both on the device. So clipping and modulation need no additional pass, and no step waits for the device. The
+plain twin multiplies the gradients in place and waits for the device to know whether to step.
 """
 
 import torch
@@ -12,18 +12,18 @@ from ada2i import fast
 
 
 def scaled_step(optimizer: torch.optim.Adam, gradient_factors: Tensor, rate_factors: Tensor, broken: Tensor) -> Tensor:
-    """Step with each group's gradients and rate times a factor, unless this step or an earlier one is broken.
+    """Step with each group's gradients and rate multiplied by a factor, unless this or an earlier step is broken.
 
     Args:
-        optimizer: With the fused kernel.
-        gradient_factors: For each of its parameter groups ``(G,)``; positive.
+        optimizer: An optimizer with the fused kernel.
+        gradient_factors: ``(G,)``, one for each of its parameter groups; positive.
         rate_factors: ``(G,)``; Adam's step is proportional to its rate.
         broken: Scalar 0 or 1: 1 stops the optimizer, now and in all later steps.
 
     Returns:
-        Scalar 1 if the optimizer moved, else 0.
+        Scalar 1 if the optimizer stepped, else 0.
     """
-    # It stays set, so that nothing moves until the host reads the step's status.
+    # It stays set, so that there is no further step until the host reads the step's status.
     stopped = torch.maximum(getattr(optimizer, "found_inf", broken), broken)
     optimizer.found_inf = stopped  # type: ignore[attr-defined]
     step = _fused_step if fast.enabled() or stopped.is_cuda else _plain_step
@@ -34,7 +34,7 @@ def scaled_step(optimizer: torch.optim.Adam, gradient_factors: Tensor, rate_fact
 def _fused_step(optimizer: torch.optim.Adam, gradient_factors: Tensor, rate_factors: Tensor) -> None:
     groups = optimizer.param_groups
     try:
-        # The kernel takes one divisor for a call: a call for each group.
+        # The kernel takes only one divisor per call, so there is one call per group.
         for group, gradient, rate in zip(groups, gradient_factors.unbind(), rate_factors.unbind(), strict=True):
             optimizer.param_groups = [group | {"lr": rate * group["lr"]}]
             optimizer.grad_scale = 1 / gradient  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Memory that this process keeps between steps; the plain twin is glibc's own behaviour."""
+"""Memory that this process keeps between steps; the plain twin is glibc's default behaviour."""
 
 import ctypes
 import sys
@@ -6,7 +6,7 @@ import sys
 from ada2i import fast
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-_LARGEST = 32 << 20  # bytes; glibc takes no higher threshold for blocks of its own
+_LARGEST = 32 << 20  # bytes; the highest threshold that glibc accepts
 
 
 def keep_freed_memory() -> bool:

@@ -1,6 +1,6 @@
-"""Scaled dot-product attention with dropout on a CPU; the plain twin is torch's own.
+"""Scaled dot-product attention with dropout on a CPU; the plain twin is torch's implementation.
 
-On a CPU torch's own falls back to the same products when weights are dropped, with its slow dropout.
+On a CPU, torch uses the same products if weights are dropped, with its slow dropout.
 """
 
 import torch
@@ -15,7 +15,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: floa
     """Return the weighted mean of the values for each query.
 
     Args:
-        q: ``(B, A, T, D)`` queries; ``k`` and ``v`` alike.
+        q: ``(B, A, T, D)`` queries; ``k`` and ``v`` have the same shape.
         k: Keys.
         v: Values.
         mask: Broadcasts to ``(B, A, T, T)``: bool, true if a query sees a key, or what is added to its logit. None: all

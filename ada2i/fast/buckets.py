@@ -1,10 +1,10 @@
-"""Sizes of batches that a CPU computes fast: grids with little padding, and few different numbers of rows."""
+"""Batch sizes that a CPU computes fast: grids with little padding, and only few different row counts."""
 
 from collections.abc import Sequence
 
 from ada2i import fast
 
-_GROUP_CELLS = 10000  # cells of attention that cost as much as the calls of one more group
+_GROUP_CELLS = 10000  # attention cells that take as long as the calls of one more group
 _LEAST_STEP = 16  # rows
 
 
@@ -18,7 +18,7 @@ def groups_of(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def similar(lengths: Sequence[int]) -> list[list[int]]:
-    """Group dialogues by length so that padding each group to its longest costs least, with a price for each group.
+    """Group dialogues by length with the lowest cost: padding each group to its longest, and a price per group.
 
     Args:
         lengths: Utterances of each dialogue.
@@ -40,9 +40,9 @@ def similar(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def rows_to_add(rows: int) -> int:
-    """Return how many empty rows to add so that few different numbers of rows occur; plain: 0.
+    """Return how many empty rows to add so that only few different row counts occur; plain: 0.
 
-    On a CPU bfloat16 products are compiled for each shape they meet, which takes longer than the product.
+    On a CPU, bfloat16 products are compiled for each new shape, which takes longer than the product.
     """
     step = max(_LEAST_STEP, (1 << rows.bit_length()) // 16)  # a sixteenth to an eighth of the rows
     return -rows % step if fast.enabled() else 0

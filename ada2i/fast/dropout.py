@@ -20,7 +20,7 @@ _SEEDS = (0x41646132, 0x49447270)  # of the two tables: any numbers
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Zero each element with probability ``p`` in training and scale the others by ``1 / (1 - p)``.
 
-    On a CPU 16 random bits serve an element, so ``p`` is rounded to 1 / 65536, and the scale with it: the expectation
+    On a CPU each element uses 16 random bits, so ``p`` is rounded to 1 / 65536, and the scale with it: the expectation
     stays exact. The draws depend on the generator's state alone, as torch's do.
 
     Args:
@@ -45,7 +45,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
 def random_words(count: int) -> Tensor:
     """Return random bits, ``(W,)`` int64, in a tenth of the time of torch's generator.
 
-    Each window is the exclusive or of words of two tables, each read from a random place on. All bits of a window are
+    Each window is the exclusive or of words of two tables, each read from a random offset. All bits of a window are
     independent, and two windows share words only if they start equally far apart in both tables.
 
     Args:

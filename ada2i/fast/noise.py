@@ -1,8 +1,8 @@
 """Gaussian noise as windows of one pool; the plain twin draws every number.
 
-Drawing each number of each step takes longer than the optimizer. A window of a pool of Gaussian numbers, from a random
-place on, costs nothing (a table of noise, as in Salimans et al. 2017, section 2.1). Each element is Gaussian, any two
-are nearly uncorrelated, and so are any two draws; only neighbours stay neighbours.
+Drawing every number in every step takes longer than the optimizer. A window of a pool of Gaussian numbers, from a
+random offset, costs nothing (a table of noise, as in Salimans et al. 2017, section 2.1). Each element is Gaussian, any
+two are nearly uncorrelated, and so are any two draws; but neighbours in the pool remain neighbours.
 """
 
 import functools
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ada2i import fast
 
-_POOL = 1 << 21  # elements by which the pool is longer than a parameter, at least
+_POOL = 1 << 21  # minimum elements by which the pool is longer than a parameter
 _ALIGNED = 16  # elements; windows start at multiples, which suits vector instructions
 _SEED = 1097783756341092197  # of the pool: any number
 
@@ -22,7 +22,7 @@ def gaussian(like: Tensor, key: int) -> tuple[Tensor, int]:
 
     Args:
         like: Any shape.
-        key: Of the draw; equal keys give equal noise.
+        key: Key of the draw; equal keys give equal noise.
 
     Returns:
         A tensor that must not be written to, and the sign.

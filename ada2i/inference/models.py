@@ -1,4 +1,4 @@
-"""Models from registered versions, pulled copies of them, and checkpoints: every byte is checked before its use."""
+"""Loads models from registered versions, pulled copies, and checkpoints; every byte is checked before its use."""
 
 from collections.abc import Mapping
 
@@ -30,7 +30,7 @@ def open_version(root: str, reference: str) -> tuple[str, Version]:
     Raises:
         ConfigError: The reference is malformed.
         NotFoundError: There is no such version.
-        IntegrityError: A file is not the one that was registered; the message names it.
+        IntegrityError: A file differs from the registered one; the message names it.
     """
     if "/" in reference:
         uri = storage.normalise(reference)
@@ -53,8 +53,8 @@ def load_config(uri: str, version: Version) -> TrainConfig:
     """Return the config that a version was trained with.
 
     Raises:
-        IntegrityError: It is not the one that was registered.
-        DataError: It is of another version of ada2i.
+        IntegrityError: It differs from the registered one.
+        DataError: It was written by another version of ada2i.
     """
     try:
         return TrainConfig.model_validate_json(get_folder_file(uri, _CONFIG, version.files[_CONFIG]))
@@ -70,8 +70,8 @@ def load_model(uri: str, version: Version) -> Ada2I:
     """Return a version's model, in eval mode, on the CPU.
 
     Raises:
-        IntegrityError: A file is not the one that was registered.
-        DataError: Weights or config are of another version of ada2i.
+        IntegrityError: A file differs from the registered one.
+        DataError: Weights or config were written by another version of ada2i.
     """
     from safetensors.torch import load
 
@@ -91,7 +91,7 @@ def load_checkpoint(uri: str) -> Ada2I:
 
     Raises:
         IntegrityError: A file differs from its digest.
-        DataError: The checkpoint is of another schema version.
+        DataError: The checkpoint has another schema version.
     """
     cursor = checkpoint.load_progress(uri)
     return _model(cursor.config, cursor.features, checkpoint.load_weights(uri))

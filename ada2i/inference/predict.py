@@ -1,7 +1,7 @@
 """Predictions of a model for batches, splits and dialogues; they need no labels and change no state.
 
 Shape letters in this file:
-    N utterances of all dialogues, laid end to end     D dialogues     M modalities     C classes
+    N utterances of all dialogues, concatenated     D dialogues     M modalities     C classes
     n utterances of a batch     W width of a modality's vectors
 """
 
@@ -28,14 +28,14 @@ Ints = npt.NDArray[np.int64]
 def predict(
     model: Ada2I, batches: Iterable[DialogueBatch], device: torch.device
 ) -> Iterator[tuple[DialogueBatch, Prediction]]:
-    """Yield each batch, on the device, with its prediction, with dropout off; gradients are off meanwhile.
+    """Yield each batch, on the device, with its prediction; dropout and gradients are off during the iteration.
 
-    Other batches change rounding only: probabilities by some 1e-6 in float32, since matrix products of other sizes are
+    Other batch sizes change rounding only: probabilities by about 1e-6 in float32, since products of other sizes are
     summed in another order.
     """
     model.eval()
-    # Weights that autocast rounds are kept until the outermost block ends, so this one, which rounds nothing, saves
-    # rounding them for every batch.
+    # autocast keeps rounded weights until the outermost block ends. This outer block, which rounds nothing, avoids
+    # rounding the weights for every batch.
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         for batch in batches:
             there = batch.to(device)
@@ -75,7 +75,7 @@ class Dialogues:
     """Dialogues to predict.
 
     Attributes:
-        features: By modality that the model reads, ``(N, W)`` float32; zeros where it is missing.
+        features: By modality that the model reads, ``(N, W)`` float32; zeros if it is missing.
         present: By modality, ``(N,)`` bool.
         speakers: ``(N,)`` int64, numbered from 0 by first appearance in the dialogue.
         lengths: ``(D,)`` int64 utterances of each dialogue.
@@ -98,7 +98,7 @@ class Dialogues:
         return rows, DialogueBatch(
             features={m: torch.from_numpy(x[rows]) for m, x in self.features.items()},
             present={m: torch.from_numpy(x[rows]) for m, x in self.present.items()},
-            labels=torch.zeros(len(rows), dtype=torch.int64),  # no model reads them
+            labels=torch.zeros(len(rows), dtype=torch.int64),  # models do not read labels
             speakers=torch.from_numpy(self.speakers[rows]),
             layout=Layout(tuple(lengths.tolist()), padded),
             global_utterances=len(rows),
@@ -126,7 +126,7 @@ def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.devic
     """Predict dialogues in batches of similar lengths; the result is in the dialogues' own order.
 
     Args:
-        model: On ``device``.
+        model: The model, on ``device``.
         dialogues: What to predict.
         batch: Slots of one forward pass's padded grid; see ``batches``.
         device: Where to compute.
@@ -161,7 +161,7 @@ def batches(lengths: Ints, padded: Ints | None, batch: int) -> Iterator[Ints]:
 
     Args:
         lengths: ``(D,)`` utterances of each dialogue.
-        padded: ``(D,)`` lengths to which the model must pad each; only equal ones share a batch. None: any may.
+        padded: ``(D,)`` lengths to which the model must pad each; only equal ones share a batch. None: any may share.
         batch: Slots; a longer dialogue is a batch of its own.
     """
     slots = lengths if padded is None else padded
@@ -176,5 +176,5 @@ def batches(lengths: Ints, padded: Ints | None, batch: int) -> Iterator[Ints]:
 
 
 def _of_class(votes: Tensor, label: Tensor) -> Tensor:
-    """Take each utterance's class out of ``(M, n, C)``: ``(M, n)``."""
+    """Return the entries of each utterance's class in ``(M, n, C)``: ``(M, n)``."""
     return votes.gather(2, label.expand(len(votes), -1)[:, :, None])[:, :, 0]

@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster: its address, how jobs are submitted and followed, and what they report."""
+"""Jobs on a Ray cluster: addresses, submission, following, and reports."""
 
 __all__ = [
     "client",

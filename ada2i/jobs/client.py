@@ -1,6 +1,6 @@
-"""The caller's side of a job: submit it, or attach to the attempt that is still running, and follow it.
+"""The caller's side of a job: submit it, or attach to its running attempt, and follow it.
 
-Caller and job share only a folder of storage, so either may die and be started again.
+Caller and job share only a folder in storage, so either may die and be restarted.
 """
 
 import asyncio
@@ -31,17 +31,17 @@ OnEvent = Callable[[events.Event | str], None]
 
 _POLL_SECONDS = 1.0
 _ERROR = re.compile(r"\b[A-Z]\w*(Error|Exception|Failure)\b|\bKilled\b")
-_STOP_SECONDS = 75.0  # a job that is stopped writes a checkpoint first
-_GONE_SECONDS = 60.0  # how long the cluster may be out of reach before a follower gives up
+_STOP_SECONDS = 75.0  # a stopped job writes a checkpoint first
+_GONE_SECONDS = 60.0  # how long the cluster may be unreachable before a follower gives up
 
 
 @dataclass(frozen=True)
 class Job:
-    """What runs on the cluster: a driver on the folder of a run.
+    """A job: a driver and the folder of a run.
 
     Attributes:
         driver: Its name, one of ``driver.JOBS``.
-        uri: The folder of all attempts; its last part is the run's id.
+        uri: The folder of all attempts; its last segment is the run's id.
     """
 
     driver: str
@@ -67,7 +67,7 @@ def stopping(job: Job, address: str) -> Iterator[None]:
     except errors.Ada2iError:
         raise
     except BaseException:
-        with suppress(errors.Ada2iError):  # a cluster that is gone runs nothing
+        with suppress(errors.Ada2iError):  # a cluster that has ended runs nothing
             stop(address, job.run_id)
         raise
 
@@ -99,7 +99,7 @@ def _answering(address: str) -> Iterator[None]:
 
 
 def submit(job: Job, address: str) -> str:
-    """Submit an attempt at a job and return its submission id; if an attempt is running, return that one's.
+    """Submit an attempt at a job and return its submission id; if an attempt is running, return its id.
 
     Raises:
         UnreachableError: The cluster does not answer, or refuses the token.
@@ -110,7 +110,7 @@ def submit(job: Job, address: str) -> str:
         for attempt in attempts:
             if not attempt.status.is_terminal() and attempt.submission_id:
                 return attempt.submission_id
-        # The interpreter of this process for a cluster on this machine, else the one of the cluster's image.
+        # For a cluster on this machine, this process's interpreter; otherwise that of the cluster's image.
         python = sys.executable if urlsplit(address).hostname in ("127.0.0.1", "localhost") else "python"
         submission = f"{job.run_id}-{len(attempts)}"
         try:
@@ -138,7 +138,7 @@ def follow(submission: str, job: Job, *, address: str, on_event: OnEvent) -> Non
     Raises:
         UnreachableError: The cluster did not answer for a minute.
         JobError: The job failed; a new call is another attempt.
-        Ada2iError: What the job itself raised.
+        Ada2iError: The job reported this error.
     """
     client = connect(address)
     follower = Follower(on_event)
@@ -149,17 +149,17 @@ def follow(submission: str, job: Job, *, address: str, on_event: OnEvent) -> Non
         raise follower.failure.error()
     if status != "SUCCEEDED":
         place = storage.join(job.uri, "jobs", f"{submission}.log")
-        storage.put(place, text.encode())  # the cluster that has it may end with this call
+        storage.put(place, text.encode())  # the cluster that holds the log may end with this call
         found = _last_error(f"{text}\n{message}")
         raise errors.JobError(
             f"Job {submission} must succeed, but ended {status}: {found} Its log is {place}. Another "
-            "attempt at the same run goes on from what this one wrote.",
+            "attempt at the same run resumes from what this one wrote.",
             submission=submission,
         )
 
 
 class Follower:
-    """Passes the lines of a job's log on, each once, though a new stream begins with the log's first line again.
+    """Passes on the lines of a job's log, each once, although each new stream starts again with the log's first line.
 
     Attributes:
         failure: The error that the job reported, or None.
@@ -177,7 +177,7 @@ class Follower:
         self._received, self._buffer = 0, ""
 
     def take(self, text: str, *, last: bool = False) -> None:
-        """Pass on the lines that a piece of the stream completes, or, if it is the last piece, all of it."""
+        """Pass on the lines that a piece of the stream completes; if it is the last piece, all of it."""
         self._buffer += text[max(0, self._handled - self._received) :]
         self._received += len(text)
         end = len(self._buffer) if last else self._buffer.rfind("\n") + 1
@@ -195,11 +195,11 @@ class Tail:
     """The stream of a job's log, read in a thread: Ray's iterator is asynchronous, its followers are not.
 
     Attributes:
-        ended: Whether nothing more will come: the job is over, or the connection was lost.
+        ended: Whether no more text will come: the job has ended, or the connection was lost.
     """
 
     def __init__(self, client: "JobSubmissionClient", submission: str) -> None:
-        logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it notes each end of a stream
+        logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it logs each end of a stream
         import aiohttp
 
         self.ended = False
@@ -209,7 +209,7 @@ class Tail:
         threading.Thread(target=asyncio.run, args=(self._pump(),), daemon=True, name="job-log").start()
 
     def read(self, seconds: float) -> str:
-        """Return what has come; if that is nothing, wait for some seconds."""
+        """Return the new text; if there is none, wait for some seconds."""
         found = ""
         with suppress(Empty):
             chunk = self._chunks.get(timeout=seconds)
@@ -223,7 +223,7 @@ class Tail:
         try:
             async for chunk in self._client.tail_job_logs(self._submission):
                 self._chunks.put(chunk)
-        except self._lost as problem:  # the follower connects again
+        except self._lost as problem:  # the follower reconnects
             log.info("The stream of a job's log was lost: %s", problem)
         finally:
             self._chunks.put(None)
@@ -248,7 +248,7 @@ def _wait_for_end(client: "JobSubmissionClient", submission: str, follower: Foll
             if time.monotonic() - answered > _GONE_SECONDS:
                 found = str(problem).partition("\n")[0]
                 raise errors.UnreachableError(
-                    f"Job {submission} must be in reach, but was not for {_GONE_SECONDS:.0f} s: {found}. "
+                    f"Job {submission} must be reachable, but was not for {_GONE_SECONDS:.0f} s: {found}. "
                     "Check the cluster, and run again: a job that is still running is found and followed.",
                     submission=submission,
                 ) from problem
@@ -288,7 +288,7 @@ def _attempts(client: "JobSubmissionClient", run_id: str) -> "list[JobDetails]":
 
 
 def _last_error(text: str) -> str:
-    """Return the last line of a job's log that names an error, or its last line."""
+    """Return the last line of a job's log that names an error, or else its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if _ERROR.search(line)]
     return (named or lines or ["its log is empty."])[-1][:300]

@@ -1,4 +1,4 @@
-"""The Ray cluster of this run's jobs: the one that ``RAY_API_SERVER_ADDRESS`` names, else a private head for one run.
+"""The Ray cluster for this run's jobs: the one in ``RAY_API_SERVER_ADDRESS``, else a private head for one run.
 
 A head that is started here listens on loopback only, and requires a token that only this user can read.
 """
@@ -34,10 +34,10 @@ _FIXED: Final[Mapping[str, str]] = {
     "RAY_metrics_report_interval_ms": "2000",
     "RAY_JOB_STOP_WAIT_TIME_S": "60",  # a job that is stopped writes a checkpoint first
 }
-_FOREIGN: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN")  # would send the head's own processes to another cluster
+_FOREIGN: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN")  # these would connect the head's processes to another cluster
 _OBJECT_STORE_BYTES: Final = 256 << 20  # jobs exchange URIs, not tensors
-_LONGEST_FOLDER: Final = 40  # Ray's sockets lie 66 characters below, and a socket's path holds 107
-_PORTS: Final = range(10240, 22760)  # below the ports that systems hand out; SeaweedFS also takes each plus 10000
+_LONGEST_FOLDER: Final = 40  # Ray's socket paths add 66 characters, and a socket's path holds 107
+_PORTS: Final = range(10240, 22760)  # below the ephemeral ports; SeaweedFS also uses each port plus 10000
 _START_SECONDS: Final = 120.0
 _GRACE_SECONDS: Final = 5.0
 
@@ -55,7 +55,7 @@ class Cluster:
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Yield the cluster for this run's jobs; a private one ends with the block and leaves nothing behind.
+    """Yield the cluster for this run's jobs; a private one ends with the block and leaves no files.
 
     A private head has as many CPUs as this machine, at least two. Within the block this process's environment names its
     token; see ``jobs.http.auth_headers``.
@@ -100,7 +100,7 @@ def _guarded(head: subprocess.Popen[bytes], folder: Path) -> Iterator[None]:
 
 
 def _guard(pid: int, started: int, folder: Path) -> None:
-    sys.stdin.read()  # returns when the process at the other end has closed it or ended
+    sys.stdin.read()  # returns when the process at the other end closes the pipe or ends
     if folder.exists():
         processes.stop(processes.Process(pid, started, str(folder)), grace=_GRACE_SECONDS)
         shutil.rmtree(folder, ignore_errors=True)
@@ -115,7 +115,7 @@ def start_head(
         folder: Ray's own files; a short path, see :func:`short_folder`. Also the mark of the head's processes.
         token: File with the token that it requires.
         dashboard_port: Port of the dashboard and the Jobs API.
-        env: Its environment, inherited by all jobs: what they need to reach storage belongs here.
+        env: Its environment, inherited by all jobs; it must contain what they need to reach storage.
         log: File for its output.
 
     Raises:
@@ -129,7 +129,7 @@ def start_head(
         )
     options = {
         "port": 0,
-        "min-worker-port": 0,  # any that is free; by default a range, which another head may use as well
+        "min-worker-port": 0,  # any free port; the default is a range that another head may use as well
         "max-worker-port": 0,
         "ray-client-server-port": free_port(),
         "dashboard-agent-listen-port": free_port(),
@@ -151,10 +151,10 @@ def start_head(
 def wait_ready(
     address: str, *, token: Path, head: subprocess.Popen[bytes], log: Path, timeout: float = _START_SECONDS
 ) -> None:
-    """Wait until a head that was just started takes jobs.
+    """Wait until a head that was just started accepts jobs.
 
     Raises:
-        UnreachableError: It ended, or time ran out; the message ends with the last lines of its log.
+        UnreachableError: It ended, or did not answer in time; the message ends with the last lines of its log.
     """
     processes.wait_until(
         lambda: takes_jobs(address, token), child=head, name="The Ray head", address=address, log=log, timeout=timeout
@@ -171,11 +171,11 @@ def takes_jobs(address: str, token: Path) -> bool:
 
 
 def stop_head(head: subprocess.Popen[bytes], folder: Path) -> None:
-    """Stop a head started here with all that it started: servers, workers and the jobs' drivers.
+    """Stop a head started here with everything that it started: servers, workers and the jobs' drivers.
 
     Args:
         head: The result of :func:`start_head`.
-        folder: The folder that it was given.
+        folder: Its folder.
     """
     processes.stop(processes.identify(head, str(folder)), grace=_GRACE_SECONDS)
     head.wait()
@@ -205,7 +205,7 @@ def free_port(preferred: int | None = None, *, paired: bool = False) -> int:
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Write a file that only this user can read, replacing what is there."""
+    """Write a file that only this user can read; replace an existing one."""
     path.unlink(missing_ok=True)  # a file that exists would keep its mode
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
@@ -246,7 +246,7 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
 
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into an exit that runs the blocks' ends, unless it is handled already."""
+    """Turn SIGTERM into an exit that runs ``finally`` blocks, unless it is handled already."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return

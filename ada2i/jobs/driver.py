@@ -16,7 +16,7 @@ JOBS: Final = (
     "ada2i.studies.job:drive",
     "ada2i.training.launch:drive",
 )
-"""All drivers; each takes the URI of its run's folder and the job's submission id. Nothing else can be started."""
+"""All drivers; each takes the URI of its run's folder and the job's submission id. No other function can be started."""
 
 
 def main(name: str, uri: str, submission: str) -> None:
@@ -33,9 +33,9 @@ def main(name: str, uri: str, submission: str) -> None:
 
 @contextmanager
 def report_errors(uri: str) -> Iterator[None]:
-    """Report an error of this package to the followers of the job, who raise it, and end this process.
+    """Report an error of this package to the followers of the job, which raise it, and end this process.
 
-    Any other error is raised here, and is found in the job's log.
+    Any other error is raised here, and appears in the job's log.
 
     Raises:
         SystemExit: The block raised an error of this package; with its exit code.
@@ -52,7 +52,7 @@ def report_errors(uri: str) -> Iterator[None]:
 
 
 def cause(problem: BaseException) -> Ada2iError | None:
-    """Return the error of this package in what Ray raised, the first worker's, or None."""
+    """Return the first worker's error of this package in an exception from Ray, or None."""
     failures: dict[int, Any] = getattr(problem, "worker_failures", {})
     for candidate in (problem, problem.__cause__, *failures.values()):
         inner = getattr(candidate, "cause", candidate)

@@ -34,10 +34,10 @@ def environment(*, ray_job_id: str) -> bytes:
 
 
 def revision(package: Path) -> str | None:
-    """Return the git commit that a package was made from, with ``-dirty`` behind it if its checkout's files differ.
+    """Return the git commit of a package, followed by ``-dirty`` if its checkout's files differ.
 
     Args:
-        package: A folder right below the checkout's. Only its own files count, new ones included.
+        package: A folder directly below the checkout's. Only its own files count, including new ones.
 
     Returns:
         The full commit. If git does not know it, the content of the file ``REVISION`` next to the package, which the
@@ -47,7 +47,7 @@ def revision(package: Path) -> str | None:
 
 
 def _commit(package: Path) -> str | None:
-    if not (package.parent / ".git").exists():  # a repository further up is not this package's
+    if not (package.parent / ".git").exists():  # a repository in a higher folder is not this package's
         return None
     git = ["git", "--no-optional-locks", "-C", str(package)]
     try:

@@ -16,7 +16,7 @@ Event = dict[str, Any]  # `kind` names it: started, first_step, epoch, error...;
 
 
 def emit(kind: str, **facts: Any) -> None:
-    """Write an event to standard output, from where Ray carries it into the job's log."""
+    """Write an event to standard output; Ray copies it into the job's log."""
     sys.stdout.write(f"{json.dumps({'ada2i_event': kind, **logs.facts(), **facts})}\n")
     sys.stdout.flush()
 
@@ -24,7 +24,7 @@ def emit(kind: str, **facts: Any) -> None:
 def parse(log: str) -> Iterator[Event | str]:
     """Yield the events of some lines of a job's log; yield other lines, and garbled events, unchanged."""
     for line in log.splitlines():
-        _, mark, rest = line.partition(_MARK)  # Ray puts the worker's name in front
+        _, mark, rest = line.partition(_MARK)  # Ray prepends the worker's name
         try:
             facts = json.loads(mark + rest) if mark else {}
         except json.JSONDecodeError:
@@ -33,7 +33,7 @@ def parse(log: str) -> Iterator[Event | str]:
 
 
 class Progress:
-    """Reports how far a count is, with rate and time left, at most twice a second and at its end."""
+    """Reports the progress of a count, with rate and time left, at most twice a second and at its end."""
 
     def __init__(
         self,
@@ -45,15 +45,15 @@ class Progress:
         begun: float | None = None,
         **facts: Any,
     ) -> None:
-        """Begin to count.
+        """Start counting.
 
         Args:
-            report: Called as ``emit`` is.
+            report: Called like ``emit``.
             total: The count at the end.
-            before: Of that, what was done by an earlier attempt.
+            before: The part that an earlier attempt did.
             digits: Decimal places of the rate.
-            begun: The start, as ``time.monotonic`` has it; by default now.
-            facts: What each event carries besides.
+            begun: The start, in ``time.monotonic`` seconds; by default now.
+            facts: Additional fields of each event.
         """
         self.done, self.total = before, total
         self._report, self._before, self._digits, self._facts = report, before, digits, facts
@@ -61,7 +61,7 @@ class Progress:
         self._reported = -math.inf
 
     def add(self, number: int, **facts: Any) -> None:
-        """Count some more, and report unless the last report is too recent."""
+        """Add to the count, and report unless the last report is too recent."""
         self.done += number
         now = time.monotonic()
         if self.done < self.total and now - self._reported < _REPORT_SECONDS:

@@ -1,7 +1,7 @@
-"""Tasks of a job on workers of its cluster: the only way to run many things on Ray at a time.
+"""Runs a job's tasks on workers of its cluster; all parallel work on Ray except training goes through this.
 
-Workers are actors that load once what their tasks share. Ray starts one that died again, and repeats its task; a task
-must therefore give the same result when it is done again, or go on from what it wrote.
+Workers are actors that load the tasks' common data once. Ray restarts a worker that died, and repeats its task. So a
+task must give the same result when it is repeated, or resume from what it wrote.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from ada2i.errors import JobError, PreemptedError
 from ada2i.jobs import preemption
 
-_RESTARTS = 3  # of a worker that dies, and repetitions of the task that it died with
+_RESTARTS = 3  # restarts of a worker that died, and repetitions of its task
 _POLL_SECONDS = 1.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -20,7 +20,7 @@ Call: TypeAlias = tuple[str, tuple[Any, ...]]
 """A task: the name of a worker's method, and its arguments."""
 
 RunTasks: TypeAlias = Callable[[Iterable[Call]], Iterator[Any]]
-"""Runs tasks on workers and yields what they return, in the order in which they end: ``run_tasks`` on some pool."""
+"""Runs tasks on workers and yields their results in order of completion: ``run_tasks`` on some pool."""
 
 
 class Host:
@@ -40,7 +40,7 @@ class Host:
             raise
 
     def _leave_alone(self) -> None:
-        """End this process if it was requested to leave, but the job goes on: Ray restarts it on another node."""
+        """End this process if it was requested to leave, but the job continues: Ray restarts it on another node."""
         if preemption.requested() and not preemption.requested_by_driver():
             os._exit(1)
 
@@ -48,13 +48,13 @@ class Host:
 def start_workers(
     worker: type, arguments: tuple[Any, ...], *, workers: int, cpus: float = 1.0, cuda: bool = False
 ) -> Any:
-    """Return an ``ActorPool`` of workers, which end with it.
+    """Return an ``ActorPool`` of workers; the workers end when the pool is deleted.
 
     Args:
-        worker: Their class.
-        arguments: Of its constructor.
-        workers: How many to start.
-        cpus: Processors of each.
+        worker: The workers' class.
+        arguments: Arguments of its constructor.
+        workers: Number of workers.
+        cpus: CPUs per worker.
         cuda: Whether each has a GPU.
     """
     import ray
@@ -71,17 +71,17 @@ def start_workers(
 
 
 def run_tasks(pool: Any, calls: Iterable[Call], *, last: bool = False) -> Iterator[Any]:
-    """Run tasks on the workers of a pool; yield what they return, in the order in which they end.
+    """Run tasks on the workers of a pool; yield their results in order of completion.
 
     Args:
-        pool: What ``start_workers`` returned.
-        calls: The tasks; to a deque more may be appended while results are read.
-        last: Whether no other tasks follow these: a worker without a task then ends, and leaves its processors to one
-            that Ray has to restart.
+        pool: The pool from ``start_workers``.
+        calls: The tasks; to a deque, more may be appended while results are read.
+        last: Whether no other tasks follow these: a worker without a task then ends, and frees its CPUs for one that
+            Ray has to restart.
 
     Raises:
         JobError: A worker died more often than it is restarted.
-        PreemptedError: The job was requested to leave. Tasks that had begun have ended.
+        PreemptedError: The job was requested to leave. Running tasks have ended.
     """
     from ray.exceptions import RayActorError
 
@@ -99,7 +99,7 @@ def run_tasks(pool: Any, calls: Iterable[Call], *, last: bool = False) -> Iterat
             result = pool.get_next_unordered(timeout=_POLL_SECONDS)
         except TimeoutError:
             continue
-        except PreemptedError:  # a task that left in its middle, as all others of the job do
+        except PreemptedError:  # a task left before its end, as all other tasks of the job do
             left = True
             continue
         except RayActorError as problem:

@@ -11,9 +11,9 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 def auth_headers() -> dict[str, str]:
-    """Return the HTTP headers that the cluster requires, by this process's present environment.
+    """Return the HTTP headers that the cluster requires, from this process's current environment.
 
-    Give them to Ray's clients, which look for a token once: when ``ray`` is imported, or at their first request.
+    Pass them to Ray's clients, which look for a token only once: when ``ray`` is imported, or at their first request.
 
     Raises:
         AccessError: The token's file cannot be read.
@@ -40,7 +40,7 @@ def token_headers(token: str) -> dict[str, str]:
 def request(
     url: str, headers: Mapping[str, str], *, method: str = "GET", body: bytes | None = None
 ) -> tuple[int, bytes]:
-    """Send a request to a server; only one to another machine may go through the proxy that the environment names.
+    """Send a request to a server; requests to this machine bypass the proxy that the environment names.
 
     Returns:
         The HTTP status and the body of the response; ``(0, b"")`` if there is no response in HTTP, or no such URL.
@@ -53,5 +53,5 @@ def request(
         with httpx.Client(timeout=5, trust_env=remote, follow_redirects=True) as client:
             response = client.request(method, url, headers={**headers, **content}, content=body)
             return response.status_code, response.content
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):  # whose text may hold the URL's password
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):  # the error's text may hold the URL's password
         return 0, b""

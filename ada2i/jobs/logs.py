@@ -1,6 +1,6 @@
-"""Log lines of this process: plain, or with ``ADA2I_LOG_FORMAT=json`` one JSON object a line, on standard error.
+"""Log lines of this process on standard error: plain, or with ``ADA2I_LOG_FORMAT=json`` one JSON object per line.
 
-A line carries the time, the level, the message and the run it is about; a worker's also carries its rank.
+A line has the time, the level, the message and the run's id; a worker's line also has its rank.
 """
 
 import json
@@ -20,10 +20,10 @@ _facts: dict[str, Any] = {}
 
 
 def configure(**facts: Any) -> None:
-    """Set what this process's log lines and events say they are about.
+    """Set the facts that this process's log lines and events carry.
 
     Args:
-        facts: What every line from now on carries, such as ``run_id`` and ``rank``.
+        facts: Fields of every line from now on, such as ``run_id`` and ``rank``.
 
     Raises:
         ConfigError: The environment names an unknown format.
@@ -39,7 +39,7 @@ def configure(**facts: Any) -> None:
 
 
 def as_json() -> bool:
-    """Return whether lines are JSON.
+    """Return whether log lines are JSON.
 
     Raises:
         ConfigError: The environment names an unknown format.
@@ -56,12 +56,12 @@ def environment() -> dict[str, str]:
 
 
 def facts() -> Mapping[str, Any]:
-    """Return what every line of this process carries, with the time."""
+    """Return the fields of every line of this process, with the time."""
     return {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": "info", **_facts}
 
 
 def notes() -> Console:
-    """Return the console for a command's progress: standard error, unless log lines are JSON, which then own it."""
+    """Return the console for a command's progress: standard error, unless that is used for JSON log lines."""
     return Console(stderr=True, highlight=False, soft_wrap=True, quiet=as_json())
 
 
@@ -73,4 +73,4 @@ class _JsonLines(logging.Formatter):
         line = {**facts(), **own, **getattr(record, "facts", {})}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps({name: value for name, value in line.items() if name != "kind"})  # an event's own name
+        return json.dumps({name: value for name, value in line.items() if name != "kind"})  # `kind` belongs to events

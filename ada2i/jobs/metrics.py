@@ -1,4 +1,4 @@
-"""Numbers for Prometheus, by way of Ray: each node's agent exports what processes set here, as ``ray_ada2i_<name>``.
+"""Prometheus metrics through Ray: each node's agent exports the metrics set here, as ``ray_ada2i_<name>``.
 
 Each package declares its own ``METRICS``; the dashboards in ``infra/dashboards`` show all of them.
 """
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that goes up and down.
+    """A gauge.
 
     Attributes:
-        name: As in code; Prometheus sees ``exported``.
-        help: What it counts or measures, with its unit.
+        name: Name in the code; Prometheus uses ``exported``.
+        help: Description with unit.
         tags: Names of its labels.
     """
 
@@ -32,7 +32,7 @@ class Metric:
 
 
 class Gauges:
-    """Some metrics of this process, which must be one of Ray's; each is made when it is first set."""
+    """Some metrics of this process, which must be one of Ray's; each is created when it is first set."""
 
     def __init__(self, metrics: Iterable[Metric], **tags: str) -> None:
         self._metrics = {metric.name: metric for metric in metrics}
@@ -40,7 +40,7 @@ class Gauges:
         self._made: dict[str, Gauge] = {}
 
     def set(self, name: str, value: float, **tags: str) -> None:
-        """Set a metric; tags that were given to the constructor are set, too."""
+        """Set a metric; tags that were passed to the constructor are added."""
         metric = self._metrics[name]
         if name not in self._made:
             from ray.util.metrics import Gauge

@@ -1,7 +1,7 @@
-"""Preemption of a job: requests to leave, and how the processes of a job learn of them.
+"""Preemption of a job: requests to leave, and how the processes of a job receive them.
 
-A driver is requested to leave by SIGTERM, a worker by SIGTERM, by the drain of its node, or by its driver. A process
-that is to leave finishes its step or task, writes what it has, and ends. Driver and workers are different processes on
+A driver is requested to leave by SIGTERM, a worker by SIGTERM, by the drain of its node, or by its driver. The process
+then finishes its step or task, writes its results, and ends. Driver and workers are different processes on
 different nodes: the driver's request goes through the cluster's key-value store.
 """
 
@@ -35,33 +35,33 @@ def request() -> None:
 
 
 def left() -> None:
-    """Note that this worker's training has ended, for any reason."""
+    """Record that this worker's training has ended, for any reason."""
     _left.set()
 
 
 def wait_until_left() -> None:
-    """Wait until this worker's training has ended; at most 30 s, because other ranks may hang."""
+    """Wait until this worker's training has ended, at most 30 s, because other ranks may hang."""
     _left.wait(_LEAVE_SECONDS)
 
 
 def error(what: str) -> PreemptedError:
     """Return the error of a job that left after the part of its work that ``what`` names."""
-    return PreemptedError(f"The job was requested to leave, and did after {what}. Run again to go on.")
+    return PreemptedError(f"The job was requested to leave, and left after {what}. Run again to resume.")
 
 
 def listen_as_driver() -> None:
-    """Pass a SIGTERM on to the workers from now on; to be called after ``ray.init``."""
+    """Pass SIGTERM on to the workers from now on; call this after ``ray.init``."""
 
     def leave(*_: Any) -> None:
         _requested.set()
-        # Not in this thread: the signal may have interrupted a call of Ray.
+        # Not in this thread, because the signal may have interrupted a call of Ray.
         threading.Thread(target=_request_workers, daemon=True, name="preemption").start()
 
     signal.signal(signal.SIGTERM, leave)
 
 
 def listen_as_worker() -> None:
-    """Watch for requests from now on, SIGTERM included; to be called in the main thread of a worker.
+    """Watch for requests from now on, including SIGTERM; call this in the main thread of a worker.
 
     Ray's own handler of SIGTERM would end the process at once.
     """
@@ -83,7 +83,7 @@ def _start_watching() -> None:
 
 
 def requested_by_driver() -> bool:
-    """Return whether the whole job is to leave, and not only this process."""
+    """Return whether the whole job must leave, and not only this process."""
     return ray_compat.has_flag(_flag(), namespace=_NAMESPACE)
 
 
@@ -101,9 +101,9 @@ def _watch() -> None:
         try:
             if requested_by_driver() or ray_compat.is_draining(node):
                 _requested.set()
-        except RayError as problem:  # the head may be back soon
+        except RayError as problem:  # the head may soon answer again
             if not warned:
-                log.warning("Ray does not answer whether to leave, and is queried again: %s", problem)
+                log.warning("Ray does not answer whether this process must leave; retrying: %s", problem)
             warned = True
         pause.wait(_POLL_SECONDS)
 
@@ -111,5 +111,5 @@ def _watch() -> None:
 def _flag() -> str:
     import ray
 
-    # Of this attempt only: each attempt is a Ray job of its own.
+    # A flag of this attempt only: each attempt is a Ray job of its own.
     return f"leave-{ray.get_runtime_context().get_job_id()}"

@@ -1,7 +1,7 @@
-"""Child processes that leave nothing behind: each has its own session and an owner's mark that its children inherit.
+"""Child processes that are always stopped completely: each has its own session and a mark that its children inherit.
 
-Parentage alone does not find all children of a server: some move to sessions of their own, and a killed parent leaves
-orphans. The mark does. What psutil does not know is read from ``/proc``, so Linux only.
+Parent ids alone do not find all children of a server: some move to their own sessions, and a killed parent leaves
+orphans. The mark does. Facts that psutil does not provide are read from ``/proc``, so Linux only.
 """
 
 import os
@@ -20,15 +20,15 @@ from ada2i.errors import UnreachableError
 
 _MARK: Final = "ADA2I_OWNER"
 _PROC: Final = Path("/proc")
-_TAIL: Final = 15  # log lines that an error shows
+_TAIL: Final = 15  # log lines in an error message
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process that this package started; its start time distinguishes it from a later one with the same number.
+    """A process that this package started; its start time distinguishes it from a later one with the same id.
 
     Attributes:
-        pid: Its number, which is also its session's.
+        pid: Its process id, which is also its session's.
         started: Its start in clock ticks since boot.
         owner: The mark that it and its children carry.
     """
@@ -39,21 +39,21 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs; a process that has ended and waits to be reaped does not."""
+        """Whether it runs; a zombie does not."""
         return _started(self.pid) == self.started
 
 
 def spawn(
     command: Sequence[str], *, owner: str, env: Mapping[str, str], log: Path, folder: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own, so that no key press in this terminal reaches it.
+    """Start a command in its own session, so that key presses in this terminal do not reach it.
 
     Args:
         command: Program and arguments.
-        owner: Mark by which :func:`stop` finds its children; nothing else may carry it.
+        owner: Mark by which :func:`stop` finds its children; it must be unique.
         env: Its whole environment.
         log: File that both its streams are appended to, readable by this user only.
-        folder: Where it runs; by default where this process does.
+        folder: Its working folder; by default this process's.
     """
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
@@ -81,7 +81,7 @@ def wait_until(
     """Wait until a child that was just started is ready.
 
     Raises:
-        UnreachableError: It ended, or time ran out; the message ends with the last lines of its log.
+        UnreachableError: It ended, or was not ready in time; the message ends with the last lines of its log.
     """
     deadline = time.monotonic() + timeout
     while not ready():
@@ -107,14 +107,14 @@ def stop(process: Process, *, grace: float, children_first: bool = False) -> Non
     """Send SIGTERM to a process and all its children, then kill those that do not end.
 
     Args:
-        process: The process; may have ended already, leaving children.
-        grace: Seconds to end by itself, and as many for its children.
-        children_first: Whether its children get the signal before it; for one that abandons them when it ends.
+        process: The process; it may have ended already and left children.
+        grace: Seconds to wait for its end, and again for its children's.
+        children_first: Whether its children get the signal first; for a process that abandons them when it ends.
     """
     family = _family(process)
     root = {member for member in family if member.pid == process.pid}
     _terminate(family - root if children_first else root, grace)
-    # Children born after the first search are found now; those that lost their parent since were found by the first.
+    # This finds children that started after the first search, which found those that lost their parent since.
     left = family | _family(process)
     _terminate(left, grace)
     _signal(left, signal.SIGKILL)
@@ -130,7 +130,7 @@ def _family(root: Process) -> set[Process]:
     relations = {pid: relation for pid in psutil.pids() if (relation := _relation(pid)) is not None}
     known = {pid for pid in relations if _environment(pid).get(_MARK) == root.owner}
     if _started(root.pid) in (None, root.started):
-        known.add(root.pid)  # the number of its session cannot belong to another process
+        known.add(root.pid)  # its session id cannot belong to another process
     while new := {pid for pid, ancestors in relations.items() if pid not in known and known.intersection(ancestors)}:
         known |= new
     known.discard(os.getpid())
@@ -161,7 +161,7 @@ def _relation(pid: int) -> tuple[int, int] | None:
 def _started(pid: int) -> int | None:
     """Return when a process started, in clock ticks since boot, or None if it has ended.
 
-    psutil gives this time by the wall clock, which may be set.
+    psutil gives this time by the wall clock, which may be changed.
     """
     try:
         process = psutil.Process(pid)

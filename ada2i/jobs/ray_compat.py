@@ -1,12 +1,12 @@
-"""Every use of Ray's private interface, so that an upgrade of Ray has one file to check.
+"""Every use of Ray's private interface, so that only this file must be checked when Ray is upgraded.
 
-``tests/unit/jobs/test_ray_compat.py`` fails on a version of Ray that these functions were not checked against.
+``tests/unit/jobs/test_ray_compat.py`` fails with a version of Ray for which these functions were not checked.
 """
 
 from typing import Final
 
 CHECKED: Final = "2.60."
-"""Start of the versions of Ray that this file was checked against."""
+"""Prefix of the versions of Ray for which this file was checked."""
 
 
 def put_flag(name: str, *, namespace: str) -> None:

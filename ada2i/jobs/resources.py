@@ -1,4 +1,4 @@
-"""Whether a cluster can hold a run: checked before any work, because a job that cannot be placed would wait forever."""
+"""Checks whether a cluster has room for a run before any work, because a job without room would wait forever."""
 
 import json
 import os
@@ -16,7 +16,7 @@ _POLL_SECONDS = 1.0
 
 
 def capacity() -> dict[str, float]:
-    """Return what the cluster for this run's jobs has, such as ``{"CPU": 8.0, "GPU": 2.0}``.
+    """Return the resources of the cluster for this run's jobs, such as ``{"CPU": 8.0, "GPU": 2.0}``.
 
     Raises:
         UnreachableError: A configured cluster does not answer, or refuses the token.
@@ -27,7 +27,7 @@ def capacity() -> dict[str, float]:
     status, body = request(f"{address}/api/v0/nodes?detail=1&limit=10000", auth_headers())
     if status != 200:
         raise UnreachableError(
-            f"A Ray cluster must answer at {address}, but {f'said {status}' if status else 'nothing does'}. Start it, "
+            f"A Ray cluster must answer at {address}, but {f'sent {status}' if status else 'nothing does'}. Start it, "
             "correct RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private "
             "cluster.",
             address=address,
@@ -36,7 +36,7 @@ def capacity() -> dict[str, float]:
         nodes = json.loads(body)["data"]["result"]["result"]
     except (ValueError, KeyError, TypeError) as problem:
         raise UnreachableError(
-            f"A Ray dashboard must answer at {address}, but something else does. Correct RAY_API_SERVER_ADDRESS.",
+            f"A Ray dashboard must answer at {address}, but another server does. Correct RAY_API_SERVER_ADDRESS.",
             address=address,
         ) from problem
     total: dict[str, float] = {}
@@ -51,7 +51,7 @@ def check_resources(resources: ResourceConfig, available: Mapping[str, float]) -
     """Return whether to train on GPUs.
 
     Raises:
-        ResourceError: The cluster has fewer processors or GPUs than a run needs to start.
+        ResourceError: The cluster has fewer CPUs or GPUs than a run needs to start.
     """
     field = "resources.min_workers" if resources.min_workers else "resources.workers"
     workers = resources.min_workers or resources.workers
@@ -73,7 +73,7 @@ def check_resources(resources: ResourceConfig, available: Mapping[str, float]) -
 
 
 def fitting(available: Mapping[str, float], *, cpus: float, gpus: int = 0) -> int:
-    """Return how many workers of some processors and GPUs a cluster holds at a time; at least 1."""
+    """Return how many workers with some CPUs and GPUs a cluster has room for at a time; at least 1."""
     most = available.get("CPU", 0.0) / cpus
     if gpus:
         most = min(most, available.get("GPU", 0.0) / gpus)
@@ -83,11 +83,11 @@ def fitting(available: Mapping[str, float], *, cpus: float, gpus: int = 0) -> in
 def wait_for_resources(
     check: Callable[[Mapping[str, float]], bool], available: Callable[[], Mapping[str, float]]
 ) -> bool:
-    """Return what a check of a cluster's resources returns; a node that is being replaced has 30 s to come back.
+    """Return the result of a check of a cluster's resources; a node that is being replaced has 30 s to come back.
 
     Args:
-        check: Such as ``check_resources``.
-        available: Returns what the cluster has now.
+        check: A check, such as ``check_resources``.
+        available: Returns the cluster's resources now.
 
     Raises:
         ResourceError: The check still fails after that.

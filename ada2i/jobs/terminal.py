@@ -15,19 +15,19 @@ from ada2i.jobs.events import Event
 
 log = logging.getLogger(__name__)
 
-_QUIET_SECONDS = 10.0  # between two lines without bars
+_QUIET_SECONDS = 10.0  # between two lines if there are no bars
 
 
 class Terminal(ABC):
-    """Shows events of a job; other lines of its log go to the logger at debug level."""
+    """Shows events of a job; other lines of its log are logged at debug level."""
 
     def __init__(self, opening: str, *columns: ProgressColumn, unit: str = "") -> None:
-        """Prepare; nothing is shown yet.
+        """Prepare the display without showing anything yet.
 
         Args:
             opening: The first line.
             columns: What a bar shows after the elapsed time.
-            unit: What a bar counts.
+            unit: The unit of a bar.
         """
         self.opening = opening
         self.console = logs.notes()
@@ -52,7 +52,7 @@ class Terminal(ABC):
         self.bars.stop()
 
     def __call__(self, event: Event | str) -> None:
-        """Take one event, or one other line."""
+        """Process one event, or one other line."""
         if isinstance(event, str):
             log.debug(event)
         else:
@@ -60,11 +60,11 @@ class Terminal(ABC):
 
     @abstractmethod
     def show(self, event: Event) -> None:
-        """Show one event; ignore kinds that do not matter here."""
+        """Show one event; ignore other kinds of events."""
 
 
 class CountingTerminal(Terminal):
-    """Shows a job that counts: bars with rate and time left, or a line at most every 10 s without a terminal."""
+    """Shows a job that counts: bars with rate and time left or, without a terminal, a line at most every 10 s."""
 
     def __init__(
         self,
@@ -75,14 +75,14 @@ class CountingTerminal(Terminal):
         rate: Callable[[Event], str],
         unit: str = "",
     ) -> None:
-        """Prepare; nothing is shown yet.
+        """Prepare the display without showing anything yet.
 
         Args:
             opening: The first line.
-            line: An event's line.
-            bar: Name of the bar that progress moves.
-            rate: Text after that bar.
-            unit: What a bar counts.
+            line: Returns an event's line.
+            bar: Returns the name of the bar of a progress event.
+            rate: Returns the text after that bar.
+            unit: The unit of a bar.
         """
         super().__init__(opening, TextColumn("{task.fields[rate]}"), unit=unit)
         self.line = line
@@ -112,6 +112,6 @@ class CountingTerminal(Terminal):
 
 
 def rate_text(event: Event, *, digits: int) -> str:
-    """Return rate and time left of progress; the rate with ``digits`` decimal places."""
+    """Return rate and time left as text; the rate with ``digits`` decimal places."""
     minutes, seconds = divmod(event["seconds_left"], 60)
     return f"{event['per_second']:,.{digits}f}/s  {minutes}:{seconds:02} left"

@@ -1,6 +1,6 @@
 """Rules by which a challenger may replace a champion, from both models' predictions.
 
-Pure numbers: the caller chooses the dialogues, and acts on the answer.
+Pure computation: the caller chooses the dialogues and acts on the result.
 """
 
 import io
@@ -22,20 +22,20 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class GateRules(Config):
-    """What a challenger must fulfil; a first champion only what needs no other model."""
+    """The rules for a challenger; a first challenger is only held to rules that need no other model."""
 
-    dialogues: int = Field(10, ge=1, description="Dialogues to judge by, at least.")
-    utterances: int = Field(100, ge=1, description="Utterances to judge by, at least.")
-    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="One-sided, of the difference's lower bound.")
-    margin: Share = Field(0.02, description="Weighted F1 that the challenger may lose at most, at that confidence.")
+    dialogues: int = Field(10, ge=1, description="Minimum number of dialogues to judge by.")
+    utterances: int = Field(100, ge=1, description="Minimum number of utterances to judge by.")
+    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="One-sided confidence of the difference's lower bound.")
+    margin: Share = Field(0.02, description="Maximum loss of weighted F1, at that confidence.")
     class_utterances: int = Field(20, ge=1, description="Classes with fewer utterances are not held to floors.")
     class_floor: Share = Field(0.0, description="F1 that each class must exceed.")
-    class_drop: Share = Field(0.15, description="F1 that a class may lose at most.")
-    calibration_rise: Share = Field(0.05, description="What the expected calibration error may rise by.")
+    class_drop: Share = Field(0.15, description="Maximum loss of F1 of a class.")
+    calibration_rise: Share = Field(0.05, description="Maximum rise of the expected calibration error.")
     test_uses: int = Field(
         20, ge=0, description="Pairs that one test split may judge if there is no gate split; then it is used up."
     )
-    resamples: int = Field(10_000, ge=100, description="Of dialogues, for the lower bound.")
+    resamples: int = Field(10_000, ge=100, description="Resamples of dialogues for the lower bound.")
     seed: int = Field(0, ge=0, lt=2**32, description="Of the resamples.")
 
 
@@ -43,9 +43,9 @@ def measure(predictions: bytes, labels: Sequence[str], split: str) -> ModelScore
     """Return a model's scores on the dialogues of a file of predictions.
 
     Args:
-        predictions: A ``predictions.parquet`` of one utterance or more.
+        predictions: A ``predictions.parquet`` with at least one utterance.
         labels: Class names by index.
-        split: What to call the dialogues.
+        split: Name of the split.
     """
     table = pq.read_table(io.BytesIO(predictions))
     true, predicted = (np.asarray(table[name].to_numpy()) for name in ("label", "prediction"))
@@ -57,7 +57,7 @@ def measure(predictions: bytes, labels: Sequence[str], split: str) -> ModelScore
 
 
 def enough(rules: GateRules, *, dialogues: int, utterances: int) -> Iterator[RuleResult]:
-    """Say whether there is enough to judge by."""
+    """Return the result of the rule that there is enough to judge by."""
     for rule, found, least in (
         ("dialogues", dialogues, rules.dialogues),
         ("utterances", utterances, rules.utterances),
@@ -67,13 +67,13 @@ def enough(rules: GateRules, *, dialogues: int, utterances: int) -> Iterator[Rul
 
 
 def not_used_up(rules: GateRules, uses: int) -> RuleResult:
-    """Say whether a test split has not judged too many pairs, this one counted."""
+    """Return the result of the rule that a test split has not judged too many pairs, including this one."""
     says = f"pairs of versions that this test split has judged: {uses}, at most {rules.test_uses}"
     return RuleResult(rule="test-uses", passed=uses <= rules.test_uses, measured=uses, bound=rules.test_uses, says=says)
 
 
 def alone(rules: GateRules, challenger: ModelScores) -> RuleResult:
-    """Return whether a challenger is good enough by itself."""
+    """Return the result of the rule that a challenger is good enough by itself."""
     rows = _counted(rules, challenger)
     lowest = min(rows, key=lambda row: row.f1, default=None)
     if lowest is None:
@@ -87,13 +87,13 @@ def alone(rules: GateRules, challenger: ModelScores) -> RuleResult:
 def against(
     rules: GateRules, challenger: bytes, champion: bytes, sides: tuple[ModelScores, ModelScores]
 ) -> Iterator[RuleResult]:
-    """Yield whether a challenger is good enough compared with a champion, on the same dialogues.
+    """Yield the results of the rules that compare a challenger with a champion, on the same dialogues.
 
     Args:
         rules: The rules.
         challenger: A ``predictions.parquet``.
         champion: Another one, of the same utterances.
-        sides: What was measured of the two.
+        sides: Scores of the two models.
     """
     yield _no_worse(rules, challenger, champion)
     yield _no_drop(rules, *sides)

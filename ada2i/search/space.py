@@ -37,7 +37,7 @@ _SHARED: Mapping[str, str] = {
     "training.seeds": "trials and finals have seeds of their own",
     "training.epochs": "trials are compared epoch by epoch; set it with `--epochs`",
     "model.modalities": "the modalities decide what is compared; set them with `--modalities`",
-    **{f"resources.{name}": "where it runs changes no result" for name in ResourceConfig.model_fields},
+    **{f"resources.{name}": "resources do not change results" for name in ResourceConfig.model_fields},
 }
 
 _RANGES: Mapping[str, Callable[[str], float]] = {"uniform": float, "loguniform": float, "int": int}

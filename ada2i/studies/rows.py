@@ -83,7 +83,7 @@ class Row(Record):
 
 
 class Contribution(Record):
-    """What one modality adds to a preset, in weighted F1."""
+    """The weighted F1 that one modality adds to a preset."""
 
     preset: str
     modality: Modality

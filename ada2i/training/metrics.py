@@ -1,7 +1,7 @@
-"""Every number that training measures: one line here, and one line in ``train_step``, a balancer or ``fit``.
+"""The metrics of training: each has one line here, and one line in ``train_step``, a balancer or ``fit``.
 
-The table gives the fields of ``EpochRecord``, the gauges of Prometheus and, by ``python -m infra.training_dashboard``,
-the panels of Grafana.
+The table defines the fields of ``EpochRecord``, Prometheus gauges and, by ``python -m infra.training_dashboard``,
+the Grafana panels.
 """
 
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ _MODALITY = (*_RUN, "modality")
 
 @dataclass(frozen=True)
 class TrainingMetric(Metric):
-    """A number of each epoch.
+    """A metric with one value per epoch.
 
     Attributes:
-        unit: Of Grafana; ``short`` for plain numbers.
+        unit: Unit in Grafana; ``short`` for plain numbers.
     """
 
     unit: str = "short"
 
     @property
     def by_modality(self) -> bool:
-        """Whether an epoch has one number for each modality."""
+        """Whether an epoch has one value per modality."""
         return "modality" in self.tags
 
 

@@ -80,7 +80,7 @@ def test_a_study_that_gets_sigterm_leaves_after_a_checkpoint(stack: Stack, root:
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(terminate)
-        with pytest.raises(PreemptedError, match="requested to leave, and did after 0 tasks"):
+        with pytest.raises(PreemptedError, match="requested to leave, and left after 0 tasks"):
             client.run(client.Job(JOB, uri), address=address, on_event=lambda _: None)
     for seed in (1, 2):
         folder = run.seed(seed)

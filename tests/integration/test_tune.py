@@ -76,7 +76,7 @@ def test_a_killed_search_goes_on(
             killed.append(driver_pid(stack, search_id))
             os.kill(killed[0], signal.SIGKILL)
 
-    with pytest.raises(JobError, match="goes on from what this one wrote"):
+    with pytest.raises(JobError, match="resumes from what this one wrote"):
         client.run(client.Job(JOB, uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=kill)
     assert killed
     done = storage.get(storage.join(trial_uri(uri, 0), RECORD))
@@ -132,7 +132,7 @@ def test_a_search_that_gets_sigterm_leaves_after_a_checkpoint(stack: Stack, root
             signalled.append(driver_pid(stack, "search-leaves"))
             os.kill(signalled[0], signal.SIGTERM)
 
-    with pytest.raises(PreemptedError, match="requested to leave, and did after its trials had written checkpoints"):
+    with pytest.raises(PreemptedError, match="requested to leave, and left after its trials had written checkpoints"):
         client.run(client.Job(JOB, uri), address=address, on_event=terminate)
     assert not storage.exists(storage.join(trial_uri(uri, 0), RECORD))
     left = load_progress(checkpoint_uri(seed.checkpoints, latest_step(seed.checkpoints) or 0))

@@ -29,7 +29,7 @@ _WHITE, _PUPIL, _LIPS, _THROAT = (235, 235, 235), (30, 25, 20), (60, 50, 130), (
 
 @dataclass(frozen=True)
 class Look:
-    """How an emotion looks.
+    """The look of an emotion.
 
     Attributes:
         smile: From -1 (corners of the mouth down) to 1.

@@ -43,7 +43,7 @@ class Encoder(Protocol[ItemIn_contra]):
 
     @property
     def info(self) -> EncoderInfo:
-        """What it is."""
+        """The facts about this encoder."""
 
     def encode(self, items: Sequence[ItemIn_contra | None]) -> list[Encoded]:
         """Encode utterances, independently of one another.

@@ -11,7 +11,7 @@ from tests.unit.data.tables import corpus, write, written
 
 def test_import_without_a_source(run: Run, root: Path) -> None:
     message = refused(run, "import", "table", "nowhere", "--root", str(root))
-    assert "nowhere must be a .parquet file or a folder with some" in message
+    assert "nowhere must be a .parquet file or a folder with such" in message
     assert written(root) == []
 
 

@@ -176,7 +176,7 @@ def test_a_server_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"paused": True}, "deployment train-ada2i", "warn", "Resume it"),
         ({"active": False, "runs": []}, "deployment train-ada2i", "ok", ""),
         ({"runs": []}, "deployment train-ada2i", "fail", "sqlalchemy"),
-        ({"runs": [{"auto_scheduled": False}]}, "deployment train-ada2i", "fail", "scheduler stands still"),
+        ({"runs": [{"auto_scheduled": False}]}, "deployment train-ada2i", "fail", "scheduler does not work"),
     ],
 )
 def test_a_server_out_of_order(
@@ -193,8 +193,8 @@ def test_another_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", url)
         assert [(check.status, check.found) for check in (*check_cluster(), *check_flows())] == [
-            ("fail", f"another server answers at {url}: not as Ray does"),
-            ("fail", f"another server answers at {url}/api: not as Prefect does"),
+            ("fail", f"the server at {url} is not Ray"),
+            ("fail", f"the server at {url}/api is not Prefect"),
         ]
 
 

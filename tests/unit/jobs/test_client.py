@@ -137,5 +137,7 @@ def test_a_cluster_may_be_away_at_the_very_end(monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_cluster_that_stays_away_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_GONE_SECONDS", -1.0)
-    with pytest.raises(UnreachableError, match=r"job-0 must be in reach, but was not for .*: away\. Check the cluster"):
+    with pytest.raises(
+        UnreachableError, match=r"job-0 must be reachable, but was not for .*: away\. Check the cluster"
+    ):
         follow(monkeypatch, Client("RUNNING", ConnectionError("away")))

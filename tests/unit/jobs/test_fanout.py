@@ -118,14 +118,14 @@ def test_a_job_that_is_to_leave_finishes_what_has_begun(monkeypatch: pytest.Monk
     next(results)
     preemption.request()
     next(results)
-    with pytest.raises(PreemptedError, match="requested to leave, and did after 2 tasks"):
+    with pytest.raises(PreemptedError, match="requested to leave, and left after 2 tasks"):
         next(results)
 
 
 def test_all_tasks_of_a_job_leave_before_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preemption, "requested_by_driver", lambda: True)
     workers = pool()
-    with pytest.raises(PreemptedError, match="requested to leave, and did after 0 tasks"):
+    with pytest.raises(PreemptedError, match="requested to leave, and left after 0 tasks"):
         list(run_tasks(workers, [("leave", ()), ("leave", ())], last=True))
     assert not workers.has_next()
 

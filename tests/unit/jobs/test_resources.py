@@ -102,7 +102,7 @@ def test_live_nodes_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cluster_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     with dashboard(401, {}) as address:
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
-        with pytest.raises(UnreachableError, match=r"must answer at .* but said 401"):
+        with pytest.raises(UnreachableError, match=r"must answer at .* but sent 401"):
             capacity()
 
 

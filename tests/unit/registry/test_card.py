@@ -71,7 +71,7 @@ def test_the_text_says_where_the_model_comes_from(result: RunResult) -> None:
         '["happy", "sad", "neutral", "angry", "excited", "frustrated"]',
         "text 768, audio 512, visual 1024.",
         "### By class",
-        "Padding is seen",
+        "The model attends to padding",
     ):
         assert fact in body
     assert "s3://emotion" not in body  # a card does not show storage locations
@@ -94,7 +94,7 @@ def test_what_is_not_known_is_not_said() -> None:
 def test_limitations_are_those_of_the_config(result: RunResult) -> None:
     config = presets.resolve(preset="corrected", settings="iemocap", overrides={"model.encoder.causal": True})
     _, body = card(result.model_copy(update={"config": config}))
-    for absent in ("Padding is seen", "is read as zeros", "reads whole dialogues"):
+    for absent in ("The model attends to padding", "is read as zeros", "reads whole dialogues"):
         assert absent not in body
 
 

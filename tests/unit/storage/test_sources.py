@@ -17,7 +17,7 @@ def test_sources(tmp_path: Path) -> None:
     assert [storage.read_source(uri) for uri in found] == [b"a.parquet", b"b.parquet", b"deep/c.parquet"]
     assert len(storage.source_files(str(tmp_path / "notes.txt"), ".parquet")) == 1
     for nothing in ("none", "deep/none.parquet"):
-        with pytest.raises(NotFoundError, match="holds none"):
+        with pytest.raises(NotFoundError, match="has none"):
             storage.source_files(str(tmp_path / nothing), ".parquet")
     with pytest.raises(Ada2iError, match="does not exist"):
         storage.read_source(str(tmp_path / "none.parquet"))

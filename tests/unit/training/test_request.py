@@ -158,7 +158,7 @@ def test_a_request_older_than_the_audit_loads(tmp_path: Path, features: str) -> 
 
 
 def test_missing_features(tmp_path: Path) -> None:
-    with pytest.raises(Ada2iError, match="holds none") as caught:
+    with pytest.raises(Ada2iError, match="has none") as caught:
         prepared(tmp_path / "root", str(tmp_path / "none"))
     assert caught.value.exit_code == 2
     assert written(tmp_path / "root") == []
