@@ -27,3 +27,15 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _no_facts_of_other_tests() -> Iterator[None]:
+    """Facts that a test adds to every log line, such as a run's id, end with the test."""
+    logs = sys.modules.get("ada2i.jobs.logs")
+    before = dict(logs._facts) if logs else {}
+    yield
+    logs = sys.modules.get("ada2i.jobs.logs")
+    if logs is not None:
+        logs._facts.clear()
+        logs._facts.update(before)
