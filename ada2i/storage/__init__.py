@@ -4,8 +4,7 @@ Only this package uses fsspec and boto3. An object is complete or absent on both
 ``put_if_absent`` exactly one wins: by an exclusive hard link in a folder, or a conditional write (``If-None-Match: *``)
 on S3. S3's endpoint and credentials come from the usual places of the AWS SDK (environment, profile, role) only.
 
-Requests to an S3 server that is unreachable, failing or busy are retried for 90 s; for 8 s if the server has never
-answered this process, since its address may be wrong.
+Requests to an S3 server that is unreachable, failing or busy are retried; ``retry`` says which, how often and how long.
 """
 
 import hashlib
