@@ -1,4 +1,4 @@
-"""The three modalities, their order and their letters."""
+"""The modalities, their order and their letters: the first letters of their names."""
 
 from collections.abc import Mapping
 from typing import Literal

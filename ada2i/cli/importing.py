@@ -9,6 +9,7 @@ from ada2i.cli.options import Root, writable
 from ada2i.cli.output import out
 from ada2i.data.splits import GATE_SHARE
 from ada2i.importers.datasets import DATASETS
+from ada2i.modalities import Modality
 from ada2i.store import DEFAULT_ROOT
 
 app = typer.Typer()
@@ -71,7 +72,9 @@ def import_join(
     """Import a table of utterances joined with one table per modality as a feature set; print its URI."""
     from ada2i.importers.join import import_joined as run
 
-    _show_import(run(base, writable(root), text=text, audio=audio, visual=visual))
+    given: dict[Modality, str | None] = {"text": text, "audio": audio, "visual": visual}
+    tables = {modality: table for modality, table in given.items() if table is not None}
+    _show_import(run(base, writable(root), tables=tables))
 
 
 @app.command("demo-corpus")

@@ -7,6 +7,7 @@ import typer
 
 from ada2i import presets, storage
 from ada2i.errors import ConfigError
+from ada2i.modalities import LETTERS
 
 if TYPE_CHECKING:
     from ada2i.training.request import TrainSpec
@@ -60,7 +61,8 @@ Preset = Annotated[str, typer.Option(help=f"Variant of Ada2I: {', '.join(presets
 Settings = Annotated[
     str | None, typer.Option(help=f"Published settings: {', '.join(presets.SETTINGS)}. Default: the dataset's.")
 ]
-Modalities = Annotated[str, typer.Option(help="Letters of t(ext), a(udio), v(isual), in order.")]
+_LETTERS = ", ".join(f"{letter}({name.removeprefix(letter)})" for letter, name in LETTERS.items())
+Modalities = Annotated[str, typer.Option(help=f"Letters of {_LETTERS}, in order.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="FIELD=VALUE of the config; repeatable. `ada2i config` lists the fields."),

@@ -17,10 +17,10 @@ from ada2i.extraction.request import RESULT, ExtractionRequest, ExtractionResult
 from ada2i.extraction.utterance import Corpus
 from ada2i.jobs.events import Progress
 from ada2i.jobs.fanout import Call, RunTasks
-from ada2i.modalities import Modality
+from ada2i.modalities import MODALITIES, Modality
 
 _FILES = 64  # files per digest task
-_SLOWEST_FIRST: tuple[Modality, ...] = ("visual", "audio", "text")  # avoids long chunks at the end
+_SLOWEST_FIRST = MODALITIES[::-1]  # avoids long chunks at the end
 
 
 def extract(

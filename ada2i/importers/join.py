@@ -1,6 +1,6 @@
 """Imports a corpus with one table per modality."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from ada2i.errors import DataError
 from ada2i.importers.checks import check_keys, with_splits
@@ -8,18 +8,14 @@ from ada2i.importers.import_rows import import_rows
 from ada2i.importers.keyed import attach, read_keyed
 from ada2i.importers.source import read_rows
 from ada2i.importers.table import name_of, provenance
-
-if TYPE_CHECKING:
-    from ada2i.modalities import Modality
+from ada2i.modalities import Modality
 
 
 def import_joined(
     base: str,
     root: str,
     *,
-    text: str | None = None,
-    audio: str | None = None,
-    visual: str | None = None,
+    tables: Mapping[Modality, str],
     dataset: str | None = None,
     labels: tuple[str, ...] | None = None,
 ) -> str:
@@ -31,9 +27,7 @@ def import_joined(
     Args:
         base: A table as ``import_table`` takes it; its own vectors are replaced, and it may have none.
         root: The storage root.
-        text: The table with ``text_feat``.
-        audio: The table with ``audio_feat``.
-        visual: The table with ``visual_feat``.
+        tables: By modality, the table with its vectors, such as ``text_feat``.
         dataset: Name of the set; by default the base's.
         labels: Class names by index; by default the base's.
 
@@ -43,8 +37,6 @@ def import_joined(
     Raises:
         DataError: A check failed. Nothing was written.
     """
-    given: dict[Modality, str | None] = {"text": text, "audio": audio, "visual": visual}
-    tables = {modality: table for modality, table in given.items() if table is not None}
     if not tables:
         raise DataError(
             "A join must have a table for at least one modality, but has none. Name one, or import the base as a "

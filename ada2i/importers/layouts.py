@@ -177,7 +177,7 @@ def _modalities(parts: list[Part], uri: str, shown: str) -> dict[Modality, Seque
     layered = len(parts) >= _TEXT_LAYERS and len(set(widths[:_TEXT_LAYERS])) == 1
     groups = [parts[:_TEXT_LAYERS], *([part] for part in parts[_TEXT_LAYERS:])] if layered else [[p] for p in parts]
     if not 1 <= len(groups) <= len(MODALITIES):
-        raise _unknown(uri, f"{shown}: vectors of text, audio and visual are expected, but widths are {widths}")
+        raise _unknown(uri, f"{shown}: vectors of {', '.join(MODALITIES)} are expected, but widths are {widths}")
     return dict(zip(MODALITIES, groups, strict=False))
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-MODALITY_COLOURS: Mapping[Modality, str] = {"text": "#0072b2", "audio": "#d55e00", "visual": "#009e73"}
+_PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MODALITY_COLOURS: Mapping[Modality, str] = dict(zip(MODALITIES, _PALETTE, strict=False))
 
 INK, _MUTED, _GRID = "#1f2430", "#5d6472", "#e3e6eb"
 _MACRO = "#b0578d"  # differs from the ink of weighted F1 in hue and dashes

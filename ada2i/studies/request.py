@@ -5,7 +5,7 @@ So a repeated command finds finished runs and trains only the rest.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 from typing import Any, Literal
 
 from pydantic import Field
@@ -25,7 +25,8 @@ from ada2i.training.request import TrainSpec, prepare, with_named
 JOB = "ada2i.studies.job:drive"
 ABLATIONS = tuple(AblationConfig.model_fields)
 
-_SUBSETS = ("tav", "ta", "tv", "av", "t", "a", "v")  # in the paper's order, then single modalities
+# All modalities, then ever fewer: the paper's order, then single modalities.
+_SUBSETS = tuple("".join(some) for size in range(len(LETTERS), 0, -1) for some in combinations(LETTERS, size))
 _DIGITS = 16  # of a run id's hash
 
 Changes = Mapping[str, Mapping[str, Any]]  # overrides, by the name of the change

@@ -8,6 +8,7 @@ import pytest
 from ada2i.data.manifest import FeatureSet, open_features, read_shard
 from ada2i.errors import DataError
 from ada2i.importers.join import import_joined
+from ada2i.modalities import MODALITIES, Modality
 from tests.unit.data.tables import Columns, corpus, write, written
 
 KEYS = ("split", "dialogue_id", "utterance_index")
@@ -25,7 +26,7 @@ def vectors(*keys: str) -> Columns:
 def joined(tmp_path: Path, table: Columns, rows: Columns | None = None, **metadata: str) -> FeatureSet:
     source = write(tmp_path / "base.parquet", rows or base(), encoder="old")
     text = write(tmp_path / "text.parquet", table, None, **metadata)
-    return open_features(import_joined(str(source), str(tmp_path / "root"), text=str(text)))
+    return open_features(import_joined(str(source), str(tmp_path / "root"), tables={"text": str(text)}))
 
 
 def refused(tmp_path: Path, message: str, table: Columns, rows: Columns | None = None) -> None:
@@ -60,11 +61,10 @@ def test_vectors_go_to_their_utterances_in_any_order(tmp_path: Path, keys: tuple
 def test_all_modalities_from_tables(tmp_path: Path) -> None:
     plain = {name: values for name, values in base().items() if not name.endswith("_feat")}
     source = write(tmp_path / "base.parquet", plain)
-    tables = {
-        m: str(write(tmp_path / f"{m}.parquet", {**vectors(), f"{m}_feat": [[0.0] * 3] * 8}))
-        for m in ("text", "audio", "visual")
+    tables: dict[Modality, str] = {
+        m: str(write(tmp_path / f"{m}.parquet", {**vectors(), f"{m}_feat": [[0.0] * 3] * 8})) for m in MODALITIES
     }
-    features = open_features(import_joined(str(source), str(tmp_path / "root"), dataset="toy", **tables))  # type: ignore[arg-type]
+    features = open_features(import_joined(str(source), str(tmp_path / "root"), dataset="toy", tables=tables))
     assert features.manifest.widths == {"text": 3, "audio": 3, "visual": 3}
     assert features.manifest.source.endswith("zero vectors: text 8, audio 8, visual 8")
 
@@ -125,13 +125,15 @@ def test_tables_that_do_not_fit(tmp_path: Path, table: Callable[[], Columns], me
 
 def test_nothing_to_join(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must have a table for at least one modality"):
-        import_joined(str(write(tmp_path / "base.parquet", base())), str(tmp_path / "root"))
+        import_joined(str(write(tmp_path / "base.parquet", base())), str(tmp_path / "root"), tables={})
 
 
 @pytest.mark.shared
 def test_mosi_with_minilm(tmp_path: Path, shared_data: Path) -> None:
     text = shared_data / "derived" / "mosi_minilm384.parquet"
-    manifest = open_features(import_joined(str(shared_data / "mosi"), str(tmp_path), text=str(text))).manifest
+    manifest = open_features(
+        import_joined(str(shared_data / "mosi"), str(tmp_path), tables={"text": str(text)})
+    ).manifest
     assert manifest.widths == {"text": 384, "audio": 73, "visual": 100}
     assert sum(info.utterances for info in manifest.splits.values()) == 2199
     assert (manifest.dataset, manifest.labels) == ("cmu-mosi", ("negative", "non-negative"))

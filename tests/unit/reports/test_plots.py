@@ -36,6 +36,11 @@ def svgs(run: RunResult) -> dict[str, str]:
     return {name: draw(run) for name, draw in DRAW.items()}
 
 
+def test_every_modality_has_its_own_colour() -> None:
+    colours = plots.MODALITY_COLOURS
+    assert len({colours[modality] for modality in MODALITIES}) == len(MODALITIES)
+
+
 def texts(svg: str) -> list[str]:
     return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 

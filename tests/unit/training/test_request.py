@@ -180,7 +180,7 @@ def test_run_ids_sort_by_time_and_differ() -> None:
 @pytest.mark.shared
 def test_vectors_fitted_to_train_labels_are_left_out_unless_allowed(tmp_path: Path, shared_data: Path) -> None:
     text = str(shared_data / "derived" / "mosi_minilm384.parquet")
-    features = import_joined(str(shared_data / "mosi"), tmp_path.as_uri(), text=text)
+    features = import_joined(str(shared_data / "mosi"), tmp_path.as_uri(), tables={"text": text})
     request = prepared(tmp_path, features, preset="corrected")
     assert request.config.model.modalities == ("text", "audio")
     assert request.left_out.startswith("Left out: visual, whose vectors were fitted to the labels of train")
