@@ -1,6 +1,8 @@
 """Ray's private interface, which may change with any version."""
 
 import inspect
+import re
+from pathlib import Path
 
 import ray
 from ray._private.state import state
@@ -12,6 +14,14 @@ from ada2i.jobs import ray_compat
 def test_ray_is_a_version_that_the_file_was_checked_against() -> None:
     """Read ``jobs/ray_compat.py`` against a new version of Ray, run the fault tests, then raise ``CHECKED``."""
     assert ray.__version__.startswith(ray_compat.CHECKED)
+
+
+def test_no_other_file_uses_it() -> None:
+    product = Path(ray_compat.__file__).parents[2]
+    files = [file for folder in ("ada2i", "pipelines", "infra") for file in (product / folder).rglob("*.py")]
+    private = re.compile(r"\bray(\.\w+)*\._|\bray\.experimental|\bray\.train\.v2|internal_kv")
+    found = [file.name for file in files if private.search(file.read_text())]
+    assert found == ["ray_compat.py"]
 
 
 def test_what_is_used_exists() -> None:
