@@ -18,8 +18,9 @@ from ada2i.batch import DialogueBatch
 from ada2i.config import LossConfig
 from ada2i.model.ada2i import Ada2I, Prediction
 from ada2i.training import distributed, losses
+from ada2i.training.clipping import gradient_norms
 from ada2i.training.status import StepKey, StepStatus
-from ada2i.training.update import gradient_norms, update
+from ada2i.training.update import update
 
 LOSSES = ("classification_loss", "modal_loss", "feature_loss")
 

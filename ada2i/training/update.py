@@ -1,4 +1,4 @@
-"""From gradients to new weights: norms, clipping, the balancer's factors, noise and Adam.
+"""From gradients to new weights: clipping, the balancer's factors, noise and Adam.
 
 The optimizer has a parameter group per encoder, in the model's order, and one for the rest.
 
@@ -7,7 +7,7 @@ Shape letters in this file:
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from ada2i.balance.base import StepScales
 from ada2i.fast.adam import scaled_step
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I
+from ada2i.training.clipping import Norms, clip_factor
 
 _LEAST_DEVIATION = 1e-8  # smallest deviation of noise, as in the released code
 
@@ -28,29 +29,6 @@ def make_optimizer(model: Ada2I, *, learning_rate: float, weight_decay: float) -
     rest = [p for p in model.parameters() if id(p) not in of_encoders]
     groups: list[dict[str, Any]] = [{"params": group} for group in (*encoders, rest)]
     return torch.optim.Adam(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
-
-
-class Norms(NamedTuple):
-    """L2 norms of gradients.
-
-    Attributes:
-        by_group: ``(P,)`` for each of the optimizer's groups.
-        by_encoder: ``(M,)``.
-        total: Scalar.
-    """
-
-    by_group: Sequence[Tensor]
-    by_encoder: Tensor
-    total: Tensor
-
-
-def gradient_norms(optimizer: torch.optim.Optimizer) -> Norms:
-    """Return the norms of all gradients."""
-    groups = [[p.grad for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
-    norms = torch.stack(torch._foreach_norm([gradient for group in groups for gradient in group]))
-    by_group = torch.split(norms, [len(group) for group in groups])
-    together = torch.stack([norm.norm() for norm in by_group])
-    return Norms(by_group, together[:-1], together.norm())
 
 
 def update(
@@ -74,7 +52,7 @@ def update(
         scales: The balancer's factors.
         stream: Seed and step: the key of the noise.
     """
-    clip = (clip_norm / (norms.total + 1e-6)).clamp(max=1.0)  # same formula as torch's clipping
+    clip = clip_factor(norms, clip_norm)
     stopped = (broken | ~torch.isfinite(norms.total)).to(clip.dtype)
     gradient_factors = clip.repeat(len(optimizer.param_groups))
     rate_factors = torch.ones_like(gradient_factors)
