@@ -105,15 +105,15 @@ class TrainCursor(Record):
         step = self.step - self.part.steps + part.steps
         return self.model_copy(update={"rng": Rng(seed=self.rng.seed, step=step), "step": step, "part": part})
 
-    def after_epoch(self, record: EpochRecord, dev: Scores) -> Self:
-        """Return the cursor at the end of the current epoch; its weights are the best if dev is better than before."""
+    def after_epoch(self, record: EpochRecord, dev: Scores, *, best: bool) -> Self:
+        """Return the cursor at the end of the current epoch, whose weights are the best so far or not."""
         changed: dict[str, Any] = {
             "epoch": record.epoch,
             "stale_epochs": self.stale_epochs + 1,
             "history": (*self.history, record),
             "part": EpochPart(),
         }
-        if self.best_dev is None or dev.weighted_f1 > self.best_dev.weighted_f1:
+        if best:
             changed |= {"stale_epochs": 0, "best_epoch": record.epoch, "best_step": record.step, "best_dev": dev}
         return self.model_copy(update=changed)
 

@@ -11,7 +11,7 @@ from ada2i.checkpoint import TrainCursor, TrainState
 from ada2i.config import TrainingConfig
 from ada2i.errors import DivergenceError, PreemptedError
 from ada2i.loader.order import share
-from ada2i.records import EpochRecord, SeedResult
+from ada2i.records import EpochRecord, Scores, SeedResult
 from ada2i.store import SeedFolder
 from ada2i.training import distributed
 from ada2i.training.meter import EpochMeter
@@ -91,7 +91,7 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
 
 
 def finished(cursor: TrainCursor, settings: TrainingConfig) -> bool:
-    """Return whether all epochs are done, or dev has not improved for ``patience`` epochs."""
+    """Return whether all epochs are done, or dev has not improved for ``early_stopping_epochs``."""
     return cursor.epoch >= settings.epochs or cursor.stale_epochs >= settings.early_stopping_epochs
 
 
@@ -145,7 +145,12 @@ def validate(task: Task, state: TrainState, meter: EpochMeter, cursor: TrainCurs
         measured[name] = (
             dict(zip(task.config.model.modalities, means, strict=True)) if name in by_modality else means[0]
         )
-    return cursor.after_epoch(EpochRecord(**measured), dev)
+    return cursor.after_epoch(EpochRecord(**measured), dev, best=is_best(cursor, dev))
+
+
+def is_best(cursor: TrainCursor, dev: Scores) -> bool:
+    """Return whether an epoch's weighted F1 on dev is above that of all epochs before."""
+    return cursor.best_dev is None or dev.weighted_f1 > cursor.best_dev.weighted_f1
 
 
 def preempted(task: Task, step: int) -> PreemptedError:
