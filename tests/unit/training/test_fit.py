@@ -18,6 +18,7 @@ from ada2i.model.amw import SkillFusion
 from ada2i.records import EpochRecord, SeedResult
 from ada2i.training import fit as fitting
 from ada2i.training.fit import fit
+from ada2i.training.metrics import METRICS
 from ada2i.training.schedule import set_rate
 from ada2i.training.status import StepKey
 from ada2i.training.step import StepReport, train_step
@@ -60,6 +61,9 @@ def test_every_epoch_is_recorded_and_reported(whole: tuple[Task, SeedResult, Lis
     assert [record.step for record in result.history] == [3, 6, 9, 12]  # 18 dialogues, 7 at a time
     assert [set(record.coefficient.values()) == {1.0} for record in result.history] == [True, False, False, False]
     assert result.history[-1].classification_loss < result.history[0].classification_loss
+    assert {metric.name for metric in METRICS} <= set(
+        result.history[-1].model_dump()
+    )  # every listed metric is measured
     assert not result.stopped_early
     assert SeedResult.load(storage.join(task.uri, "result.json")) == result
 
