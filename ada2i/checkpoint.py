@@ -1,13 +1,15 @@
 """Checkpoints: folders that are complete or invisible, and that load without executing anything.
 
 `<base>/<step>/` holds weights and optimizer state as safetensors and ``state.json``; ``manifest.json``, written last,
-records the size and digest of each and makes the checkpoint exist. All randomness of a run is keyed by (seed, step,
-rank), so the position is the random state, too. Weights without the optimizer are written the same way.
+records the size and digest of each and makes the checkpoint exist. Each file's name begins with its digest, so that
+two attempts at the same step never overwrite each other's files; the first manifest stays. All randomness of a run is
+keyed by (seed, step, rank), so the position is the random state, too. Weights without the optimizer are written the
+same way.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -27,6 +29,7 @@ from ada2i.presets import explain
 from ada2i.records import (
     EpochRecord,
     FeatureInfo,
+    FileEntry,
     FolderManifest,
     Record,
     Scores,
@@ -36,7 +39,9 @@ from ada2i.records import (
 
 WEIGHTS, STATE, MANIFEST = "weights.safetensors", "state.json", "manifest.json"
 BALANCE = "balance.safetensors"  # the balancer's state, if it has one
-OPTIMIZER = "optimizer.{slot}.safetensors"  # one file per optimizer slot, such as Adam's `exp_avg`
+OPTIMIZER = "optimizer.{slot}.safetensors"  # one file per optimizer slot
+_SLOTS = ("exp_avg", "exp_avg_sq", "step")  # Adam's
+_DIGITS = 16  # of a file's digest, at the beginning of its name
 
 
 class Rng(Record):
@@ -210,37 +215,65 @@ def write(base: str, snapshot: Snapshot) -> str:
     if storage.exists(storage.join(uri, MANIFEST)):
         return uri
     # One file at a time: only one of them is in memory as bytes, in addition to the snapshot.
-    entries = {
-        name: put_folder_file(uri, name, save_tensors(snapshot.tensors[name])) for name in sorted(snapshot.tensors)
-    }
-    entries[STATE] = put_folder_file(uri, STATE, snapshot.state)
-    # A crash up to here leaves a folder without manifest. It is never loaded; it is overwritten when the step is
-    # saved again, and otherwise deleted by the next sweep.
-    storage.put(storage.join(uri, MANIFEST), FolderManifest(files=entries).stored())
+    entries = dict(_put(uri, name, save_tensors(snapshot.tensors[name])) for name in sorted(snapshot.tensors))
+    entries |= [_put(uri, STATE, snapshot.state)]
+    # A crash up to here leaves a folder without manifest. It is never loaded; it is completed when the step is saved
+    # again, and otherwise deleted by the next sweep.
+    storage.put_if_absent(storage.join(uri, MANIFEST), FolderManifest(files=entries).stored())
     return uri
 
 
-def sweep(base: str, keep: int, *, later: bool = False) -> None:
-    """Delete the checkpoints, and remains of killed writes, before a step.
+def _put(uri: str, name: str, data: bytes) -> tuple[str, FileEntry]:
+    stored = f"{storage.digest(data)[:_DIGITS]}-{name}"
+    return stored, put_folder_file(uri, stored, data)
+
+
+def sweep(base: str, keep: Collection[int], *, later: bool = False) -> None:
+    """Delete the checkpoints, and remains of killed writes, of all steps but some.
 
     Args:
         base: The checkpoints' folder.
-        keep: The step whose checkpoint stays.
-        later: Whether later steps are deleted as well. They were written by a newer attempt, unless training has ended.
+        keep: The steps whose checkpoints stay.
+        later: Whether steps after the last of ``keep`` are deleted as well: of an attempt that has no right to them.
     """
-    for name in storage.children(base):
-        if name.isdigit() and (int(name) < keep or (later and int(name) > keep)):
+    for step in _steps(base):
+        if step not in keep and (later or step < max(keep)):
             # Manifest first: a crash in between leaves an invisible folder, which the next sweep deletes.
-            storage.delete(storage.join(base, name, MANIFEST))
-            storage.delete_folder(storage.join(base, name))
+            storage.delete(storage.join(checkpoint_uri(base, step), MANIFEST))
+            storage.delete_folder(checkpoint_uri(base, step))
+
+
+def delete_after(base: str, step: int) -> None:
+    """Delete the checkpoints of all steps after one."""
+    sweep(base, [found for found in _steps(base) if found <= step], later=True)
+
+
+def complete_steps(base: str) -> list[int]:
+    """Return the steps of all complete checkpoints, the newest first."""
+    return [s for s in reversed(_steps(base)) if storage.exists(storage.join(checkpoint_uri(base, s), MANIFEST))]
 
 
 def latest_step(base: str) -> int | None:
     """Return the step of the newest complete checkpoint, or None."""
-    for name in reversed(storage.children(base)):
-        if name.isdigit() and storage.exists(storage.join(base, name, MANIFEST)):
-            return int(name)
-    return None
+    return next(iter(complete_steps(base)), None)
+
+
+def _steps(base: str) -> list[int]:
+    """Return the steps of all checkpoints, complete or not, in ascending order."""
+    return sorted(int(name) for name in storage.children(base) if name.isdigit())
+
+
+def check(uri: str) -> TrainCursor:
+    """Read all files of a checkpoint, check them against their digests, and return its cursor.
+
+    Raises:
+        NotFoundError: A file is missing.
+        IntegrityError: A file differs from its digest.
+        DataError: The checkpoint is of another schema version.
+    """
+    for name in FolderManifest.load(storage.join(uri, MANIFEST)).files:
+        _read(uri, name)
+    return load_progress(uri)
 
 
 def restore(uri: str, state: TrainState) -> TrainCursor:
@@ -248,15 +281,23 @@ def restore(uri: str, state: TrainState) -> TrainCursor:
 
     Raises:
         IntegrityError: A file differs from its digest.
-        DataError: The checkpoint is of another model or schema version.
+        DataError: The checkpoint is of another model or schema version, or lacks a part.
     """
     stored = _load_state(uri)
-    state.model.load_state_dict(load_weights(uri))
-    state.optimizer.load_state_dict({"state": _read_slots(uri), "param_groups": stored.param_groups})
+    slots = _read_slots(uri)
+    try:
+        state.model.load_state_dict(load_weights(uri))
+        state.optimizer.load_state_dict({"state": slots, "param_groups": stored.param_groups})
+    except (RuntimeError, ValueError) as problem:
+        raise DataError(
+            f"{uri} must hold the weights and optimizer state of this run's model, but: {problem} Resume with the "
+            "config of the run that wrote it.",
+            uri=uri,
+        ) from problem
     if state.scheduler:  # older checkpoints also store an unused scheduler's state
         state.scheduler.load_state_dict(stored.scheduler)
-    files = FolderManifest.load(storage.join(uri, MANIFEST)).files
-    state.balancer.load(_read_tensors(uri, BALANCE) if BALANCE in files else {})
+    balance = FolderManifest.load(storage.join(uri, MANIFEST)).stored_name(BALANCE)
+    state.balancer.load(_read_tensors(uri, BALANCE) if balance else {})
     return stored.progress
 
 
@@ -291,7 +332,15 @@ def _read_tensors(uri: str, name: str) -> dict[str, Tensor]:
 
 
 def _read(uri: str, name: str) -> bytes:
-    return get_folder_file(uri, name, FolderManifest.load(storage.join(uri, MANIFEST)).files[name])
+    manifest = FolderManifest.load(storage.join(uri, MANIFEST))
+    stored = manifest.stored_name(name)
+    if stored is None:
+        raise DataError(
+            f"{uri} must be a checkpoint with {name}, but its manifest lists only "
+            f"{', '.join(sorted(manifest.files))}. Resume from another checkpoint, or train again.",
+            uri=uri,
+        )
+    return get_folder_file(uri, stored, manifest.files[stored])
 
 
 def _scheduler_state(scheduler: ReduceLROnPlateau) -> dict[str, JsonValue]:
@@ -318,13 +367,10 @@ def _by_slot(state: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, Tens
 
 def _read_slots(uri: str) -> dict[int, dict[str, Tensor]]:
     """Return an optimizer's tensors by the parameter's index, then by slot: the inverse of ``_by_slot``."""
-    before, _, behind = OPTIMIZER.partition("{slot}")
     state: dict[int, dict[str, Tensor]] = {}
-    for name in FolderManifest.load(storage.join(uri, MANIFEST)).files:
-        if name.startswith(before) and name.endswith(behind):
-            slot = name.removeprefix(before).removesuffix(behind)
-            for index, tensor in _read_tensors(uri, name).items():
-                state.setdefault(int(index), {})[slot] = tensor
+    for slot in _SLOTS:
+        for index, tensor in _read_tensors(uri, OPTIMIZER.format(slot=slot)).items():
+            state.setdefault(int(index), {})[slot] = tensor
     return state
 
 

@@ -349,6 +349,10 @@ class FolderManifest(Record):
     schema_version: Literal[1] = 1
     files: dict[str, FileEntry]
 
+    def stored_name(self, name: str) -> str | None:
+        """Return the name under which a file is stored, alone or behind a digest (``<digest>-<name>``), or None."""
+        return next((found for found in self.files if name in (found, found.partition("-")[2])), None)
+
 
 def put_folder_file(uri: str, name: str, data: bytes) -> FileEntry:
     """Write one file of a folder and return its entry for the manifest."""

@@ -231,7 +231,8 @@ def _contents(result: RunResult, model: str, number: int) -> Iterator[tuple[str,
     best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
     manifest = FolderManifest.load(storage.join(best.checkpoint_uri, MANIFEST))
     weights = "weights.safetensors"
-    yield weights, get_folder_file(best.checkpoint_uri, weights, manifest.files[weights])
+    stored = manifest.stored_name(weights) or weights
+    yield weights, get_folder_file(best.checkpoint_uri, stored, manifest.files[stored])
     yield "config.json", result.config.model_dump_json(indent=1).encode()
     yield "result.json", result.to_json()
     test = next(test for test in result.tests if test.seed == best.seed)

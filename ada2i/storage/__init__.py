@@ -10,7 +10,6 @@ Requests to an S3 server that is unreachable, failing or busy are retried; ``ret
 import hashlib
 import math
 import os
-import shutil
 import time
 import uuid
 from typing import IO
@@ -148,7 +147,7 @@ def delete_folder(uri: str) -> None:
     """Delete all objects under a URI, if there are any."""
     with translated(uri):
         if path := local_path(uri):
-            shutil.rmtree(path) if path.exists() else None
+            folders.delete_folder(path)
         else:
             s3.delete_folder(uri)
 

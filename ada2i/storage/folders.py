@@ -1,6 +1,8 @@
 """Objects in folders: files are complete or absent, even if the writer is killed."""
 
+import errno
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -37,6 +39,18 @@ def children(path: Path) -> list[str]:
 def newest(folder: Path) -> float:
     """Return when the newest file of a folder was written, in seconds since the epoch, or 0 if there is no file."""
     return max(map(_written, _files(folder)), default=0.0)
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder, if it exists, with all objects in it, also those that are written meanwhile."""
+    while folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:  # another process deletes it, too
+            continue
+        except OSError as problem:
+            if problem.errno != errno.ENOTEMPTY:
+                raise
 
 
 def delete_partials(folder: Path, *, older_than_s: float) -> list[Path]:

@@ -14,6 +14,7 @@ from ada2i.loader.order import share
 from ada2i.records import EpochRecord, Scores, SeedResult
 from ada2i.store import SeedFolder
 from ada2i.training import distributed
+from ada2i.training.lease import Lease
 from ada2i.training.meter import EpochMeter
 from ada2i.training.metrics import METRICS
 from ada2i.training.saving import Saver
@@ -39,11 +40,13 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
     Raises:
         DivergenceError: A loss or gradient is not finite; the message names step, rank and dialogues.
         PreemptedError: A rank had to leave; the newest checkpoint is of the last step.
+        ConflictError: A newer attempt has taken over this seed.
         ConfigError: The folder holds checkpoints of another config.
     """
+    lease = Lease.take(task.uri) if distributed.rank() == 0 else None
     state, cursor, network = start(task)
     config, settings, first_step = task.config, task.config.training, cursor.step
-    with Saver(task.uri, state, minutes=config.resources.checkpoint_minutes) as saver:
+    with Saver(task.uri, state, minutes=config.resources.checkpoint_minutes, lease=lease) as saver:
         while not finished(cursor, settings):
             meter = EpochMeter(cursor.part)
             order = task.train.epoch(seed=task.seed, epoch=cursor.epoch + 1, batch_dialogues=settings.batch_dialogues)
@@ -61,7 +64,7 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
                     balancer=state.balancer,
                     weights=config.loss,
                     class_weights=task.class_weights,
-                    leaving=leave(),
+                    leaving=leave() or saver.lost,
                 )
                 meter.add(report.metrics)
                 pending.append((dialogues, report.status))
@@ -85,8 +88,10 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
                 reporter.epoch(task.seed, cursor.history[-1])
             if leaving and not finished(cursor, settings):
                 saver.save(cursor)
+                check_lease(task, saver)
                 raise preempted(task, cursor.step)
         saver.finish(cursor)
+        check_lease(task, saver)
     return result_of(task, state.model, cursor)
 
 
@@ -151,6 +156,13 @@ def validate(task: Task, state: TrainState, meter: EpochMeter, cursor: TrainCurs
 def is_best(cursor: TrainCursor, dev: Scores) -> bool:
     """Return whether an epoch's weighted F1 on dev is above that of all epochs before."""
     return cursor.best_dev is None or dev.weighted_f1 > cursor.best_dev.weighted_f1
+
+
+def check_lease(task: Task, saver: Saver) -> None:
+    """Raise ``ConflictError`` on all ranks if a newer attempt has taken over this seed."""
+    number = saver.lease.number if saver.lease and saver.lost else 0
+    if number := distributed.from_rank_zero(number, task.device):
+        raise Lease(task.uri, number).lost()
 
 
 def preempted(task: Task, step: int) -> PreemptedError:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ada2i import storage
-from ada2i.errors import Ada2iError, DivergenceError, PreemptedError
+from ada2i.errors import Ada2iError, ConflictError, DivergenceError, PreemptedError
 from ada2i.jobs import client, driver, events
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.resources import check_resources, wait_for_resources
@@ -96,6 +96,7 @@ def drive(run_uri: str, submission: str) -> None:
         storage.put(run.environment_uri, environment(ray_job_id=submission))
         outcome: Failure | RayActorError | None
         attempt = Attempt.AGAIN
+        folder = storage.join(run.uri, "ray", submission)  # of this job alone: another one may still be running
         try:
             while attempt is Attempt.AGAIN:
                 use_gpu = wait_for_resources(partial(check_resources, resources), ray.cluster_resources)
@@ -103,7 +104,8 @@ def drive(run_uri: str, submission: str) -> None:
                 events.emit("started", run_id=request.run_id, workers=resources.workers, device=device)
                 reporter = RayReporter(run_id=request.run_id, started=started)
                 try:
-                    outcome = train_group(run, request.config.training.seeds, reporter, use_gpu=use_gpu)
+                    seeds = request.config.training.seeds
+                    outcome = train_group(run, seeds, reporter, use_gpu=use_gpu, folder=folder)
                 except RayActorError as problem:
                     outcome, losses = problem, losses + 1
                 attempt = next_attempt(
@@ -111,7 +113,7 @@ def drive(run_uri: str, submission: str) -> None:
                 )
                 started = time.time()
         finally:
-            _sweep(run, request.config.training.seeds)
+            _sweep(run, folder)
         exporter.ensure(run_uri.rpartition("/runs/")[0])
         if isinstance(outcome, Failure):
             raise outcome.error()
@@ -255,7 +257,7 @@ def work(settings: dict[str, Any]) -> Failure | None:
                 if not distributed.from_rank_zero(int(folder.is_trained()), device):
                     task = Task(config, request.features, seed, train, dev, folder.uri, device)
                     fit(task, settings["reporter"], leave=preemption.requested)
-    except (DivergenceError, PreemptedError) as error:  # raised on all ranks
+    except (ConflictError, DivergenceError, PreemptedError) as error:  # raised on all ranks
         return Failure.of(error)
     finally:
         preemption.left()
@@ -293,12 +295,10 @@ def _set_environment(*, elastic: bool) -> None:
         os.environ.setdefault(name, value)
 
 
-def _sweep(run: RunFolder, seeds: Sequence[int]) -> None:
-    """Delete Ray Train's own state and what killed attempts were writing.
+def _sweep(run: RunFolder, folder: str) -> None:
+    """Delete Ray Train's state of this job, and at the end of training that of jobs which were killed.
 
     A failure here must not hide how the job ended; the next job deletes the rest.
     """
     with suppress(Ada2iError):
-        storage.delete_folder(storage.join(run.uri, "ray"))
-        for seed in seeds:
-            storage.delete_partials(run.seed(seed).uri, older_than_s=0)
+        storage.delete_folder(storage.join(run.uri, "ray") if run.is_trained() else folder)

@@ -1,21 +1,26 @@
 """Starts or resumes a seed's training: model, optimizer and balancer, the newest checkpoint, the replicas."""
 
+import logging
+
 import torch
 from torch import nn
 
 from ada2i import checkpoint, fast
 from ada2i.balance import make_balancer
 from ada2i.checkpoint import Rng, TrainCursor, TrainState
-from ada2i.errors import ConfigError
+from ada2i.errors import ConfigError, DataError, NotFoundError
 from ada2i.evaluation.probe import held_out_skill
 from ada2i.model.amw import SkillFusion
 from ada2i.model.build import build_model
 from ada2i.model.inputs import Standardise
+from ada2i.store import SeedFolder
 from ada2i.training import distributed
 from ada2i.training.ddp import replicate, warm_up_batch
 from ada2i.training.schedule import plateau_scheduler
 from ada2i.training.task import Task
 from ada2i.training.update import make_optimizer
+
+log = logging.getLogger(__name__)
 
 
 def start(task: Task) -> tuple[TrainState, TrainCursor, nn.Module]:
@@ -47,32 +52,51 @@ def build(task: Task) -> TrainState:
 
 
 def resume(task: Task, state: TrainState) -> TrainCursor:
-    """Restore the newest checkpoint, the same on all ranks, and return its cursor; without one, a new cursor.
+    """Restore the newest usable checkpoint, the same on all ranks, and return its cursor; without one, a new cursor.
 
     Raises:
         ConfigError: The folder holds checkpoints of another config.
     """
-    found = checkpoint.latest_step(task.folder.checkpoints) if distributed.rank() == 0 else None
+    found = _newest_usable(task.folder) if distributed.rank() == 0 else None
     # Rank 0 decides: another rank may already see a checkpoint that is being written.
     step = distributed.from_rank_zero(-1 if found is None else found, task.device)
     cursor = _fresh(task) if step < 0 else _restored(task, state, step)
     if distributed.rank() == 0:
-        # A killed attempt may have written best weights without the checkpoint that names them. On other machines the
-        # same step may have other weights.
-        checkpoint.sweep(task.folder.best, cursor.best_step, later=True)
+        # Later checkpoints are damaged. Later best weights are of a killed attempt, which did not write the checkpoint
+        # that names them. On other machines the same steps may have other weights.
+        checkpoint.delete_after(task.folder.checkpoints, cursor.step)
+        checkpoint.delete_after(task.folder.best, cursor.best_step)
     return cursor
+
+
+def _newest_usable(folder: SeedFolder) -> int | None:
+    """Return the step of the newest checkpoint whose files, and whose best weights, have the recorded bytes.
+
+    If none is usable, return the newest, whose restoring then fails on all ranks; None: there is no checkpoint.
+    """
+    steps = checkpoint.complete_steps(folder.checkpoints)
+    for step in steps:
+        try:
+            best = checkpoint.check(checkpoint.checkpoint_uri(folder.checkpoints, step)).best_step
+            if best:
+                checkpoint.check(checkpoint.checkpoint_uri(folder.best, best))
+        except (DataError, NotFoundError) as problem:
+            log.warning("The checkpoint of step %d cannot be used: %s", step, problem)
+        else:
+            return step
+    return steps[0] if steps else None
 
 
 def _restored(task: Task, state: TrainState, step: int) -> TrainCursor:
     uri = checkpoint.checkpoint_uri(task.folder.checkpoints, step)
-    cursor = checkpoint.restore(uri, state)
+    stored = checkpoint.load_progress(uri)
     same = {"resources": task.config.resources}  # a run may resume on other machines
-    if cursor.config.model_copy(update=same) != task.config or cursor.features != task.features:
+    if stored.config.model_copy(update=same) != task.config or stored.features != task.features:
         raise ConfigError(
             f"{uri} must come from the config and features of this run, but was made with others. Start a new run.",
             uri=uri,
         )
-    return cursor
+    return checkpoint.restore(uri, state)
 
 
 def _fresh(task: Task) -> TrainCursor:

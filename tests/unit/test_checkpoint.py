@@ -67,11 +67,18 @@ def same(ours: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return ours.keys() == other.keys() and all(torch.equal(ours[name], other[name]) for name in ours)
 
 
+def stored_file(folder: Path, name: str) -> Path:
+    """Return the path of a checkpoint's file, whose name begins with its digest."""
+    (path,) = folder.glob(f"????????????????-{name}")
+    return path
+
+
 def rewrite(folder: Path, name: str, data: bytes) -> None:
     """Replace a file and its entry in the manifest: what someone would do who means harm."""
     uri = folder.as_uri()
+    stored = stored_file(folder, name).name
     manifest = FolderManifest.load(storage.join(uri, MANIFEST))
-    entries = manifest.files | {name: put_folder_file(uri, name, data)}
+    entries = manifest.files | {stored: put_folder_file(uri, stored, data)}
     storage.put(storage.join(uri, MANIFEST), FolderManifest(files=entries).to_json())
 
 
@@ -114,18 +121,15 @@ def test_a_crash_before_the_manifest_leaves_nothing_visible(tmp_path: Path, monk
     base, what = tmp_path.as_uri(), state(seed=1)
     assert checkpoint.latest_step(base) is None
     checkpoint.save(base, what, progress(4))
-    put = storage.put
 
     def crash_at_manifest(uri: str, data: bytes) -> None:
-        if uri.endswith(MANIFEST):
-            raise KeyboardInterrupt("killed")
-        put(uri, data)
+        raise KeyboardInterrupt("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "put", crash_at_manifest)
+        patch.setattr(storage, "put_if_absent", crash_at_manifest)
         with pytest.raises(KeyboardInterrupt, match="killed"):
             checkpoint.save(base, what, progress(8))
-    assert (tmp_path / "000000008" / WEIGHTS).exists()
+    assert stored_file(tmp_path / "000000008", WEIGHTS).exists()
     assert checkpoint.latest_step(base) == 4
     train(what, range(1))
     uri = checkpoint.save(base, what, progress(8))  # the step comes again
@@ -138,9 +142,9 @@ def test_sweep_deletes_what_is_older(tmp_path: Path) -> None:
     for step in (10, 20, 1000):
         checkpoint.save(base, what, progress(step))
     storage.put(storage.join(base, "000000015", WEIGHTS), b"of a writer that was killed")
-    checkpoint.sweep(base, 20)
+    checkpoint.sweep(base, [20])
     assert storage.children(base) == ["000000020", "000001000"]  # an attempt that is further on
-    checkpoint.sweep(base, 20, later=True)
+    checkpoint.sweep(base, [20], later=True)
     assert storage.children(base) == ["000000020"]
 
 
@@ -157,11 +161,47 @@ def test_a_crash_during_a_sweep_never_leaves_a_broken_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(storage, "delete_folder", crash)
         with pytest.raises(KeyboardInterrupt, match="killed"):
-            checkpoint.sweep(base, 20)
+            checkpoint.sweep(base, [20])
     assert checkpoint.latest_step(base) == 20
     assert not (tmp_path / "000000010" / MANIFEST).exists()
-    checkpoint.sweep(base, 20)
+    checkpoint.sweep(base, [20])
     assert storage.children(base) == ["000000020"]
+
+
+def test_a_late_writer_of_a_step_changes_nothing_of_the_newer_attempts_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, ours, late = tmp_path.as_uri(), state(seed=1), state(seed=2)
+    train(ours, range(2))
+    train(late, range(2))
+    uri = checkpoint.save(base, ours, progress(2))
+    monkeypatch.setattr(storage, "exists", lambda _: False)  # the late writer looked before the manifest existed
+    assert checkpoint.save(base, late, progress(2)) == uri
+    monkeypatch.undo()
+    assert checkpoint.restore(uri, state(seed=3)) == progress(2)
+    assert same(checkpoint.load_weights(uri), weights(ours))
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER.format(slot="exp_avg"), STATE])
+def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path: Path, name: str) -> None:
+    what = state(seed=1)
+    train(what, range(1))
+    uri = checkpoint.save(tmp_path.as_uri(), what, progress(1))
+    manifest = FolderManifest.load(storage.join(uri, MANIFEST))
+    rest = {found: entry for found, entry in manifest.files.items() if found != manifest.stored_name(name)}
+    storage.put(storage.join(uri, MANIFEST), FolderManifest(files=rest).to_json())
+    with pytest.raises(DataError, match=re.escape(f"{uri} must be a checkpoint with {name}, but its manifest lists")):
+        checkpoint.restore(uri, state(seed=2))
+
+
+def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
+    what = state(seed=1)
+    train(what, range(1))
+    uri = checkpoint.save(tmp_path.as_uri(), what, progress(1))
+    other = state(seed=2)
+    model = torch.nn.Sequential(*list(other.model.children())[:-1])
+    with pytest.raises(DataError, match="must hold the weights and optimizer state of this run's model"):
+        checkpoint.restore(uri, replace(other, model=model))
 
 
 def test_a_snapshot_is_what_it_was(tmp_path: Path) -> None:
@@ -195,7 +235,7 @@ def test_weights_alone_can_be_written(tmp_path: Path) -> None:
     what = state(seed=1)
     train(what, range(2))
     uri = checkpoint.write(tmp_path.as_uri(), checkpoint.take(what, progress(2), optimizer=False))
-    assert storage.children(uri) == [MANIFEST, STATE, WEIGHTS]
+    assert sorted(name.split("-")[-1] for name in storage.children(uri)) == [MANIFEST, STATE, WEIGHTS]
     assert same(checkpoint.load_weights(uri), weights(what))
     assert checkpoint.load_progress(uri) == progress(2)
 
@@ -205,11 +245,11 @@ def test_a_flipped_byte_is_refused(tmp_path: Path, name: str) -> None:
     what = state(seed=1)
     train(what, range(1))
     uri = checkpoint.save(tmp_path.as_uri(), what, progress(1))
-    path = tmp_path / "000000001" / name
+    path = stored_file(tmp_path / "000000001", name)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(IntegrityError, match=re.escape(f"{uri}/{name} must hold the {len(data)} bytes")):
+    with pytest.raises(IntegrityError, match=re.escape(f"{uri}/{path.name} must hold the {len(data)} bytes")):
         checkpoint.restore(uri, state(seed=2))
 
 
@@ -226,7 +266,9 @@ class Payload:
 @pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER.format(slot="exp_avg_sq")])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_is_refused_and_never_run(tmp_path: Path, name: str, *, zipped: bool) -> None:
-    uri = checkpoint.save(tmp_path.as_uri(), state(seed=1), progress(1))
+    saved = state(seed=1)
+    train(saved, range(1))
+    uri = checkpoint.save(tmp_path.as_uri(), saved, progress(1))
     buffer = io.BytesIO()
     torch.save({"0.weight": Payload(tmp_path / "run")}, buffer, _use_new_zipfile_serialization=zipped)
     rewrite(tmp_path / "000000001", name, buffer.getvalue())
@@ -237,7 +279,7 @@ def test_a_pickle_is_refused_and_never_run(tmp_path: Path, name: str, *, zipped:
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     uri = checkpoint.save(tmp_path.as_uri(), state(seed=1), progress(1))
-    stored = (tmp_path / "000000001" / STATE).read_bytes()
+    stored = stored_file(tmp_path / "000000001", STATE).read_bytes()
     stored = stored.replace(b'"schema_version": 2', b'"schema_version": 9')
     rewrite(tmp_path / "000000001", STATE, stored)
     with pytest.raises(
@@ -261,10 +303,12 @@ class Remembering(NoBalancer):
 
 
 def test_the_balancers_state_is_stored_and_missing_in_older_checkpoints(tmp_path: Path) -> None:
-    saved, restored = (replace(state(seed), balancer=Remembering(seed)) for seed in (1, 2))
+    plain, other = state(1), state(2)
+    train(plain, range(1))
+    saved, restored = (replace(one, balancer=Remembering(seed)) for seed, one in enumerate((plain, other), 1))
     checkpoint.restore(checkpoint.save(tmp_path.as_uri(), saved, progress(1)), restored)
     assert torch.equal(restored.balancer.state()["memory"], torch.ones(2, 3))
-    checkpoint.restore(checkpoint.save(tmp_path.as_uri(), state(1), progress(2)), restored)
+    checkpoint.restore(checkpoint.save(tmp_path.as_uri(), plain, progress(2)), restored)
     assert torch.equal(restored.balancer.state()["memory"], torch.zeros(2, 3))
 
 

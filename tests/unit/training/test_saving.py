@@ -9,6 +9,7 @@ import pytest
 from ada2i import checkpoint, storage
 from ada2i.errors import UnreachableError
 from ada2i.training import saving
+from ada2i.training.lease import Lease
 from ada2i.training.saving import Saver
 from tests.unit.test_checkpoint import progress, same, state, train, weights
 
@@ -91,12 +92,13 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, clock: C
 def test_best_weights_come_first_and_stay_until_the_next_are_there(tmp_path: Path) -> None:
     base, what = tmp_path.as_uri(), state(seed=1)
     with Saver(base, what, minutes=0.0) as saver:
-        for step, best in ((1, 1), (2, 1), (3, 3), (4, 3)):
+        for step, best, kept in ((1, 1, [1]), (2, 1, [1]), (3, 3, [1, 3]), (4, 3, [3])):
             if step == best:
                 saver.keep_best(progress(step, best_step=best))
             saver.save(progress(step, best_step=best))
-            assert storage.children(storage.join(base, "best")) == [f"{best:09d}"]
-            assert storage.children(storage.join(base, "checkpoints")) == [f"{step:09d}"]
+            newest = [f"{number:09d}" for number in (step - 1, step) if number]
+            assert storage.children(storage.join(base, "best")) == [f"{number:09d}" for number in kept]
+            assert storage.children(storage.join(base, "checkpoints")) == newest
 
 
 def test_the_end_leaves_the_last_and_the_best_alone(tmp_path: Path) -> None:
@@ -116,16 +118,44 @@ def failing(uri: str, data: bytes) -> None:
     raise UnreachableError("It must answer.")
 
 
-def test_a_failure_surfaces_at_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "put", failing)
-    saver = Saver(tmp_path.as_uri(), state(seed=1), minutes=5.0)
-    saver.start(progress(1))
-    assert saver._writing is not None
-    assert saver._writing.exception() is not None  # it has ended
-    with pytest.raises(UnreachableError, match="It must answer"):
-        saver.due()
-    saver._pool.shutdown()
-    assert checkpoint.latest_step(storage.join(tmp_path.as_uri(), "checkpoints")) is None
+def test_a_failed_write_delays_the_checkpoint_but_not_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    what = state(seed=1)
+    with Saver(tmp_path.as_uri(), what, minutes=5.0) as saver:
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "put", failing)
+            saver.keep_best(progress(1, best_step=1))
+            saver.start(progress(1, best_step=1))
+            assert saver._writing is not None
+            assert saver._writing.exception() is not None  # it has ended
+            assert not saver.due(epoch_done=True)
+            assert "A checkpoint was not written (failure 1 in a row): It must answer." in caplog.text
+        clock.now += 299.0
+        assert not saver.due(epoch_done=True)
+        clock.now += 1.0
+        assert saver.due()
+        saver.save(progress(2, best_step=1))
+        assert not saver.failures
+    for name, step in (("checkpoints", 2), ("best", 1)):  # the best weights of the failed write are written, too
+        assert checkpoint.complete_steps(storage.join(tmp_path.as_uri(), name)) == [step]
+
+
+def test_an_attempt_that_lost_its_lease_writes_and_deletes_nothing(tmp_path: Path) -> None:
+    uri, what = tmp_path.as_uri(), state(seed=1)
+    with Saver(uri, what, minutes=0.0, lease=Lease.take(uri)) as old:
+        old.save(progress(1))
+        newer = Lease.take(uri)
+        with Saver(uri, what, minutes=0.0, lease=newer) as successor:
+            successor.save(progress(2))
+            before = sorted(tmp_path.rglob("*"))
+            old.save(progress(7))
+            old.finish(progress(8))
+            assert old.lost
+            assert not old.due()
+            assert sorted(tmp_path.rglob("*")) == before
+            assert not successor.lost
+    assert "attempt 2" in old.lease.lost().message if old.lease else False
 
 
 def start_and(ending: BaseException | None, root: Path) -> None:
