@@ -240,8 +240,8 @@ class TrainingConfig(Config):
     @field_validator("seeds")
     @classmethod
     def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
-            raise ValueError("Seeds must be different integers from 0 to 2**63 - 1")
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
+            raise ValueError("Seeds must be different integers from 0 to 2**32 - 1, the most that torch takes")
         return seeds
 
 

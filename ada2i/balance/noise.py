@@ -31,8 +31,9 @@ def add_noise_(
         stream: Seed and step.
     """
     for target, name, deviation in zip(targets, names, deviations.unbind(), strict=True):
-        numbers, sign = gaussian(target, stream_key(*stream, name))
-        target.addcmul_(numbers, deviation, value=sign)
+        elements = target.view(-1)
+        for start, numbers, sign in gaussian(target, stream_key(*stream, name)):
+            elements[start : start + len(numbers)].addcmul_(numbers, deviation, value=sign)
 
 
 def deviations(tensors: Sequence[Tensor], norms: Tensor) -> Tensor:

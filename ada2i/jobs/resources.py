@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from pathlib import Path
 
 from ada2i.config import ResourceConfig
@@ -23,7 +24,7 @@ def capacity() -> dict[str, float]:
     """
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
     if not address:
-        return {"CPU": float(HEAD_CPUS), "GPU": float(len(list(Path("/dev").glob("nvidia[0-9]*"))))}
+        return {"CPU": float(HEAD_CPUS), "GPU": float(visible_gpus(len(list(Path("/dev").glob("nvidia[0-9]*")))))}
     status, body = request(f"{address}/api/v0/nodes?detail=1&limit=10000", auth_headers())
     if status != 200:
         raise UnreachableError(
@@ -45,6 +46,16 @@ def capacity() -> dict[str, float]:
             for name, amount in node["resources_total"].items():
                 total[name] = total.get(name, 0.0) + float(amount)
     return total
+
+
+def visible_gpus(devices: int) -> int:
+    """Return how many of this machine's GPUs CUDA_VISIBLE_DEVICES allows; like CUDA, stop at an invalid entry."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return devices
+    entries = [entry.strip() for entry in listed.split(",")]
+    valid = list(takewhile(lambda e: e.startswith(("GPU-", "MIG-")) or (e.isdigit() and int(e) < devices), entries))
+    return min(devices, len(valid))
 
 
 def check_resources(resources: ResourceConfig, available: Mapping[str, float]) -> bool:

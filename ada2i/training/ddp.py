@@ -1,14 +1,20 @@
 """The model in DDP, with buckets in their final order from the first step on."""
 
+import logging
+
+import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ada2i.batch import DialogueBatch
+from ada2i.checkpoint import TrainState
 from ada2i.config import LossConfig
 from ada2i.training import distributed
 from ada2i.training.sharding import own_share
 from ada2i.training.step import loss_shares, unwrap, weigh
 from ada2i.training.task import Task
+
+log = logging.getLogger(__name__)
 
 
 def replicate(model: nn.Module, warm_up: DialogueBatch, weights: LossConfig) -> nn.Module:
@@ -33,3 +39,25 @@ def warm_up_batch(task: Task) -> DialogueBatch:
     """Return this rank's share of the first dialogues of train."""
     batch = range(min(task.config.training.batch_dialogues, len(task.train.lengths)))
     return own_share(task.train, batch).to(task.device)
+
+
+def equalise_replicas(state: TrainState, *, epoch: int) -> list[int]:
+    """Compare model, optimizer and balancer over ranks; return the ranks that differed, which now have rank 0's.
+
+    All ranks add the same gradients, but processors with other vector instructions round the optimizer's step
+    differently, and the differences would grow from step to step.
+    """
+    slots = [tensor for held in state.optimizer.state.values() for tensor in held.values()]
+    tensors = [*state.model.parameters(), *state.model.buffers(), *slots, *state.balancer.state().values()]
+    floats = [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
+    differing = distributed.differing_ranks(floats)
+    if differing:
+        log.warning(
+            "After epoch %d the weights of ranks %s are not those of rank 0: their processors round differently. They "
+            "continue with the weights of rank 0.",
+            epoch,
+            ", ".join(map(str, differing)),
+        )
+        for tensor in floats:
+            dist.broadcast(tensor, src=0)
+    return differing

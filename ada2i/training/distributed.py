@@ -1,17 +1,21 @@
 """Process groups, rank, world size and sums over ranks; without a process group, a single rank."""
 
+import ipaddress
+import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 Address = tuple[str, int]  # host, port
 
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
 _TIMEOUT = timedelta(minutes=30)  # a lost rank is detected at once; this allows for slow storage
 
 
@@ -40,7 +44,8 @@ class Place:
 def process_group(place: Place, *, backend: str) -> Iterator[None]:
     """Join the ranks of a run into the default process group while the block runs.
 
-    The store of rank 0 listens on its node's address only; torch's own set-up lets it listen on all interfaces.
+    Store, gloo and NCCL use the interface with the node's address only. By default the store listens on all
+    interfaces, and gloo on the address of the host's name, which other nodes may not reach.
 
     Args:
         place: This rank's place in the group.
@@ -49,7 +54,9 @@ def process_group(place: Place, *, backend: str) -> Iterator[None]:
     if place.world == 1:
         yield
         return
-    listener = socket.create_server((place.host, 0)) if place.rank == 0 else None
+    _use_interface(place.host)
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    listener = socket.create_server((place.host, 0), family=family) if place.rank == 0 else None
     address = place.share((place.host, listener.getsockname()[1]) if listener else None)
     assert address is not None
     store = dist.TCPStore(  # type: ignore[attr-defined]
@@ -64,6 +71,17 @@ def process_group(place: Place, *, backend: str) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _use_interface(host: str) -> None:
+    """Make gloo and NCCL use the network interface that has a node's address, unless their variables are set."""
+    wanted = ipaddress.ip_address(host)
+    for name, addresses in psutil.net_if_addrs().items():
+        own = (address.address.partition("%")[0] for address in addresses if address.family in _INTERNET)
+        if wanted in map(ipaddress.ip_address, own):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={name}")  # with "=": exactly this name
+            return
 
 
 def rank() -> int:
@@ -89,6 +107,23 @@ def from_rank_zero(number: int, device: torch.device) -> int:
     if world_size() > 1:
         dist.broadcast(tensor, src=0)
     return int(tensor.item())
+
+
+def differing_ranks(tensors: Sequence[Tensor]) -> list[int]:
+    """Return the ranks whose tensors are not those of rank 0 to the last bit; the same list on all ranks."""
+    sums = torch.stack([_bits(tensor) for tensor in tensors])
+    # Both halves of a 62-bit sum fit into float64 exactly, so the comparison works on any device.
+    row = torch.zeros(world_size(), 2 * len(sums), dtype=torch.float64, device=sums.device)
+    row[rank()] = torch.cat([sums >> 31, sums & 0x7FFFFFFF]).double()
+    rows = sum_over_ranks(row)
+    return (rows != rows[0]).any(dim=1).nonzero().flatten().tolist()
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """Return a scalar int64 that depends on each bit of a tensor of floats and on its place."""
+    words = tensor.detach().double().reshape(-1).view(torch.int64)
+    places = torch.arange(1, len(words) + 1, device=words.device)
+    return (words * (2 * places + 1)).sum() & 0x3FFFFFFFFFFFFFFF
 
 
 def barrier() -> None:

@@ -14,6 +14,7 @@ from ada2i.loader.order import share
 from ada2i.records import EpochRecord, Scores, SeedResult
 from ada2i.store import SeedFolder
 from ada2i.training import distributed
+from ada2i.training.ddp import equalise_replicas
 from ada2i.training.lease import Lease
 from ada2i.training.meter import EpochMeter
 from ada2i.training.metrics import METRICS
@@ -70,10 +71,9 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
                 pending.append((dialogues, report.status))
                 if step == first_step:
                     reporter.first_step()
-                # On a GPU the newest status is read one step later, so that the host does not wait for the device.
                 last = meter.steps == len(order)
-                leaving = read_status(task, pending, keep=int(task.device.type == "cuda" and not last))
-                if leaving:
+                # On a GPU the newest status is read one step later, so that the host does not wait for the device.
+                if leaving := read_status(task, pending, keep=int(task.device.type == "cuda" and not last)):
                     break
                 # Only rank 0 saves, so it must not raise here: a non-finite step is reported at the next read.
                 if not last and saver.due() and all(status.finite for _, status in pending):
@@ -87,11 +87,8 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
                     saver.start(cursor)
                 reporter.epoch(task.seed, cursor.history[-1])
             if leaving and not finished(cursor, settings):
-                saver.save(cursor)
-                check_lease(task, saver)
-                raise preempted(task, cursor.step)
-        saver.finish(cursor)
-        check_lease(task, saver)
+                raise save_and_leave(task, saver, cursor)
+        save_and_finish(task, saver, cursor)
     return result_of(task, state.model, cursor)
 
 
@@ -130,6 +127,7 @@ def _with_dialogues(error: DivergenceError, task: Task, batch: Sequence[int]) ->
 
 def validate(task: Task, state: TrainState, meter: EpochMeter, cursor: TrainCursor) -> TrainCursor:
     """Score an epoch on dev, give the plateau scheduler the dev loss, and return the cursor at the epoch's end."""
+    equalise_replicas(state, epoch=cursor.epoch + 1)
     learning_rate = float(state.optimizer.param_groups[0]["lr"])
     dev_loss, dev = evaluate(task, unwrap(state.model))
     if state.scheduler is not None:
@@ -165,12 +163,20 @@ def check_lease(task: Task, saver: Saver) -> None:
         raise Lease(task.uri, number).lost()
 
 
-def preempted(task: Task, step: int) -> PreemptedError:
-    """Return the error with which all ranks leave after a step."""
+def save_and_finish(task: Task, saver: Saver, cursor: TrainCursor) -> None:
+    """Write the last checkpoint and delete what is no longer needed; raises as ``check_lease`` does."""
+    saver.finish(cursor)
+    check_lease(task, saver)
+
+
+def save_and_leave(task: Task, saver: Saver, cursor: TrainCursor) -> PreemptedError:
+    """Write a checkpoint and return the error with which all ranks leave; raises as ``check_lease`` does."""
+    saver.save(cursor)
+    check_lease(task, saver)
     return PreemptedError(
-        f"Seed {task.seed} was requested to leave, and left after step {step}. Run again to continue.",
+        f"Seed {task.seed} was requested to leave, and left after step {cursor.step}. Run again to continue.",
         seed=task.seed,
-        step=step,
+        step=cursor.step,
     )
 
 

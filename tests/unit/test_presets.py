@@ -90,7 +90,13 @@ def test_all_mistakes_at_once() -> None:
     [
         (
             {"training.seeds": [1, 1]},
-            "`training.seeds`: Seeds must be different integers from 0 to 2**63 - 1, but found [1, 1]",
+            "`training.seeds`: Seeds must be different integers from 0 to 2**32 - 1, the most that torch takes, "
+            "but found [1, 1]",
+        ),
+        (
+            {"training.seeds": [5, 5 + 2**32]},  # torch starts with the same weights from both
+            "`training.seeds`: Seeds must be different integers from 0 to 2**32 - 1, the most that torch takes, "
+            f"but found [5, {5 + 2**32}]",
         ),
         (
             {"model.encoder.kind": "lstm", "model.hidden_dim": 5},

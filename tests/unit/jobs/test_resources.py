@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ada2i.config import ResourceConfig
 from ada2i.errors import ResourceError, UnreachableError
 from ada2i.jobs.cluster import HEAD_CPUS
-from ada2i.jobs.resources import capacity, check_resources, fitting, wait_for_resources
+from ada2i.jobs.resources import capacity, check_resources, fitting, visible_gpus, wait_for_resources
 
 
 def resources(workers: int = 2, cpus: float = 1.0, device: str = "auto") -> ResourceConfig:
@@ -129,3 +129,14 @@ def test_how_many_workers_a_cluster_holds() -> None:
     assert fitting({"CPU": 8.0, "GPU": 3.0}, cpus=2.0) == 4
     assert fitting({"CPU": 8.0, "GPU": 3.0}, cpus=2.0, gpus=1) == 3
     assert fitting({"CPU": 1.0}, cpus=2.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("listed", "count"),
+    [(None, 4), ("", 0), ("1", 1), ("0,3", 2), ("0,9,1", 1), ("-1,0", 0), ("GPU-8a,MIG-1", 2), ("0,1,2,3,0", 4)],
+)
+def test_cuda_visible_devices_limits_the_gpus(monkeypatch: pytest.MonkeyPatch, listed: str | None, count: int) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if listed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert visible_gpus(4) == count
