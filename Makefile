@@ -5,13 +5,15 @@ PYTHON   ?= python3
 VENV     ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN       = $(VENV)/bin
 FEATURES ?= demo-media
+MODALITIES ?=
 PYTEST    = $(BIN)/python -m pytest
 INSTALLED = $(VENV)/.ada2i-installed
+DEVELOP   = $(VENV)/.ada2i-development
 
-.PHONY: run test test-all unit smoke rest soak lint bench up down status install
+.PHONY: run test test-all unit smoke rest soak lint bench up down status install develop
 
 run: install
-	@$(BIN)/python -m pipelines "$(FEATURES)"
+	@$(BIN)/python -m pipelines "$(FEATURES)" --modalities "$(MODALITIES)"
 
 # At most 10 minutes on two idle cores.
 test: lint unit smoke
@@ -19,37 +21,45 @@ test: lint unit smoke
 # Everything: run it before a merge, as `.ci/run` does.
 test-all: test rest
 
-rest: install
+rest: develop
 	@$(PYTEST) tests/integration tests/faults -m "not smoke"
 
-unit: install
+unit: develop
 	@$(PYTEST) tests/unit tests/rules tests/parity -n auto
 
-smoke: install
+smoke: develop
 	@$(PYTEST) tests/integration tests/faults -m smoke
 
 # Long tests: outages, lost nodes, random kills, many processes at once.
-soak: install
+soak: develop
 	@$(PYTEST) tests/faults -m soak
 
-lint: install
+lint: develop
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: install
+bench: develop
 	@$(BIN)/python -m tests.benchmarks --out benchmarks
 
 up down status: install
 	@$(BIN)/python -m infra.local $@
 
+# What a user needs: the product, its encoders and the local stack.
 install: $(INSTALLED)
+
+# In addition what the tests need, among it an encoder that may not be used commercially.
+develop: $(DEVELOP)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or later is needed, but this is {sys.version}"'
 	@echo "Installing into $(VENV) (a few minutes the first time)..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[stack,extract]'
+	@touch $@
+
+$(DEVELOP): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

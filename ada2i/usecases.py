@@ -205,9 +205,10 @@ def _with_features(spec: TrainSpec, store: Store, run_id: str, hooks: Hooks) -> 
     raw = extraction.parse(spec.features)
     if raw is None:
         return spec
-    wanted = training.check(spec).model.modalities  # find mistakes before hours of extraction
-    encoders = {modality: NONE for modality in MODALITIES if modality not in wanted}
-    corpus = ExtractSpec(kind=raw[0], location=raw[1], encoders=encoders)
+    training.check(spec)  # find mistakes before hours of extraction
+    requested = training.requested_modalities(spec)
+    unused = {modality: NONE for modality in MODALITIES if requested and modality not in requested}
+    corpus = ExtractSpec(kind=raw[0], location=raw[1], encoders={**spec.encoders, **unused}, needs=requested)
     features = extract(corpus, store, run_id=extraction_id(run_id), hooks=hooks).features
     return spec.model_copy(update={"features": features})
 

@@ -22,6 +22,7 @@ def main() -> int:
         "`demo-media` (made-up recordings; default)",
     )
     parser.add_argument("--model", help="name in the registry; by default ada2i- and the dataset")
+    parser.add_argument("--modalities", help="letters of t(ext), a(udio), v(isual); by default all that there are")
     options = parser.parse_args()
     # Set before Prefect is imported, which is when Prefect reads them.
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -31,33 +32,37 @@ def main() -> int:
     from ada2i.errors import Ada2iError
 
     try:
-        _run(options.features, options.model)
+        _run(options.features, options.model, options.modalities or None)
     except Ada2iError as error:
         Console(stderr=True).print(f"error: {error.message}", markup=False, soft_wrap=True, highlight=False)
         return error.exit_code
     return 0
 
 
-def _run(location: str, model: str | None) -> None:
+def _run(location: str, model: str | None, modalities: str | None) -> None:
     from ada2i import storage
     from ada2i.cli.training import show_result
     from ada2i.extraction.request import check, parse
     from ada2i.importers.resolve import resolve_features
+    from ada2i.presets import parse_modalities
     from ada2i.records import RunResult
     from ada2i.registry.versions import Version
     from ada2i.store import Store
 
     store = Store.open().writable()
     # Check the input before any server starts.
+    needs = parse_modalities(modalities) if modalities else ()
     if raw := parse(location):
-        check(*raw)
+        check(*raw, needs=needs)
     else:
-        location = resolve_features(location, store.root).uri
+        location = resolve_features(location, store.root, needs=needs).uri
 
     _check_server()
     from pipelines.train import train_ada2i
 
-    uri = str(train_ada2i(features=location, model=model, force=True))  # Prefect returns the state's result
+    uri = str(
+        train_ada2i(features=location, model=model, modalities=modalities, force=True)
+    )  # Prefect returns the state's result
     version = Version.load(storage.join(uri, "manifest.json"))
     show_result(RunResult.load(storage.join(uri, "result.json")), version.name)
 

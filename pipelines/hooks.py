@@ -4,6 +4,7 @@ A step becomes a Prefect task that is retried if that can help. A job's events b
 if the job fails, the flow's log ends with the job's last lines.
 """
 
+import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -33,6 +34,20 @@ T = TypeVar("T")
 _RETRY_SECONDS = [10.0, 60.0]
 _TROUBLE = re.compile(r'\b(WARNING|ERROR|CRITICAL)\b|"level": "(warning|error|critical)"|^Traceback')
 _LAST_LINES = 20
+
+
+class _MessageOnly(logging.Filter):
+    """Removes the traceback of this package's errors from Prefect's logs: their message says what to do."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep every record."""
+        if record.exc_info and isinstance(record.exc_info[1], Ada2iError):
+            record.exc_info = None
+        return True
+
+
+for _name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_name).addFilter(_MessageOnly())
 
 
 def retry_if_transient(_task: Any, _run: TaskRun, state: State[Any]) -> bool:

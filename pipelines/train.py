@@ -10,6 +10,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 
 from ada2i import usecases
+from ada2i.modalities import Modality
 from ada2i.records import RunResult
 from ada2i.reports.report import markdown_summary, scores_table
 from ada2i.store import Store
@@ -25,10 +26,11 @@ def train_ada2i(  # noqa: PLR0917
     features: str = "demo",
     preset: str = "corrected",
     settings: str | None = None,
-    modalities: str = "tav",
+    modalities: str | None = None,
+    encoders: dict[Modality, str] = {},  # noqa: B006 - Prefect shows the default in its form
     workers: int | None = None,
     seeds: list[int] | None = None,
-    overrides: dict[str, Any] = {},  # noqa: B006 - Prefect shows the default in its form
+    overrides: dict[str, Any] = {},  # noqa: B006
     model: str | None = None,
     root: str | None = None,
     allow: list[str] = [],  # noqa: B006
@@ -39,11 +41,11 @@ def train_ada2i(  # noqa: PLR0917
     """Train Ada2I and register the result, unless a version with these features and this config exists.
 
     Args:
-        features: `demo` (synthetic), the URI of a feature set, or of a table to import; or a raw corpus, whose features
-            are extracted by the default encoders: `demo-media` (synthetic), or corpus:KIND:LOCATION.
+        features: `demo`, URI of a feature set or table, or a raw corpus: `demo-media` or corpus:KIND:LOCATION.
         preset: Variant of Ada2I.
         settings: Dataset whose published settings to use; by default that of the features.
-        modalities: Letters of t(ext), a(udio), v(isual), in order.
+        modalities: Letters of t(ext), a(udio), v(isual), in order; by default all that the features hold.
+        encoders: Encoders of a raw corpus by modality; by default those that `ada2i encoders` marks.
         workers: Training workers; by default the config's.
         seeds: One model is trained for each, and the best on dev is registered; by default the config's.
         overrides: Config fields by dotted name.
@@ -63,13 +65,13 @@ def train_ada2i(  # noqa: PLR0917
         preset=preset,
         settings=settings,
         modalities=modalities,
+        encoders={**encoders},
         overrides=with_named(overrides, {"resources.workers": workers, "training.seeds": seeds}),
         allow=tuple(allow),
     )
-    store = Store.open(root)
     outcome = usecases.train(
         spec,
-        store,
+        store := Store.open(root),
         run_id=flow_run,
         hooks=FlowHooks(),
         model=model,

@@ -25,7 +25,7 @@ def tune_ada2i(  # noqa: PLR0917
     features: str = "demo",
     preset: str = "corrected",
     settings: str | None = None,
-    modalities: str = "tav",
+    modalities: str | None = None,
     space: dict[str, Any] = {},  # noqa: B006 - Prefect shows the default in its form
     vary: list[str] = [],  # noqa: B006
     options: SearchOptions = SearchOptions(),  # noqa: B008 - frozen
@@ -43,7 +43,7 @@ def tune_ada2i(  # noqa: PLR0917
         features: `demo` (synthetic), the URI of a feature set, or of a table to import.
         preset: Which Ada2I.
         settings: Published settings by dataset; by default those of the features' dataset.
-        modalities: Letters of t(ext), a(udio), v(isual), in order.
+        modalities: Letters of t(ext), a(udio), v(isual), in order; by default all that the features hold.
         space: Maps config fields to what to draw from, such as {"kind": "uniform", "low": 0, "high": 1}; by default the
             preset's.
         vary: The same, written as FIELD=V1,V2 or FIELD=KIND:LOW:HIGH.

@@ -7,7 +7,7 @@ import typer
 
 from ada2i import presets, storage
 from ada2i.errors import ConfigError
-from ada2i.modalities import LETTERS
+from ada2i.modalities import LETTERS, MODALITIES, Modality
 
 if TYPE_CHECKING:
     from ada2i.training.request import TrainSpec
@@ -62,7 +62,15 @@ Settings = Annotated[
     str | None, typer.Option(help=f"Published settings: {', '.join(presets.SETTINGS)}. Default: the dataset's.")
 ]
 _LETTERS = ", ".join(f"{letter}({name.removeprefix(letter)})" for letter, name in LETTERS.items())
-Modalities = Annotated[str, typer.Option(help=f"Letters of {_LETTERS}, in order.")]
+Modalities = Annotated[
+    str | None, typer.Option(help=f"Letters of {_LETTERS}, in order. Default: all that the features hold.")
+]
+Encoders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder", help="MODALITY=NAME: encoder of a raw corpus; repeatable. Default: see `ada2i encoders`."
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="FIELD=VALUE of the config; repeatable. `ada2i config` lists the fields."),
@@ -90,11 +98,12 @@ def train_spec(
     features: str,
     preset: str,
     settings: str | None,
-    modalities: str,
+    modalities: str | None,
     *,
     overrides: list[str] | None,
     named: dict[str, Any],
     allow: list[str] | None,
+    encoders: list[str] | None = None,
 ) -> "TrainSpec":
     """Return the spec of a training run from the options of a command.
 
@@ -106,9 +115,10 @@ def train_spec(
         overrides: The values of all ``--set`` options.
         named: Config fields that have their own option; None: the option was not given.
         allow: The values of all ``--allow`` options.
+        encoders: The values of all ``--encoder`` options.
 
     Raises:
-        ConfigError: An override is not FIELD=VALUE, or a field is given twice.
+        ConfigError: An override is not FIELD=VALUE, a field is given twice, or an encoder's modality is unknown.
     """
     from ada2i.training.request import TrainSpec, with_named
 
@@ -118,8 +128,29 @@ def train_spec(
         settings=settings,
         modalities=modalities,
         overrides=with_named(parse_overrides(overrides), named),
+        encoders=parse_encoders(encoders),
         allow=tuple(allow or ()),
     )
+
+
+def parse_encoders(texts: list[str] | None) -> "dict[Modality, str | None]":
+    """Return the values of all ``--encoder`` options, by modality.
+
+    Raises:
+        ConfigError: An option is not MODALITY=NAME.
+    """
+    found: dict[Modality, str | None] = {}
+    for text in texts or ():
+        given, _, name = text.partition("=")
+        modality = next((known for known in MODALITIES if known == given), None)
+        if modality is None or not name:
+            raise ConfigError(
+                f"`--encoder` takes MODALITY=NAME with a modality of {', '.join(MODALITIES)}, but got {text!r}. Write "
+                "for example `--encoder text=hashing`.",
+                field="encoder",
+            )
+        found[modality] = name
+    return found
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from ada2i import presets, storage
 from ada2i.cli.aliasing import user
 from ada2i.cli.options import (
     Allow,
+    Encoders,
     Features,
     JsonFile,
     Modalities,
@@ -44,7 +45,8 @@ def train(  # noqa: PLR0917
     features: Features,
     preset: Preset = "corrected",
     settings: Settings = None,
-    modalities: Modalities = "tav",
+    modalities: Modalities = None,
+    encoder: Encoders = None,
     workers: Annotated[int | None, typer.Option(help="Training workers.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas.")] = None,
     no_afw: Annotated[bool, typer.Option("--no-afw", help="Ablation: without adaptive feature weighting.")] = False,
@@ -80,7 +82,9 @@ def train(  # noqa: PLR0917
         "ablations.no_amw": no_amw or None,
         "ablations.no_modulation": no_modulation or None,
     }
-    spec = train_spec(features, preset, settings, modalities, overrides=set_, named=named, allow=allow)
+    spec = train_spec(
+        features, preset, settings, modalities, overrides=set_, named=named, allow=allow, encoders=encoder
+    )
     run_id = run or new_run_id()
     outcome = usecases.train(
         spec,

@@ -32,7 +32,7 @@ def tune(  # noqa: PLR0917
     features: Features,
     preset: Preset = "corrected",
     settings: Settings = None,
-    modalities: Modalities = "tav",
+    modalities: Modalities = None,
     space: Annotated[Path | None, typer.Option(help="JSON or TOML file: what to draw for each config field.")] = None,
     vary: Annotated[
         list[str] | None, typer.Option(help="FIELD=V1,V2 or FIELD=uniform|loguniform|int:LOW:HIGH; repeatable.")

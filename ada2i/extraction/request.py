@@ -1,18 +1,21 @@
 """From a spec to an extraction that can start: all early checks are here."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
 from ada2i import storage
+from ada2i.data.manifest import require_modalities
 from ada2i.errors import ConfigError, DataError
 from ada2i.extraction.config import ExtractionConfig, resolve
 from ada2i.extraction.corpora.demo import write_demo_media
 from ada2i.extraction.corpora.readers import CORPORA, read_corpus
+from ada2i.extraction.plan import item_of
 from ada2i.extraction.publish import check_corpus
-from ada2i.modalities import Modality
+from ada2i.extraction.utterance import Corpus
+from ada2i.modalities import MODALITIES, Modality
 from ada2i.records import Record
 from ada2i.store import Store
 
@@ -31,6 +34,7 @@ class ExtractSpec(Record):
     location: str  # of the corpus
     encoders: dict[Modality, str | None] = Field(default_factory=dict)  # None: the default
     overrides: dict[str, Any] = Field(default_factory=dict)
+    needs: tuple[Modality, ...] = ()  # modalities that the corpus must hold
     labelled: bool = True  # false: it will be predicted, so labels and splits may be absent
 
 
@@ -87,14 +91,21 @@ def parse(features: str) -> tuple[str, str] | None:
     return kind, location
 
 
-def check(kind: str, location: str) -> None:
+def check(kind: str, location: str, *, needs: Sequence[Modality] = ()) -> None:
     """Check that a corpus can become a feature set, as far as possible before media are opened.
 
+    Args:
+        kind: The reader's kind.
+        location: The corpus's location.
+        needs: Modalities that the corpus must hold.
+
     Raises:
-        DataError: There is no such corpus, or it cannot become a feature set.
+        DataError: There is no such corpus, it cannot become a feature set, or it lacks a needed modality.
     """
     if kind != DEMO_MEDIA:
-        check_corpus(read_corpus(kind, location))
+        corpus = read_corpus(kind, location)
+        check_corpus(corpus)
+        _check_modalities(corpus, needs)
 
 
 def is_done(uri: str) -> bool:
@@ -116,7 +127,9 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> str:
     store = Store.open(root).writable()
     root = store.root
     kind, location = _placed(spec, root)
-    check_corpus(read_corpus(kind, location), labelled=spec.labelled)
+    corpus = read_corpus(kind, location)
+    check_corpus(corpus, labelled=spec.labelled)
+    _check_modalities(corpus, spec.needs)
     uri = store.extraction(run_id)
     request = ExtractionRequest(
         run_id=run_id, root=root, kind=kind, location=location, config=config, labelled=spec.labelled
@@ -133,6 +146,16 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> str:
     if first != request:  # other numbers of workers, chunk sizes or limits
         storage.put(place, request.stored())
     return uri
+
+
+def _check_modalities(corpus: Corpus, needed: Iterable[Modality]) -> None:
+    """Check that some utterance has content in each needed modality.
+
+    Raises:
+        DataError: A modality is missing everywhere.
+    """
+    held = [m for m in MODALITIES if any(item_of(utterance, m) is not None for utterance in corpus.utterances)]
+    require_modalities(corpus.source, held=held, needs=needed)
 
 
 def _placed(spec: ExtractSpec, root: str) -> tuple[str, str]:

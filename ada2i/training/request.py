@@ -13,6 +13,7 @@ from ada2i.config import TrainConfig
 from ada2i.errors import ConfigError, DataError
 from ada2i.importers.resolve import resolve_features
 from ada2i.jobs.resources import capacity, check_resources
+from ada2i.modalities import MODALITIES, Modality
 from ada2i.records import GateRecord, Record, RunRequest
 from ada2i.store import Store
 
@@ -23,7 +24,8 @@ class TrainSpec(Record):
     features: str  # `demo`, a feature set, or a table to import
     preset: str = "corrected"
     settings: str | None = None  # None: those published for the dataset
-    modalities: str = "tav"
+    modalities: str | None = None  # letters; None: all that the features hold
+    encoders: dict[Modality, str | None] = Field(default_factory=dict)  # of a raw corpus; None: the default
     overrides: dict[str, Any] = Field(default_factory=dict)
     allow: tuple[str, ...] = ()  # codes of audit findings to ignore
 
@@ -54,11 +56,12 @@ def prepare(spec: TrainSpec, *, root: str, run_id: str) -> str:
 
 def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
     """Check everything, import the features if needed, and return the run's unwritten request; see ``prepare``."""
-    tried = check(spec)
-    overrides = spec.overrides | {"model.modalities": tried.model.modalities}
+    check(spec)
     root = storage.normalise(root)
     storage.check_writable(root)
-    features = resolve_features(spec.features, root, needs=tried.model.modalities)
+    features = resolve_features(spec.features, root, needs=requested_modalities(spec))
+    held = tuple(modality for modality in MODALITIES if modality in features.manifest.modalities)
+    overrides = spec.overrides | {"model.modalities": requested_modalities(spec) or held}
     settings = spec.settings or presets.settings_for(features.manifest.dataset)
     config = presets.resolve(preset=spec.preset, settings=settings, overrides=overrides)
     audit = gate(
@@ -73,7 +76,7 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
 
 
 def check(spec: TrainSpec) -> TrainConfig:
-    """Check what is possible before features are read or made; return the config, except what the dataset decides.
+    """Check what is possible before features are read or made; return the config, except what these decide.
 
     Raises:
         ConfigError: A preset, settings name, field or code is wrong.
@@ -83,10 +86,16 @@ def check(spec: TrainSpec) -> TrainConfig:
     if "model.modalities" in spec.overrides:
         raise ConfigError("`model.modalities` is set by `--modalities`. Write for example `--modalities ta`.")
     check_codes(spec.allow)
-    overrides = spec.overrides | {"model.modalities": presets.parse_modalities(spec.modalities)}
+    requested = requested_modalities(spec)
+    overrides = spec.overrides | ({"model.modalities": requested} if requested else {})
     tried = presets.resolve(preset=spec.preset, settings=spec.settings or "default", overrides=overrides)
     check_resources(tried.resources, capacity())
     return tried
+
+
+def requested_modalities(spec: TrainSpec) -> tuple[Modality, ...]:
+    """Return the modalities that the caller named; an empty tuple: all that the features hold."""
+    return () if spec.modalities is None else presets.parse_modalities(spec.modalities)
 
 
 def _without(config: TrainConfig, audit: GateRecord) -> dict[str, Any]:

@@ -103,11 +103,29 @@ def test_features_that_do_not_match_their_manifest(run: Run, root: Path, demo: s
 
 def test_features_that_lack_a_modality(run: Run, root: Path, tmp_path: Path) -> None:
     table = write(tmp_path / "t.parquet", corpus())
-    assert "has no visual, only text" in refused(run, "train", str(table), "--root", str(root))
+    everything = ["--modalities", "tav", "--root", str(root)]
+    assert "has no visual, only text" in refused(run, "train", str(table), *everything)
     assert run("import", "table", str(table), "--root", str(tmp_path / "o"))[0] == 0
     (features,) = (tmp_path / "o" / "features" / "t").iterdir()
-    assert "has no visual, only text" in refused(run, "train", str(features), "--root", str(root))
+    assert "has no visual, only text" in refused(run, "train", str(features), *everything)
     assert written(root) == []
+
+
+def test_a_corpus_that_lacks_a_requested_modality_is_refused_before_extraction(
+    run: Run, root: Path, tmp_path: Path
+) -> None:
+    splits = ["train"] * 8 + ["test"] * 2
+    rows = [f"d{d},{u},{split},{('calm', 'glad')[d % 2]},word {u}" for d, split in enumerate(splits) for u in range(3)]
+    (tmp_path / "utterances.csv").write_text("\n".join(["dialogue_id,utterance_index,split,label,text", *rows]))
+    error = refused(run, "train", f"corpus:folder:{tmp_path}", "--modalities", "ta", "--root", str(root))
+    assert "must hold the requested modalities, but has no audio, only text" in error
+    assert written(root) == []
+
+
+def test_the_encoder_of_a_raw_corpus_needs_a_modality_and_a_name(run: Run, root: Path) -> None:
+    for given in ("hashing", "words=hashing", "text="):
+        error = refused(run, "train", "demo-media", "--encoder", given, "--root", str(root))
+        assert "`--encoder` takes MODALITY=NAME with a modality of text, audio, visual" in error
 
 
 def test_config_prints_what_would_be_used(run: Run) -> None:

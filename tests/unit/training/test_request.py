@@ -56,6 +56,10 @@ def test_writes_the_request_and_nothing_else(tmp_path: Path, features: str) -> N
     assert request.config.training.epochs == 3
 
 
+def test_without_modalities_all_that_the_features_hold_are_used(tmp_path: Path, features: str) -> None:
+    assert prepared(tmp_path / "root", features).config.model.modalities == ("text", "audio")
+
+
 def test_settings_may_be_named(tmp_path: Path, features: str) -> None:
     request = prepared(tmp_path / "root", features, modalities="at", settings="mosei")
     assert (request.config.settings, request.config.model.hidden_dim) == ("mosei", 500)

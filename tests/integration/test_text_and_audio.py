@@ -1,0 +1,97 @@
+"""Calls with text and sound but no pictures, by every way that the README names first, with default options."""
+
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime
+from prefect.client.schemas.objects import FlowRun
+
+from ada2i import storage
+from ada2i.records import RunResult
+from ada2i.registry.versions import Version, find, version_uri
+from infra.stack import Stack
+from tests.calls import write_calls
+
+pytestmark = pytest.mark.integration
+
+HERE = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_calls(tmp_path_factory.mktemp("media") / "calls")
+
+
+def run(module: str, *arguments: str, root: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a module as a command with embedded defaults: no server and no cluster is configured."""
+    configured = ("PREFECT_", "RAY_", "ADA2I_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(configured)}
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=HERE,
+        env=clean | {"ADA2I_ROOT": root, "COLUMNS": "120"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def modalities(root: str, version: Version) -> tuple[str, ...]:
+    result = RunResult.load(storage.join(version_uri(root, version), "result.json"))
+    return result.config.model.modalities
+
+
+def test_the_main_job_takes_calls_and_trains_on_text_and_audio(calls: Path, tmp_path: Path) -> None:
+    root = storage.normalise(str(tmp_path / "store"))
+    ended = run("pipelines", f"corpus:folder:{calls}", root=root, PREFECT_HOME=str(tmp_path / "prefect"))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "Registered version: ada2i-calls@1" in ended.stdout
+    assert modalities(root, find(root, "ada2i-calls")) == ("text", "audio")
+
+
+def test_a_modality_that_calls_lack_is_refused_without_a_traceback(calls: Path, tmp_path: Path) -> None:
+    for module, command in (("pipelines", ()), ("ada2i", ("train",))):
+        ended = run(module, *command, f"corpus:folder:{calls}", "--modalities", "tav", root=str(tmp_path / "store"))
+        assert ended.returncode == 2
+        assert "must hold the requested modalities, but has no visual, only text, audio" in ended.stderr
+        assert "Traceback" not in ended.stdout + ended.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_event_of_extracted_calls_trains_on_text_and_audio(stack: Stack, calls: Path) -> None:
+    root = stack.environment()["ADA2I_ROOT"]
+    started = datetime.now(UTC)
+    parameters = ("-p", "corpus=folder", "-p", f"location={calls}")
+    subprocess.run(
+        [sys.executable, "-m", "prefect", "deployment", "run", "extract-features", *parameters],
+        cwd=HERE,
+        env={**os.environ, **stack.environment()},
+        check=True,
+    )
+    run = finished_training(started)
+    assert run.state is not None
+    assert run.state_type == "COMPLETED", run.state.message
+    assert run.state.name == "Refused"  # two test dialogues are too few to judge by
+    version = find(root, "ada2i-calls")
+    assert version.flow_run_id == str(run.id)
+    assert modalities(root, version) == ("text", "audio")
+
+
+def finished_training(started: datetime, *, minutes: float = 8.0) -> FlowRun:
+    """Wait for the end of the training that the event of new features starts."""
+    deadline = time.monotonic() + 60.0 * minutes
+    after = FlowRunFilter(start_time=FlowRunFilterStartTime(after_=started))
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            for run in client.read_flow_runs(flow_run_filter=after):
+                deployed = run.deployment_id and client.read_deployment(run.deployment_id).name
+                if deployed == "train-ada2i" and run.state is not None and run.state.is_final():
+                    return run
+            time.sleep(2.0)
+    pytest.fail("No training that the event started has ended.")
