@@ -23,10 +23,10 @@ from ada2i.prediction.records import PredictionManifest
 from ada2i.prediction.records import is_done as is_predicted
 from ada2i.prediction.records import result as prediction_result
 from ada2i.prediction.request import PredictSpec
-from ada2i.promotion.gate import holding, is_settled, last_verdict, pass_gate, resolve_rules
+from ada2i.promotion.gate import check_judged_again, holding, is_settled, last_verdict, pass_gate, resolve_rules
 from ada2i.promotion.page import headline
 from ada2i.records import RunResult
-from ada2i.registry.aliases import CHAMPION, Move
+from ada2i.registry.aliases import CHAMPION, Move, current
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Verdict
 from ada2i.registry.versions import Version, check_model_name, register
@@ -82,6 +82,7 @@ class Outcome:
         result: Its run's result, if this call trained it.
         verdict: The gate's verdict on it, if the gate judged it in this call.
         held: The move that gave it the alias it has now, or None if it does not have the alias.
+        moved: Whether this call made that move.
         note: The reason for the outcome if there is no verdict.
     """
 
@@ -90,6 +91,7 @@ class Outcome:
     result: RunResult | None = None
     verdict: Verdict | None = None
     held: Move | None = None
+    moved: bool = False
     note: str = ""
 
     @property
@@ -104,8 +106,8 @@ class Outcome:
     @property
     def reason(self) -> str:
         """The reason in sentences. The alias decides the outcome, since a user can move it against the verdict."""
-        said = headline(self.verdict.judgement) if self.verdict else self.note
         passed = self.verdict is not None and self.verdict.judgement.decision == "promote"
+        said = headline(self.verdict.judgement, moved=self.held is not None) if self.verdict else self.note
         if self.held and not passed:
             return f"{self.held.model}@{self.held.number} is {self.held.alias}: {self.held.reason}. {said}"
         if passed and not self.held:
@@ -218,11 +220,12 @@ def _judged(outcome: Outcome, store: Store, gate: Gate | None, hooks: Hooks) -> 
     if gate is None:
         return outcome
     version = outcome.version
+    before = current(store.root, version.model, CHAMPION)
     verdict, judged = hooks.step("gate", partial(_judge_once, store, version, gate))
     if not judged and not outcome.trained:
         return outcome
     held = hooks.step("alias", partial(holding, store.root, version))
-    return replace(outcome, verdict=verdict, held=held)
+    return replace(outcome, verdict=verdict, held=held, moved=held is not None and held != before)
 
 
 def _judge_once(store: Store, version: Version, gate: Gate) -> tuple[Verdict | None, bool]:
@@ -249,6 +252,7 @@ def promote(
     hooks: Hooks,
     alias: str = CHAMPION,
     override: str | None = None,
+    again: bool = False,
 ) -> Outcome:
     """Judge a version against the one that has an alias, and move the alias if the verdict allows it.
 
@@ -259,17 +263,22 @@ def promote(
         hooks: How steps are run.
         alias: The alias.
         override: The reason to promote despite a refusal; kept in the alias's history.
+        again: Judge it even if it was judged with other rules or was rolled back.
 
     Raises:
-        ConfigError: A rule or the reference is wrong.
+        ConfigError: A rule or the reference is wrong, or the version needs ``again``.
         NotFoundError: The version does not exist.
         ConflictError: Another process moved the alias in between; the verdict stays stored.
     """
-    resolve_rules(gate.rules)
+    rules = resolve_rules(gate.rules)
     version = hooks.step("version", partial(resolve, store.root, reference))
+    if not (again or override):
+        check_judged_again(store.root, version, rules, alias)
+    before = current(store.root, version.model, alias)
     verdict = hooks.step("gate", partial(_judge, store, version, gate, alias, override))
     held = hooks.step("alias", partial(holding, store.root, version, alias))
-    return Outcome(version, verdict=verdict, held=held, note="The gate did not judge it.")
+    moved = held is not None and held != before
+    return Outcome(version, verdict=verdict, held=held, moved=moved, note="The gate did not judge it.")
 
 
 def search(

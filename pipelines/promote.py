@@ -18,11 +18,12 @@ from pipelines.summary import conclude
 
 
 @flow(name="promote-ada2i", on_failure=[alert], on_crashed=[alert])
-def promote_ada2i(
+def promote_ada2i(  # noqa: PLR0917
     version: str,
     rules: dict[str, Any] = {},  # noqa: B006 - Prefect shows the default in its form
     override: str | None = None,
     alias: str = CHAMPION,
+    again: bool = False,
     root: str | None = None,
 ) -> State[str]:
     """Judge a version against the one that has the alias, and promote it if the rules allow it.
@@ -32,6 +33,7 @@ def promote_ada2i(
         rules: Fields of the gate's rules that differ from the defaults.
         override: The reason to promote despite a refusal; recorded with the verdict.
         alias: The alias to move.
+        again: Judge the version even if it was judged with other rules or was rolled back.
         root: Where everything is stored; by default ADA2I_ROOT.
 
     Returns:
@@ -39,5 +41,6 @@ def promote_ada2i(
     """
     gate = Gate(rules, by=f"{runtime.flow_run.flow_name} {runtime.flow_run.id}")
     store = Store.open(root)
-    outcome = usecases.promote(version, store, gate=gate, hooks=FlowHooks(), alias=alias, override=override)
+    hooks = FlowHooks()
+    outcome = usecases.promote(version, store, gate=gate, hooks=hooks, alias=alias, override=override, again=again)
     return conclude(store, outcome)

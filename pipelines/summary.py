@@ -1,6 +1,7 @@
 """One page about the outcome of a run: what happened, why, and where the results are stored."""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from prefect import runtime
@@ -15,7 +16,7 @@ from prefect.utilities.urls import url_for
 from ada2i import storage
 from ada2i.promotion.page import page
 from ada2i.registry.versions import Version, version_uri
-from ada2i.reports.report import Row, markdown_table, markdown_text
+from ada2i.reports.report import markdown_text
 from ada2i.store import Store
 from ada2i.usecases import Outcome
 from pipelines.alerts import alert
@@ -32,8 +33,8 @@ def conclude(store: Store, outcome: Outcome, *, more: str = "") -> State[str]:
         more: Markdown to append.
     """
     version, verdict = outcome.version, outcome.verdict
-    blocks = [f"# {outcome.what}", markdown_text(outcome.reason), markdown_table(_links(store.root, version))]
-    blocks += [page(verdict.judgement).replace("# ", "## ", 1)] if verdict else []
+    blocks = [f"# {outcome.what}", markdown_text(outcome.reason), "\n".join(_links(store.root, version))]
+    blocks += [page(verdict.judgement, heading="## The gate's verdict")] if verdict else []
     description = f"{outcome.what}: {version.name}"
     create_markdown_artifact(key=KEY, markdown="\n\n".join([*blocks, more]), description=description)
     return Completed(name=outcome.what, message=outcome.reason, data=version_uri(store.root, version))
@@ -50,20 +51,16 @@ def failed(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
         alert(flow, flow_run, state)
 
 
-def _links(root: str, version: Version) -> list[Row]:
+def _links(root: str, version: Version) -> Iterator[str]:
+    """Yield list items: pages that a browser opens as links, other locations as code."""
     uri = version_uri(root, version)
-    rows = {
-        "flow run": url_for("flow-run", obj_id=runtime.flow_run.id),
-        "version": f"{version.name}, {uri}",
-        "trained by flow run": version.flow_run_id,
-        "trained by Ray job": version.ray_job_id,
-        "job in Ray's dashboard": _dashboard(version.ray_job_id),
-        "features": version.features.uri,
-        "report": storage.join(uri, "report.html"),
-    }
-    return [{"what": what, "where": where} for what, where in rows.items() if where]
-
-
-def _dashboard(job: str | None) -> str | None:
+    yield f"- version: `{version.name}` in `{uri}`"
+    yield f"- report: `{storage.join(uri, 'report.html')}`; `ada2i registry open {version.name}` shows it"
+    yield f"- features: `{version.features.uri}`"
+    yield f"- [flow run]({url_for('flow-run', obj_id=runtime.flow_run.id)})"
+    if version.flow_run_id and version.flow_run_id != str(runtime.flow_run.id):
+        yield f"- trained by [flow run {version.flow_run_id}]({url_for('flow-run', obj_id=version.flow_run_id)})"
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
-    return f"{address}/#/jobs/{job}" if address and job else None
+    if version.ray_job_id and address:
+        job = f"{storage.public(address)}/#/jobs/{version.ray_job_id}"
+        yield f"- trained by [job {version.ray_job_id} in Ray's dashboard]({job})"

@@ -73,8 +73,9 @@ def promote(
     """Move an alias to a version; fail if another process moves it at the same time."""
     found = resolve(root, reference)
     holder = _holder(root, found.model, alias) if expected is None else expected
+    before = aliases.current(root, found.model, alias)
     moved = aliases.move(root, found.model, alias, found.number, expected=holder or None, by=by, reason=reason)
-    _show_move(moved, as_json=as_json)
+    _show_move(moved, as_json=as_json, made=moved != before)
 
 
 def _holder(root: str, model: str, alias: str) -> int:
@@ -100,9 +101,11 @@ def rollback(
     _show_move(aliases.rollback(root, model, alias, by=by, reason=reason, expected=expected), as_json=as_json)
 
 
-def _show_move(move: Move, *, as_json: bool) -> None:
+def _show_move(move: Move, *, as_json: bool, made: bool = True) -> None:
     if as_json:
         out.print_json(move.model_dump_json())
         return
-    text = f"{move.model}@{move.alias} points to version {move.number}; before: {move.before or 'none'}."
+    text = f"Moved: {move.model}@{move.alias} {move.before or 'none'} -> {move.number} (move {move.n})."
+    if not made:
+        text = f"Not moved: {move.model}@{move.alias} points to version {move.number} already (move {move.n})."
     out.print(text, soft_wrap=True, highlight=False)

@@ -1,7 +1,7 @@
 """Registry commands that judge a version against the one in use, and show earlier verdicts."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -11,11 +11,14 @@ from ada2i.cli.aliasing import Alias, By
 from ada2i.cli.options import AsJson, Model, Reference, Root, parse_overrides
 from ada2i.cli.output import out
 from ada2i.errors import NotFoundError
-from ada2i.registry.aliases import CHAMPION
+from ada2i.registry.aliases import CHAMPION, current
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Judgement, Verdict
 from ada2i.registry.verdicts import verdicts as find_verdicts
 from ada2i.store import DEFAULT_ROOT, Store
+
+if TYPE_CHECKING:
+    from ada2i.usecases import Outcome
 
 app = typer.Typer()
 
@@ -32,6 +35,9 @@ def gate(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="RULE=VALUE, such as margin=0.01; repeatable.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Judge it even if it was judged with other rules or was rolled back.")
+    ] = False,
     alias: Alias = CHAMPION,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
@@ -43,25 +49,50 @@ def gate(
         from ada2i import usecases
 
         outcome = usecases.promote(
-            reference, Store.open(root), gate=usecases.Gate(rules, by=by), hooks=usecases.Hooks(), alias=alias
+            reference,
+            Store.open(root),
+            gate=usecases.Gate(rules, by=by),
+            hooks=usecases.Hooks(),
+            alias=alias,
+            again=again,
         )
         if outcome.verdict is None:
             typer.echo(outcome.reason, err=True)
             return
         found, held = outcome.verdict.judgement, outcome.held is not None
+        last = what_moved(root, outcome, alias)
     else:
         from ada2i.promotion.gate import dry_run, resolve_rules
 
         found = dry_run(root, resolve(root, reference), resolve_rules(rules), by=by, alias=alias)
+        last = (
+            f"Dry run: {alias} stays {_place(found.champion)}. `--promote` stores the verdict and moves it if allowed."
+        )
     if as_json:
         out.print_json(found.model_dump_json())
     else:
-        _show(found)
+        _show(found, moved=held)
+        out.print(last, soft_wrap=True, markup=False, highlight=False)
     if found.decision == "refuse" and not held:
         raise typer.Exit(1)
 
 
-def _show(found: Judgement) -> None:
+def what_moved(root: str, outcome: "Outcome", alias: str = CHAMPION) -> str:
+    """Return one line about whether the alias was moved."""
+    version, held = outcome.version, outcome.held
+    if held is not None and outcome.moved:
+        return f"Moved: {alias} {held.before or 'none'} -> {held.number} (move {held.n})."
+    if held is not None:
+        return f"Not moved: {version.name} is {alias} already (move {held.n})."
+    last = current(root, version.model, alias)
+    return f"Not moved: {alias} stays {_place(last.number if last else None)}."
+
+
+def _place(number: int | None) -> str:
+    return f"at version {number}" if number else "without a version"
+
+
+def _show(found: Judgement, *, moved: bool) -> None:
     from ada2i.promotion.page import headline, protocol
     from ada2i.reports.report import SYNTHETIC_NOTE
 
@@ -69,7 +100,7 @@ def _show(found: Judgement) -> None:
     for result in found.results:
         table.add_row(result.rule, "yes" if result.passed else Text("NO", "bold red"), Text(result.says))
     out.print(table)
-    out.print(headline(found), style="bold", soft_wrap=True, markup=False, highlight=False)
+    out.print(headline(found, moved=moved), style="bold", soft_wrap=True, markup=False, highlight=False)
     out.print(protocol(found), style="dim", soft_wrap=True, markup=False, highlight=False)
     if found.synthetic:
         out.print(SYNTHETIC_NOTE, style="bold red", soft_wrap=True)

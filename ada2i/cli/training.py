@@ -7,6 +7,7 @@ from rich.table import Table
 
 from ada2i import presets, storage
 from ada2i.cli.aliasing import user
+from ada2i.cli.gating import what_moved
 from ada2i.cli.options import (
     Allow,
     Encoders,
@@ -77,7 +78,7 @@ def train(  # noqa: PLR0917
 
     named = {
         "resources.workers": workers,
-        "training.seeds": None if seeds is None else list(parse_seeds(seeds)),
+        "training.seeds": list(parse_seeds(seeds)) if seeds else None,
         "ablations.no_afw": no_afw or None,
         "ablations.no_amw": no_amw or None,
         "ablations.no_modulation": no_modulation or None,
@@ -99,7 +100,8 @@ def train(  # noqa: PLR0917
         show_result(outcome.result, outcome.version.name)
         write_json(json_, outcome.result)
     if promote or outcome.result is None:
-        out.print(f"{outcome.what}: {outcome.reason}", soft_wrap=True, markup=False, highlight=False)
+        lines = f"{outcome.what}: {outcome.reason}" + (f"\n{what_moved(root, outcome)}" if promote else "")
+        out.print(lines, soft_wrap=True, markup=False, highlight=False)
 
 
 def show_result(result: RunResult, version: str) -> None:

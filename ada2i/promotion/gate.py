@@ -89,6 +89,33 @@ def is_settled(root: str, challenger: Version, alias: str = CHAMPION) -> bool:
     return verdict is not None and verdict.judgement.decision == "refuse"
 
 
+def check_judged_again(root: str, challenger: Version, rules: GateRules, alias: str = CHAMPION) -> None:
+    """Refuse to judge a version again with other rules, or after it was rolled back, without an explicit request.
+
+    Raises:
+        ConfigError: It was judged with other rules, or a rollback took the alias from it.
+    """
+    verdict = last_verdict(root, challenger, alias)
+    if verdict is not None:
+        then, now = verdict.judgement.rules, rules.model_dump(mode="json")
+        changed = [
+            f"{name} {then[name]} then, {now[name]} now" for name in now if name in then and then[name] != now[name]
+        ]
+        if changed:
+            raise ConfigError(
+                f"{challenger.name} must be judged again with the rules of verdict {verdict.n}, but "
+                f"{'; '.join(changed)}. Repeat the command with those rules, or add `--again` to "
+                "judge it by the new ones."
+            )
+    moves = [past for past in history(root, challenger.model, alias) if challenger.number in (past.number, past.before)]
+    if moves and moves[-1].kind == "rollback" and moves[-1].before == challenger.number:
+        last = moves[-1]
+        raise ConfigError(
+            f"{challenger.name} must not have been rolled back, but {last.by} took {alias} from it at {last.at} "
+            f"({last.reason}). Judge another version, or add `--again` to judge this one again."
+        )
+
+
 def holding(root: str, version: Version, alias: str = CHAMPION) -> Move | None:
     """Return the move by which a version has an alias now, whatever the verdict, or None if it does not have it."""
     last = current(root, version.model, alias)

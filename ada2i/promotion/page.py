@@ -6,14 +6,22 @@ from ada2i.registry.verdicts import Judgement
 from ada2i.reports.report import SYNTHETIC_NOTE, Row, markdown_table, markdown_text
 
 
-def page(found: Judgement) -> str:
-    """Return a judgement as markdown: decision, rules with their numbers, scores, and what was left out."""
-    return "\n\n".join(_blocks(found)) + "\n"
+def page(found: Judgement, heading: str = "") -> str:
+    """Return a judgement as markdown: decision, rules with their numbers, scores, and what was left out.
+
+    Args:
+        found: The judgement.
+        heading: Its heading, as markdown; by default the decision and its reason.
+    """
+    return "\n\n".join([heading or f"# {markdown_text(headline(found))}", *_blocks(found)]) + "\n"
 
 
-def headline(found: Judgement) -> str:
-    """Return the decision and its reason as one sentence."""
+def headline(found: Judgement, *, moved: bool = False) -> str:
+    """Return the decision and its reason as one sentence; ``moved``: the version has the alias."""
     name = f"{found.model}@{found.challenger}"
+    if found.decision == "promote" and moved:
+        before = f"instead of version {found.champion}" if found.champion else f"the first {found.alias}"
+        return f"{name} is {found.alias} now, {before}. On {found.facts}."
     if found.decision == "promote":
         return f"{name} may become {found.alias}. On {found.facts}."
     return f"{name} is refused as {found.alias}: {'; '.join(found.failures)}. On {found.facts}."
@@ -25,7 +33,6 @@ def protocol(found: Judgement) -> str:
 
 
 def _blocks(found: Judgement) -> Iterator[str]:
-    yield f"# {markdown_text(headline(found))}"
     if found.synthetic:
         yield f"**{SYNTHETIC_NOTE}**"
     yield markdown_table([_rule(result.rule, says=result.says, passed=result.passed) for result in found.results])
@@ -46,7 +53,7 @@ def _classes(found: Judgement) -> list[Row]:
     for place, first in enumerate(found.sides[0].scores.classes):
         row: Row = {"class": first.label, "utterances": first.support}
         for number, side in zip(numbers, found.sides, strict=True):
-            row[f"F1 of {number}"] = f"{side.scores.classes[place].f1:.4f}"
+            row[f"F1 of version {number}"] = f"{side.scores.classes[place].f1:.4f}"
         rows.append(row)
     return rows
 

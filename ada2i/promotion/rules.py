@@ -127,6 +127,8 @@ def _no_drop(rules: GateRules, challenger: ModelScores, champion: ModelScores) -
         says = f"no class has {rules.class_utterances} utterances to compare"
         return RuleResult(rule="class-drop", passed=True, measured=0.0, bound=rules.class_drop, says=says)
     says = f"largest loss of F1 in a class is {drops[label]:.4f} ({label}), at most {rules.class_drop:g}"
+    if drops[label] <= 0:
+        says = f"no class lost F1 (smallest gain {-drops[label]:+.4f}, {label}); it may lose {rules.class_drop:g}"
     passed = drops[label] <= rules.class_drop
     return RuleResult(rule="class-drop", passed=passed, measured=drops[label], bound=rules.class_drop, says=says)
 

@@ -111,7 +111,7 @@ def move(root: str, model: str, alias: str, number: int, *, expected: int | None
     """
     _check_names(model, alias)
     last = current(root, model, alias)
-    if last is not None and last.number == number:
+    if last is not None and last.number == number and expected in (number, last.before):
         return last
     if (last.number if last else None) != expected:
         _lose(model, alias, last, expected)

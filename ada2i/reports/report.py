@@ -4,6 +4,7 @@ All three show the same numbers, which are read from the run's records; only mea
 """
 
 import json
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -220,17 +221,24 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield prefix + name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _is_number(value: str | float) -> bool:
+    return not isinstance(value, str) or re.match(r"[-+]?\d[\d.]*( |%|$)", value) is not None
+
+
 def markdown_text(text: str) -> str:
-    """Return text escaped for markdown, on one line."""
-    return " ".join(text.split()).translate(_ESCAPES)
+    """Return text escaped for markdown, on one line; what stands between backticks stays code."""
+    parts = " ".join(text.split()).split("`")
+    if len(parts) % 2 == 0 or any(not code or set(code) & set("|<>&") for code in parts[1::2]):
+        return "\\`".join(part.translate(_ESCAPES) for part in parts)
+    return "`".join(part if place % 2 else part.translate(_ESCAPES) for place, part in enumerate(parts))
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """Return a table whose heads are the keys of its rows."""
+    """Return a table whose heads are the keys of its rows; columns of numbers are aligned to the right."""
     heads = list(rows[0])
     lines = [
         [markdown_text(head) for head in heads],
-        ["---", *("---:" for _ in heads[1:])],
+        ["---:" if all(_is_number(row[head]) for row in rows) else "---" for head in heads],
         *([markdown_text(_cell(value)) for value in row.values()] for row in rows),
     ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

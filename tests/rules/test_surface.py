@@ -103,7 +103,7 @@ COMMANDS = {
     "import table": ["--dataset", "--gate-share", "--labels", "--root", "SOURCE"],
     "predict": ["--json", "--out", "--root", "--split", "--workers", "SOURCE", "VERSION"],
     "registry diff": ["--json", "--root", "FIRST", "SECOND"],
-    "registry gate": ["--alias", "--by", "--json", "--promote", "--root", "--set", "REFERENCE"],
+    "registry gate": ["--again", "--alias", "--by", "--json", "--promote", "--root", "--set", "REFERENCE"],
     "registry gc": ["--json", "--older-than", "--root", "--versions-older-than", "MODEL"],
     "registry history": ["--alias", "--json", "--root", "MODEL"],
     "registry list": ["--json", "--root", "MODEL"],
@@ -196,6 +196,7 @@ PROMOTION_FLOW: dict[str, Any] = {
     "rules": {},
     "override": None,
     "alias": "champion",
+    "again": False,
     "root": None,
 }
 

@@ -29,10 +29,10 @@ def champion(store: str) -> int | None:
 
 
 def test_promotions_are_rolled_back_one_by_one(run: Run, store: str) -> None:
-    assert promote(run, store, "ada2i@1") == "ada2i@champion points to version 1; before: none.\n"
-    assert promote(run, store, "ada2i@3") == "ada2i@champion points to version 3; before: 1.\n"
+    assert promote(run, store, "ada2i@1") == "Moved: ada2i@champion none -> 1 (move 1).\n"
+    assert promote(run, store, "ada2i@3") == "Moved: ada2i@champion 1 -> 3 (move 2).\n"
     back = ("registry", "rollback", "ada2i", "--reason", "worse", "--root", store)
-    assert ok(run, *back) == "ada2i@champion points to version 1; before: 3.\n"
+    assert ok(run, *back) == "Moved: ada2i@champion 3 -> 1 (move 3).\n"
     assert "must have had a version before the current one" in refused(run, *back)
     assert champion(store) == 1
 
@@ -49,7 +49,10 @@ def test_who_expects_something_else_is_refused(run: Run, store: str) -> None:
     assert "must be at version 2 to be moved, but is at version 1" in refused(run, *arguments, "2")
     assert "must be at no version to be moved, but is at version 1" in refused(run, *arguments, "0")
     assert champion(store) == 1
-    promote(run, store, "ada2i@3", "--expected", "1")
+    assert promote(run, store, "ada2i@3", "--expected", "1").startswith("Moved: ")
+    # A repeated command succeeds, but not one that expected another version before.
+    assert promote(run, store, "ada2i@3", "--expected", "1").startswith("Not moved: ada2i@champion points to version 3")
+    assert "must be at version 7 to be moved, but is at version 3" in refused(run, *arguments, "7")
     back = ("registry", "rollback", "ada2i", "--reason", "worse", "--root", store, "--expected")
     ok(run, *back, "3")
     assert "must be at version 3 to be moved, but is at version 1" in refused(run, *back, "3")  # not rolled back twice

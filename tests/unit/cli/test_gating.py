@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ada2i.promotion import gate
+from ada2i.promotion.rules import GateRules
 from ada2i.records import RuleResult
 from ada2i.registry.aliases import current
 from ada2i.registry.verdicts import Judgement, record, verdicts
@@ -30,7 +31,7 @@ def judgement(challenger: int, *, passed: bool, champion: int | None = None) -> 
         notes=(),
         test_uses=None,
         synthetic=True,
-        rules={"resamples": 10, "seed": 0},
+        rules=GateRules().model_dump(mode="json"),
         results=(result,),
         sides=(),
     )
@@ -48,6 +49,40 @@ def store(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
     monkeypatch.setattr(gate, "judge", judge)
     return root.as_uri()
+
+
+def last_line(text: str) -> str:
+    return text.splitlines()[-1]
+
+
+def test_the_last_line_says_whether_the_alias_moved(run: Run, store: str) -> None:
+    gate_ = ("registry", "gate", "ada2i@1", "--root", store)
+    assert last_line(ok(run, *gate_)).startswith("Dry run: champion stays without a version.")
+    shown = ok(run, *gate_, "--promote")
+    assert "ada2i@1 is champion now, the first champion." in shown
+    assert last_line(shown) == "Moved: champion none -> 1 (move 1)."
+    assert last_line(ok(run, *gate_, "--promote")) == "Not moved: ada2i@1 is champion already (move 1)."
+    _, shown, _ = run("registry", "gate", "ada2i@2", "--promote", "--root", store)
+    assert last_line(shown) == "Not moved: champion stays at version 1."
+
+
+def test_other_rules_on_a_judged_version_are_refused(run: Run, store: str) -> None:
+    gate_ = ("registry", "gate", "ada2i@1", "--promote", "--root", store)
+    ok(run, *gate_)
+    error = refused(run, *gate_, "--set", "dialogues=3", "--set", "margin=0.5")
+    assert "must be judged again with the rules of verdict 1, but dialogues 10 then, 3 now; margin 0.02 then" in error
+    assert len(verdicts(store, "ada2i")) == 1
+
+
+def test_a_version_that_was_rolled_back_needs_again(run: Run, store: str) -> None:
+    ok(run, "registry", "promote", "ada2i@2", "--reason", "first", "--root", store)
+    gate_ = ("registry", "gate", "ada2i@1", "--promote", "--root", store)
+    ok(run, *gate_)
+    ok(run, "registry", "rollback", "ada2i", "--reason", "worse on calls", "--by", "anna", "--root", store)
+    error = refused(run, *gate_)
+    assert "ada2i@1 must not have been rolled back, but anna took champion from it" in error
+    assert "(worse on calls)" in error
+    assert last_line(ok(run, *gate_, "--again")) == "Moved: champion 2 -> 1 (move 4)."
 
 
 def test_a_dry_run_changes_nothing(run: Run, store: str) -> None:
