@@ -7,10 +7,12 @@ Exit codes: 0 success; 1 failure; 2 the input, config or credentials must be cha
 import logging
 import os
 import sys
+from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
+from ada2i import __version__
 from ada2i.cli import (
     auditing,
     comparing,
@@ -23,6 +25,7 @@ from ada2i.cli import (
     training,
     tuning,
 )
+from ada2i.display import PlainConsole
 from ada2i.errors import Ada2iError
 from ada2i.jobs import logs
 
@@ -38,8 +41,18 @@ for _file in _FILES:
     app.add_typer(_file.app)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ada2i {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _setup() -> None:
+def _setup(
+    version: Annotated[  # noqa: ARG001 - its callback prints it
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     logs.configure()
 
 
@@ -56,9 +69,4 @@ def _tell(error: Ada2iError) -> None:
     if os.environ.get(logs.FORMAT) == "json":
         logging.getLogger(__name__).error(error.message, extra={"facts": {"error": type(error).__name__}})
         return
-    Console(stderr=True).print(f"[bold red]error:[/bold red] {_plain(error.message)}", soft_wrap=True, highlight=False)
-
-
-def _plain(text: str) -> str:
-    """Return a text in which Rich does not read brackets as markup."""
-    return text.replace("[", r"\[")
+    PlainConsole(stderr=True).print(Text.assemble(("error:", "bold red"), " ", error.message), soft_wrap=True)

@@ -9,11 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ada2i.cli.options import AsJson, Model, Reference, Root
-from ada2i.cli.output import out
+from ada2i.cli.output import line, out
 from ada2i.errors import ConfigError
 from ada2i.registry import aliases
 from ada2i.registry.aliases import CHAMPION, Move
 from ada2i.registry.references import resolve
+from ada2i.registry.versions import check_known
 from ada2i.store import DEFAULT_ROOT
 
 app = typer.Typer()
@@ -42,11 +43,14 @@ By = Annotated[str, typer.Option(default_factory=user, help="Who moves the alias
 @app.command()
 def history(model: Model, alias: Alias = CHAMPION, as_json: AsJson = False, root: Root = DEFAULT_ROOT) -> None:
     """Show every move of an alias, oldest first: which version, when, by whose decision and why."""
+    check_known(root, model)
     moves = aliases.history(root, model, alias)
     if as_json:
         out.print_json(json.dumps([move.model_dump(mode="json") for move in moves]))
+    elif moves:
+        out.show(_move_table(moves))
     else:
-        out.print(_move_table(moves) if moves else f"{model}@{alias} has never pointed to a version.")
+        line(f"{model}@{alias} has never pointed to a version.")
 
 
 def _move_table(moves: list[Move]) -> Table:
@@ -108,4 +112,4 @@ def _show_move(move: Move, *, as_json: bool, made: bool = True) -> None:
     text = f"Moved: {move.model}@{move.alias} {move.before or 'none'} -> {move.number} (move {move.n})."
     if not made:
         text = f"Not moved: {move.model}@{move.alias} points to version {move.number} already (move {move.n})."
-    out.print(text, soft_wrap=True, highlight=False)
+    line(text)

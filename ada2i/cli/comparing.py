@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from ada2i.cli.options import AsJson, Reference, Root
-from ada2i.cli.output import out
+from ada2i.cli.output import line, out
 from ada2i.registry.references import resolve
 from ada2i.registry.versions import read_file
 from ada2i.store import DEFAULT_ROOT
@@ -50,14 +50,14 @@ def show_comparison(comparison: "Comparison") -> None:
         label = {"weighted_f1": "wF1", "macro_f1": "macro F1"}.get(score, score)
         table.add_row(label, *cells[0], f"{found.difference:+.4f}", interval, *cells[1])
     title = f"A: {comparison.first}, B: {comparison.second}" + " (SYNTHETIC)" * comparison.synthetic
-    out.print(title, style="bold", soft_wrap=True, markup=False, highlight=False)
-    out.print(table)
-    out.print(verdict(comparison), soft_wrap=True, markup=False, highlight=False)
+    line(title, "bold")
+    out.show(table)
+    line(verdict(comparison))
     note = (
         f"{comparison.dialogues} test dialogues, {comparison.utterances} utterances; the two predict different classes "
         f"for {comparison.changed}. boot: {comparison.rounds} resamples of dialogues; swap: as many rounds of swapping "
         "the two in random dialogues. This is about two trained models; other seeds may differ by more."
     )
-    out.print(note, style="dim", soft_wrap=True, highlight=False)
+    line(note, "dim")
     if comparison.synthetic:
-        out.print(SYNTHETIC_NOTE, style="bold red", soft_wrap=True)
+        line(SYNTHETIC_NOTE, "bold red")

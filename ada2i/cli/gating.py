@@ -9,12 +9,13 @@ from rich.text import Text
 
 from ada2i.cli.aliasing import Alias, By
 from ada2i.cli.options import AsJson, Model, Reference, Root, parse_overrides
-from ada2i.cli.output import out
+from ada2i.cli.output import line, out
 from ada2i.errors import NotFoundError
 from ada2i.registry.aliases import CHAMPION, current
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Judgement, Verdict
 from ada2i.registry.verdicts import verdicts as find_verdicts
+from ada2i.registry.versions import check_known
 from ada2i.store import DEFAULT_ROOT, Store
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def gate(
         out.print_json(found.model_dump_json())
     else:
         _show(found, moved=held)
-        out.print(last, soft_wrap=True, markup=False, highlight=False)
+        line(last)
     if found.decision == "refuse" and not held:
         raise typer.Exit(1)
 
@@ -99,11 +100,11 @@ def _show(found: Judgement, *, moved: bool) -> None:
     table = Table("rule", "passed", "what was found")
     for result in found.results:
         table.add_row(result.rule, "yes" if result.passed else Text("NO", "bold red"), Text(result.says))
-    out.print(table)
-    out.print(headline(found, moved=moved), style="bold", soft_wrap=True, markup=False, highlight=False)
-    out.print(protocol(found), style="dim", soft_wrap=True, markup=False, highlight=False)
+    out.show(table)
+    line(headline(found, moved=moved), "bold")
+    line(protocol(found), "dim")
     if found.synthetic:
-        out.print(SYNTHETIC_NOTE, style="bold red", soft_wrap=True)
+        line(SYNTHETIC_NOTE, "bold red")
 
 
 @app.command()
@@ -114,13 +115,16 @@ def verdicts(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Show every stored verdict, oldest first: which version, against which, and why."""
+    check_known(root, model)
     found = find_verdicts(root, model)
     if whole is not None:
         _show_page(model, found, whole)
     elif as_json:
         out.print_json(json.dumps([verdict.model_dump(mode="json") for verdict in found]))
+    elif found:
+        out.show(_table(found))
     else:
-        out.print(_table(found) if found else f"No version of {model} has been judged.")
+        line(f"No version of {model} has been judged.")
 
 
 def _show_page(model: str, found: list[Verdict], n: int) -> None:
@@ -128,7 +132,7 @@ def _show_page(model: str, found: list[Verdict], n: int) -> None:
 
     if not 1 <= n <= len(found):
         raise NotFoundError(f"{model} must have a verdict {n}, but has {len(found)}. `registry verdicts` lists them.")
-    out.print(page(found[n - 1].judgement), soft_wrap=True, markup=False, highlight=False)
+    line(page(found[n - 1].judgement))
 
 
 def _table(found: list[Verdict]) -> Table:

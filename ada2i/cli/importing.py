@@ -3,10 +3,10 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from ada2i.cli.features import show_features
 from ada2i.cli.options import Root, writable
-from ada2i.cli.output import out
+from ada2i.cli.output import line
 from ada2i.data.splits import GATE_SHARE
 from ada2i.importers.datasets import DATASETS
 from ada2i.modalities import Modality
@@ -33,8 +33,7 @@ def import_table(
     from ada2i.importers.table import import_table as run
 
     names = tuple(labels.split(",")) if labels else None
-    uri = run(source, writable(root), dataset=dataset, labels=names, gate_share=gate_share)
-    out.print(uri, soft_wrap=True)
+    _show_import(run(source, writable(root), dataset=dataset, labels=names, gate_share=gate_share))
 
 
 @imports.command("pickle")
@@ -82,15 +81,10 @@ def demo_corpus(root: Root = DEFAULT_ROOT) -> None:
     """Write the SYNTHETIC demo feature set; print its URI."""
     from ada2i.importers.demo import write_demo_corpus
 
-    out.print(write_demo_corpus(writable(root)), soft_wrap=True)
+    _show_import(write_demo_corpus(writable(root)))
 
 
 def _show_import(uri: str) -> None:
-    """Print a set's URI, and its counts on standard error."""
-    from ada2i.data.manifest import open_features
-
-    manifest = open_features(uri).manifest
-    held = [(split, manifest.splits[split]) for split in ("train", "dev", "test", "gate") if split in manifest.splits]
-    counts = "; ".join(f"{split} {info.dialogues} dialogues, {info.utterances} utterances" for split, info in held)
-    out.print(uri, soft_wrap=True)
-    Console(stderr=True).print(f"{counts}; {manifest.source}", soft_wrap=True, markup=False, highlight=False)
+    """Print a set's URI, and its summary on standard error."""
+    show_features(uri)
+    line(uri)

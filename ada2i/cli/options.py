@@ -44,8 +44,7 @@ def _name(model: str | None) -> str | None:
 Root = Annotated[
     str, typer.Option(envvar="ADA2I_ROOT", help="Where everything is stored: a folder, or s3://bucket/prefix.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", callback=target, help="Also write the result to this file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 OutFolder = Annotated[
     Path | None, typer.Option("--out", callback=_folder, help="Folder for plot.png and table.md, .json and so on.")
 ]

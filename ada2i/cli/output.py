@@ -4,14 +4,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from ada2i.display import PlainConsole
 
 if TYPE_CHECKING:
     from ada2i.records import Record, Summary
 
-out = Console()
+out = PlainConsole()
 
 
 def mean_text(summary: "Summary") -> str:
@@ -29,15 +31,19 @@ def facts(values: dict[str, Any]) -> Table:
 
 def show_wide(parts: Iterable[RenderableType], width: int) -> None:
     """Print parts with long lines; use ``width`` if the output is not a terminal."""
-    console = out if out.is_terminal else Console(width=width)
+    console = out if out.is_terminal else PlainConsole(width=width)
     for part in parts:
         console.print(part)
 
 
-def write_json(file: Path | None, record: "Record") -> None:
-    """Write a record to the file that `--json` names, if it is given."""
-    if file is not None:
-        file.write_bytes(record.to_json())
+def line(text: str, style: str = "") -> None:
+    """Print a line of text, which is not wrapped."""
+    out.print(Text(text, style), soft_wrap=True)
+
+
+def print_record(record: "Record") -> None:
+    """Print a record as JSON, without anything else."""
+    out.print_json(record.to_json().decode())
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:

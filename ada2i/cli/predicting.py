@@ -1,14 +1,13 @@
 """The command that predicts every utterance of a source with a registered version."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from ada2i import storage
-from ada2i.cli.options import Root, target
-from ada2i.cli.output import out, write_json
+from ada2i.cli.options import AsJson, Root
+from ada2i.cli.output import line, out, print_record
 from ada2i.store import DEFAULT_ROOT, Store
 
 if TYPE_CHECKING:
@@ -28,9 +27,7 @@ def predict(  # noqa: PLR0917
         str | None, typer.Option("--out", help="Folder for the files, or s3://... Default: ROOT/predictions/ID.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
-    json_: Annotated[
-        Path | None, typer.Option("--json", callback=target, help="Also write counts, scores and files to this file.")
-    ] = None,
+    as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Predict every utterance of a source on Ray; print the folder of the Parquet files.
@@ -44,8 +41,10 @@ def predict(  # noqa: PLR0917
 
     spec = PredictSpec(version=version, source=source, split=split, out=out_, workers=workers)
     place, manifest = usecases.predict(spec, Store.open(root), hooks=TerminalHooks(), extraction_run=new_run_id())
-    show_prediction(manifest, place)
-    write_json(json_, manifest)
+    if as_json:
+        print_record(manifest)
+    else:
+        show_prediction(manifest, place)
 
 
 def show_prediction(manifest: "PredictionManifest", place: str) -> None:
@@ -54,11 +53,11 @@ def show_prediction(manifest: "PredictionManifest", place: str) -> None:
     table.title = f"{manifest.model}@{manifest.version} on {manifest.source}" + " (SYNTHETIC)" * manifest.synthetic
     for label, count in manifest.predicted.items():
         table.add_row(label, f"{count:,}", f"{count / max(manifest.utterances, 1):.1%}")
-    out.print(table)
+    out.show(table)
     if manifest.scores:
         out.print(_scores(manifest))
     files = storage.local_path(place) or place
-    out.print(f"{files}/part-*.parquet", soft_wrap=True, markup=False, highlight=False)
+    line(f"{files}/part-*.parquet")
 
 
 def _scores(manifest: "PredictionManifest") -> Table:

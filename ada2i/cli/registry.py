@@ -1,6 +1,7 @@
 """Commands that show registered versions, copy them and delete abandoned ones."""
 
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,15 +14,15 @@ from rich.text import Text
 from ada2i import storage
 from ada2i.cli import aliasing, gating
 from ada2i.cli.durations import seconds
-from ada2i.cli.options import AsJson, Model, Reference, Root
-from ada2i.cli.output import facts, mean_text, out
+from ada2i.cli.options import AsJson, Model, Reference, Root, target
+from ada2i.cli.output import facts, line, mean_text, out
 from ada2i.registry.aliases import Move, aliases
 from ada2i.registry.diff import Change, diff
 from ada2i.registry.gc import sweep
 from ada2i.registry.pull import pull
 from ada2i.registry.references import resolve
 from ada2i.registry.verify import verify
-from ada2i.registry.versions import Version, models, version_uri, versions
+from ada2i.registry.versions import Version, check_known, models, read_file, version_uri, versions
 from ada2i.store import DEFAULT_ROOT
 
 app = typer.Typer(name="registry", no_args_is_help=True, help="Show registered versions, and choose which one is used.")
@@ -34,11 +35,15 @@ def registry_list(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """List registered versions, oldest first, with their aliases."""
+    if model is not None:
+        check_known(root, model)
     found = [each for name in ([model] if model else models(root)) for each in _with_aliases(root, name)]
     if as_json:
         out.print_json(json.dumps([_record(*each) for each in found]))
+    elif found:
+        out.show(_version_table(found))
     else:
-        out.print(_version_table(found) if found else f"No versions in {storage.normalise(root)}.")
+        line(f"No versions in {storage.normalise(root)}. `ada2i train` registers one.")
 
 
 def _with_aliases(root: str, model: str) -> Iterator[tuple[Version, list[str]]]:
@@ -69,19 +74,57 @@ def _version_table(found: Iterable[tuple[Version, list[str]]]) -> Table:
 
 
 @app.command("show")
-def registry_show(reference: Reference, as_json: AsJson = False, root: Root = DEFAULT_ROOT) -> None:
-    """Show one version: its origin, aliases, scores and files."""
+def registry_show(
+    reference: Reference,
+    everything: Annotated[bool, typer.Option("--all", help="Also show all fields and files.")] = False,
+    as_json: AsJson = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Show one version: its aliases, scores, dataset and origin."""
     found = resolve(root, reference)
     names = _names(aliases(root, found.model), found)
     if as_json:
         out.print_json(json.dumps(_record(found, names)))
         return
-    own = found.model_dump(mode="json", exclude={"files", "features", "test_summary"})
-    out.print(facts(own | {"aliases": ", ".join(names) or "none", "uri": version_uri(root, found)}))
-    out.print(facts(found.features.model_dump(mode="json")))
-    out.print(facts({score: mean_text(summary) for score, summary in found.test_summary.items()}))
+    scores = {f"test {score}": mean_text(summary) for score, summary in found.test_summary.items()}
+    features = found.features
+    out.print(
+        facts(
+            {
+                "version": found.name,
+                "aliases": ", ".join(names) or "none",
+                "dev weighted F1": f"{found.dev_weighted_f1:.4f}",
+                **scores,
+                "dataset": features.dataset + ", SYNTHETIC" * features.synthetic,
+                "classes": ", ".join(features.labels),
+                "modalities": ", ".join(f"{name} {width}" for name, width in features.widths.items()),
+                "trained": f"{found.created[:16].replace('T', ' ')} UTC, preset {found.preset}, run {found.run_id}",
+                "location": version_uri(root, found),
+            }
+        )
+    )
+    if not everything:
+        return
+    out.print(facts(found.model_dump(mode="json", exclude={"files", "features", "test_summary"})))
+    out.print(facts(features.model_dump(mode="json")))
     sizes = {name: f"{entry.size:>12,} bytes  sha256 {entry.sha256[:16]}…" for name, entry in found.files.items()}
     out.print(facts(sizes))
+
+
+@app.command("open")
+def registry_open(
+    reference: Reference,
+    to: Annotated[
+        Path | None, typer.Option(callback=target, help="File to write. Default: one in the temporary folder.")
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Copy a version's report from the store, show it in the browser, and print the copy's path."""
+    found = resolve(root, reference)
+    file = to or Path(tempfile.mkdtemp(prefix="ada2i-report-")) / f"{found.name}.html"
+    file.write_bytes(read_file(root, found, "report.html"))
+    typer.launch(file.resolve().as_uri())
+    line(str(file))
 
 
 @app.command("diff")
@@ -96,8 +139,10 @@ def registry_diff(
     changes = diff(root, a, b)
     if as_json:
         out.print_json(json.dumps([change.model_dump(mode="json") for change in changes]))
+    elif changes:
+        out.show(_change_table(changes, a, b))
     else:
-        out.print(_change_table(changes, a, b) if changes else f"{a} and {b} do not differ.")
+        line(f"{a} and {b} do not differ.")
 
 
 def _change_table(changes: Iterable[Change], a: str, b: str) -> Table:
@@ -105,9 +150,15 @@ def _change_table(changes: Iterable[Change], a: str, b: str) -> Table:
     for column in table.columns[1:]:
         column.overflow = "fold"
     for change in changes:
-        values = ("" if value is None else str(value) for value in (change.first, change.second))
+        values = (_shown(value) for value in (change.first, change.second))
         table.add_row(change.part, change.field, *map(Text, values))
     return table
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @app.command("verify")
@@ -120,12 +171,13 @@ def registry_verify(
 ) -> None:
     """Check every file against its recorded digest; exit with 2 if a file is damaged or missing."""
     model, at, _ = reference.partition("@")
+    check_known(root, model)
     problems = verify(root, model, resolve(root, reference).number if at else None)
     if as_json:
         out.print_json(json.dumps([problem.model_dump() for problem in problems]))
     else:
         lines = [problem.message for problem in problems] or [f"{reference}: all files match their digests."]
-        out.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
+        line("\n".join(lines))
     if problems:
         raise typer.Exit(2)
 
@@ -137,7 +189,7 @@ def registry_pull(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Copy a version to a folder and check every file's digest; print the folder."""
-    out.print(str(pull(root, reference, folder)), soft_wrap=True, markup=False, highlight=False)
+    line(str(pull(root, reference, folder)))
 
 
 @app.command("gc")
@@ -153,13 +205,14 @@ def registry_gc(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Delete remains of killed registrations and, on request, old versions; print what was deleted."""
+    check_known(root, model)
     young = seconds("--older-than", older_than)
     old = None if versions_older_than is None else seconds("--versions-older-than", versions_older_than)
     deleted = sweep(root, model, older_than_s=young, versions_older_than_s=old)
     if as_json:
         out.print_json(json.dumps(deleted))
     else:
-        out.print("\n".join(deleted) or "Nothing to delete.", soft_wrap=True, markup=False, highlight=False)
+        line("\n".join(deleted) or "Nothing to delete.")
 
 
 app.add_typer(aliasing.app)

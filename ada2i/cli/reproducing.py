@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from ada2i import presets as known
-from ada2i.cli.options import Allow, Features, JsonFile, OutFolder, Overrides, Root, count_seeds, parse_overrides
-from ada2i.cli.output import show_wide, write_json
+from ada2i.cli.options import Allow, AsJson, Features, OutFolder, Overrides, Root, count_seeds, parse_overrides
+from ada2i.cli.output import print_record, show_wide
 from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
@@ -26,7 +26,7 @@ def reproduce(  # noqa: PLR0917
     set_: Overrides = None,
     allow: Allow = None,
     out_: OutFolder = None,
-    json_: JsonFile = None,
+    as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Train a grid of presets, modalities and ablations on Ray, and print the scores with the published numbers.
@@ -50,7 +50,9 @@ def reproduce(  # noqa: PLR0917
         allow=tuple(allow or ()),
     )
     study = usecases.reproduce(spec, Store.open(root), hooks=TerminalHooks())
-    show_wide(terminal_study(study), _WIDE)
     if out_ is not None:
         write_tables(study, out_)
-    write_json(json_, study)
+    if as_json:
+        print_record(study)
+    else:
+        show_wide(terminal_study(study), _WIDE)

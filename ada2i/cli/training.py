@@ -1,18 +1,19 @@
 """Commands that resolve a config and train with it."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from ada2i import presets, storage
 from ada2i.cli.aliasing import user
 from ada2i.cli.gating import what_moved
 from ada2i.cli.options import (
     Allow,
+    AsJson,
     Encoders,
     Features,
-    JsonFile,
     Modalities,
     NewModel,
     Overrides,
@@ -23,9 +24,14 @@ from ada2i.cli.options import (
     parse_seeds,
     train_spec,
 )
-from ada2i.cli.output import mean_text, out, write_json
+from ada2i.cli.output import line, mean_text, out, print_record
+from ada2i.jobs import logs
 from ada2i.records import RunResult
+from ada2i.registry.versions import Version, read_file
 from ada2i.store import DEFAULT_ROOT, Store
+
+if TYPE_CHECKING:
+    from ada2i.usecases import Outcome
 
 app = typer.Typer()
 
@@ -57,7 +63,7 @@ def train(  # noqa: PLR0917
     ] = False,
     set_: Overrides = None,
     model: NewModel = None,
-    json_: JsonFile = None,
+    as_json: AsJson = False,
     allow: Allow = None,
     skip: Annotated[
         bool, typer.Option("--skip-unchanged", help="Do not train if the same features and config were trained before.")
@@ -96,12 +102,23 @@ def train(  # noqa: PLR0917
         force=not skip,
         gate=usecases.Gate(parse_overrides(rule), by=user()) if promote else None,
     )
+    if as_json:
+        print_record(outcome.result or _result_of(root, outcome.version))
+    else:
+        _show_outcome(root, outcome, judged=promote)
+
+
+def _show_outcome(root: str, outcome: "Outcome", *, judged: bool) -> None:
     if outcome.result is not None:
         show_result(outcome.result, outcome.version.name)
-        write_json(json_, outcome.result)
-    if promote or outcome.result is None:
-        lines = f"{outcome.what}: {outcome.reason}" + (f"\n{what_moved(root, outcome)}" if promote else "")
-        out.print(lines, soft_wrap=True, markup=False, highlight=False)
+    if judged or outcome.result is None:
+        line(f"{outcome.what}: {outcome.reason}")
+    if judged:
+        line(what_moved(root, outcome))
+
+
+def _result_of(root: str, version: Version) -> RunResult:
+    return RunResult.model_validate_json(read_file(root, version, "result.json"))
 
 
 def show_result(result: RunResult, version: str) -> None:
@@ -122,8 +139,11 @@ def show_result(result: RunResult, version: str) -> None:
         mean = {name: mean_text(summary) for name, summary in result.test_summary.items()}
         table.add_section()
         table.add_row("mean", "", mean["weighted_f1"], "", mean["macro_f1"], mean["accuracy"])
-    out.print(table)
-    out.print(result.protocol, style="dim")
+    out.show(table)
+    out.print(Text(result.protocol, "dim"))
     report = storage.join(result.run_uri, "report.html")
-    out.print(f"Registered version: [bold]{version}[/bold]")
-    out.print(f"Report: {storage.local_path(report) or report}", soft_wrap=True, markup=False, highlight=False)
+    out.print(Text.assemble("Registered version: ", (version, "bold")))
+    line(f"Report: {storage.local_path(report) or report}")
+    logs.notes().print(
+        f"Next: `ada2i registry open {version}` shows the report, `ada2i predict {version} SOURCE` uses it."
+    )

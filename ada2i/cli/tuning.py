@@ -7,8 +7,8 @@ import typer
 
 from ada2i.cli.options import (
     Allow,
+    AsJson,
     Features,
-    JsonFile,
     Modalities,
     NewModel,
     OutFolder,
@@ -19,7 +19,7 @@ from ada2i.cli.options import (
     count_seeds,
     train_spec,
 )
-from ada2i.cli.output import show_wide, write_files, write_json
+from ada2i.cli.output import print_record, show_wide, write_files
 from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
@@ -51,7 +51,7 @@ def tune(  # noqa: PLR0917
     workers: Annotated[int, typer.Option(help="Training workers of each trial.")] = 1,
     set_: Overrides = None,
     model: NewModel = None,
-    json_: JsonFile = None,
+    as_json: AsJson = False,
     out_: OutFolder = None,
     allow: Allow = None,
     root: Root = DEFAULT_ROOT,
@@ -80,9 +80,11 @@ def tune(  # noqa: PLR0917
     )
     spec = SearchSpec(spec=base, space=read_space(space) if space else {}, vary=tuple(vary or ()), options=options)
     found, outcome = usecases.search(spec, Store.open(root), hooks=TerminalHooks(), model=model)
+    if out_ is not None:
+        write_files(out_, search_files(found))
+    if as_json:
+        print_record(found)
+        return
     show_wide(terminal_search(found.search), _WIDE)
     if outcome.result is not None:
         show_result(outcome.result, outcome.version.name)
-    if out_ is not None:
-        write_files(out_, search_files(found))
-    write_json(json_, found)

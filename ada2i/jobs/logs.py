@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rich.console import Console
-
+from ada2i.display import PlainConsole
 from ada2i.errors import ConfigError
 
 FORMAT: Final = "ADA2I_LOG_FORMAT"
@@ -60,9 +59,9 @@ def facts() -> Mapping[str, Any]:
     return {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": "info", **_facts}
 
 
-def notes() -> Console:
+def notes() -> PlainConsole:
     """Return the console for a command's progress: standard error, unless that is used for JSON log lines."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=as_json())
+    return PlainConsole(stderr=True, soft_wrap=True, quiet=as_json())
 
 
 class _JsonLines(logging.Formatter):

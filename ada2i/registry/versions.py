@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ada2i import storage
+from ada2i.display import similar
 from ada2i.errors import ConfigError, DataError, IntegrityError, NotFoundError
 from ada2i.records import (
     FeatureInfo,
@@ -125,6 +126,22 @@ def versions(root: str, model: str) -> list[Version]:
 def models(root: str) -> list[str]:
     """Return the names of all models that have a registry folder."""
     return storage.children(storage.join(storage.normalise(root), "registry"))
+
+
+def check_known(root: str, model: str) -> None:
+    """Check that a model has a registry folder.
+
+    Raises:
+        ConfigError: The name is no model's name.
+        NotFoundError: There is no such model; the message suggests a similar name.
+    """
+    check_model_name(model)
+    if model not in (known := models(root)):
+        raise NotFoundError(
+            f"{storage.normalise(root)} must hold the model {model}, but holds {', '.join(known) or 'none'}."
+            f"{similar(model, known)} `ada2i registry list` lists all versions.",
+            model=model,
+        )
 
 
 def find(root: str, model: str, number: int | None = None) -> Version:

@@ -4,7 +4,6 @@ import json
 import os
 import urllib.request
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -31,12 +30,11 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 @pytest.mark.smoke
 def test_train_registers_on_s3(
-    stack: Stack, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stack: Stack, root: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out.json"
-    options = ["--seeds", "1,2", "--set", "training.epochs=3", "--json", str(out), "--root", root, "--model", "cli"]
+    options = ["--seeds", "1,2", "--set", "training.epochs=3", "--root", root, "--model", "cli"]
     run_cli(monkeypatch, "train", "demo", *options)
-    result = RunResult.model_validate_json(out.read_bytes())
+    result = RunResult.load(storage.join(version_uri(root, find(root, "cli")), "result.json"))
     assert [seed.seed for seed in result.seeds] == [1, 2]
     assert result.test_summary["weighted_f1"].sd is not None
     shown = capsys.readouterr().out

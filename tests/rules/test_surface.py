@@ -110,7 +110,8 @@ COMMANDS = {
     "registry promote": ["--alias", "--by", "--expected", "--json", "--reason", "--root", "REFERENCE"],
     "registry pull": ["--root", "FOLDER", "REFERENCE"],
     "registry rollback": ["--alias", "--by", "--expected", "--json", "--reason", "--root", "MODEL"],
-    "registry show": ["--json", "--root", "REFERENCE"],
+    "registry open": ["--root", "--to", "REFERENCE"],
+    "registry show": ["--all", "--json", "--root", "REFERENCE"],
     "registry verdicts": ["--json", "--page", "--root", "MODEL"],
     "registry verify": ["--json", "--root", "REFERENCE"],
     "reproduce": [

@@ -7,6 +7,7 @@ import pytest
 
 from ada2i import storage
 from ada2i.extraction.request import RESULT, ExtractionRequest, ExtractionResult, Work
+from ada2i.importers.demo import write_demo_corpus
 from tests.unit.cli.commands import Run, ok, refused
 from tests.unit.extraction.talks import OWN, talk
 
@@ -31,7 +32,6 @@ def test_the_list_of_encoders(run: Run) -> None:
         (["folder", "talks", "--text", "berts"], "The text encoder must be one of minilm"),
         (["folder", "talks", "--set", "encoders.visual.sise=1"], "may be size, detection_side"),
         (["folder", "talks", "--workers", "0"], "`workers`: Input should be greater than or equal to 1"),
-        (["folder", "talks", "--json", "none/x.json"], "`--json` must name a file in an existing folder"),
     ],
 )
 def test_refused_before_anything_starts(run: Run, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -46,11 +46,17 @@ def test_an_extraction_that_has_ended_is_shown_again(run: Run, tmp_path: Path) -
     arguments += [part for modality, spec in OWN.items() for part in (f"--{modality}", str(spec))]
     uri = f"{(tmp_path / 'root').as_uri()}/extraction/runs/mine"
     result = ExtractionResult(
-        features="file:///f", work={"text": Work(encoded=1, reused=2, utterances=3)}, problems=0, seconds=1
+        features=write_demo_corpus((tmp_path / "root").as_uri()),
+        work={"text": Work(encoded=1, reused=2, utterances=3)},
+        problems=0,
+        seconds=1,
     )
     storage.put(storage.join(uri, RESULT), result.to_json())
-    code, out, err = run(*arguments, "--json", "x.json")
-    assert (code, out) == (0, "file:///f\n")
+    code, out, err = run(*arguments)
+    assert (code, out) == (0, f"{result.features}\n")
     assert "text: 3 utterances, 1 encoded, 2 encoded before" in err
-    assert ExtractionResult.model_validate_json(Path("x.json").read_bytes()) == result
+    for shown in ("classes: neutral", "modalities and widths: text", f"Next: `ada2i audit {result.features}`"):
+        assert shown in err
+    code, out, err = run(*arguments, "--json")
+    assert ExtractionResult.model_validate_json(out) == result
     assert ExtractionRequest.load(storage.join(uri, "request.json")).kind == "folder"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ada2i import storage
-from tests.unit.cli.commands import Run, ok, refused
+from tests.unit.cli.commands import Run, refused
 from tests.unit.data.tables import corpus, write, written
 
 
@@ -17,9 +17,10 @@ def test_import_without_a_source(run: Run, root: Path) -> None:
 
 def test_importing_prints_the_location(run: Run, root: Path, tmp_path: Path) -> None:
     table = write(tmp_path / "table.parquet", corpus(), dataset="tiny")
-    uri = ok(run, "import", "table", str(table), "--root", str(root)).strip()
-    assert storage.exists(storage.join(uri, "manifest.json"))
-    assert ok(run, "import", "table", str(table), "--root", str(root)).strip() == uri
+    code, uri, _ = run("import", "table", str(table), "--root", str(root))
+    assert code == 0
+    assert storage.exists(storage.join(uri.strip(), "manifest.json"))
+    assert run("import", "table", str(table), "--root", str(root))[:2] == (0, uri)
 
 
 def test_importing_says_where_and_what(run: Run, root: Path, tmp_path: Path) -> None:
@@ -27,10 +28,10 @@ def test_importing_says_where_and_what(run: Run, root: Path, tmp_path: Path) -> 
     code, out, err = run("import", "join", table, "--text", table, "--root", str(root))
     assert code == 0
     assert storage.exists(storage.join(out.strip(), "manifest.json"))
-    counts = "train 2 dialogues, 5 utterances; dev 1 dialogues, 1 utterances; test 1 dialogues, 2 utterances; table"
-    assert err.startswith(counts)
-    assert err.endswith("; missing vectors: audio 1; zero vectors: none\n")
-    assert err.count("\n") == 1
+    counts = "train 2 dialogues, 5 utterances; dev 1 dialogue, 1 utterance; test 1 dialogue, 2 utterances"
+    assert err.startswith(f"dataset tiny: {counts}\n")
+    assert "; missing vectors: audio 1; zero vectors: none\n" in err
+    assert f"Next: `ada2i audit {out.strip()}`" in err
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 
 from ada2i import storage
 from ada2i.registry.aliases import move
-from ada2i.registry.versions import find, register, version_uri, versions
+from ada2i.registry.versions import find, read_file, register, version_uri, versions
 from tests.unit.cli.commands import Run, ok, refused
 from tests.unit.data.tables import written
 from tests.unit.registry.finished import finished_run, registered, unfinished
@@ -74,9 +75,30 @@ def test_list_and_show_for_machines(run: Run, store: str) -> None:
 
 def test_show_names_aliases_scores_and_files(run: Run, store: str) -> None:
     shown = ok(run, "registry", "show", "ada2i@champion", "--root", store)
-    for words in ("aliases champion", "number 1", "dataset iemocap", "weights.safetensors 22 bytes"):
+    for words in ("version ada2i@1", "aliases champion", "dataset iemocap", "preset"):
         assert words in " ".join(shown.split())
     assert "aliases none" in " ".join(ok(run, "registry", "show", "ada2i", "--root", store).split())
+    whole = " ".join(ok(run, "registry", "show", "ada2i@champion", "--all", "--root", store).split())
+    assert "weights.safetensors 22 bytes" in whole
+    assert "weights.safetensors" not in shown
+
+
+def test_open_copies_the_report(run: Run, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(typer, "launch", opened.append)
+    file = tmp_path / "report.html"
+    assert ok(run, "registry", "open", "ada2i@1", "--to", str(file), "--root", store) == f"{file}\n"
+    version = find(store, "ada2i", 1)
+    assert file.read_bytes() == read_file(store, version, "report.html")
+    assert opened == [file.as_uri()]
+    again = Path(ok(run, "registry", "open", "ada2i@1", "--root", store).strip())
+    assert (again.name, again.read_bytes()) == ("ada2i@1.html", file.read_bytes())
+
+
+@pytest.mark.parametrize("command", [["list"], ["history"], ["verdicts"], ["gc"], ["verify"]])
+def test_an_unknown_model_is_refused_with_a_suggestion(run: Run, store: str, command: list[str]) -> None:
+    error = refused(run, "registry", *command, "adda2i", "--root", store)
+    assert "must hold the model adda2i, but holds ada2i. Did you mean ada2i?" in error
 
 
 def test_diff(run: Run, store: str) -> None:
@@ -111,7 +133,7 @@ def test_verify_finds_damage(run: Run, store: str, reference: str) -> None:
 def test_verify_looks_at_one_version_where_one_is_named(run: Run, store: str) -> None:
     damage(store, "report.html")
     assert "all files match their digests" in ok(run, "registry", "verify", "ada2i@2", "--root", store)
-    assert "must hold a version none" in refused(run, "registry", "verify", "none", "--root", store)
+    assert "must hold the model none" in refused(run, "registry", "verify", "none", "--root", store)
 
 
 def test_pull(run: Run, store: str, tmp_path: Path) -> None:

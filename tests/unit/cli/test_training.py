@@ -30,8 +30,6 @@ from tests.unit.data.tables import corpus, write, written
         (["--set", "training.epochs=0", "--set", "model.encoder.dropout=1"], "`model.encoder.dropout`"),
         (["--allow", "copies"], "`--allow` must name codes of findings, but 'copies' is not one. Known codes are"),
         (["--model", "My Model"], "A model's name must be lower-case letters"),
-        (["--json", "none/result.json"], "must name a file in an existing folder"),
-        (["--json", "."], "must name a file"),
         (["--root", "gs://bucket"], "must be a folder, file:///"),
         (["--root", "s3://"], "must be a folder, file:///"),
     ],

@@ -1,0 +1,48 @@
+"""The summary of a feature set that ends every import and extraction."""
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from ada2i.display import count
+from ada2i.jobs import logs
+
+if TYPE_CHECKING:
+    from ada2i.data.manifest import Manifest
+
+
+def show_features(uri: str) -> None:
+    """Print on standard error what a feature set holds, what its audit found, and the next command."""
+    from ada2i.audit.audit import audit
+    from ada2i.data.manifest import open_features
+
+    notes = logs.notes()
+    manifest = open_features(uri).manifest
+    for line in _contents(manifest):
+        notes.print(line)
+    findings = audit(uri).findings
+    for finding in findings:
+        style = "bold red" if finding.severity == "error" else ""
+        notes.print(Text.assemble((f"audit {finding.severity}", style), f" {finding.code}: {finding.message}"))
+    if not findings:
+        notes.print("audit: nothing found")
+    notes.print(f"Next: `ada2i audit {uri}` shows details, `ada2i train {uri}` trains.")
+
+
+def _contents(manifest: "Manifest") -> list[str]:
+    synthetic = ", SYNTHETIC" if manifest.synthetic else ""
+    held = [split for split in ("train", "dev", "test", "gate") if split in manifest.splits]
+    splits = (
+        f"{split} {count(manifest.splits[split].dialogues, 'dialogue')}, "
+        f"{count(manifest.splits[split].utterances, 'utterance')}"
+        for split in held
+    )
+    gate = [] if "gate" in held else ["gate: none; `recorded_at` in the source gives one"]
+    widths = (f"{modality} {width}" for modality, width in manifest.widths.items())
+    return [
+        f"dataset {manifest.dataset}{synthetic}: {'; '.join(splits)}",
+        *gate,
+        f"classes: {', '.join(manifest.labels)}",
+        f"modalities and widths: {', '.join(widths)}",
+        f"source: {manifest.source}",
+    ]
