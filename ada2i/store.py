@@ -10,6 +10,9 @@ from typing import Final, Self
 from ada2i import storage
 from ada2i.records import RunRequest, RunResult, SeedResult
 
+EXTRACTION: Final = "-extract"
+"""End of the id of an extraction that belongs to a run."""
+
 DEFAULT_ROOT: Final = "ada2i-store"
 """The root if neither an option nor ``ADA2I_ROOT`` is given."""
 
@@ -127,6 +130,13 @@ class Store:
     def run(self, run_id: str) -> RunFolder:
         """Return the folder of a run."""
         return RunFolder(storage.join(self.root, "runs", run_id))
+
+    def unfinished_runs(self) -> list[str]:
+        """Return the ids of runs, or of extractions for runs, that have no result; the newest first."""
+        runs = storage.children(storage.join(self.root, "runs"))
+        extractions = storage.children(storage.join(self.root, "extraction", "runs"))
+        ids = {*runs, *(name.removesuffix(EXTRACTION) for name in extractions if name.endswith(EXTRACTION))}
+        return [run_id for run_id in sorted(ids, reverse=True) if not storage.exists(self.run(run_id).result_uri)]
 
     def extraction(self, run_id: str) -> str:
         """Return the URI of the folder of an extraction."""

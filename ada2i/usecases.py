@@ -11,9 +11,11 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from ada2i import storage
+from ada2i.display import similar
+from ada2i.errors import NotFoundError
 from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE
-from ada2i.extraction.request import ExtractionResult, ExtractSpec
+from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec
 from ada2i.jobs import client
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
@@ -34,7 +36,7 @@ from ada2i.search import request as searching
 from ada2i.search.records import SearchOutcome, SearchResult
 from ada2i.search.report import search_files
 from ada2i.search.request import SearchSpec
-from ada2i.store import RunFolder, Store
+from ada2i.store import EXTRACTION, RunFolder, Store
 from ada2i.studies import request as studies
 from ada2i.studies.request import StudySpec
 from ada2i.studies.rows import Study, gather
@@ -49,8 +51,6 @@ What = Literal["Skipped", "Registered", "Promoted", "Refused"]
 OnEvent = Callable[[Event | str], None]
 
 T = TypeVar("T")
-
-_EXTRACTION = "-extract"
 
 
 class Hooks:
@@ -130,12 +130,60 @@ class Gate:
 
 def extraction_id(run_id: str) -> str:
     """Return the id of the extraction that belongs to a run; it differs from the run's id."""
-    return f"{run_id}{_EXTRACTION}"
+    return f"{run_id}{EXTRACTION}"
 
 
 def run_of_extraction(run_id: str) -> str:
     """Return the id of the run that an extraction belongs to; other ids are returned unchanged."""
-    return run_id.removesuffix(_EXTRACTION)
+    return run_id.removesuffix(EXTRACTION)
+
+
+def check_started(store: Store, run_id: str) -> None:
+    """Check that a run or an extraction was started, so that its id resumes it.
+
+    Raises:
+        NotFoundError: None was; the message lists what can be resumed.
+    """
+    extractions = (store.extraction(name) for name in (run_id, extraction_id(run_id)))
+    places = [store.run(run_id).request_uri, *(storage.join(uri, "request.json") for uri in extractions)]
+    if not any(map(storage.exists, places)):
+        known = store.unfinished_runs()
+        raise NotFoundError(
+            f"`--run` must name a run that was started in {store.root}, but no run {run_id} was. Unfinished runs: "
+            f"{', '.join(known[:10]) or 'none'}.{similar(run_id, known)} Omit `--run` to start a new run.",
+            field="run",
+        )
+
+
+def newest_unfinished(spec: TrainSpec, store: Store) -> str:
+    """Return the id of the newest run without a result that was started with a spec.
+
+    Raises:
+        NotFoundError: There is no such run.
+    """
+    for run_id in store.unfinished_runs():
+        if _was_started_with(spec, store, run_id):
+            return run_id
+    raise NotFoundError(
+        f"`--resume` needs an unfinished run of these features and this config in {store.root}, but there is none. "
+        f"Unfinished runs: {', '.join(store.unfinished_runs()[:10]) or 'none'}. `--run ID` resumes one of them, with "
+        "the options that it was started with.",
+        field="resume",
+    )
+
+
+def _was_started_with(spec: TrainSpec, store: Store, run_id: str) -> bool:
+    if (raw := extraction.parse(spec.features)) is not None:
+        place = storage.join(store.extraction(extraction_id(run_id)), "request.json")
+        if not storage.exists(place) or not extraction.is_of(ExtractionRequest.load(place), *raw, store.root):
+            return False
+        if not storage.exists(store.run(run_id).request_uri):
+            return True  # interrupted while its features were extracted
+        spec = spec.model_copy(update={"features": store.run(run_id).request().features.uri})
+    request = store.run(run_id).request()
+    now = training.planned(spec, root=store.root, run_id=run_id)
+    same = {"resources": now.config.resources}
+    return request.features == now.features and request.config.model_copy(update=same) == now.config
 
 
 def extract(spec: ExtractSpec, store: Store, *, run_id: str, hooks: Hooks) -> ExtractionResult:

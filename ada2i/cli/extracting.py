@@ -47,6 +47,8 @@ def extract(  # noqa: PLR0917
     encoders = {"text": text, "audio": audio, "visual": visual}
     overrides = with_named(parse_overrides(set_), {"workers": workers})
     facts = {"kind": kind, "location": location, "encoders": encoders, "overrides": overrides}
+    if run is not None:
+        usecases.check_started(Store.open(root), run)
     run_id = run or new_run_id()
     hooks = TerminalHooks(f"The same command with `--run {run_id}` resumes it.")
     result = usecases.extract(ExtractSpec.model_validate(facts), Store.open(root), run_id=run_id, hooks=hooks)

@@ -25,12 +25,14 @@ from ada2i.cli.options import (
     train_spec,
 )
 from ada2i.cli.output import line, mean_text, out, print_record
+from ada2i.errors import ConfigError
 from ada2i.jobs import logs
 from ada2i.records import RunResult
 from ada2i.registry.versions import Version, read_file
 from ada2i.store import DEFAULT_ROOT, Store
 
 if TYPE_CHECKING:
+    from ada2i.training.request import TrainSpec
     from ada2i.usecases import Outcome
 
 app = typer.Typer()
@@ -74,13 +76,15 @@ def train(  # noqa: PLR0917
     rule: Annotated[
         list[str] | None, typer.Option("--rule", help="Rule of the gate: RULE=VALUE, such as margin=0.01; repeatable.")
     ] = None,
-    run: Annotated[str | None, typer.Option(help="Id of an interrupted run, to resume it.")] = None,
+    run: Annotated[str | None, typer.Option(help="Id of an unfinished run, to resume it.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume the newest unfinished run of these features and options.")
+    ] = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Train on Ray, select on dev, evaluate once on test, register the result."""
     from ada2i import usecases
     from ada2i.cli.running import TerminalHooks
-    from ada2i.training.request import new_run_id
 
     named = {
         "resources.workers": workers,
@@ -92,7 +96,7 @@ def train(  # noqa: PLR0917
     spec = train_spec(
         features, preset, settings, modalities, overrides=set_, named=named, allow=allow, encoders=encoder
     )
-    run_id = run or new_run_id()
+    run_id = _run_id(spec, Store.open(root), run, resume=resume)
     outcome = usecases.train(
         spec,
         Store.open(root),
@@ -106,6 +110,18 @@ def train(  # noqa: PLR0917
         print_record(outcome.result or _result_of(root, outcome.version))
     else:
         _show_outcome(root, outcome, judged=promote)
+
+
+def _run_id(spec: "TrainSpec", store: Store, run: str | None, *, resume: bool) -> str:
+    """Return the id of the run to resume, or a new one."""
+    from ada2i import usecases
+    from ada2i.training.request import new_run_id
+
+    if run is not None and resume:
+        raise ConfigError("`--run` and `--resume` both choose the run to resume. Leave one out.", field="run")
+    if run is not None:
+        usecases.check_started(store, run)
+    return run or (usecases.newest_unfinished(spec, store) if resume else new_run_id())
 
 
 def _show_outcome(root: str, outcome: "Outcome", *, judged: bool) -> None:

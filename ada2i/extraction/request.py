@@ -169,7 +169,18 @@ def _placed(spec: ExtractSpec, root: str) -> tuple[str, str]:
             f"{storage.public(spec.location)} has some. Set them in the environment of the workers.",
             field="location",
         )
-    return spec.kind, spec.location if "://" in spec.location else os.path.abspath(os.path.expanduser(spec.location))
+    return spec.kind, _absolute(spec.location)
+
+
+def is_of(request: ExtractionRequest, kind: str, location: str, root: str) -> bool:
+    """Return whether an extraction is of a corpus; see ``parse``."""
+    if kind == DEMO_MEDIA:
+        return request.location == storage.join(root, "corpora", DEMO_MEDIA)
+    return (request.kind, request.location) == (kind, _absolute(location))
+
+
+def _absolute(location: str) -> str:
+    return location if "://" in location else os.path.abspath(os.path.expanduser(location))
 
 
 def _same(first: ExtractionRequest, now: ExtractionRequest) -> bool:

@@ -139,6 +139,7 @@ COMMANDS = {
         "--no-modulation",
         "--preset",
         "--promote",
+        "--resume",
         "--root",
         "--rule",
         "--run",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ada2i import storage
-from ada2i.extraction.request import RESULT, ExtractionRequest, ExtractionResult, Work
+from ada2i.extraction.request import RESULT, ExtractionRequest, ExtractionResult, ExtractSpec, Work, prepare
 from ada2i.importers.demo import write_demo_corpus
 from tests.unit.cli.commands import Run, ok, refused
 from tests.unit.extraction.talks import OWN, talk
@@ -51,6 +51,9 @@ def test_an_extraction_that_has_ended_is_shown_again(run: Run, tmp_path: Path) -
         problems=0,
         seconds=1,
     )
+    assert "no run mine was. Unfinished runs: none." in refused(run, *arguments)
+    spec = ExtractSpec.model_validate({"kind": "folder", "location": "talks", "encoders": OWN})
+    assert prepare(spec, root=str(tmp_path / "root"), run_id="mine") == uri
     storage.put(storage.join(uri, RESULT), result.to_json())
     code, out, err = run(*arguments)
     assert (code, out) == (0, f"{result.features}\n")

@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 
 from ada2i import storage
+from ada2i.errors import NotFoundError
+from ada2i.store import Store
+from ada2i.training.request import TrainSpec, prepare
+from ada2i.usecases import check_started, newest_unfinished
 from tests.unit.cli.commands import Run, ok, refused
 from tests.unit.data.tables import corpus, write, written
 
@@ -134,3 +138,28 @@ def test_config_prints_what_would_be_used(run: Run) -> None:
 
 def test_config_refuses(run: Run) -> None:
     assert "not a config field" in refused(run, "config", "--set", "x=1")
+
+
+def test_a_run_id_that_was_never_started_is_refused(run: Run, root: Path, demo: str) -> None:
+    error = refused(run, "train", demo, "--run", "nope", "--root", str(root))
+    assert "`--run` must name a run that was started in" in error
+    assert "no run nope was. Unfinished runs: none." in error
+    assert "choose the run to resume" in refused(run, "train", demo, "--run", "nope", "--resume", "--root", str(root))
+    assert written(root) == []
+
+
+def test_resume_finds_the_newest_unfinished_run_of_the_same_options(root: Path, demo: str) -> None:
+    store = Store.open(str(root))
+    spec = TrainSpec(features=demo, overrides={"training.epochs": 3})
+    for run_id, more in (("20260101-a", {}), ("20260102-b", {}), ("20260103-c", {"training.epochs": 4})):
+        changed = spec.model_copy(update={"overrides": spec.overrides | more})
+        prepare(changed, root=store.root, run_id=run_id)
+    assert store.unfinished_runs() == ["20260103-c", "20260102-b", "20260101-a"]
+    assert newest_unfinished(spec, store) == "20260102-b"
+    storage.put(store.run("20260102-b").result_uri, b"{}")
+    assert newest_unfinished(spec, store) == "20260101-a"
+    with pytest.raises(NotFoundError, match="`--resume` needs an unfinished run of these features and this config"):
+        newest_unfinished(spec.model_copy(update={"preset": "paper"}), store)
+    check_started(store, "20260101-a")
+    with pytest.raises(NotFoundError, match="Did you mean 20260103-c"):
+        check_started(store, "20260103-d")
