@@ -22,6 +22,10 @@ class PlainConsole(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, highlight=False, **options)
 
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Render text with control characters escaped; Rich itself drops some of them."""
+        return super().render_str(text.translate(_ESCAPES), **options)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render with control characters escaped."""
         for segment in super().render(renderable, options):
@@ -29,7 +33,8 @@ class PlainConsole(Console):
 
     def show(self, table: Table) -> None:
         """Print a table; in a narrow terminal into which it does not fit, print each row as a record."""
-        if self.width >= _NARROW or self.measure(table).maximum <= self.width:
+        needed = self.measure(table, options=self.options.update(max_width=10 * _NARROW)).maximum
+        if self.width >= _NARROW or needed <= self.width:
             self.print(table)
             return
         if table.title:
@@ -47,8 +52,8 @@ def count(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless the number is 1."""
     if number == 1:
         return f"1 {noun}"
-    ending = "es" if noun.endswith(("s", "ch", "x")) else "s"
-    return f"{number:,} {noun}{ending}"
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{ending}"
 
 
 def similar(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from ada2i import storage
-from ada2i.display import similar
+from ada2i.display import count, similar
 from ada2i.errors import NotFoundError
 from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE
@@ -365,7 +365,7 @@ def search(
     outcome = SearchOutcome(search=found, version=version.name, test_summary=result.test_summary)
     for name, data in search_files(outcome).items():
         storage.put(storage.join(uri, name), data)
-    note = f"{version.name} is the best on dev of {len(found.trials)} trials and the unchanged config."
+    note = f"{version.name} is the best on dev of {count(len(found.trials), 'trial')} and the unchanged config."
     return outcome, Outcome(version, trained=True, result=result, note=note)
 
 

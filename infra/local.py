@@ -56,7 +56,7 @@ def down(
 def status(
     folder: Folder = _DEFAULT, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """Show what runs; exit code 1 unless all does."""
+    """Show what runs; exit with 1 if the stack was started and a part of it does not answer."""
     found = stack.load(folder)
     rows = [_row(found, service) for service in services.SERVICES]
     if as_json:
@@ -66,7 +66,10 @@ def status(
         for row in rows:
             table.add_row(*(str(value if value is not None else "-") for value in row.values()))
         console.print(table)
-    raise typer.Exit(0 if all(row["state"] == "answers" for row in rows) else 1)
+    states = {row["state"] for row in rows}
+    if states == {"stopped"} and not as_json:
+        console.print("The stack is stopped; `make up` starts it.")
+    raise typer.Exit(0 if states in ({"answers"}, {"stopped"}) else 1)
 
 
 def main() -> None:

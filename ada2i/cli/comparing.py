@@ -7,6 +7,7 @@ from rich.table import Table
 
 from ada2i.cli.options import AsJson, Reference, Root
 from ada2i.cli.output import line, out
+from ada2i.display import count
 from ada2i.registry.references import resolve
 from ada2i.registry.versions import read_file
 from ada2i.store import DEFAULT_ROOT
@@ -54,8 +55,9 @@ def show_comparison(comparison: "Comparison") -> None:
     out.show(table)
     line(verdict(comparison))
     note = (
-        f"{comparison.dialogues} test dialogues, {comparison.utterances} utterances; the two predict different classes "
-        f"for {comparison.changed}. boot: {comparison.rounds} resamples of dialogues; swap: as many rounds of swapping "
+        f"{count(comparison.dialogues, 'test dialogue')}, {count(comparison.utterances, 'utterance')}; the two predict "
+        f"different classes for {comparison.changed}. "
+        f"boot: {comparison.rounds} resamples of dialogues; swap: as many rounds of swapping "
         "the two in random dialogues. This is about two trained models; other seeds may differ by more."
     )
     line(note, "dim")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ada2i import storage
+from ada2i.display import count
 from ada2i.doctor.check import Check, fail, ok, skipped, warn
 from ada2i.doctor.clock import check_clock
 from ada2i.jobs.http import request
@@ -90,7 +91,7 @@ def _pool(url: str, name: str) -> Check:
         return fail(title, "is paused", f"Run: prefect work-pool resume {name}")
     status, body = _ask(url, f"work_pools/{name}/workers/filter", {})
     online = [worker for worker in (json.loads(body) if status == 200 else []) if worker["status"] == "ONLINE"]
-    return ok(title, f"{len(online)} workers online") if online else fail(title, "no worker is online", todo)
+    return ok(title, f"{count(len(online), 'worker')} online") if online else fail(title, "no worker is online", todo)
 
 
 def _deployment(url: str, deployment: Mapping[str, Any]) -> Check:
@@ -100,7 +101,7 @@ def _deployment(url: str, deployment: Mapping[str, Any]) -> Check:
     schedules = [schedule for schedule in deployment["schedules"] if schedule["active"]]
     if not schedules:
         off = len(deployment["schedules"])
-        return ok(title, f"runs on request{f'; {off} schedules are off' if off else ''}")
+        return ok(title, "runs on request" + (f"; {count(off, 'schedule')} off" if off else ""))
     coming = {
         "deployments": {"id": {"any_": [deployment["id"]]}},
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
@@ -109,9 +110,9 @@ def _deployment(url: str, deployment: Mapping[str, Any]) -> Check:
     status, body = _ask(url, "flow_runs/filter", coming)
     runs = [run for run in (json.loads(body) if status == 200 else []) if run["auto_scheduled"]]
     if runs:
-        return ok(title, f"{len(schedules)} schedules; next run {runs[0]['expected_start_time'][:16]}Z")
+        return ok(title, f"{count(len(schedules), 'schedule')}; next run {runs[0]['expected_start_time'][:16]}Z")
     todo = "The server's scheduler does not work: check its log, and that its sqlalchemy is below 2.1."
-    return fail(title, f"{len(schedules)} schedules are on, but no run is scheduled", todo)
+    return fail(title, f"{count(len(schedules), 'schedule')} are on, but no run is scheduled", todo)
 
 
 def _ask(url: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:

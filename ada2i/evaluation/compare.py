@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ada2i.display import count
 from ada2i.errors import DataError
 from ada2i.evaluation.metrics import HEADLINES, Counts, Numbers, check_classes, divide, f1_by_class, weighted_f1
 from ada2i.records import Interval, Record
@@ -129,7 +130,7 @@ def verdict(comparison: Comparison) -> str:
     if shown:
         better = comparison.second if found.difference > 0 else comparison.first
         return f"{better} is better by {abs(found.difference):.4f} {facts}: more than chance."
-    number = "1 dialogue" if comparison.dialogues == 1 else f"{comparison.dialogues} dialogues"
+    number = count(comparison.dialogues, "dialogue")
     gap = f"{comparison.second} minus {comparison.first} is {found.difference:+.4f} {facts}"
     return f"No difference that {number} could show: {gap}."
 

@@ -3,6 +3,7 @@
 from functools import partial
 from operator import itemgetter
 
+from ada2i.display import count
 from ada2i.jobs.events import Event
 from ada2i.jobs.terminal import CountingTerminal, rate_text
 
@@ -19,7 +20,7 @@ class TerminalProgress(CountingTerminal):
 def line(event: Event) -> str:
     """Return an event of an extraction as one line, for logs."""
     if event["kind"] == "started":
-        return f"{event['workers']} workers on {event['device']}, extraction {event['run_id']}"
+        return f"{count(event['workers'], 'worker')} on {event['device']}, extraction {event['run_id']}"
     if event["kind"] == "planned":
         work = event["work"].items()
         return "; ".join(f"{m}: {one['encoded']} to encode, {one['reused']} encoded before" for m, one in work)

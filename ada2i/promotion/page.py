@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ada2i.display import count
 from ada2i.registry.verdicts import Judgement
 from ada2i.reports.report import SYNTHETIC_NOTE, Row, markdown_table, markdown_text
 
@@ -61,10 +62,11 @@ def _classes(found: Judgement) -> list[Row]:
 def _protocol(found: Judgement) -> Iterator[str]:
     against = f"version {found.champion}" if found.champion else "no champion"
     yield (
-        f"Version {found.challenger} against {against} on {found.dialogues} dialogues ({found.utterances} utterances) "
+        f"Version {found.challenger} against {against} on {count(found.dialogues, 'dialogue')} "
+        f"({count(found.utterances, 'utterance')}) "
         f"of the {found.split} split; {found.rules['resamples']} resamples of dialogues, seed {found.rules['seed']}."
     )
-    yield from (f"Left out: {number} dialogues, since {why}." for why, number in found.left_out.items())
+    yield from (f"Left out: {count(number, 'dialogue')}, since {why}." for why, number in found.left_out.items())
     if found.test_uses is not None:
         yield (
             "The test split decided, not a gate split; pairs of versions that it has judged so far: "

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from ada2i.config import Config
+from ada2i.display import count
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.compare import compare
 from ada2i.evaluation.metrics import confusion_matrix, scores
@@ -62,7 +63,7 @@ def enough(rules: GateRules, *, dialogues: int, utterances: int) -> Iterator[Rul
         ("dialogues", dialogues, rules.dialogues),
         ("utterances", utterances, rules.utterances),
     ):
-        says = f"{found} {rule} to judge by, at least {least}"
+        says = f"{count(found, rule[:-1])} to judge by, at least {least}"
         yield RuleResult(rule=rule, passed=found >= least, measured=found, bound=least, says=says)
 
 
@@ -77,7 +78,7 @@ def alone(rules: GateRules, challenger: ModelScores) -> RuleResult:
     rows = _counted(rules, challenger)
     lowest = min(rows, key=lambda row: row.f1, default=None)
     if lowest is None:
-        says = f"no class has {rules.class_utterances} utterances to be held to a floor"
+        says = f"no class has {count(rules.class_utterances, 'utterance')} to be held to a floor"
         return RuleResult(rule="class-floor", passed=True, measured=1.0, bound=rules.class_floor, says=says)
     says = f"lowest F1 of a class is {lowest.f1:.4f} ({lowest.label}), more than {rules.class_floor:g}"
     passed = lowest.f1 > rules.class_floor
@@ -124,7 +125,7 @@ def _no_drop(rules: GateRules, challenger: ModelScores, champion: ModelScores) -
     drops = {row.label: before[row.label] - row.f1 for row in _counted(rules, challenger)}
     label = max(drops, key=lambda name: drops[name], default=None)
     if label is None:
-        says = f"no class has {rules.class_utterances} utterances to compare"
+        says = f"no class has {count(rules.class_utterances, 'utterance')} to compare"
         return RuleResult(rule="class-drop", passed=True, measured=0.0, bound=rules.class_drop, says=says)
     says = f"largest loss of F1 in a class is {drops[label]:.4f} ({label}), at most {rules.class_drop:g}"
     if drops[label] <= 0:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ada2i.display import count
 from ada2i.records import RunResult, Scores
 from ada2i.reports.templates import template
 
@@ -58,7 +59,7 @@ def _own_metrics(scores: Scores, seed: int) -> list[dict[str, str | float]]:
 
 
 def _mean_metrics(result: RunResult) -> list[dict[str, str | float]]:
-    over = f"mean over {len(result.tests)} seeds"
+    over = f"mean over {count(len(result.tests), 'seed')}"
     return [
         {"type": kind, "name": f"{title}, {over}", "value": round(result.test_summary[field].mean, 4)}
         for field, (title, kind) in _METRICS.items()

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from ada2i import storage
+from ada2i.display import count
 from ada2i.errors import IntegrityError
 from ada2i.records import ModelScores, Record, RuleResult, Sealed
 from ada2i.registry.paths import home_uri, numbered
@@ -41,7 +42,7 @@ class Judgement(Record):
     @property
     def facts(self) -> str:
         """What was compared, and the scores, in a few words."""
-        where = f"{self.dialogues} {self.split} dialogues"
+        where = count(self.dialogues, f"{self.split} dialogue")
         if not self.sides:
             return f"{where}: nothing to compare"
         first, *other = (f"{side.scores.weighted_f1:.4f}" for side in self.sides)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ada2i.config import Ada2IBalance, TrainConfig
+from ada2i.display import count
 from ada2i.errors import DataError
 from ada2i.evaluation.metrics import HEADLINES, summary
 from ada2i.records import RunResult, SeedResult, Summary, TestResult
@@ -105,7 +106,7 @@ def dead_classes(result: RunResult) -> list[str]:
     for rows in zip(*(test.scores.classes for test in result.tests), strict=True):
         label, support, dead = rows[0].label, rows[0].support, sum(row.f1 == 0 for row in rows)
         if dead and support:
-            lines.append(f"{label}: F1 = 0 in {dead} of {_count(len(rows), 'seed')} ({_count(support, 'utterance')})")
+            lines.append(f"{label}: F1 = 0 in {dead} of {count(len(rows), 'seed')} ({count(support, 'utterance')})")
         elif dead:
             lines.append(f"{label}: no test utterances, so it counts as 0 in macro F1")
     return lines
@@ -192,15 +193,11 @@ def _interval(result: RunResult, tests: Mapping[int, TestResult]) -> str:
 
 
 def _over(result: RunResult) -> str:
-    return f"mean ± sd over {len(result.tests)} seeds" if len(result.tests) > 1 else "one seed"
+    return f"mean ± sd over {count(len(result.tests), 'seed')}" if len(result.tests) > 1 else "one seed"
 
 
 def _mean(score: Summary) -> str:
     return f"{score.mean:.4f}" if score.sd is None else f"{score.mean:.4f} ± {score.sd:.4f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _cell(value: str | float) -> str:

@@ -3,6 +3,7 @@
 from rich.progress import TaskID, TextColumn
 
 from ada2i import storage
+from ada2i.display import count
 from ada2i.jobs.events import Event
 from ada2i.jobs.terminal import Terminal
 from ada2i.search.request import REQUEST, SearchRequest
@@ -54,12 +55,14 @@ def line(event: Event) -> str:
     """Return an event of a search as one line, for logs."""
     if event["kind"] == "searching":
         before = f", {event['done']} of them done before" if event["done"] else ""
-        return f"{event['trials']} trials{before}, {event['concurrent']} at a time"
+        return f"{count(event['trials'], 'trial')}{before}, {event['concurrent']} at a time"
     if event["kind"] == "finals":
-        return f"Finals: {event['configs']} configs on {event['seeds']} seeds, {event['left']} trainings left"
+        configs, seeds = count(event["configs"], "config"), count(event["seeds"], "seed")
+        return f"Finals: {configs} on {seeds}, {count(event['left'], 'training')} left"
     if event["kind"] == "final":
         return f"final of trial {event['trial']}, seed {event['seed']}: dev wF1 {event['score']:.4f}"
     if event["kind"] == "final_failed":
         return f"final of trial {event['trial']}, {event['message']}"
     best = f"; best {event['best_score']:.4f}, trial {event['best']}"
-    return f"trial {event['trial']} {event['state']} after {event['epochs']} epochs: dev wF1 {event['score']:.4f}{best}"
+    after = f"after {count(event['epochs'], 'epoch')}"
+    return f"trial {event['trial']} {event['state']} {after}: dev wF1 {event['score']:.4f}{best}"

@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ada2i.display import count
 from ada2i.reports.report import SYNTHETIC_NOTE, markdown_table, markdown_text
 from ada2i.search.plot import search_plot
 from ada2i.search.records import Final, Params, SearchOutcome, SearchResult, TrialRecord
@@ -69,7 +70,7 @@ def notes(search: SearchResult) -> list[str]:
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     return [
         *found,
-        f"{len(search.trials)} trials: {counts}. Trial 0 is the unchanged config, and competes in the finals.",
+        f"{count(len(search.trials), 'trial')}: {counts}. Trial 0 is the unchanged config, and competes in the finals.",
         "A trial's score is the best of many, so it is too high. The finals use new seeds, but the same dev "
         "dialogues: only test shows how good the winner is on other data.",
         *(f"Trial {trial.number}: {trial.problem}" for trial in search.trials if trial.problem),

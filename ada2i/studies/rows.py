@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Literal
 
 from ada2i import storage
+from ada2i.display import count
 from ada2i.evaluation.compare import Difference, compare
 from ada2i.evaluation.metrics import dialogue_bootstrap, summary
 from ada2i.evaluation.pooling import dialogue_counts, pool
@@ -313,7 +314,7 @@ def _published_note(dataset: str, features: FeatureInfo) -> str:
     table = published(dataset, features)
     if table is None:
         made_up = "made-up " if features.synthetic else ""
-        return f"Nothing is published for {made_up}{dataset} with {len(features.labels)} classes."
+        return f"Nothing is published for {made_up}{dataset} with {count(len(features.labels), 'class')}."
     widths = other_widths(table, features)
     differ = f" These features differ from the paper's: {widths}." if widths else ""
     return (

@@ -11,6 +11,7 @@ import numpy as np
 
 from ada2i import storage
 from ada2i.data.manifest import open_features
+from ada2i.display import count
 from ada2i.errors import NotFoundError
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.metrics import confusion_matrix, dialogue_bootstrap, over_seeds, scores
@@ -110,7 +111,7 @@ def _protocol(seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> str:
     names = ", ".join(str(seed.seed) for seed in seeds)
     over = f"seeds {names}, mean and sample standard deviation" if len(seeds) > 1 else f"one seed, {names}"
     return (
-        f"Test split ({tests[0].scores.utterances} utterances), evaluated once per seed on the epoch with the best dev "
-        f"weighted F1 (median epoch {epochs:g}); {over}; intervals: {interval.level:.0%} bootstrap over test "
+        f"Test split ({count(tests[0].scores.utterances, 'utterance')}), evaluated once per seed on the epoch with the "
+        f"best dev weighted F1 (median epoch {epochs:g}); {over}; intervals: {interval.level:.0%} bootstrap over test "
         f"dialogues, {interval.resamples} resamples."
     )

@@ -179,8 +179,9 @@ def test_a_stop_leaves_data_but_no_process_and_no_port(storage_only: Path, monke
     assert not first.layout.ray_folder.exists()
     assert {port for port in ports if cluster.free_port(port) != port} == set()
     said = CliRunner().invoke(local.app, ["status", "--folder", str(storage_only)])
-    assert said.exit_code == 1
-    assert said.stdout.count("stopped") == 4
+    assert said.exit_code == 0
+    assert said.stdout.count("stopped") == 5
+    assert "The stack is stopped; `make up` starts it." in said.stdout
 
     second = stacks.start(storage_only, names=["s3"], deploy=False, preferred_ports=False)
     assert second.environment() == first.environment()

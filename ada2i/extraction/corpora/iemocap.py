@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ada2i import storage
+from ada2i.display import count
 from ada2i.errors import DataError
 from ada2i.extraction.corpora.assemble import published
 from ada2i.extraction.corpora.files import files_below, path_of, read_text
@@ -147,7 +148,7 @@ def _problems(release: _Release, left_out: Counter[str]) -> list[str]:
     if left_out:
         counts = ", ".join(f"{emotion} {number}" for emotion, number in sorted(left_out.items()))
         found.append(
-            f"{left_out.total()} utterances with other emotions, or without agreement (xxx), are left out: {counts}."
+            f"{count(left_out.total(), 'utterance')} with other emotions, or no agreement (xxx), left out: {counts}."
         )
     sessions = {dialogue[4] for dialogue in release.emotions}
     if absent := sorted(set("12345") - sessions):

@@ -160,7 +160,7 @@ def test_a_server_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     found = prefect(monkeypatch)
     looked = ["Prefect", "Prefect password", "Prefect clock", "Prefect settings"]
     assert statuses(found) == dict.fromkeys([*looked, "work pool p", "deployment train-ada2i"], "ok")
-    assert found["deployment train-ada2i"].found == "1 schedules; next run 2026-11-24T03:00Z"
+    assert found["deployment train-ada2i"].found == "1 schedule; next run 2026-11-24T03:00Z"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_the_release(tmp_path: Path) -> None:
     assert (second.audio, second.notes) == (None, (MISSING_CLIP,))
     assert found["test", "Ses05M_script01_1b_M003"].video is None
     assert corpus.problems[:2] == (
-        "1 utterances with other emotions, or without agreement (xxx), are left out: xxx 1.",
+        "1 utterance with other emotions, or no agreement (xxx), left out: xxx 1.",
         "Of the five sessions, 2, 3, 4 are absent.",
     )
 
