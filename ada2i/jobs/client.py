@@ -5,6 +5,7 @@ Caller and job share only a folder in storage, so either may die and be restarte
 
 import asyncio
 import logging
+import os
 import re
 import shlex
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ada2i import errors, storage
-from ada2i.jobs import events, logs
+from ada2i.jobs import events, logs, processes
 from ada2i.jobs.http import auth_headers
 from ada2i.records import Failure
 
@@ -32,6 +33,7 @@ OnEvent = Callable[[events.Event | str], None]
 _POLL_SECONDS = 1.0
 _ERROR = re.compile(r"\b[A-Z]\w*(Error|Exception|Failure)\b|\bKilled\b")
 _STOP_SECONDS = 75.0  # a stopped job writes a checkpoint first
+_SHOWN_SECONDS = 15.0  # between two lines about a job that has not started
 _GONE_SECONDS = 60.0  # how long the cluster may be unreachable before a follower gives up
 
 
@@ -91,11 +93,18 @@ def _answering(address: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, RayError) as problem:  # the errors of `requests` are OSErrors
-        raise errors.UnreachableError(
-            f"A Ray cluster must answer at {address}, but: {str(problem).splitlines()[0]}. Start it, correct "
-            "RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private cluster.",
-            address=address,
-        ) from problem
+        found = str(problem).splitlines()[0].replace(address, storage.public(address))
+        message = (
+            f"The private Ray head must answer at {address}, but: {found}. Run the command again, when the machine is "
+            f"less busy: {processes.load()}."
+        )
+        if os.environ.get("RAY_API_SERVER_ADDRESS"):
+            message = (
+                f"A Ray cluster must answer at {storage.public(address)}, but: {found}. Start it, correct "
+                "RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private "
+                "cluster."
+            )
+        raise errors.UnreachableError(message, address=storage.public(address)) from problem
 
 
 def submit(job: Job, address: str) -> str:
@@ -163,10 +172,12 @@ class Follower:
 
     Attributes:
         failure: The error that the job reported, or None.
+        heard: Whether the job has reported an event.
     """
 
     def __init__(self, on_event: OnEvent) -> None:
         self.failure: Failure | None = None
+        self.heard = False
         self._on_event = on_event
         self._handled = 0  # characters of the log that were passed on
         self._received = 0  # characters of this stream
@@ -185,6 +196,7 @@ class Follower:
         self._handled += end
         for event in events.parse(lines):
             if isinstance(event, dict):
+                self.heard = True
                 log.info(event["kind"], extra={"facts": event})
                 if event["kind"] == "error":
                     self.failure = Failure(kind=event["error"], message=event["message"])
@@ -238,6 +250,7 @@ def _wait_for_end(client: "JobSubmissionClient", submission: str, follower: Foll
     from ray.exceptions import RayError
 
     tail, answered = Tail(client, submission), time.monotonic()
+    begun = shown = answered
     while True:
         try:
             status = client.get_job_status(submission)
@@ -254,6 +267,9 @@ def _wait_for_end(client: "JobSubmissionClient", submission: str, follower: Foll
                 ) from problem
         else:
             answered = time.monotonic()
+            if not follower.heard and answered - shown > _SHOWN_SECONDS:
+                shown = answered
+                logs.notes().print(f"Job {submission} has not started for {shown - begun:.0f} s; {processes.load()}.")
             if tail.ended:
                 time.sleep(_POLL_SECONDS)
                 tail = Tail(client, submission)

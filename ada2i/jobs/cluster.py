@@ -15,13 +15,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ada2i.errors import ResourceError
-from ada2i.jobs import processes
+from ada2i.errors import ResourceError, UnreachableError
+from ada2i.jobs import logs, processes
 from ada2i.jobs.http import request, token_headers
 
 HEAD_CPUS: Final = max(os.cpu_count() or 1, 2)
@@ -61,16 +61,29 @@ def cluster() -> Iterator[Cluster]:
     token; see ``jobs.http.auth_headers``.
 
     Raises:
-        UnreachableError: The private head does not start.
+        UnreachableError: The private head does not start, also when it is tried a second time.
     """
     if address := os.environ.get("RAY_API_SERVER_ADDRESS"):
         yield Cluster(address)
         return
+    with _stopped_by_sigterm(), ExitStack() as until_exit:
+        logs.notes().print("Starting a private Ray head...")
+        try:
+            head = until_exit.enter_context(_private_head())
+        except UnreachableError as problem:
+            logs.notes().print(f"{problem.message}\nIt is started once more.")
+            head = until_exit.enter_context(_private_head())
+        yield head
+
+
+@contextmanager
+def _private_head() -> Iterator[Cluster]:
+    """Yield a head that ends with the block; raises as ``wait_ready`` does."""
     folder = short_folder()
     token, log, port = folder / "token", folder / "head.log", free_port()
     write_secret(token, secrets.token_hex(32))
     try:
-        with _stopped_by_sigterm(), _environment(_private(token)):
+        with _environment(_private(token)):
             head = start_head(folder=folder, token=token, dashboard_port=port, env=os.environ, log=log)
             with _guarded(head, folder):
                 try:

@@ -16,10 +16,13 @@ from typing import Final
 
 import psutil
 
+from ada2i.display import count
 from ada2i.errors import UnreachableError
+from ada2i.jobs import logs
 
 _MARK: Final = "ADA2I_OWNER"
 _PROC: Final = Path("/proc")
+_SHOWN_SECONDS: Final = 15.0  # between two lines about what is waited for
 _TAIL: Final = 15  # log lines in an error message
 
 
@@ -83,18 +86,29 @@ def wait_until(
     Raises:
         UnreachableError: It ended, or was not ready in time; the message ends with the last lines of its log.
     """
-    deadline = time.monotonic() + timeout
+    begun = shown = time.monotonic()
     while not ready():
-        code = child.poll()
-        if code is not None or time.monotonic() > deadline:
-            found = f"it ended with code {code}" if code is not None else f"does not within {timeout:.0f} s"
-            raise UnreachableError(
-                f"{name} must answer at {address}, but {found}. Correct what its log names, then start again. "
-                f"{log} ends with:\n{tail(log)}",
-                address=address,
-                log=str(log),
-            )
+        code, now = child.poll(), time.monotonic()
+        if code is not None or now - begun > timeout:
+            raise _not_ready(code, name=name, address=address, log=log, timeout=timeout)
+        if now - shown > _SHOWN_SECONDS:
+            shown = now
+            logs.notes().print(f"{name} has not answered for {now - begun:.0f} s; {load()}.")
         time.sleep(0.2)
+
+
+def _not_ready(code: int | None, *, name: str, address: str, log: Path, timeout: float) -> UnreachableError:
+    found = f"it ended with code {code}. Correct what its log names, then start again."
+    if code is None:
+        found = f"does not within {timeout:.0f} s; {load()}. Start again when the machine is less busy."
+    return UnreachableError(
+        f"{name} must answer at {address}, but {found} {log} ends with:\n{tail(log)}", address=address, log=str(log)
+    )
+
+
+def load() -> str:
+    """Return how busy this machine is, in words."""
+    return f"the machine's load is {os.getloadavg()[0]:.1f} on {count(os.cpu_count() or 1, 'CPU')}"
 
 
 def tail(log: Path) -> str:

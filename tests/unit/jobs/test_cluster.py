@@ -2,15 +2,18 @@
 
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
-from ada2i.errors import AccessError, ResourceError
-from ada2i.jobs import cluster, http
+from ada2i.errors import AccessError, ResourceError, UnreachableError
+from ada2i.jobs import cluster, http, processes
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +110,23 @@ def test_loopback_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) ->
         Thread(target=server.handle_request, daemon=True).start()
         assert http.request(f"http://127.0.0.1:{server.server_port}/", {"Authorization": "me"}) == (200, b"me")
     assert http.request("http://elsewhere.invalid/", {}) == (0, b"")  # the proxy does not answer
+
+
+def test_a_private_head_that_does_not_start_is_tried_once_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    folders: list[Path] = []
+
+    def start_head(*, folder: Path, log: Path, **_: Any) -> subprocess.Popen[bytes]:
+        folders.append(folder)
+        command = [sys.executable, "-c", "raise SystemExit('no memory')"]
+        return processes.spawn(command, owner=str(folder), env=os.environ, log=log)
+
+    monkeypatch.setattr(cluster, "start_head", start_head)
+    with pytest.raises(UnreachableError, match=r"The Ray head must answer at .* ended with code 1(?s:.*)no memory"):  # noqa: SIM117
+        with cluster.cluster():
+            pytest.fail("no head has started")
+    assert len(folders) == 2
+    assert not any(folder.exists() for folder in folders)
+    assert "It is started once more." in capsys.readouterr().err
