@@ -117,6 +117,10 @@ class Layout:
         return grid if self.is_full else grid.index_select(0, self.slots)
 
 
+UNLABELLED = -1
+"""Class index of an utterance without a label: it is context, and is in no loss, score or count of classes."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Some dialogues of a layout.
@@ -144,13 +148,14 @@ class DialogueBatch:
     Attributes:
         features: By modality, ``(N, D)`` float32; zeros if an utterance lacks the modality.
         present: By modality, ``(N,)`` bool.
-        labels: ``(N,)`` int64 class indices.
+        labels: ``(N,)`` int64 class indices, ``UNLABELLED`` for an utterance that is only context.
         speakers: ``(N,)`` int64 speakers, numbered from 0 by first appearance in the dialogue.
         layout: Which rows belong to which dialogue.
         global_utterances: Utterances of the global batch, over all ranks.
         global_dialogues: Dialogues of the global batch, over all ranks.
         counted: False for a rank without a dialogue of this global batch. It computes on a borrowed one, so that
             collective calls match, and its sums count as zero.
+        labelled: Utterances of the global batch with a label, over all ranks; None: all.
     """
 
     features: Mapping[Modality, Tensor]
@@ -161,6 +166,12 @@ class DialogueBatch:
     global_utterances: int
     global_dialogues: int
     counted: bool = True
+    labelled: int | None = None
+
+    @property
+    def global_labelled(self) -> int:
+        """Divisor of sums over labelled utterances: their number over all ranks, at least 1."""
+        return max(1, self.global_utterances if self.labelled is None else self.labelled)
 
     def __post_init__(self) -> None:
         rows = sum(self.layout.lengths)

@@ -98,7 +98,8 @@ def _shards(features: FeatureSet) -> Iterator[Block]:
     for entry in manifest.shards:
         table = read_shard(features, entry)
         columns = {name: table[name].cast(pa.string()) for name in PLAIN if name != "label"}
-        columns["label"] = pa.chunked_array([pa.array(names[table["label"].to_numpy()], pa.string())])
+        labels = table["label"].to_numpy()
+        columns["label"] = pa.chunked_array([pa.array(names[labels], pa.string(), mask=labels < 0)])
         vectors = {m: table[schema.vector_column(m)] for m in MODALITIES if m in manifest.modalities}
         yield Block(pa.table(columns), vectors, classes=manifest.labels, dataset=manifest.dataset)
 

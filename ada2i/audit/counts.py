@@ -88,6 +88,7 @@ def count_split(total: Accumulator, rows: Ledger, split: str, classes: Sequence[
         speakers=len(np.unique(speakers[speakers >= 0])),
         unnamed=int(np.count_nonzero(speakers < 0)),
         transcripts=int(np.count_nonzero(rows.texts[here])),
+        unlabelled=0 if "label" in total.absent else int(np.count_nonzero(labels < 0)),
     )
 
 

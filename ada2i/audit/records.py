@@ -26,6 +26,7 @@ class SplitAudit(Record):
     speakers: int  # different names
     unnamed: int  # utterances without speaker
     transcripts: int  # utterances with one
+    unlabelled: int = 0  # utterances without a label, which are only context
 
 
 class VectorAudit(Record):

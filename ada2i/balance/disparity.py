@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 def true_class_scores(unimodal_logits: Tensor, labels: Tensor) -> Tensor:
-    """Return s_m, ``(M,)``: the probability of the true class, summed over utterances.
+    """Return s_m, ``(M,)``: the probability of the true class, summed over labelled utterances.
 
     Args:
         unimodal_logits: ``(M, N, C)``.
-        labels: ``(N,)`` int64.
+        labels: ``(N,)`` int64, negative without a label.
     """
     probabilities = torch.softmax(unimodal_logits, dim=-1)
-    index = labels.expand(len(unimodal_logits), -1)[:, :, None]
-    return probabilities.gather(2, index).sum(dim=(1, 2))
+    index = labels.clamp_min(0).expand(len(unimodal_logits), -1)[:, :, None]
+    return torch.where(labels[:, None] < 0, 0.0, probabilities.gather(2, index)).sum(dim=(1, 2))
 
 
 def disparity_ratio(scores: Tensor) -> Tensor:

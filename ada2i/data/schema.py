@@ -29,7 +29,7 @@ _PLAIN = (
     pa.field("utterance_id", pa.string(), nullable=False),
     pa.field("speaker", pa.string()),
     pa.field("text", pa.string()),  # the transcript
-    pa.field("label", pa.int32(), nullable=False),  # class index
+    pa.field("label", pa.int32(), nullable=False),  # class index; -1: no label, so the utterance is only context
     pa.field("split", pa.string(), nullable=False),
 )
 

@@ -237,9 +237,10 @@ def _split_infos(rows: pa.Table, *, classes: int) -> dict[str, SplitInfo]:
     starts = _starts(rows, "split")
     for begin, end in pairwise([*starts, rows.num_rows]):
         part = rows.slice(begin, end - begin)
+        labels = part["label"].to_numpy()
         infos[str(part["split"][0].as_py())] = SplitInfo(
             dialogues=len(_starts(part, "dialogue_id")),
             utterances=part.num_rows,
-            class_counts=tuple(np.bincount(part["label"].to_numpy(), minlength=classes).tolist()),
+            class_counts=tuple(np.bincount(labels[labels >= 0], minlength=classes).tolist()),
         )
     return infos

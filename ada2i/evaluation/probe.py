@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ada2i.batch import UNLABELLED
 from ada2i.modalities import Modality
 
 if TYPE_CHECKING:
@@ -76,12 +77,12 @@ def held_out_skill(split: "SplitData", modality: Modality, *, classes: int) -> f
 def _rows(split: "SplitData", modality: Modality) -> tuple[Floats, Ints, Ints]:
     """Return ``(N, D + 1)`` standardised values whose last column is 1, and ``(N,)`` labels and folds.
 
-    They belong to the utterances that have the modality, in the first dialogues of the split.
+    They belong to the utterances that have the modality and a label, in the first dialogues of the split.
     """
     enough = max(1, int(np.searchsorted(np.cumsum(split.lengths), _UTTERANCES)))
     dialogues = range(min(enough, len(split.lengths)))
     batch = split.batch(dialogues, dialogues)
-    present = batch.present[modality].numpy()
+    present = batch.present[modality].numpy() & (batch.labels.numpy() != UNLABELLED)
     mean, deviation = split.statistics(modality)
     step = -(-len(mean) // _WIDEST)
     mean, deviation = mean[::step], deviation[::step]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from ada2i.batch import DialogueBatch, Layout
+from ada2i.batch import UNLABELLED, DialogueBatch, Layout
 from ada2i.loader.split_data import SplitData
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I, Prediction
@@ -51,7 +51,7 @@ def predict_split(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple
 
 
 def predictions_file(split: SplitData, labels: Ints, probabilities: Floats) -> bytes:
-    """Return a ``predictions.parquet``: a row per utterance of a split, in its order."""
+    """Return a ``predictions.parquet``: a row per labelled utterance of a split, in its order."""
     ids = np.repeat(np.array(split.dialogue_ids), split.lengths)
     index = np.concatenate([np.arange(length, dtype=np.int32) for length in split.lengths])
     table = pa.table(
@@ -66,7 +66,7 @@ def predictions_file(split: SplitData, labels: Ints, probabilities: Floats) -> b
         }
     )
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    pq.write_table(table.filter(labels != UNLABELLED), buffer)
     return buffer.getvalue()
 
 

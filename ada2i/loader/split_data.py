@@ -13,6 +13,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ada2i.batch import DialogueBatch, Layout
+from ada2i.batch import UNLABELLED, DialogueBatch, Layout
 from ada2i.data.manifest import FeatureSet, ShardEntry
 from ada2i.data.schema import Column
 from ada2i.loader.chunks import Chunks, InMemoryShards
@@ -77,7 +78,7 @@ class SplitData:
         chunks: Their features.
         shards: Their sizes, in bytes, and the window of the shuffle.
         modalities: The modalities of its features.
-        class_counts: ``(classes,)`` utterances of each class.
+        class_counts: ``(classes,)`` labelled utterances of each class.
     """
 
     index: Index
@@ -135,7 +136,17 @@ class SplitData:
             global_utterances=int(everywhere.sum()),
             global_dialogues=len(of),
             counted=bool(own),
+            labelled=None if self.all_labelled else self._labelled(of),
         )
+
+    @cached_property
+    def all_labelled(self) -> bool:
+        """Whether every utterance has a label."""
+        return int(self.class_counts.sum()) == int(self.lengths.sum())
+
+    def _labelled(self, dialogues: Iterable[int]) -> int:
+        places = (self.index.place(dialogue) for dialogue in dialogues)
+        return sum(int(np.count_nonzero(self.chunks[shard].labels[at] != UNLABELLED)) for shard, at in places)
 
     def statistics(self, modality: Modality) -> tuple[Floats, Floats]:
         """Return mean and deviation of a modality's features, ``(W,)`` each, over the utterances that have it.

@@ -31,6 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ada2i import storage
+from ada2i.batch import UNLABELLED
 from ada2i.data import schema
 from ada2i.inference.predict import Dialogues, Inference, Ints
 from ada2i.modalities import Modality
@@ -79,7 +80,8 @@ def table_of(rows: pa.Table, inference: Inference, request: PredictionRequest) -
     columns: dict[str, Any] = {name: rows[name] for name in ("dialogue_id", "utterance_index", "utterance_id")}
     columns |= {"split": _null_where_empty(rows["split"]), "speaker": rows["speaker"], "text": rows["text"]}
     columns["label"] = _named(pa.array(predicted(inference), pa.int32()), names)
-    columns["true_label"] = _named(rows["label"].combine_chunks(), request.labels)
+    label = rows["label"].combine_chunks().fill_null(UNLABELLED).to_numpy()
+    columns["true_label"] = _named(pa.array(label, pa.int32(), mask=label == UNLABELLED), request.labels)
     columns |= {f"p_{name}": inference.probabilities[:, place] for place, name in enumerate(names)}
     columns["votes"] = inference.votes
     columns |= {f"contribution_{m}": inference.contributions[:, place] for place, m in enumerate(request.modalities)}
@@ -97,8 +99,8 @@ def confusion(rows: pa.Table, inference: Inference, request: PredictionRequest) 
     """Count labelled utterances ``(L, C)`` by split; rows: true class, columns: predicted class."""
     shape = len(request.labels), inference.probabilities.shape[1]
     label = rows["label"].combine_chunks()
-    known = label.is_valid().to_numpy(zero_copy_only=False)
-    cells = label.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) * shape[1] + predicted(inference)
+    known = label.fill_null(UNLABELLED).to_numpy() != UNLABELLED
+    cells = label.fill_null(0).to_numpy().astype(np.int64) * shape[1] + predicted(inference)
     splits = np.array(rows["split"].to_pylist())
     counts = {}
     for split in dict.fromkeys(splits[known].tolist()):

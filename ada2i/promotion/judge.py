@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ada2i.data.leakage import SEEN, read_dialogues
 from ada2i.data.manifest import FeatureSet, open_features
@@ -150,7 +151,10 @@ def _gather(root: str, challenger: Version, champion: Version | None, features: 
     tables = [predictions(root, version, features, split) for version in versions]
     files = in_common(tables, keep)
     counts = (dialogues(files[0]), files[0].num_rows)
-    if missing := len(keep) - counts[0]:
+    labelled = {name for table in tables for name in pc.unique(table["dialogue_id"]).to_pylist()}
+    if unlabelled := [name for name in keep if name not in labelled]:
+        left_out["none of their utterances has a label"] = len(unlabelled)
+    if missing := len(keep) - len(unlabelled) - counts[0]:
         left_out["the champion cannot be run on them, or knows other labels"] = missing
     return _Evidence(split, [to_file(table) for table in files], left_out, _digest(tables[0]), counts)
 

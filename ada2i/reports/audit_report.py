@@ -74,10 +74,13 @@ def class_rows(report: AuditReport) -> list[Row]:
     counts = {name: split.classes for name, split in report.splits.items() if split.classes is not None}
     if not counts:
         return []
-    return [
+    rows: list[Row] = [
         {"class": label} | {split: str(found.get(label, 0)) for split, found in counts.items()}
         for label in report.classes
     ]
+    if any(report.splits[split].unlabelled for split in counts):
+        rows.append({"class": "(no label: context)"} | {s: str(report.splits[s].unlabelled) for s in counts})
+    return rows
 
 
 def vector_rows(report: AuditReport) -> list[Row]:

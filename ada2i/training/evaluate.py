@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ada2i import storage
+from ada2i.batch import UNLABELLED
 from ada2i.data.manifest import open_features
 from ada2i.display import count
 from ada2i.errors import NotFoundError
@@ -74,11 +75,11 @@ def _test_once(request: RunRequest, seed: SeedFolder, result: SeedResult) -> Tes
 def _score(
     request: RunRequest, result: SeedResult, split: SplitData, labels: Ints, probabilities: Floats
 ) -> TestResult:
-    names, predictions = request.features.labels, probabilities.argmax(axis=1)
+    names, predictions, known = request.features.labels, probabilities.argmax(axis=1), labels != UNLABELLED
     edges = np.cumsum(split.lengths)[:-1]
     by_dialogue = np.stack(
         [
-            confusion_matrix(truth, guess, len(names))
+            confusion_matrix(truth[truth != UNLABELLED], guess[truth != UNLABELLED], len(names))
             for truth, guess in zip(np.split(labels, edges), np.split(predictions, edges), strict=True)
         ]
     )
@@ -87,7 +88,7 @@ def _score(
         checkpoint_uri=result.checkpoint_uri,
         scores=scores(by_dialogue.sum(axis=0), names, "test"),
         weighted_f1_interval=dialogue_bootstrap(by_dialogue),
-        calibration_error=expected_calibration_error(probabilities, labels),
+        calibration_error=expected_calibration_error(probabilities[known], labels[known]),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ada2i.batch import DialogueBatch
+from ada2i.batch import UNLABELLED, DialogueBatch
 from ada2i.model.ada2i import Prediction
 
 
@@ -31,15 +31,22 @@ class Term(NamedTuple):
 
 
 def classification_loss(prediction: Prediction, batch: DialogueBatch, class_weights: Tensor | None = None) -> Term:
-    """Negative log-likelihood (nats) of the true class under the fused logits, times the class's weight, ``(C,)``."""
-    total = F.cross_entropy(prediction.logits, batch.labels, weight=class_weights, reduction="sum")
-    return Term(total, batch.global_utterances)
+    """Negative log-likelihood (nats) of the true class under the fused logits, times the class's weight, ``(C,)``.
+
+    Utterances without a label do not count.
+    """
+    return cross_entropy(prediction.logits, batch, class_weights)
 
 
 def modal_loss(prediction: Prediction, batch: DialogueBatch, class_weights: Tensor | None = None) -> Term:
     """L_modal: the same for the sum of the votes, on which an MLP predicts."""
-    total = F.cross_entropy(prediction.fused, batch.labels, weight=class_weights, reduction="sum")
-    return Term(total, batch.global_utterances)
+    return cross_entropy(prediction.fused, batch, class_weights)
+
+
+def cross_entropy(logits: Tensor, batch: DialogueBatch, weights: Tensor | None = None) -> Term:
+    """Cross-entropy (nats) of ``(N, C)`` logits over the labelled utterances, each times its class's weight."""
+    total = F.cross_entropy(logits, batch.labels, weight=weights, reduction="sum", ignore_index=UNLABELLED)
+    return Term(total, batch.global_labelled)
 
 
 def balanced_weights(counts: Tensor, power: float) -> Tensor:

@@ -1,14 +1,14 @@
 """Loss and scores on dev, by which the best epoch is selected."""
 
 import torch
-from torch import nn
 
+from ada2i.batch import UNLABELLED
 from ada2i.errors import DivergenceError
 from ada2i.evaluation.metrics import scores
 from ada2i.inference.predict import predict
 from ada2i.model.ada2i import Ada2I
 from ada2i.records import Scores
-from ada2i.training import distributed
+from ada2i.training import distributed, losses
 from ada2i.training.sharding import own_share
 from ada2i.training.task import Task
 
@@ -22,8 +22,8 @@ def evaluate(task: Task, model: Ada2I) -> tuple[float, Scores]:
     shares = (own_share(task.dev, dialogues) for dialogues in order.batches())
     for batch, prediction in predict(model, (share for share in shares if share.counted), task.device):
         logits = prediction.logits
-        loss += nn.functional.cross_entropy(logits, batch.labels, reduction="sum") / batch.global_utterances
-        cells = batch.labels * classes + logits.argmax(dim=-1)
+        loss += losses.cross_entropy(logits, batch).share()
+        cells = (batch.labels * classes + logits.argmax(dim=-1))[batch.labels != UNLABELLED]
         confusion += torch.bincount(cells, minlength=classes * classes)
     together = distributed.sum_over_ranks(torch.cat([loss, confusion])).cpu()
     if not torch.isfinite(together[0]):

@@ -111,9 +111,8 @@ def test_diff(run: Run, store: str) -> None:
     seeds = {"part": "config", "field": "training.seeds", "first": [12, 13], "second": [12]}
     assert seeds in changes
     shown = ok(run, "registry", "diff", "ada2i@champion", "ada2i", "--root", store)
-    assert ["config", "training.seeds", "[12, 13]", "[12]"] in [
-        [cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines()
-    ]
+    fields = ("part config", "field training.seeds", "ada2i@1 [12, 13]", "ada2i@3 [12]")
+    assert " ".join(fields) in " ".join(shown.split())  # a record for each change, in a narrow terminal
 
 
 @pytest.mark.parametrize("reference", ["ada2i", "ada2i@1", "ada2i@champion"])

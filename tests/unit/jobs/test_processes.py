@@ -134,9 +134,7 @@ def test_waiting_shows_why_a_child_ended(tmp_path: Path) -> None:
 
 def test_waiting_ends(tmp_path: Path) -> None:
     process, child = spawn(SLEEPER, tmp_path)
-    with pytest.raises(
-        UnreachableError, match=r"S3 must answer at here, but does not within 0 s; the machine"
-    ):
+    with pytest.raises(UnreachableError, match=r"S3 must answer at here, but does not within 0 s; the machine"):
         processes.wait_until(lambda: False, child=child, name="S3", address="here", log=tmp_path / "log", timeout=0.3)
     processes.stop(process, grace=5)
     child.wait()
