@@ -302,6 +302,15 @@ class TestResult(Record):
     predictions: FileEntry | None = None  # `predictions.parquet`; None in results older than this field
 
 
+class Baseline(Record):
+    """Scores on test of a simple model that was fitted on train: what the trained model must exceed."""
+
+    name: str
+    weighted_f1: float
+    macro_f1: float
+    accuracy: float
+
+
 class Summary(Record):
     """A score over seeds."""
 
@@ -323,6 +332,7 @@ class RunResult(Record):
     tests: tuple[TestResult, ...]
     test_summary: dict[str, Summary]
     best_seed: int
+    baselines: tuple[Baseline, ...] = ()  # empty in older results
     files: dict[str, FileEntry] = {}  # next to the result, by name; empty in older results
 
 

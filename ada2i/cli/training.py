@@ -137,8 +137,17 @@ def _result_of(root: str, version: Version) -> RunResult:
     return RunResult.model_validate_json(read_file(root, version, "result.json"))
 
 
+def _baselines(result: RunResult) -> Table:
+    table = Table("baseline", "test wF1", "macro F1", "accuracy", title="Baselines on the same test split")
+    for found in result.baselines:
+        table.add_row(found.name, *(f"{number:.4f}" for number in (found.weighted_f1, found.macro_f1, found.accuracy)))
+    return table
+
+
 def show_result(result: RunResult, version: str) -> None:
-    """Print the test table, the version and the path of the report."""
+    """Print the test table, the baselines, the version and the path of the report."""
+    from ada2i.reports.report import baseline_note, dead_classes
+
     table = Table("seed", "dev wF1", "test wF1", "95 % interval", "macro F1", "accuracy")
     table.title = f"Test scores on {result.features.dataset}" + " (SYNTHETIC)" * result.features.synthetic
     for seed, test in zip(result.seeds, result.tests, strict=True):
@@ -156,6 +165,10 @@ def show_result(result: RunResult, version: str) -> None:
         table.add_section()
         table.add_row("mean", "", mean["weighted_f1"], "", mean["macro_f1"], mean["accuracy"])
     out.show(table)
+    if result.baselines:
+        out.show(_baselines(result))
+    for note in filter(None, (baseline_note(result), *dead_classes(result))):
+        line(note, "bold yellow")
     out.print(Text(result.protocol, "dim"))
     report = storage.join(result.run_uri, "report.html")
     out.print(Text.assemble("Registered version: ", (version, "bold")))

@@ -6,7 +6,8 @@ Shape letters in this file:
     N utterances     D width of the vectors     C classes
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,18 @@ from ada2i.batch import UNLABELLED
 from ada2i.modalities import Modality
 
 if TYPE_CHECKING:
+    from ada2i.batch import DialogueBatch
     from ada2i.loader.split_data import SplitData  # which needs torch; an audit does not
 
 _RIDGE = 1.0  # per row, on standardised vectors: strong, since there may be more columns than rows
 _FOLDS = 5
 _UTTERANCES = 20_000  # enough to separate strong from weak modalities
 _WIDEST = 1024  # maximum columns; of wider vectors, evenly spaced columns are used
+_BATCH = 64  # dialogues that are read at a time
 _CLIP = 3.0  # deviations: one extreme value must not decide a fold
 
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
@@ -74,6 +78,39 @@ def held_out_skill(split: "SplitData", modality: Modality, *, classes: int) -> f
     return weighted_f1(counts)
 
 
+def linear_confusion(train: "SplitData", test: "SplitData", modalities: Sequence[Modality], *, classes: int) -> Ints:
+    """Return ``(C, C)`` confusion counts on a split of a probe that is fitted on train, on some modalities together.
+
+    A missing vector counts as the mean of train, so every labelled utterance is predicted.
+    """
+    scale = {m: _thinned(*train.statistics(m)) for m in modalities}
+    gram: Any = 0.0
+    cross: Any = 0.0
+    used = 0
+    for dialogues in train.in_order(_BATCH).batches():
+        values, labels = _joined(train, dialogues, scale)
+        gram, cross = gram + values.T @ values, cross + values.T @ np.eye(classes)[labels]
+        used += len(labels)
+        if used >= _UTTERANCES:
+            break
+    weights = fit(gram, cross)
+    counts = np.zeros((classes, classes), np.int64)
+    for dialogues in test.in_order(_BATCH).batches():
+        values, labels = _joined(test, dialogues, scale)
+        np.add.at(counts, (labels, (values @ weights).argmax(axis=1)), 1)
+    return counts
+
+
+def _joined(
+    split: "SplitData", dialogues: Sequence[int], scale: Mapping[Modality, tuple[Floats, Floats]]
+) -> tuple[Floats, Ints]:
+    """Return ``(N, sum of D + 1)`` standardised values of labelled utterances, 0 if missing, and ``(N,)`` labels."""
+    batch = split.batch(dialogues, dialogues)
+    known = batch.labels.numpy() != UNLABELLED
+    parts = [_standardised(batch, m, *scale[m])[known] * batch.present[m].numpy()[known, None] for m in scale]
+    return np.hstack([*parts, np.ones((int(known.sum()), 1))]), batch.labels.numpy()[known]
+
+
 def _rows(split: "SplitData", modality: Modality) -> tuple[Floats, Ints, Ints]:
     """Return ``(N, D + 1)`` standardised values whose last column is 1, and ``(N,)`` labels and folds.
 
@@ -83,10 +120,18 @@ def _rows(split: "SplitData", modality: Modality) -> tuple[Floats, Ints, Ints]:
     dialogues = range(min(enough, len(split.lengths)))
     batch = split.batch(dialogues, dialogues)
     present = batch.present[modality].numpy() & (batch.labels.numpy() != UNLABELLED)
-    mean, deviation = split.statistics(modality)
-    step = -(-len(mean) // _WIDEST)
-    mean, deviation = mean[::step], deviation[::step]
-    values = batch.features[modality].numpy()[present, ::step].astype(np.float64)
-    values = np.clip((values - mean) / np.where(deviation > 0, deviation, 1.0), -_CLIP, _CLIP)
+    values = _standardised(batch, modality, *_thinned(*split.statistics(modality)))[present]
     values = np.hstack([values, np.ones((len(values), 1))])
     return values, batch.labels.numpy()[present], batch.layout.dialogue.numpy()[present] % _FOLDS
+
+
+def _thinned(mean: Floats32, deviation: Floats32) -> tuple[Floats, Floats]:
+    """Return mean and deviation, ``(D,)``, of evenly spaced columns of wide vectors."""
+    step = -(-len(mean) // _WIDEST)
+    return mean[::step].astype(np.float64), deviation[::step].astype(np.float64)
+
+
+def _standardised(batch: "DialogueBatch", modality: Modality, mean: Floats, deviation: Floats) -> Floats:
+    features = batch.features[modality].numpy()
+    values = features[:, :: -(-features.shape[1] // _WIDEST)].astype(np.float64)
+    return np.clip((values - mean) / np.where(deviation > 0, deviation, 1.0), -_CLIP, _CLIP)

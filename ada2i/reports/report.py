@@ -43,6 +43,9 @@ def render_report(result: RunResult) -> str:
         over=_over(result),
         interval=_interval(result, tests),
         rows=scores_table(result),
+        baselines=baseline_table(result),
+        baseline_note=baseline_note(result),
+        modalities=_modality_table(result),
         dead=dead_classes(result),
         plots=_plots(result, best, tests),
         classes=_class_table(result),
@@ -63,6 +66,7 @@ def markdown_summary(result: RunResult) -> str:
     notes += (
         [f"**Classes with test F1 = 0:** {markdown_text('; '.join(dead))}."] if (dead := dead_classes(result)) else []
     )
+    notes += [f"**{markdown_text(note)}**"] if (note := baseline_note(result)) else []
     headlines: list[Row] = [
         {"test score": _NAMES[name], _over(result): _mean(result.test_summary[name])} for name in HEADLINES
     ]
@@ -74,6 +78,7 @@ def markdown_summary(result: RunResult) -> str:
         f"{markdown_text(_interval(result, tests))} {markdown_text(result.protocol)}",
         "## By seed",
         markdown_table(scores_table(result)),
+        *(["## Baselines", markdown_table(rows)] if (rows := baseline_table(result)) else []),
         "## By class",
         markdown_table(_class_table(result)),
     ]
@@ -98,6 +103,26 @@ def scores_table(result: RunResult) -> list[Row]:
         means |= {f"test {_NAMES[name]}": _mean(result.test_summary[name]) for name in HEADLINES}
         rows.append({head: means.get(head, "") for head in rows[0]})
     return rows
+
+
+def baseline_table(result: RunResult) -> list[Row]:
+    """Return a row per baseline with its scores on the same test split; empty for older results."""
+    return [
+        {"baseline": found.name, **{f"test {_NAMES[name]}": round(getattr(found, name), 4) for name in HEADLINES}}
+        for found in result.baselines
+    ]
+
+
+def baseline_note(result: RunResult) -> str:
+    """Return a sentence about the best baseline; empty if the mean over seeds is above it by weighted F1."""
+    best = max(result.baselines, key=lambda found: found.weighted_f1, default=None)
+    mean = result.test_summary["weighted_f1"].mean
+    if best is None or mean > best.weighted_f1:
+        return ""
+    return (
+        f"Below a baseline: the weighted F1 of {mean:.4f} does not exceed {best.weighted_f1:.4f} of the baseline "
+        f"`{best.name}` on the same test split."
+    )
 
 
 def dead_classes(result: RunResult) -> list[str]:
@@ -158,6 +183,19 @@ def _class_table(result: RunResult) -> list[Row]:
             "F1": _mean(summary([row.f1 for row in rows])),
         }
         for rows in by_class
+    ]
+
+
+def _modality_table(result: RunResult) -> list[Row]:
+    """Return a row per modality: the width of its vectors and its gate share in the best epochs."""
+    best = [next(epoch for epoch in seed.history if epoch.epoch == seed.best_epoch) for seed in result.seeds]
+    return [
+        {
+            "modality": modality,
+            "width": result.features.widths[modality],
+            "gate share": round(statistics.mean(epoch.gate_share.get(modality, 0.0) for epoch in best), 4),
+        }
+        for modality in result.config.model.modalities
     ]
 
 

@@ -16,10 +16,11 @@ from ada2i.display import count
 from ada2i.errors import NotFoundError
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.metrics import confusion_matrix, dialogue_bootstrap, over_seeds, scores
+from ada2i.evaluation.probe import linear_confusion
 from ada2i.inference.models import load_checkpoint
 from ada2i.inference.predict import Floats, Ints, predict_split, predictions_file
 from ada2i.loader.split_data import SplitData, open_split
-from ada2i.records import RunRequest, RunResult, SeedResult, TestResult, put_folder_file
+from ada2i.records import Baseline, RunRequest, RunResult, SeedResult, TestResult, put_folder_file
 from ada2i.reports.report import markdown_summary, render_report
 from ada2i.store import RunFolder, SeedFolder
 
@@ -35,7 +36,7 @@ def evaluate_run(run_uri: str) -> RunResult:
     request = run.request()
     seeds = [_seed_result(run, seed) for seed in request.config.training.seeds]
     tests = [_test_once(request, run.seed(result.seed), result) for result in seeds]
-    result = _gather(request, run_uri, seeds, tests)
+    result = _gather(request, run_uri, seeds, tests).model_copy(update={"baselines": _baselines(request)})
     files = {"report.html": render_report(result).encode(), "README.md": markdown_summary(result).encode()}
     if storage.exists(run.environment_uri):  # of the job that trained
         files["environment.json"] = storage.get(run.environment_uri)
@@ -90,6 +91,26 @@ def _score(
         weighted_f1_interval=dialogue_bootstrap(by_dialogue),
         calibration_error=expected_calibration_error(probabilities[known], labels[known]),
     )
+
+
+def _baselines(request: RunRequest) -> tuple[Baseline, ...]:
+    """Return the scores on test of the majority class of train, and of linear probes on each modality and on all."""
+    features, config, names = open_features(request.features.uri), request.config, request.features.labels
+    modalities, shuffle_gib = config.model.modalities, config.training.shuffle_gib
+    train, test = (open_split(features, split, modalities, shuffle_gib=shuffle_gib) for split in ("train", "test"))
+    alone = [(modality,) for modality in modalities]
+    found = [
+        _baseline(f"linear on {' + '.join(chosen)}", linear_confusion(train, test, chosen, classes=len(names)), names)
+        for chosen in dict.fromkeys([*alone, modalities])
+    ]
+    majority = np.zeros((len(names), len(names)), np.int64)
+    majority[:, int(train.class_counts.argmax())] = test.class_counts
+    return _baseline(f"always {names[int(train.class_counts.argmax())]}", majority, names), *found
+
+
+def _baseline(name: str, counts: Ints, names: Sequence[str]) -> Baseline:
+    got = scores(counts, names, "test")
+    return Baseline(name=name, weighted_f1=got.weighted_f1, macro_f1=got.macro_f1, accuracy=got.accuracy)
 
 
 def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> RunResult:
