@@ -31,7 +31,7 @@ from ada2i.records import RunResult
 from ada2i.registry.aliases import CHAMPION, Move, current
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Verdict
-from ada2i.registry.versions import Version, check_model_name, register
+from ada2i.registry.versions import Version, check_model_name, check_same_kind, register
 from ada2i.search import request as searching
 from ada2i.search.records import SearchOutcome, SearchResult
 from ada2i.search.report import search_files
@@ -236,6 +236,8 @@ def train(
         check_model_name(model)
     spec = _with_features(spec, store, run_id, hooks)
     run = RunFolder(hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id)))
+    if model is None:
+        check_same_kind(store.root, run.request().features)
     unchanged = partial(repeats, run.uri, root=store.root, model=model)
     if not force and (known := hooks.step("unchanged", unchanged)):
         note = (
@@ -356,6 +358,8 @@ def search(
         check_model_name(model)
     preparing = partial(searching.prepare_search, spec, root=store.root, search_id=search_id)
     uri = hooks.step("features", preparing)
+    if model is None:
+        check_same_kind(store.root, searching.SearchRequest.load(storage.join(uri, searching.REQUEST)).run.features)
     hooks.step("search", partial(_search, uri, hooks))
     found = SearchResult.load(storage.join(uri, searching.RESULT))
     run = store.run(found.run_id)

@@ -90,6 +90,27 @@ def model_name(features: FeatureInfo, model: str | None) -> str:
     return model or f"ada2i-{features.dataset}"  # versions of one model can be compared
 
 
+def check_same_kind(root: str, features: FeatureInfo) -> None:
+    """Check that the newest version under the default name has the features' classes and widths.
+
+    Raises:
+        ConfigError: It has others, so the two would not be versions of one model; the caller must name the model.
+    """
+    name = model_name(features, None)
+    newest = next(iter(reversed(versions(root, name))), None)
+    if newest is None:
+        return
+    shared = newest.features.widths.keys() & features.widths.keys()
+    then = {"classes": newest.features.labels, "widths": {m: newest.features.widths[m] for m in sorted(shared)}}
+    now = {"classes": features.labels, "widths": {m: features.widths[m] for m in sorted(shared)}}
+    if different := [f"{what} {then[what]} there, {now[what]} now" for what in then if then[what] != now[what]]:
+        raise ConfigError(
+            f"A new version of {name} must have the classes and widths of {newest.name}, but has others: "
+            f"{'; '.join(different)}. Name another model with `--model`, or `--model {name}` to continue this one.",
+            field="model",
+        )
+
+
 def register(run_uri: str, *, root: str, model: str | None = None, flow_run_id: str | None = None) -> Version:
     """Register a run's best seed (on dev) as the next version; the same run always gets the same version.
 

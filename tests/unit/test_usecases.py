@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from ada2i.errors import ConfigError
 from ada2i.registry.aliases import move, rollback
 from ada2i.registry.verdicts import Judgement, Verdict, record
-from ada2i.registry.versions import Version
+from ada2i.registry.versions import Version, check_same_kind
 from ada2i.store import Store
 from ada2i.usecases import Gate, Hooks, Outcome, _judged, promote
 from tests.unit.cli.test_gating import judgement
@@ -70,3 +71,19 @@ def test_a_version_that_was_promoted_by_hand_is_not_judged(store: Store, version
     outcome = promote("ada2i@2", store, gate=GATE, hooks=Hooks())
     assert (outcome.verdict, outcome.what) == (None, "Promoted")
     assert outcome.reason == "ada2i@2 is champion: licence. The gate did not judge it."
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [({"labels": ("x", "y")}, "classes "), ({"widths": {"text": 3}}, "widths "), ({}, "")],
+)
+def test_a_dataset_of_another_kind_under_a_models_name_must_be_named(
+    store: Store, changed: dict[str, object], found: str
+) -> None:
+    known = registered(store.root, "run-a", None)
+    features = known.features.model_copy(update=changed)
+    if not changed:
+        check_same_kind(store.root, features)
+        return
+    with pytest.raises(ConfigError, match=rf"classes and widths of {known.name}, but has others: {found}"):
+        check_same_kind(store.root, features)

@@ -43,7 +43,7 @@ def _build(seeds: tuple[int, ...], *, synthetic: bool) -> RunResult:
     return build_run(seeds=seeds, epochs=1, synthetic=synthetic)
 
 
-def registered(root: str, run_id: str, model: str = "ada2i") -> Version:
+def registered(root: str, run_id: str, model: str | None = "ada2i") -> Version:
     """Write the folder of an evaluated run and register it."""
     return register(finished_run(root, run_id).run_uri, root=root, model=model)
 

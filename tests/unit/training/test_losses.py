@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ada2i.batch import Layout
+from ada2i.balance.disparity import true_class_scores
+from ada2i.batch import UNLABELLED, Layout
 from ada2i.model.ada2i import Prediction
 from ada2i.training.losses import Term, balanced_weights, classification_loss, feature_loss
 from tests.unit.model.batches import CLASSES, make_batch, random_rows, reorder
@@ -78,3 +79,23 @@ def test_balanced_weights_by_hand() -> None:
     assert float(90 * weights[0] + 10 * weights[1]) == pytest.approx(100)  # the mean over train is 1
     assert float(weights[2]) == 1.0
     assert balanced_weights(torch.tensor([90, 10]), 0.0).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_utterances_without_a_label_count_in_no_loss_of_labels() -> None:
+    batch, found = make_batch((3, 1, 6)), prediction(10)
+    unlabelled = [1, 5, 6]
+    labels = batch.labels.clone()
+    labels[unlabelled] = UNLABELLED
+    kept = [row for row in range(10) if row not in unlabelled]
+    term = classification_loss(found, replace(batch, labels=labels, labelled=7))
+    expected = torch.nn.functional.cross_entropy(found.logits[kept], batch.labels[kept])
+    assert term.global_count == 7
+    torch.testing.assert_close(term.share(), expected)
+    scores = true_class_scores(found.logits[None], labels)
+    torch.testing.assert_close(scores, true_class_scores(found.logits[None, kept], batch.labels[kept]))
+
+
+def test_a_batch_without_any_label_has_a_loss_of_zero() -> None:
+    batch, found = make_batch((3, 1, 6)), prediction(10)
+    none = replace(batch, labels=torch.full_like(batch.labels, UNLABELLED), labelled=0)
+    assert classification_loss(found, none).share().item() == 0.0
