@@ -37,15 +37,27 @@ class Record(BaseModel):
         return blank.replace(_NO_SEAL, storage.digest(blank).encode(), 1)
 
     @classmethod
-    def load(cls, uri: str) -> Self:
+    def load(cls, uri: str, sha256: str | None = None) -> Self:
         """Read a record.
+
+        Args:
+            uri: Its location.
+            sha256: The digest that its bytes must have; None: any.
 
         Raises:
             NotFoundError: It does not exist.
-            IntegrityError: Its bytes do not match its seal.
+            IntegrityError: Its bytes do not match its seal, or the digest.
             DataError: It is damaged, or has another schema version.
         """
-        return cls.opened(storage.get(uri), uri)
+        data = storage.get(uri)
+        if sha256 is not None and storage.digest(data) != sha256:
+            raise IntegrityError(
+                f"{uri} must be the request that was submitted, with SHA-256 {sha256[:16]}..., but has "
+                f"{storage.digest(data)[:16]}.... It was replaced since: check who can write there, then repeat the "
+                "command.",
+                uri=uri,
+            )
+        return cls.opened(data, uri)
 
     @classmethod
     def opened(cls, data: bytes, uri: str) -> Self:

@@ -86,20 +86,19 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def is_done(uri: str) -> bool:
-    """Return whether a prediction is complete."""
-    return storage.exists(storage.join(PredictionRequest.load(storage.join(uri, REQUEST)).out, MANIFEST))
+def is_done(out: str) -> bool:
+    """Return whether the prediction whose parts are written to a folder is complete."""
+    return storage.exists(storage.join(out, MANIFEST))
 
 
-def result(uri: str) -> tuple[str, PredictionManifest]:
-    """Return the folder of a prediction's parts, and their manifest.
+def result(out: str) -> PredictionManifest:
+    """Return the manifest of a complete prediction's parts.
 
     Raises:
         NotFoundError: The prediction is not complete.
         IntegrityError: The manifest is damaged.
     """
-    out = PredictionRequest.load(storage.join(uri, REQUEST)).out
-    return out, PredictionManifest.load(storage.join(out, MANIFEST))
+    return PredictionManifest.load(storage.join(out, MANIFEST))
 
 
 def sweep(uri: str) -> None:
