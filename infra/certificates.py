@@ -1,9 +1,10 @@
-"""The certificate by which the parts of the S3 server recognise each other. ``python -m infra.certificates FOLDER``.
+"""The secrets by which the parts of the S3 server recognise each other. ``python -m infra.certificates FOLDER``.
 
-SeaweedFS's master, volume server and filer would serve every process that reaches their ports. With this certificate
-they only talk to those that hold its private key, over gRPC and HTTP. Only the S3 port takes requests of others.
+SeaweedFS's master, volume server and filer would serve every process that reaches their ports. With these secrets they
+only talk to those that hold one private key, over gRPC and HTTP. Only the S3 port takes requests of others.
 """
 
+import secrets
 import sys
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -19,32 +20,34 @@ from ada2i.jobs import cluster
 
 CERTIFICATE: Final = "s3-inner.crt"
 KEY: Final = "s3-inner.key"
+SETTINGS: Final = "security.toml"  # the name that SeaweedFS looks for
 
 _HOSTS: Final = ("localhost", "s3")  # the second is the name in the Compose stack
 _YEARS: Final = 20
+_SIGNING: Final = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 _SERVERS: Final = ("master", "volume", "filer")
 _COMPONENTS: Final = (*_SERVERS, "s3", "admin", "worker", "msg_broker", "msg_agent", "mq", "client")
 
 
 def make(folder: Path) -> None:
-    """Make the key and its certificate, which is its own authority, unless both exist."""
-    paths = folder / KEY, folder / CERTIFICATE
-    if all(path.exists() for path in paths):
+    """Make the key, its certificate and SeaweedFS's settings, unless all exist; SeaweedFS must run in that folder."""
+    if all((folder / name).exists() for name in (KEY, CERTIFICATE, SETTINGS)):
         return
     key = ec.generate_private_key(ec.SECP256R1())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    # A crash between the two writes leaves a key without its certificate: both are made again.
-    for path, data in zip(paths, (private, _signed(key).public_bytes(serialization.Encoding.PEM)), strict=True):
-        cluster.write_secret(path, data.decode())
+    # A crash between these writes leaves some of the files: all are made again.
+    cluster.write_secret(folder / SETTINGS, settings(folder.absolute()))
+    cluster.write_secret(folder / CERTIFICATE, _signed(key).public_bytes(serialization.Encoding.PEM).decode())
+    cluster.write_secret(folder / KEY, private.decode())
 
 
-def settings(folder: str) -> str:
-    """Return the part of ``security.toml`` that requires the certificate on every port but S3's."""
+def settings(folder: Path) -> str:
+    """Return settings that require the certificate, which is its own authority, on every port but S3's."""
     pair = f'cert = "{folder}/{CERTIFICATE}"\nkey = "{folder}/{KEY}"\n'
     authority = f'ca = "{folder}/{CERTIFICATE}"\n'
-    sections = {"grpc": authority}
+    sections = {name: f'key = "{secrets.token_hex(16)}"\n' for name in _SIGNING} | {"grpc": authority}
     sections |= {f"grpc.{name}": pair for name in _COMPONENTS}
     sections |= {f"https.{name}": pair + authority for name in (*_SERVERS, "admin")}
     sections["https.client"] = f"enabled = true\n{pair}{authority}"

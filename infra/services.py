@@ -159,18 +159,14 @@ def write_secrets(layout: Layout) -> None:
         "credentials": [{"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}],
         "actions": ["Admin", "Read", "List", "Tagging", "Write"],
     }
-    sections = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
-    keys = "".join(f'[{name}]\nkey = "{secrets.token_hex(16)}"\n' for name in sections)
     certificates.make(layout.folder)
     contents = {
         layout.token: secrets.token_hex(32),
         layout.prefect_auth: f"ada2i:{secrets.token_hex(16)}",
         layout.s3_keys: json.dumps({"identities": [identity]}),
-        # Without it the S3 server's inner ports would serve any process on this machine.
-        layout.folder / "security.toml": keys + certificates.settings(str(layout.folder)),
     }
     for path, text in contents.items():
-        if not path.exists() or (path.name == "security.toml" and "[https.client]" not in path.read_text()):
+        if not path.exists():
             cluster.write_secret(path, text)
 
 

@@ -142,7 +142,7 @@ def test_only_this_user_can_read_it(stack: Stack) -> None:
     folder = stack.layout.folder
     assert folder.stat().st_mode & 0o777 == 0o700
     assert stack.layout.ray_folder.stat().st_mode & 0o777 == 0o700
-    secret = ["env", "ray-token", "prefect-auth", "s3.json", "security.toml", "state.json"]
+    secret = ["env", "ray-token", "prefect-auth", "s3.json", "security.toml", "s3-inner.key", "state.json"]
     assert {(folder / name).stat().st_mode & 0o777 for name in secret} == {0o600}
 
 
