@@ -32,11 +32,11 @@ from ada2i.records import RunResult
 from ada2i.registry.aliases import CHAMPION, Move, current
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Verdict
-from ada2i.registry.versions import Version, check_model_name, register
+from ada2i.registry.versions import Version, check_model_name, model_name, register
 from ada2i.search import request as searching
 from ada2i.search.records import SearchOutcome, SearchResult
 from ada2i.search.report import search_files
-from ada2i.search.request import SearchSpec
+from ada2i.search.request import SearchRequest, SearchSpec
 from ada2i.store import EXTRACTION, RunFolder, Store
 from ada2i.studies import request as studies
 from ada2i.studies.request import StudySpec
@@ -237,6 +237,7 @@ def train(
         check_model_name(model)
     spec = _with_features(spec, store, run_id, hooks)
     job = hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id))
+    model_name(RunFolder(job.uri).request().features, model)  # refuse a wrong name before the training
     unchanged = partial(repeats, job.uri, root=store.root, model=model)
     if not force and (known := hooks.step("unchanged", unchanged)):
         note = (
@@ -357,6 +358,8 @@ def search(
         check_model_name(model)
     preparing = partial(searching.prepare_search, spec, root=store.root, search_id=search_id)
     job = hooks.step("features", preparing)
+    request = SearchRequest.load(storage.join(job.uri, searching.REQUEST))
+    model_name(request.run.features, model)  # refuse a wrong name before the training
     hooks.step("search", partial(_search, job, hooks))
     found = SearchResult.load(storage.join(job.uri, searching.RESULT))
     run = store.run(found.run_id)

@@ -12,7 +12,7 @@ from ada2i.data import schema
 from ada2i.data.provenance import Origin
 from ada2i.errors import DataError, NotFoundError
 from ada2i.modalities import Modality
-from ada2i.records import FeatureInfo, FileEntry, Record
+from ada2i.records import DatasetName, FeatureInfo, FileEntry, FileName, Record, Sha256
 
 MANIFEST = "manifest.json"
 
@@ -20,10 +20,10 @@ MANIFEST = "manifest.json"
 class ShardEntry(Record):
     """One shard: a Parquet file next to the manifest."""
 
-    name: str
+    name: FileName
     split: str
     size: int  # bytes
-    sha256: str
+    sha256: Sha256
     rows: int
     dialogues: int
 
@@ -47,7 +47,7 @@ class Manifest(Record):
     """The facts that a reader needs before opening a shard."""
 
     schema_version: Literal[1] = 1
-    dataset: str
+    dataset: DatasetName
     synthetic: bool
     fingerprint: str
     labels: tuple[str, ...]  # by class index
@@ -58,7 +58,7 @@ class Manifest(Record):
     shards: tuple[ShardEntry, ...]
     gate_rule: str | None = None  # how the gate was cut from train; None if it was not
     origin: Origin | None = None  # None if the vectors were imported
-    files: dict[str, FileEntry] = Field(default_factory=dict)  # by name: the other files next to the manifest
+    files: dict[FileName, FileEntry] = Field(default_factory=dict)  # by name: the other files next to the manifest
 
     @property
     def widths(self) -> dict[Modality, int]:

@@ -15,9 +15,9 @@ from ada2i.extraction.corpora.readers import CORPORA, read_corpus
 from ada2i.extraction.plan import item_of
 from ada2i.extraction.publish import check_corpus
 from ada2i.extraction.utterance import Corpus
-from ada2i.modalities import MODALITIES, Modality
 from ada2i.jobs.client import Job
-from ada2i.records import Record
+from ada2i.modalities import MODALITIES, Modality
+from ada2i.records import Record, RunId
 from ada2i.store import Store
 
 JOB = "ada2i.extraction.job:drive"
@@ -43,7 +43,7 @@ class ExtractionRequest(Record):
     """The request of a job; its only input besides the corpus and cached vectors."""
 
     schema_version: Literal[1] = 1
-    run_id: str
+    run_id: RunId
     root: str
     kind: str
     location: str

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from ada2i import storage
 from ada2i.errors import NotFoundError
 from ada2i.registry import retention
-from ada2i.registry.aliases import history
+from ada2i.registry.aliases import aliases, history
 from ada2i.registry.paths import FATE, MANIFEST, home_uri, number_uri, numbers
 from ada2i.registry.versions import SWEPT, check_model_name, versions
 
@@ -46,8 +46,7 @@ def sweep(root: str, model: str, *, older_than_s: float = DAY, versions_older_th
 
 
 def _unreferenced(root: str, model: str, older_than_s: float) -> list[int]:
-    names = storage.children(storage.join(home_uri(root, model), "aliases"))
-    referred = {move.number for alias in names for move in history(root, model, alias)}
+    referred = {move.number for alias in aliases(root, model) for move in history(root, model, alias)}
     now, found = datetime.now(UTC), versions(root, model)[:-1]
     old = (v.number for v in found if (now - datetime.fromisoformat(v.created)).total_seconds() >= older_than_s)
     return [number for number in old if number not in referred]

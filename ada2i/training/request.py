@@ -49,8 +49,9 @@ def prepare(spec: TrainSpec, *, root: str, run_id: str) -> Job:
         ResourceError: The cluster has fewer CPUs or GPUs than the workers need.
         UnreachableError: The S3 endpoint or the cluster does not answer.
     """
+    run = Store.open(root).run(run_id)
     request = planned(spec, root=root, run_id=run_id)
-    run, data = Store.open(root).run(run_id), request.stored()
+    data = request.stored()
     if not storage.put_if_absent(run.request_uri, data):
         data = _resume(run.request_uri, request)
     return Job(JOB, run.uri, storage.digest(data))

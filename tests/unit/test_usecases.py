@@ -4,10 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from ada2i import storage, usecases
+from ada2i.data.manifest import open_features
+from ada2i.errors import ConfigError
+from ada2i.importers.demo import write_demo_corpus
 from ada2i.registry.aliases import move, rollback
 from ada2i.registry.verdicts import Judgement, Verdict, record
 from ada2i.registry.versions import Version
+from ada2i.search.request import SearchSpec
 from ada2i.store import Store
+from ada2i.training.request import TrainSpec
 from ada2i.usecases import Gate, Hooks, Outcome, _judged, promote
 from tests.unit.cli.test_gating import judgement
 from tests.unit.registry.finished import registered
@@ -70,3 +76,25 @@ def test_a_version_that_was_promoted_by_hand_is_not_judged(store: Store, version
     outcome = promote("ada2i@2", store, gate=GATE, hooks=Hooks())
     assert (outcome.verdict, outcome.what) == (None, "Promoted")
     assert outcome.reason == "ada2i@2 is champion: licence. The gate did not judge it."
+
+
+@pytest.mark.parametrize("what", ["train", "search"])
+def test_a_dataset_whose_name_no_model_can_have_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    store = Store.open(str(tmp_path))
+    uri = write_demo_corpus(store.root, dialogues=20)
+    manifest = open_features(uri).manifest.model_copy(update={"dataset": "d" * 60})
+    storage.put(storage.join(uri, "manifest.json"), manifest.stored())
+    monkeypatch.setattr(usecases, "launch", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(usecases, "_run_job", lambda *_: pytest.fail("trained"))
+    spec = TrainSpec(features=uri)
+    with pytest.raises(ConfigError, match="A model's name must be"):
+        _start(what, spec, store)
+
+
+def _start(what: str, spec: TrainSpec, store: Store) -> None:
+    if what == "train":
+        usecases.train(spec, store, run_id="run", hooks=Hooks(), force=True)
+    else:
+        usecases.search(SearchSpec(spec=spec), store, hooks=Hooks())

@@ -129,6 +129,6 @@ def test_a_run_of_another_id_is_not_resumed(tmp_path: Path) -> None:
     assert training.prepare(spec, **more) == job
     place = storage.join(job.uri, "request.json")
     request = RunRequest.load(place)
-    storage.put(place, request.model_copy(update={"run_id": "../elsewhere"}).stored())
+    storage.put(place, request.model_copy(update={"run_id": "elsewhere"}).stored())
     with pytest.raises(ConfigError, match="Run run must be resumed with the config"):
         training.prepare(spec, **more)
