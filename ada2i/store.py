@@ -138,7 +138,8 @@ class Store:
         runs = storage.children(storage.join(self.root, "runs"))
         extractions = storage.children(storage.join(self.root, "extraction", "runs"))
         ids = {*runs, *(name.removesuffix(EXTRACTION) for name in extractions if name.endswith(EXTRACTION))}
-        return [run_id for run_id in sorted(ids, reverse=True) if not storage.exists(self.run(run_id).result_uri)]
+        named = (name for name in sorted(ids, reverse=True) if re.fullmatch(RUN_ID, name))  # not .DS_Store
+        return [run_id for run_id in named if not storage.exists(self.run(run_id).result_uri)]
 
     def extraction(self, run_id: str) -> str:
         """Return the URI of the folder of an extraction."""

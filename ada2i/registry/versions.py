@@ -310,7 +310,7 @@ def _environment(result: RunResult) -> dict[str, Any]:
     place = storage.join(result.run_uri, "environment.json")
     try:
         found = json.loads(get_folder_file(result.run_uri, "environment.json", result.files.get("environment.json")))
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise DataError(f"{place} must be JSON, but: {problem}. Train the run again.", uri=place) from problem
     if not isinstance(found, dict):
         raise DataError(f"{place} must be a JSON object, but is not. Train the run again.", uri=place)

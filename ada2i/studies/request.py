@@ -129,7 +129,7 @@ def _split(values: str) -> list[str]:
     """Split at commas, except commas inside JSON."""
     try:
         return [json.dumps(value) for value in json.loads(f"[{values}]")]
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return [value.strip() for value in values.split(",")]
 
 
