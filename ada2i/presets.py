@@ -120,7 +120,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """Split ``field=value``; parse the value as JSON if possible, else keep it as text.
 
     Raises:
-        ConfigError: There is no ``=``.
+        ConfigError: There is no ``=``, or the value is JSON that is too deep or has a number of thousands of digits.
     """
     field, equals, value = text.partition("=")
     if not equals or not field:
@@ -129,6 +129,12 @@ def parse_override(text: str) -> tuple[str, Any]:
         return field.strip(), json.loads(value)
     except json.JSONDecodeError:
         return field.strip(), value
+    except (ValueError, RecursionError) as problem:
+        raise ConfigError(
+            f"`{field[:80]}` must be a value of the config, but is JSON that is nested too deeply or has a number with "
+            "too many digits. Correct it.",
+            field=field[:80],
+        ) from problem
 
 
 def settings_for(dataset: str) -> str:

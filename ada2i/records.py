@@ -6,14 +6,35 @@ scores of seeds are written once; in a request only the resources may change, wh
 """
 
 import re
-from typing import Literal, Self
+from datetime import datetime
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from ada2i import errors, storage
 from ada2i.config import TrainConfig
 from ada2i.errors import Ada2iError, DataError, IntegrityError
 from ada2i.modalities import Modality
+
+_SPECIAL = r"/\\%?#\x00-\x1f\x7f"  # what a path or URI reads in another way
+
+
+def _instant(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time must have a time zone")
+    return text
+
+
+# What records name is checked when they are read, since names become parts of paths.
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$")]  # of a file in a folder
+RUN_ID = rf"^[^.{_SPECIAL}][^{_SPECIAL}]{{0,199}}$"
+RunId = Annotated[str, StringConstraints(pattern=RUN_ID)]
+DatasetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,254}$")]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Alias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]  # never a number, which names a version
+Number = Annotated[int, Field(ge=1, lt=10**9)]  # of a version, move or verdict
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Instant = Annotated[str, AfterValidator(_instant)]  # UTC, ISO 8601
 
 _SEAL = re.compile(rb'\{\n "seal": "([0-9a-f]{64})",')
 _NO_SEAL = b"0" * 64
@@ -37,15 +58,27 @@ class Record(BaseModel):
         return blank.replace(_NO_SEAL, storage.digest(blank).encode(), 1)
 
     @classmethod
-    def load(cls, uri: str) -> Self:
+    def load(cls, uri: str, sha256: str | None = None) -> Self:
         """Read a record.
+
+        Args:
+            uri: Its location.
+            sha256: The digest that its bytes must have; None: any.
 
         Raises:
             NotFoundError: It does not exist.
-            IntegrityError: Its bytes do not match its seal.
+            IntegrityError: Its bytes do not match its seal, or the digest.
             DataError: It is damaged, or has another schema version.
         """
-        return cls.opened(storage.get(uri), uri)
+        data = storage.get(uri)
+        if sha256 is not None and storage.digest(data) != sha256:
+            raise IntegrityError(
+                f"{uri} must be the request that was submitted, with SHA-256 {sha256[:16]}..., but has "
+                f"{storage.digest(data)[:16]}.... It was replaced since: check who can write there, then repeat the "
+                "command.",
+                uri=uri,
+            )
+        return cls.opened(data, uri)
 
     @classmethod
     def opened(cls, data: bytes, uri: str) -> Self:
@@ -134,7 +167,7 @@ class FileEntry(Record):
     """A stored file's size in bytes and SHA-256."""
 
     size: int
-    sha256: str
+    sha256: Sha256
 
 
 class Recipe(Record):
@@ -148,7 +181,7 @@ class FeatureInfo(Record):
     """The facts about features that a model needs."""
 
     uri: str
-    dataset: str
+    dataset: DatasetName
     fingerprint: str
     synthetic: bool
     labels: tuple[str, ...]
@@ -178,7 +211,7 @@ class GateRecord(Record):
 class SearchNote(Record):
     """The search that produced a run's config."""
 
-    search_id: str
+    search_id: RunId
     trial: int  # 0: the config from before the search
     trials: int
     space: dict[str, str]  # by config field: how it was varied, in words
@@ -188,7 +221,7 @@ class RunRequest(Record):
     """The request of a training job: its only input apart from the feature shards."""
 
     schema_version: Literal[1] = 1
-    run_id: str
+    run_id: RunId
     config: TrainConfig
     features: FeatureInfo
     audit: GateRecord | None = None  # none in requests older than the audit
@@ -323,7 +356,7 @@ class RunResult(Record):
     """The whole result of a run: what ``--json`` writes and what is registered."""
 
     schema_version: Literal[1] = 1
-    run_id: str
+    run_id: RunId
     run_uri: str
     config: TrainConfig
     features: FeatureInfo
@@ -333,7 +366,7 @@ class RunResult(Record):
     test_summary: dict[str, Summary]
     best_seed: int
     baselines: tuple[Baseline, ...] = ()  # empty in older results
-    files: dict[str, FileEntry] = {}  # next to the result, by name; empty in older results
+    files: dict[FileName, FileEntry] = {}  # next to the result, by name; empty in older results
 
 
 class ModelScores(Record):
@@ -357,7 +390,7 @@ class FolderManifest(Record):
     """The files of a stored folder; written last, it makes the folder exist."""
 
     schema_version: Literal[1] = 1
-    files: dict[str, FileEntry]
+    files: dict[FileName, FileEntry]
 
     def stored_name(self, name: str) -> str | None:
         """Return the name under which a file is stored, alone or behind a digest (``<digest>-<name>``), or None."""

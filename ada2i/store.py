@@ -4,11 +4,13 @@ The root is a folder or an S3 prefix. ``Store`` builds every URI under it; no ot
 """
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Final, Self
 
 from ada2i import storage
-from ada2i.records import RunRequest, RunResult, SeedResult
+from ada2i.errors import ConfigError
+from ada2i.records import RUN_ID, RunRequest, RunResult, SeedResult
 
 EXTRACTION: Final = "-extract"
 """End of the id of an extraction that belongs to a run."""
@@ -128,28 +130,38 @@ class Store:
         return self
 
     def run(self, run_id: str) -> RunFolder:
-        """Return the folder of a run."""
-        return RunFolder(storage.join(self.root, "runs", run_id))
+        """Return the folder of a run. Here and below, an id that is not one path segment raises ``ConfigError``."""
+        return RunFolder(self._folder("runs", run_id))
 
     def unfinished_runs(self) -> list[str]:
         """Return the ids of runs, or of extractions for runs, that have no result; the newest first."""
         runs = storage.children(storage.join(self.root, "runs"))
         extractions = storage.children(storage.join(self.root, "extraction", "runs"))
         ids = {*runs, *(name.removesuffix(EXTRACTION) for name in extractions if name.endswith(EXTRACTION))}
-        return [run_id for run_id in sorted(ids, reverse=True) if not storage.exists(self.run(run_id).result_uri)]
+        named = (name for name in sorted(ids, reverse=True) if re.fullmatch(RUN_ID, name))  # not .DS_Store
+        return [run_id for run_id in named if not storage.exists(self.run(run_id).result_uri)]
 
     def extraction(self, run_id: str) -> str:
         """Return the URI of the folder of an extraction."""
-        return storage.join(self.root, "extraction", "runs", run_id)
+        return self._folder("extraction/runs", run_id)
 
     def search(self, search_id: str) -> str:
         """Return the URI of the folder of a search."""
-        return storage.join(self.root, "searches", search_id)
+        return self._folder("searches", search_id)
 
     def study(self, study_id: str) -> str:
         """Return the URI of the folder of a study."""
-        return storage.join(self.root, "studies", study_id)
+        return self._folder("studies", study_id)
 
     def prediction(self, prediction_id: str) -> str:
         """Return the URI of the folder of a prediction."""
-        return storage.join(self.root, "predictions", prediction_id)
+        return self._folder("predictions", prediction_id)
+
+    def _folder(self, kind: str, name: str) -> str:
+        if not re.fullmatch(RUN_ID, name):
+            raise ConfigError(
+                f"An id must be 1 to 200 characters without a leading dot, slashes, `%`, `?` and `#`, but is "
+                f"{name[:80]!r}. Correct it.",
+                field="run",
+            )
+        return storage.join(self.root, kind, name)

@@ -17,6 +17,7 @@ from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE
 from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec
 from ada2i.jobs import client
+from ada2i.jobs.client import Job
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
 from ada2i.modalities import MODALITIES
@@ -35,7 +36,7 @@ from ada2i.registry.versions import Version, check_model_name, check_same_kind, 
 from ada2i.search import request as searching
 from ada2i.search.records import SearchOutcome, SearchResult
 from ada2i.search.report import search_files
-from ada2i.search.request import SearchSpec
+from ada2i.search.request import SearchRequest, SearchSpec
 from ada2i.store import EXTRACTION, RunFolder, Store
 from ada2i.studies import request as studies
 from ada2i.studies.request import StudySpec
@@ -193,14 +194,14 @@ def extract(spec: ExtractSpec, store: Store, *, run_id: str, hooks: Hooks) -> Ex
         InputError: The corpus, an encoder or a field is wrong; see ``extraction.request.prepare``.
         JobError: The job failed; a new call resumes it.
     """
-    uri = hooks.step("corpus", partial(extraction.prepare, spec, root=store.root, run_id=run_id))
-    return hooks.step("extract", partial(_extract, uri, hooks))
+    job = hooks.step("corpus", partial(extraction.prepare, spec, root=store.root, run_id=run_id))
+    return hooks.step("extract", partial(_extract, job, hooks))
 
 
-def _extract(uri: str, hooks: Hooks) -> ExtractionResult:
-    if not extraction.is_done(uri):
-        _run_job("extract", extraction.JOB, uri, hooks)
-    return ExtractionResult.load(storage.join(uri, extraction.RESULT))
+def _extract(job: Job, hooks: Hooks) -> ExtractionResult:
+    if not extraction.is_done(job.uri):
+        _run_job("extract", job, hooks)
+    return ExtractionResult.load(storage.join(job.uri, extraction.RESULT))
 
 
 def train(
@@ -235,18 +236,18 @@ def train(
     if model is not None:
         check_model_name(model)
     spec = _with_features(spec, store, run_id, hooks)
-    run = RunFolder(hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id)))
-    if model is None:
-        check_same_kind(store.root, run.request().features)
-    unchanged = partial(repeats, run.uri, root=store.root, model=model)
+    job = hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id))
+    if model is None:  # refuse a wrong name before the training
+        check_same_kind(store.root, RunFolder(job.uri).request().features)
+    unchanged = partial(repeats, job.uri, root=store.root, model=model)
     if not force and (known := hooks.step("unchanged", unchanged)):
         note = (
             f"{known.name} has these features and this config. To train anyway, set `force` or omit `--skip-unchanged`."
         )
         return _judged(Outcome(known, note=note), store, gate, hooks)
-    hooks.step("train", partial(launch, run, partial(hooks.job, "train")))
-    result = hooks.step("evaluate", partial(evaluate_run, run.uri))
-    registering = partial(register, run.uri, root=store.root, model=model, flow_run_id=flow_run_id)
+    hooks.step("train", partial(launch, job, partial(hooks.job, "train")))
+    result = hooks.step("evaluate", partial(evaluate_run, job.uri))
+    registering = partial(register, job.uri, root=store.root, model=model, flow_run_id=flow_run_id)
     version = hooks.step("register", registering)
     note = f"{version.name} was trained. The gate did not judge it."
     return _judged(Outcome(version, trained=True, result=result, note=note), store, gate, hooks)
@@ -357,25 +358,26 @@ def search(
     if model is not None:
         check_model_name(model)
     preparing = partial(searching.prepare_search, spec, root=store.root, search_id=search_id)
-    uri = hooks.step("features", preparing)
+    job = hooks.step("features", preparing)
+    request = SearchRequest.load(storage.join(job.uri, searching.REQUEST))
     if model is None:
-        check_same_kind(store.root, searching.SearchRequest.load(storage.join(uri, searching.REQUEST)).run.features)
-    hooks.step("search", partial(_search, uri, hooks))
-    found = SearchResult.load(storage.join(uri, searching.RESULT))
+        check_same_kind(store.root, request.run.features)
+    hooks.step("search", partial(_search, job, hooks))
+    found = SearchResult.load(storage.join(job.uri, searching.RESULT))
     run = store.run(found.run_id)
     result = hooks.step("evaluate", partial(evaluate_run, run.uri))
     registering = partial(register, run.uri, root=store.root, model=model, flow_run_id=flow_run_id)
     version = hooks.step("register", registering)
     outcome = SearchOutcome(search=found, version=version.name, test_summary=result.test_summary)
     for name, data in search_files(outcome).items():
-        storage.put(storage.join(uri, name), data)
+        storage.put(storage.join(job.uri, name), data)
     note = f"{version.name} is the best on dev of {count(len(found.trials), 'trial')} and the unchanged config."
     return outcome, Outcome(version, trained=True, result=result, note=note)
 
 
-def _search(uri: str, hooks: Hooks) -> None:
-    if not searching.is_done(uri):
-        _run_job("search", searching.JOB, uri, hooks)
+def _search(job: Job, hooks: Hooks) -> None:
+    if not searching.is_done(job.uri):
+        _run_job("search", job, hooks)
 
 
 def reproduce(spec: StudySpec, store: Store, *, hooks: Hooks) -> Study:
@@ -388,8 +390,8 @@ def reproduce(spec: StudySpec, store: Store, *, hooks: Hooks) -> Study:
         JobError: The job failed; a new call resumes it.
     """
     prepared = hooks.step("features", partial(studies.prepare_study, spec, root=store.root))
-    uri = studies.write_study(store.root, prepared.cells)
-    problems = hooks.step("train", partial(_study, uri, hooks)) if uri else {}
+    job = studies.write_study(store.root, prepared.cells)
+    problems = hooks.step("train", partial(_study, job, hooks)) if job else {}
     return gather(
         root=store.root,
         dataset=spec.dataset,
@@ -400,7 +402,7 @@ def reproduce(spec: StudySpec, store: Store, *, hooks: Hooks) -> Study:
     )
 
 
-def _study(uri: str, hooks: Hooks) -> dict[str, str]:
+def _study(job: Job, hooks: Hooks) -> dict[str, str]:
     """Train a study's runs; return why runs have no result, by run id."""
     problems: dict[str, str] = {}
 
@@ -408,7 +410,7 @@ def _study(uri: str, hooks: Hooks) -> dict[str, str]:
         if not isinstance(event, str) and event["kind"] == "diverged":
             problems[event["run_id"]] = f"seed {event['seed']}: {event['message']}"
 
-    _run_job("study", studies.JOB, uri, hooks, collect)
+    _run_job("study", job, hooks, collect)
     return problems
 
 
@@ -435,23 +437,23 @@ def predict(
     if raw is not None:
         vectors = extract(raw, store, run_id=extraction_run, hooks=hooks).features
         spec = spec.model_copy(update={"source": vectors, "named": spec.source})
-    uri = hooks.step("source", partial(prediction.prepare, spec, root=store.root, run_id=run_id))
-    return hooks.step("predict", partial(_predict, uri, hooks))
+    job = hooks.step("source", partial(prediction.prepare, spec, root=store.root, run_id=run_id))
+    return hooks.step("predict", partial(_predict, job, prediction.target(spec, job.uri), hooks))
 
 
-def _predict(uri: str, hooks: Hooks) -> tuple[str, PredictionManifest]:
-    if not is_predicted(uri):
-        _run_job("predict", prediction.JOB, uri, hooks)
-    return prediction_result(uri)
+def _predict(job: Job, out: str, hooks: Hooks) -> tuple[str, PredictionManifest]:
+    if not is_predicted(out):
+        _run_job("predict", job, hooks)
+    return out, prediction_result(out)
 
 
-def _run_job(kind: JobKind, module: str, uri: str, hooks: Hooks, also: OnEvent | None = None) -> None:
+def _run_job(kind: JobKind, job: Job, hooks: Hooks, also: OnEvent | None = None) -> None:
     """Run a job to its end on the configured cluster, or on a private one."""
-    with cluster() as ray, hooks.job(kind, uri, ray.address) as show:
+    with cluster() as ray, hooks.job(kind, job.uri, ray.address) as show:
 
         def on_event(event: Event | str) -> None:
             show(event)
             if also is not None:
                 also(event)
 
-        client.run(client.Job(module, uri), address=ray.address, on_event=on_event)
+        client.run(job, address=ray.address, on_event=on_event)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ada2i.errors import ConfigError
 from ada2i.jobs import cluster, http, processes
+from infra import certificates
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]
 BUCKET: Final = "ada2i"
@@ -158,13 +159,11 @@ def write_secrets(layout: Layout) -> None:
         "credentials": [{"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}],
         "actions": ["Admin", "Read", "List", "Tagging", "Write"],
     }
-    # Without these keys the S3 server's inner ports would serve any process on this machine.
-    sections = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+    certificates.make(layout.folder)
     contents = {
         layout.token: secrets.token_hex(32),
         layout.prefect_auth: f"ada2i:{secrets.token_hex(16)}",
         layout.s3_keys: json.dumps({"identities": [identity]}),
-        layout.folder / "security.toml": "".join(f'[{name}]\nkey = "{secrets.token_hex(16)}"\n' for name in sections),
     }
     for path, text in contents.items():
         if not path.exists():
@@ -276,6 +275,9 @@ def _spawn_prefect(layout: Layout) -> subprocess.Popen[bytes]:
         **_base_environment(),
         "PREFECT_HOME": str(layout.folder / "prefect"),
         "PREFECT_SERVER_API_AUTH_STRING": layout.prefect_auth.read_text(),
+        # The page sends the password to the address in these settings, which the options below do not change.
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": port,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite has one writer at a time: wait for the turn

@@ -24,6 +24,7 @@ def predict_emotions(  # noqa: PLR0917
     out: str | None = None,
     workers: int | None = None,
     root: str | None = None,
+    allow_encoders: list[str] = [],  # noqa: B006 - Prefect shows the default in its form
 ) -> str:
     """Predict every utterance of a source with a registered version.
 
@@ -35,13 +36,15 @@ def predict_emotions(  # noqa: PLR0917
         out: Folder for the Parquet files; by default one under the root.
         workers: Worker processes; by default the config's.
         root: Where everything is stored; by default ADA2I_ROOT.
+        allow_encoders: package.module:Class that the version may name for a raw corpus; their code runs.
 
     Returns:
         URI of the folder with ``part-*.parquet`` and ``manifest.json``.
     """
     flow_run = str(runtime.flow_run.id)
+    allowed = tuple(allow_encoders)
     place, manifest = usecases.predict(
-        PredictSpec(version=version, source=source, split=split, out=out, workers=workers),
+        PredictSpec(version=version, source=source, split=split, out=out, workers=workers, allow_encoders=allowed),
         Store.open(root),
         hooks=FlowHooks(),
         extraction_run=usecases.extraction_id(flow_run),

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from ada2i import storage
 from ada2i.checkpoint import load_weights
+from ada2i.jobs.client import Job
 from ada2i.jobs.events import Event
 from ada2i.records import RunRequest, SeedResult
 from ada2i.store import RunFolder, Store
-from ada2i.training.launch import Show
+from ada2i.training.launch import JOB, Show
 from ada2i.training.request import TrainSpec, prepare
 
 # Long enough to be interrupted by a follower, which gets events up to 2 s late; with dropout, modulation and noise.
@@ -50,7 +51,12 @@ def listener(on_event: Callable[[Event | str], None]) -> Show:
 def prepared(root: str, run_id: str, **overrides: Any) -> str:
     """Prepare a run on the demo corpus; return its URI."""
     spec = TrainSpec(features="demo", overrides={**SLOW, **overrides})
-    return prepare(spec, root=root, run_id=run_id)
+    return prepare(spec, root=root, run_id=run_id).uri
+
+
+def job_of(run_uri: str, driver: str = JOB) -> Job:
+    """Return the job of a prepared run, search or study."""
+    return Job(driver, run_uri, storage.digest(storage.get(storage.join(run_uri, "request.json"))))
 
 
 def stored(uri: str) -> list[str]:

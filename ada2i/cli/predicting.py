@@ -27,6 +27,12 @@ def predict(  # noqa: PLR0917
         str | None, typer.Option("--out", help="Folder for the files, or s3://... Default: ROOT/predictions/ID.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+    allow_encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="package.module:Class that the version may name for a raw corpus; its code runs. Repeatable."
+        ),
+    ] = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -39,7 +45,8 @@ def predict(  # noqa: PLR0917
     from ada2i.prediction.request import PredictSpec
     from ada2i.training.request import new_run_id
 
-    spec = PredictSpec(version=version, source=source, split=split, out=out_, workers=workers)
+    allowed = tuple(allow_encoder or ())
+    spec = PredictSpec(version=version, source=source, split=split, out=out_, workers=workers, allow_encoders=allowed)
     place, manifest = usecases.predict(spec, Store.open(root), hooks=TerminalHooks(), extraction_run=new_run_id())
     if as_json:
         print_record(manifest)

@@ -2,17 +2,17 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ada2i import storage
 from ada2i.data import schema
 from ada2i.data.provenance import Origin
 from ada2i.errors import DataError, NotFoundError
 from ada2i.modalities import Modality
-from ada2i.records import FeatureInfo, FileEntry, Record
+from ada2i.records import DatasetName, FeatureInfo, FileEntry, FileName, Record, Sha256
 
 MANIFEST = "manifest.json"
 
@@ -20,10 +20,10 @@ MANIFEST = "manifest.json"
 class ShardEntry(Record):
     """One shard: a Parquet file next to the manifest."""
 
-    name: str
+    name: FileName
     split: str
     size: int  # bytes
-    sha256: str
+    sha256: Sha256
     rows: int
     dialogues: int
 
@@ -47,7 +47,7 @@ class Manifest(Record):
     """The facts that a reader needs before opening a shard."""
 
     schema_version: Literal[1] = 1
-    dataset: str
+    dataset: DatasetName
     synthetic: bool
     fingerprint: str
     labels: tuple[str, ...]  # by class index
@@ -58,7 +58,22 @@ class Manifest(Record):
     shards: tuple[ShardEntry, ...]
     gate_rule: str | None = None  # how the gate was cut from train; None if it was not
     origin: Origin | None = None  # None if the vectors were imported
-    files: dict[str, FileEntry] = Field(default_factory=dict)  # by name: the other files next to the manifest
+    files: dict[FileName, FileEntry] = Field(default_factory=dict)  # by name: the other files next to the manifest
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Check that the shards are different files, and hold what the splits count."""
+        found = {name: (0, 0) for name in self.splits}
+        for shard in self.shards:
+            dialogues, rows = found.get(shard.split, (0, 0))
+            found[shard.split] = (dialogues + shard.dialogues, rows + shard.rows)
+        if len({shard.name for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is listed twice")
+        if found != {name: (info.dialogues, info.utterances) for name, info in self.splits.items()}:
+            raise ValueError("the shards do not hold the dialogues and utterances of the splits")
+        if any(len(info.class_counts) != len(self.labels) for info in self.splits.values()):
+            raise ValueError("the splits do not count every class")
+        return self
 
     @property
     def widths(self) -> dict[Modality, int]:
@@ -159,7 +174,11 @@ def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
         raise _unlike(uri, f"the columns {_columns(expected)}", _columns(file.schema_arrow))
     if file.metadata.num_rows != entry.rows:
         raise _unlike(uri, f"{entry.rows} rows", str(file.metadata.num_rows))
-    return schema.read_columns(file, expected.names, uri)
+    rows, classes = schema.read_columns(file, expected.names, uri), len(features.manifest.labels)
+    labels = rows["label"].to_numpy()
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise _unlike(uri, f"labels from 0 to {classes - 1}", f"{labels.min()} to {labels.max()}")
+    return rows
 
 
 def read_dialogue_ids(features: FeatureSet, entry: ShardEntry) -> "pa.ChunkedArray[Any]":

@@ -32,22 +32,22 @@ METRICS = (
 )
 
 
-def drive(uri: str, _submission: str) -> None:
+def drive(uri: str, _submission: str, request: str) -> None:
     """Run the driver of the job: check the cluster, and extract on its workers."""
     with driver.report_errors(uri):
         if is_done(uri):
             return
         import ray
 
-        request = ExtractionRequest.load(storage.join(uri, "request.json"))
+        wanted = ExtractionRequest.load(storage.join(uri, "request.json"), request)
         ray.init()
         preemption.listen_as_driver()
-        config = request.config
+        config = wanted.config
         cuda = wait_for_resources(partial(check_workers, config), ray.cluster_resources)
         device = "cuda" if cuda else "cpu"
-        events.emit("started", run_id=request.run_id, workers=config.workers, device=device)
-        workers = start_workers(Worker, (request.root, config, device), workers=config.workers, cuda=cuda)
-        extract(uri, request, partial(run_tasks, workers), report=ExtractionReporter(request))
+        events.emit("started", run_id=wanted.run_id, workers=config.workers, device=device)
+        workers = start_workers(Worker, (wanted.root, config, device), workers=config.workers, cuda=cuda)
+        extract(uri, wanted, partial(run_tasks, workers), report=ExtractionReporter(wanted))
 
 
 def check_workers(config: ExtractionConfig, available: Mapping[str, float]) -> bool:

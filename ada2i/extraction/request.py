@@ -15,8 +15,9 @@ from ada2i.extraction.corpora.readers import CORPORA, read_corpus
 from ada2i.extraction.plan import item_of
 from ada2i.extraction.publish import check_corpus
 from ada2i.extraction.utterance import Corpus
+from ada2i.jobs.client import Job
 from ada2i.modalities import MODALITIES, Modality
-from ada2i.records import Record
+from ada2i.records import Record, RunId
 from ada2i.store import Store
 
 JOB = "ada2i.extraction.job:drive"
@@ -42,7 +43,7 @@ class ExtractionRequest(Record):
     """The request of a job; its only input besides the corpus and cached vectors."""
 
     schema_version: Literal[1] = 1
-    run_id: str
+    run_id: RunId
     root: str
     kind: str
     location: str
@@ -113,8 +114,8 @@ def is_done(uri: str) -> bool:
     return storage.exists(storage.join(uri, RESULT))
 
 
-def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> str:
-    """Check everything possible before media are opened, write the request, and return the extraction's URI.
+def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> Job:
+    """Check everything possible before media are opened, write the request, and return the extraction's job.
 
     A repeated call with the same run id and spec is harmless: it resumes.
 
@@ -134,18 +135,15 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> str:
     request = ExtractionRequest(
         run_id=run_id, root=root, kind=kind, location=location, config=config, labelled=spec.labelled
     )
-    place = storage.join(uri, "request.json")
-    if storage.put_if_absent(place, request.stored()):
-        return uri
-    first = ExtractionRequest.load(place)
-    if not _same(first, request):
-        raise ConfigError(
-            f"Extraction {run_id} must be resumed with the corpus and config that it was started with, but these "
-            "differ. Repeat the first command, or start a new one."
-        )
-    if first != request:  # other numbers of workers, chunk sizes or limits
-        storage.put(place, request.stored())
-    return uri
+    place, data = storage.join(uri, "request.json"), request.stored()
+    if not storage.put_if_absent(place, data):
+        if not _same(ExtractionRequest.load(place), request):
+            raise ConfigError(
+                f"Extraction {run_id} must be resumed with the corpus and config that it was started with, but these "
+                "differ. Repeat the first command, or start a new one."
+            )
+        storage.put(place, data)  # other numbers of workers, chunk sizes or limits
+    return Job(JOB, uri, storage.digest(data))
 
 
 def _check_modalities(corpus: Corpus, needed: Iterable[Modality]) -> None:

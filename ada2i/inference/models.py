@@ -1,7 +1,9 @@
 """Loads models from registered versions, pulled copies, and checkpoints; every byte is checked before its use."""
 
 from collections.abc import Mapping
+from functools import partial
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
@@ -77,13 +79,14 @@ def load_model(uri: str, version: Version) -> Ada2I:
 
     config = load_config(uri, version)
     try:
-        return _model(config, version.features, load(get_folder_file(uri, _WEIGHTS, version.files[_WEIGHTS])))
-    except (SafetensorError, RuntimeError) as problem:  # torch raises the latter if names or shapes differ
+        weights = load(get_folder_file(uri, _WEIGHTS, version.files[_WEIGHTS]))
+    except SafetensorError as problem:
         raise DataError(
             f"{uri}/{_WEIGHTS} must be weights of this version of ada2i, but: {str(problem).splitlines()[0]} Predict "
             "with the version that trained it; its environment.json names it.",
             uri=uri,
         ) from problem
+    return _model(config, version.features, weights, uri)
 
 
 def load_checkpoint(uri: str) -> Ada2I:
@@ -94,10 +97,27 @@ def load_checkpoint(uri: str) -> Ada2I:
         DataError: The checkpoint has another schema version.
     """
     cursor = checkpoint.load_progress(uri)
-    return _model(cursor.config, cursor.features, checkpoint.load_weights(uri))
+    return _model(cursor.config, cursor.features, checkpoint.load_weights(uri), uri)
 
 
-def _model(config: TrainConfig, features: FeatureInfo, weights: Mapping[str, Tensor]) -> Ada2I:
-    model = build_model(config, widths=features.widths, classes=len(features.labels))
+def _model(config: TrainConfig, features: FeatureInfo, weights: Mapping[str, Tensor], uri: str) -> Ada2I:
+    build = partial(build_model, config, widths=features.widths, classes=len(features.labels))
+    try:
+        with torch.device("meta"):  # without memory: sizes in a damaged config may be huge
+            wanted = {name: tensor.shape for name, tensor in build().state_dict().items()}
+    except RuntimeError:  # a size that does not fit into 64 bits
+        wanted = {}
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    if differing := sorted(name for name in wanted | found if wanted.get(name) != found.get(name)):
+        raise DataError(
+            f"{uri} must hold weights of this version of ada2i, as its config describes them, but {differing[0]} "
+            "differs. Predict with the version that trained it; its environment.json names it.",
+            uri=uri,
+        )
+    if infinite := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise DataError(
+            f"{uri} must hold finite weights, but {infinite[0]} has others. Restore it, or train again.", uri=uri
+        )
+    model = build()
     model.load_state_dict(weights)
     return model.eval()

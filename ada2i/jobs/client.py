@@ -44,10 +44,12 @@ class Job:
     Attributes:
         driver: Its name, one of ``driver.JOBS``.
         uri: The folder of all attempts; its last segment is the run's id.
+        request: SHA-256 of the request in the folder; the driver refuses another one.
     """
 
     driver: str
     uri: str
+    request: str
 
     @property
     def run_id(self) -> str:
@@ -124,7 +126,7 @@ def submit(job: Job, address: str) -> str:
         submission = f"{job.run_id}-{len(attempts)}"
         try:
             return client.submit_job(
-                entrypoint=shlex.join([python, "-m", "ada2i.jobs.driver", job.driver, job.uri, submission]),
+                entrypoint=shlex.join([python, "-m", "ada2i.jobs.driver", *_arguments(job, submission)]),
                 submission_id=submission,
                 metadata={"run_id": job.run_id, "run_uri": job.uri},
                 runtime_env={"env_vars": logs.environment()} if logs.environment() else None,
@@ -133,6 +135,10 @@ def submit(job: Job, address: str) -> str:
             if "already exists" in str(problem):  # another caller has just submitted this attempt
                 return submission
             raise
+
+
+def _arguments(job: Job, submission: str) -> list[str]:
+    return [job.driver, job.uri, submission, job.request]
 
 
 def follow(submission: str, job: Job, *, address: str, on_event: OnEvent) -> None:

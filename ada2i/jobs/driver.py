@@ -1,4 +1,4 @@
-"""The entry point of every job: ``python -m ada2i.jobs.driver MODULE:FUNCTION URI SUBMISSION``."""
+"""The entry point of every job: ``python -m ada2i.jobs.driver MODULE:FUNCTION URI SUBMISSION REQUEST``."""
 
 import importlib
 import sys
@@ -16,10 +16,14 @@ JOBS: Final = (
     "ada2i.studies.job:drive",
     "ada2i.training.launch:drive",
 )
-"""All drivers; each takes the URI of its run's folder and the job's submission id. No other function can be started."""
+"""All drivers; no other function can be started.
+
+Each takes the URI of its run's folder, the job's submission id, and the SHA-256 of the request that the caller
+submitted. A driver refuses a stored request with another digest: who can write to the storage cannot choose what runs.
+"""
 
 
-def main(name: str, uri: str, submission: str) -> None:
+def main(name: str, uri: str, submission: str, request: str) -> None:
     """Run a job's driver.
 
     Raises:
@@ -28,7 +32,7 @@ def main(name: str, uri: str, submission: str) -> None:
     if name not in JOBS:
         raise InputError(f"A job must be one of {', '.join(JOBS)}, but is {name!r}. Submit one of these.")
     module, _, function = name.partition(":")
-    getattr(importlib.import_module(module), function)(uri, submission)
+    getattr(importlib.import_module(module), function)(uri, submission, request)
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """Decoded shards: Arrow files on the machine's local disk, whose pages all workers of the machine share.
 
 A file is complete under its final name or absent. Files in the cache folder are named by the shard's digest and reused
-by later runs; the folder may be deleted whenever no run is active.
+by later runs, if their own digest is the recorded one; the folder may be deleted whenever no run is active.
 
 Shape letters in this file:
     N utterances of a shard     R dialogues of a shard     W width of a modality's vectors
 """
 
+import hashlib
 import os
 import tempfile
 import uuid
@@ -72,18 +73,22 @@ def lasting_file(shard: ShardEntry, cache: Path) -> Path:
 
 
 def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
-    """Create a shard's file in the cache unless it exists and is complete; after a power cut it may be incomplete.
+    """Create a shard's file in the cache unless it exists and is intact; after a power cut it may be incomplete.
 
     Raises:
         IntegrityError: The shard differs from the digest in the manifest.
         AccessError: The disk is full.
     """
     target = lasting_file(shard, cache)
-    if not is_whole(target):
-        partial = decode(features, shard, cache)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(target)
+    recorded = target.with_suffix(".sha256")
+    if recorded.is_file() and target.is_file() and recorded.read_text() == _digest(target):
+        return
+    partial = decode(features, shard, cache)
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    # A crash between these two writes leaves a digest without its file: the shard is decoded again.
+    storage.put(recorded.as_uri(), _digest(partial).encode())
+    partial.replace(target)
 
 
 def decode(features: FeatureSet, shard: ShardEntry, folder: Path) -> Path:
@@ -141,6 +146,11 @@ def chunk_of(table: pa.Table, modalities: Sequence[Modality]) -> Chunk:
         labels=column("label").to_numpy(),
         speakers=column("speaker").to_numpy(),
     )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_whole(path: Path) -> bool:

@@ -30,28 +30,28 @@ METRICS = (
 )
 
 
-def drive(uri: str, _submission: str) -> None:
+def drive(uri: str, _submission: str, request: str) -> None:
     """Run the driver of the job: check the cluster, and predict on its workers."""
     with driver.report_errors(uri):
-        if is_done(uri):
+        wanted = PredictionRequest.load(storage.join(uri, REQUEST), request)
+        if is_done(wanted.out):
             sweep(uri)
             return
         import ray
 
-        request = PredictionRequest.load(storage.join(uri, REQUEST))
         ray.init()
         preemption.listen_as_driver()
-        cuda = wait_for_resources(partial(check_resources, request.resources), ray.cluster_resources)
+        cuda = wait_for_resources(partial(check_resources, wanted.resources), ray.cluster_resources)
         device = "cuda" if cuda else "cpu"
-        events.emit("started", run_id=request.run_id, workers=request.resources.workers, device=device)
-        workers = min(request.resources.workers, len(request.shards)) or 1
-        pool = start_workers(Worker, (uri, request, device), workers=workers, cuda=cuda)
+        events.emit("started", run_id=wanted.run_id, workers=wanted.resources.workers, device=device)
+        workers = min(wanted.resources.workers, len(wanted.shards)) or 1
+        pool = start_workers(Worker, (uri, wanted, device), workers=workers, cuda=cuda)
         code = revision(_PACKAGE) or f"ada2i {metadata.version('ada2i')}"
         try:
-            predict(uri, request, partial(run_tasks, pool), report=PredictionReporter(request), code=code)
+            predict(uri, wanted, partial(run_tasks, pool), report=PredictionReporter(wanted), code=code)
         except NotFoundError:
             # A concurrent equal prediction was completed first, and deleted the files that this one still had to read.
-            if not is_done(uri):
+            if not is_done(wanted.out):
                 raise
             sweep(uri)
 

@@ -10,7 +10,7 @@ from typing import Literal
 from ada2i import storage
 from ada2i.config import ResourceConfig
 from ada2i.modalities import Modality
-from ada2i.records import FileEntry, Record, Scores
+from ada2i.records import FileEntry, FileName, ModelName, Number, Record, RunId, Scores, Sha256
 from ada2i.registry.versions import Version
 
 REQUEST, MANIFEST, SOURCE, DONE = "request.json", "manifest.json", "source", "done"
@@ -24,7 +24,7 @@ class Shard(Record):
 
     uri: str
     size: int  # bytes
-    sha256: str
+    sha256: Sha256
     rows: int
 
 
@@ -32,7 +32,7 @@ class PredictionRequest(Record):
     """The request of a job: its only input besides the version and the source's shards."""
 
     schema_version: Literal[1] = 1
-    run_id: str
+    run_id: RunId
     out: str  # folder that gets parts and manifest
     version_uri: str
     version: Version
@@ -52,9 +52,9 @@ class PredictionRequest(Record):
 class Part(Record):
     """The result of one shard."""
 
-    name: str
+    name: FileName
     size: int
-    sha256: str
+    sha256: Sha256
     rows: int
     dialogues: int
     predicted: tuple[int, ...]  # utterances by predicted class
@@ -65,9 +65,9 @@ class PredictionManifest(Record):
     """A complete prediction; its bytes depend only on version, source and code."""
 
     schema_version: Literal[1] = 1
-    run_id: str
-    model: str
-    version: int
+    run_id: RunId
+    model: ModelName
+    version: Number
     source: str
     fingerprint: str
     synthetic: bool
@@ -78,7 +78,7 @@ class PredictionManifest(Record):
     predicted: dict[str, int]  # utterances by predicted class
     scores: tuple[Scores, ...]  # by split with labels; empty if the source has other classes than the model
     code: str  # the commit that predicted, else the package's version
-    files: dict[str, FileEntry]
+    files: dict[FileName, FileEntry]
 
 
 def part_name(number: int) -> str:
@@ -86,20 +86,19 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
-def is_done(uri: str) -> bool:
-    """Return whether a prediction is complete."""
-    return storage.exists(storage.join(PredictionRequest.load(storage.join(uri, REQUEST)).out, MANIFEST))
+def is_done(out: str) -> bool:
+    """Return whether the prediction whose parts are written to a folder is complete."""
+    return storage.exists(storage.join(out, MANIFEST))
 
 
-def result(uri: str) -> tuple[str, PredictionManifest]:
-    """Return the folder of a prediction's parts, and their manifest.
+def result(out: str) -> PredictionManifest:
+    """Return the manifest of a complete prediction's parts.
 
     Raises:
         NotFoundError: The prediction is not complete.
         IntegrityError: The manifest is damaged.
     """
-    out = PredictionRequest.load(storage.join(uri, REQUEST)).out
-    return out, PredictionManifest.load(storage.join(out, MANIFEST))
+    return PredictionManifest.load(storage.join(out, MANIFEST))
 
 
 def sweep(uri: str) -> None:

@@ -1,17 +1,22 @@
 """From a spec to a prediction that can start: all checks are made here, before any work."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
-from ada2i import storage
+from pydantic import ValidationError
+
+from ada2i import presets, storage
 from ada2i.config import ResourceConfig, TrainConfig
 from ada2i.data.manifest import open_features
 from ada2i.errors import ConfigError, DataError, InputError
 from ada2i.extraction import request as extraction
-from ada2i.extraction.config import NONE
+from ada2i.extraction.config import NONE, ExtractionConfig
+from ada2i.extraction.encoders import registry
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.importers.resolve import DEMO, is_feature_set
 from ada2i.inference.models import load_config, open_version
+from ada2i.jobs.client import Job
 from ada2i.jobs.resources import capacity, check_resources
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.prediction.records import (
@@ -21,6 +26,8 @@ from ada2i.prediction.records import (
     WHOLE,
     PredictionManifest,
     PredictionRequest,
+    is_done,
+    part_name,
     sweep,
 )
 from ada2i.prediction.source import Features, Table
@@ -41,10 +48,11 @@ class PredictSpec(Record):
     named: str | None = None  # the source's name in the manifest; by default `source`
     out: str | None = None  # folder for parts and manifest; by default the prediction's own
     workers: int | None = None
+    allow_encoders: tuple[str, ...] = ()  # package.module:Class that a version may name for a raw corpus
 
 
-def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> str:
-    """Check everything, cut a table into shards, write the prediction's request, and return the prediction's URI.
+def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
+    """Check everything, cut a table into shards, write the prediction's request, and return the prediction's job.
 
     Args:
         spec: What to predict.
@@ -65,17 +73,16 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> str:
     store = Store.open(root).writable()
     root = store.root
     if run_id is not None and storage.exists(storage.join(store.prediction(run_id), REQUEST)):
-        return store.prediction(run_id)
+        return _resumed(spec, store.prediction(run_id), root)
     home, version = open_version(root, spec.version)
     source = _open(spec, root)
-    out = storage.normalise(spec.out) if spec.out else None
-    run_id = run_id or _run_id(home, source.fingerprint, spec.split, out)
+    run_id = run_id or _run_id(home, source.fingerprint, spec)
     uri = store.prediction(run_id)
-    out = out or uri
-    if storage.exists(storage.join(out, MANIFEST)):
+    out = target(spec, uri)
+    if is_done(out):
         check_parts(out, run_id)
         sweep(uri)
-        return uri
+        return Job(JOB, uri, "")  # complete: it is not submitted
     storage.check_writable(out)
     check_resources(resources, capacity())
     if out != uri and not storage.exists(storage.join(uri, REQUEST)) and storage.children(out):
@@ -97,8 +104,48 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> str:
         resources=resources,
         **_facts(source, version, config.model.modalities, uri),
     )
-    storage.put(storage.join(uri, REQUEST), request.stored())
-    return uri
+    data = request.stored()
+    storage.put(storage.join(uri, REQUEST), data)
+    return Job(JOB, uri, storage.digest(data))
+
+
+def target(spec: PredictSpec, uri: str) -> str:
+    """Return the folder for the parts of the prediction with a URI."""
+    return storage.normalise(spec.out) if spec.out else uri
+
+
+def _resumed(spec: PredictSpec, uri: str, root: str) -> Job:
+    """Return the job of a prediction that was started before, with its first request: an alias may have moved since.
+
+    Raises:
+        ConfigError: The request is not one that this spec can have written.
+    """
+    place = storage.join(uri, REQUEST)
+    data = storage.get(place)
+    first = PredictionRequest.opened(data, place)
+    model = spec.version.partition("@")[0]
+    reference = spec.version if "/" in spec.version else f"{model}@{first.version.number}"
+    same = (
+        (first.version_uri, first.version) == open_version(root, reference)
+        and first.run_id == uri.rsplit("/", 1)[1]
+        and (first.out, first.split) == (target(spec, uri), spec.split)
+        and first.source == storage.public(spec.named or spec.source)
+        and [shard.uri for shard in first.shards] == _shard_uris(spec, root, uri, len(first.shards))
+    )
+    if not same:
+        raise ConfigError(
+            f"{place} must be the request of this prediction, but names another version, source, split or `out`. "
+            "Repeat the first command, or start a new prediction."
+        )
+    return Job(JOB, uri, storage.digest(data))
+
+
+def _shard_uris(spec: PredictSpec, root: str, uri: str, number: int) -> list[str]:
+    """Return where a prediction reads its source: a feature set's own shards, or those cut from a table."""
+    source = _open(spec, root)
+    if isinstance(source, Features):
+        return [shard.uri for shard in source.shards()]
+    return [storage.join(uri, SOURCE, part_name(place)) for place in range(number)]
 
 
 def check_parts(out: str, run_id: str) -> None:
@@ -130,12 +177,35 @@ def raw_corpus(spec: PredictSpec, *, root: str) -> extraction.ExtractSpec | None
 
     Raises:
         DataError: The version's features were not extracted by this project, so their encoders are unknown.
+        ConfigError: The version names an encoder that is not of this package and that the caller did not allow.
         NotFoundError: There is no such version.
     """
     raw = extraction.parse(spec.source)
     if raw is None:
         return None
     home, version = open_version(root, spec.version)
+    recipe = _recipe(version)
+    encoders = recipe.encoders
+    wanted = load_config(home, version).model.modalities
+    if missing := [modality for modality in wanted if modality not in encoders]:
+        raise DataError(
+            f"{version.name} must record the encoder of {missing[0]}, but does not. Predict features of it."
+        )
+    for modality in wanted:
+        _check_allowed(encoders[modality].spec, modality, version, spec.allow_encoders)
+    overrides: dict[str, Any] = {f"media.{name}": value for name, value in recipe.media.model_dump().items()}
+    for modality in wanted:
+        settings = encoders[modality].settings
+        overrides |= {f"encoders.{modality}.{name}": value for name, value in settings.items()}
+    if spec.workers is not None:
+        overrides["workers"] = spec.workers
+    named: dict[Modality, str | None] = {m: encoders[m].spec if m in wanted else NONE for m in MODALITIES}
+    kind, location = raw
+    return extraction.ExtractSpec(kind=kind, location=location, encoders=named, overrides=overrides, labelled=False)
+
+
+def _recipe(version: Version) -> ExtractionConfig:
+    """Return the encoders and media settings that a version records for its features."""
     recipe = version.features.recipe
     if recipe is None:
         raise DataError(
@@ -143,26 +213,27 @@ def raw_corpus(spec: PredictSpec, *, root: str) -> extraction.ExtractSpec | None
             "corpus, but was trained on imported features. Make such features of the corpus, and "
             "predict these."
         )
-    wanted = load_config(home, version).model.modalities
-    chosen: Any = recipe.config["encoders"]
-    overrides = {f"media.{name}": value for name, value in _mapping(recipe.config["media"]).items()}
-    for modality in wanted:
-        settings = chosen[modality]["settings"]
-        overrides |= {f"encoders.{modality}.{name}": value for name, value in settings.items()}
-    if spec.workers is not None:
-        overrides["workers"] = spec.workers
-    encoders: dict[Modality, str | None] = {m: chosen[m]["spec"] if m in wanted else NONE for m in MODALITIES}
-    kind, location = raw
-    return extraction.ExtractSpec(kind=kind, location=location, encoders=encoders, overrides=overrides, labelled=False)
+    try:
+        return ExtractionConfig.model_validate(recipe.config)
+    except ValidationError as problem:
+        raise DataError(
+            f"{version.name} must record encoders and media settings of this version of ada2i, but: "
+            f"{presets.explain(problem)[0]}. Extract the features of the corpus yourself, and predict these."
+        ) from problem
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return dict(value)
+def _check_allowed(encoder: str, modality: Modality, version: Version, allowed: Collection[str]) -> None:
+    """Refuse an encoder of someone's own unless the caller named it: its code would run."""
+    if not registry.is_built_in(encoder) and encoder not in allowed:
+        raise ConfigError(
+            f"The {modality} encoder of {version.name} must be of this package or {registry.HUGGING_FACE}<id>, but is "
+            f"{encoder[:200]!r}, code that a prediction would run. If you know and trust that code, add "
+            f"`--allow-encoder {encoder[:200]}`.",
+            encoder=encoder,
+        )
 
 
 def _resources(workers: int | None) -> ResourceConfig:
-    from pydantic import ValidationError
-
     try:
         return ResourceConfig() if workers is None else ResourceConfig(workers=workers)
     except ValidationError as problem:
@@ -179,9 +250,10 @@ def _open(spec: PredictSpec, root: str) -> Features | Table:
     return Table(spec.source, spec.split)
 
 
-def _run_id(home: str, fingerprint: str, split: str, out: str | None) -> str:
+def _run_id(home: str, fingerprint: str, spec: PredictSpec) -> str:
     manifest = storage.digest(storage.get(storage.join(home, "manifest.json")))
-    return storage.digest(json.dumps([1, manifest, fingerprint, split, out]).encode())[:32]
+    out = storage.normalise(spec.out) if spec.out else None
+    return storage.digest(json.dumps([1, manifest, fingerprint, spec.split, out]).encode())[:32]
 
 
 def _facts(source: Features | Table, version: Version, modalities: tuple[Modality, ...], uri: str) -> dict[str, Any]:

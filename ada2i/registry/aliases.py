@@ -12,9 +12,9 @@ from typing import Literal, NoReturn
 
 from ada2i import storage
 from ada2i.errors import ConfigError, ConflictError, IntegrityError, NotFoundError
-from ada2i.records import Sealed
+from ada2i.records import Alias, Instant, ModelName, Number, Sealed
 from ada2i.registry import retention
-from ada2i.registry.paths import home_uri, numbered
+from ada2i.registry.paths import home_uri, sequence
 from ada2i.registry.versions import check_model_name, find, version_uri
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -25,17 +25,22 @@ class Move(Sealed):
     """One move of an alias."""
 
     schema_version: Literal[1] = 1
-    model: str
-    alias: str
-    n: int  # counted from 1
+    model: ModelName
+    alias: Alias
+    n: Number  # counted from 1
     kind: Literal["promote", "rollback"]
-    number: int  # of the version that gets the alias
-    before: int | None  # of the version that had it before
+    number: Number  # of the version that gets the alias
+    before: Number | None  # of the version that had it before
     follows: str | None  # seal of the move before
-    at: str  # UTC, ISO 8601
+    at: Instant
     by: str
     reason: str
     token: str  # lets a writer recognise its own move
+
+
+def is_alias(name: str) -> bool:
+    """Return whether a name is one that an alias can have."""
+    return _NAME.fullmatch(name) is not None
 
 
 def check_alias(alias: str) -> None:
@@ -44,9 +49,10 @@ def check_alias(alias: str) -> None:
     Raises:
         ConfigError: It does not begin with a lower-case letter, or has characters other than these, digits, `-`, `_`.
     """
-    if not _NAME.fullmatch(alias):
+    if not is_alias(alias):
         raise ConfigError(
-            f"An alias must be lower-case letters, digits, `-` and `_`, a letter first, at most 63, but is {alias!r}. "
+            f"An alias must be lower-case letters, digits, `-` and `_`, a letter first, at most 63, but is "
+            f"{alias[:80]!r}. "
             f"Use for example `{CHAMPION}` or `{CHALLENGER}`.",
             field="alias",
         )
@@ -55,7 +61,8 @@ def check_alias(alias: str) -> None:
 def aliases(root: str, model: str) -> dict[str, Move]:
     """Return the current move of each alias of a model, by alias."""
     names = storage.children(storage.join(home_uri(root, model), "aliases"))
-    return {name: found for name in names if (found := current(root, model, name)) is not None}
+    moves = {name: current(root, model, name) for name in names if is_alias(name)}
+    return {name: move for name, move in moves.items() if move is not None}
 
 
 def current(root: str, model: str, alias: str) -> Move | None:
@@ -65,7 +72,7 @@ def current(root: str, model: str, alias: str) -> Move | None:
         IntegrityError: The move is damaged, or one before it is missing.
     """
     places = _places(root, model, alias)
-    return Move.load(places[-1]) if places else None
+    return _load(places[-1], model, alias, len(places)) if places else None
 
 
 def history(root: str, model: str, alias: str) -> list[Move]:
@@ -75,8 +82,8 @@ def history(root: str, model: str, alias: str) -> list[Move]:
         IntegrityError: A move is damaged or missing.
     """
     moves: list[Move] = []
-    for place in _places(root, model, alias):
-        move = Move.load(place)
+    for n, place in enumerate(_places(root, model, alias), start=1):
+        move = _load(place, model, alias, n)
         if move.follows != (moves[-1].seal if moves else None):
             raise IntegrityError(
                 f"{place} must carry the seal of the move before it, but that move has another seal. One of the "
@@ -220,15 +227,18 @@ def _lose(model: str, alias: str, winner: Move | None, expected: int | None) -> 
 def _places(root: str, model: str, alias: str) -> list[str]:
     """Return the URIs of all moves of an alias, oldest first, after checking that none is missing."""
     _check_names(model, alias)
-    uri = _alias_uri(root, model, alias)
-    found = numbered(uri, ".json")
-    places = [storage.join(uri, f"{n}.json") for n in range(1, max(found, default=0) + 1)]
-    for n, place in enumerate(places, start=1):
-        if n not in found and not storage.exists(place):  # a listing may miss objects that are written at the same time
-            raise IntegrityError(
-                f"{uri} must hold every move up to {found[-1]}, but lacks {n}.json. Restore it.", uri=place
-            )
-    return places
+    return sequence(_alias_uri(root, model, alias))
+
+
+def _load(place: str, model: str, alias: str, n: int) -> Move:
+    move = Move.load(place)
+    if (move.model, move.alias, move.n) != (model, alias, n):
+        raise IntegrityError(
+            f"{place} must be move {n} of {model}@{alias}, but is move {move.n} of {move.model}@{move.alias}. Restore "
+            "it.",
+            uri=place,
+        )
+    return move
 
 
 def _alias_uri(root: str, model: str, alias: str) -> str:

@@ -54,7 +54,7 @@ def _parts(root: str, version: Version) -> dict[Part, dict[str, JsonValue]]:
 def _read(root: str, version: Version, name: str) -> dict[str, Any]:
     try:
         found = json.loads(read_file(root, version, name))
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise DataError(f"{name} of {version.name} must be JSON, but: {problem}.") from problem
     return found if isinstance(found, dict) else {"": found}
 

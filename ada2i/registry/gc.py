@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from ada2i import storage
 from ada2i.errors import NotFoundError
 from ada2i.registry import retention
-from ada2i.registry.aliases import history
+from ada2i.registry.aliases import aliases, history
 from ada2i.registry.paths import FATE, MANIFEST, home_uri, number_uri, numbers
 from ada2i.registry.versions import SWEPT, check_model_name, versions
 
@@ -13,7 +13,7 @@ DAY = 86_400.0
 
 
 def sweep(root: str, model: str, *, older_than_s: float = DAY, versions_older_than_s: float | None = None) -> list[str]:
-    """Delete remains of a model's killed registrations and, on request, old versions.
+    """Delete remains of a model's killed registrations and of killed imports, and, on request, old versions.
 
     A number without a version is first retired (``SWEPT`` instead of the manifest, written only if absent), so that a
     process that is still writing there takes another number. A version that ever had an alias is kept, and so is
@@ -38,6 +38,8 @@ def sweep(root: str, model: str, *, older_than_s: float = DAY, versions_older_th
         for number in _unreferenced(root, model, versions_older_than_s):
             retention.retire(number_uri(home, number))  # a version that got an alias in the meantime is kept
     deleted = storage.delete_partials(home, older_than_s=older_than_s)
+    # A killed import leaves such files, too; features belong to no model.
+    deleted += storage.delete_partials(storage.join(storage.normalise(root), "features"), older_than_s=older_than_s)
     for number in numbers(home):
         uri = number_uri(home, number)
         if _is_gone(uri, older_than_s):
@@ -46,8 +48,7 @@ def sweep(root: str, model: str, *, older_than_s: float = DAY, versions_older_th
 
 
 def _unreferenced(root: str, model: str, older_than_s: float) -> list[int]:
-    names = storage.children(storage.join(home_uri(root, model), "aliases"))
-    referred = {move.number for alias in names for move in history(root, model, alias)}
+    referred = {move.number for alias in aliases(root, model) for move in history(root, model, alias)}
     now, found = datetime.now(UTC), versions(root, model)[:-1]
     old = (v.number for v in found if (now - datetime.fromisoformat(v.created)).total_seconds() >= older_than_s)
     return [number for number in old if number not in referred]

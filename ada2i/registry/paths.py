@@ -1,12 +1,18 @@
 """Locations of a model's versions, aliases and runs, and the names of their objects.
 
 `<root>/registry/<model>/` is the model's home; it holds `versions/<number>/`, `aliases/<alias>/<n>.json` and
-`runs/<run>.json`.
+`runs/<run>.json`. Other names there, such as those that a file manager writes, are passed over; `verify` reports them.
 """
 
+import re
+from itertools import count
+
 from ada2i import storage
+from ada2i.errors import IntegrityError
 
 MANIFEST, CLAIM, FATE = "manifest.json", "claim.json", "fate.json"
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_VERSION = re.compile(r"/registry/([^/]+)/versions/([1-9][0-9]{0,8})$")
 
 
 def home_uri(root: str, model: str) -> str:
@@ -19,12 +25,43 @@ def number_uri(home: str, number: int) -> str:
     return storage.join(home, "versions", str(number))
 
 
+def place_of(uri: str) -> tuple[str, int] | None:
+    """Return the model and number of a folder of versions; None if the folder lies elsewhere."""
+    found = _VERSION.search(uri)
+    return (found[1], int(found[2])) if found else None
+
+
 def numbers(home: str) -> list[int]:
     """Return all version numbers that were ever claimed, lowest first."""
     return numbered(storage.join(home, "versions"))
 
 
+def number_of(name: str) -> int | None:
+    """Return the number that a name is, from 1 and with at most 9 digits, or None."""
+    return int(name) if _NUMBER.fullmatch(name) else None
+
+
 def numbered(uri: str, suffix: str = "") -> list[int]:
     """Return the numbers that are names of objects or folders under a URI, lowest first."""
     names = (name.removesuffix(suffix) for name in storage.children(uri) if name.endswith(suffix))
-    return sorted(int(name) for name in names if name.isdecimal())
+    return sorted(number for name in names if (number := number_of(name)) is not None)
+
+
+def sequence(uri: str) -> list[str]:
+    """Return the URIs of the objects `1.json`, `2.json`... under a URI, after checking that none is missing.
+
+    Raises:
+        IntegrityError: There is a later one than the first one that is missing.
+    """
+    left, places = set(numbered(uri, ".json")), list[str]()
+    for n in count(1):
+        if not left:
+            break
+        place = storage.join(uri, f"{n}.json")
+        if n not in left and not storage.exists(place):  # a listing may miss objects that are written at the same time
+            raise IntegrityError(
+                f"{uri} must hold every record up to {max(left)}.json, but lacks {n}.json. Restore it.", uri=place
+            )
+        left.discard(n)
+        places.append(place)
+    return places

@@ -2,6 +2,7 @@
 
 from ada2i.errors import ConfigError, NotFoundError
 from ada2i.registry.aliases import aliases, check_alias, current
+from ada2i.registry.paths import number_of
 from ada2i.registry.versions import Version, check_model_name, find
 
 
@@ -16,11 +17,16 @@ def resolve(root: str, reference: str) -> Version:
     model, at, which = reference.partition("@")
     if at and not which:
         raise ConfigError(
-            f"A version must be MODEL, MODEL@NUMBER or MODEL@ALIAS, but is {reference!r}. Write for example `ada2i@3`."
+            f"A version must be MODEL, MODEL@NUMBER or MODEL@ALIAS, but is {reference[:200]!r}. Write for "
+            "example `ada2i@3`."
         )
     check_model_name(model)
-    if not at or which.isdecimal():
-        return find(root, model, int(which) if at else None)
+    if not at:
+        return find(root, model)
+    if which.isdecimal():
+        if (number := number_of(which)) is None:
+            raise ConfigError(f"A version's number must be 1 to 999999999, but is {which[:20]}. Correct it.")
+        return find(root, model, number)
     check_alias(which)
     move = current(root, model, which)
     if move is None:

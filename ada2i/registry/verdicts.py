@@ -13,8 +13,8 @@ from pydantic import JsonValue
 from ada2i import storage
 from ada2i.display import count
 from ada2i.errors import IntegrityError
-from ada2i.records import ModelScores, Record, RuleResult, Sealed
-from ada2i.registry.paths import home_uri, numbered
+from ada2i.records import Alias, Instant, ModelName, ModelScores, Number, Record, RuleResult, Sealed
+from ada2i.registry.paths import home_uri, sequence
 from ada2i.registry.versions import check_model_name
 
 NO_CHAMPION = 0  # instead of a champion's number if there is no champion
@@ -23,10 +23,10 @@ NO_CHAMPION = 0  # instead of a champion's number if there is no champion
 class Judgement(Record):
     """A judgement on a challenger; the same versions, features and rules give the same judgement."""
 
-    model: str
-    alias: str
-    challenger: int
-    champion: int | None  # the version that has the alias; None: no version has it
+    model: ModelName
+    alias: Alias
+    challenger: Number
+    champion: Number | None  # the version that has the alias; None: no version has it
     decision: Literal["promote", "refuse"]
     split: str  # the split that decided
     dialogues: int
@@ -59,8 +59,8 @@ class Verdict(Sealed):
     """A stored judgement."""
 
     schema_version: Literal[1] = 1
-    n: int  # counted from 1
-    at: str  # UTC, ISO 8601
+    n: Number  # counted from 1
+    at: Instant
     by: str
     judgement: Judgement
 
@@ -79,14 +79,19 @@ def verdicts(root: str, model: str) -> list[Verdict]:
         ConfigError: The model's name is no safe folder.
         IntegrityError: A verdict is damaged or missing.
     """
-    uri = _verdicts_uri(root, model)
-    found = numbered(uri, ".json")
-    for n in range(1, max(found, default=0) + 1):
-        if n not in found and not storage.exists(place := storage.join(uri, f"{n}.json")):
-            raise IntegrityError(
-                f"{uri} must hold every verdict up to {found[-1]}, but lacks {n}.json. Restore it.", uri=place
-            )
-    return [Verdict.load(storage.join(uri, f"{n}.json")) for n in range(1, max(found, default=0) + 1)]
+    places = enumerate(sequence(_verdicts_uri(root, model)), start=1)
+    return [_load(place, model, n) for n, place in places]
+
+
+def _load(place: str, model: str, n: int) -> Verdict:
+    verdict = Verdict.load(place)
+    if (verdict.judgement.model, verdict.n) != (model, n):
+        raise IntegrityError(
+            f"{place} must be verdict {n} on {model}, but is verdict {verdict.n} on {verdict.judgement.model}. Restore "
+            "it.",
+            uri=place,
+        )
+    return verdict
 
 
 def record(root: str, judgement: Judgement, *, by: str) -> Verdict:

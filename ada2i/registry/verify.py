@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from ada2i import storage
 from ada2i.errors import InputError, NotFoundError
-from ada2i.records import Record, get_folder_file
-from ada2i.registry.aliases import history
-from ada2i.registry.paths import CLAIM, FATE, home_uri, number_uri, numbers
+from ada2i.records import Record, Sealed, get_folder_file
+from ada2i.registry.aliases import history, is_alias
+from ada2i.registry.paths import CLAIM, FATE, MANIFEST, home_uri, number_of, number_uri, numbers
 from ada2i.registry.retention import KEPT, RETIRED
 from ada2i.registry.verdicts import verdicts
 from ada2i.registry.versions import Claim, Version, check_model_name, find, load_version
@@ -23,8 +23,8 @@ def verify(root: str, model: str, number: int | None = None) -> list[Problem]:
     """Read and check every object of a model; remains of killed registrations are not damage.
 
     Checks each file of each version against size and digest, the seals of manifests, moves and verdicts, that no move
-    or verdict is missing and no move was replaced, that aliases point to existing versions, and that each run's
-    pointer names its own version.
+    or verdict is missing and no move was replaced, that aliases point to existing versions, that every version that was
+    given an alias is named by a move, that each run's pointer names its own version, and that no other names are there.
 
     Args:
         root: The storage root.
@@ -47,7 +47,8 @@ def verify(root: str, model: str, number: int | None = None) -> list[Problem]:
     if not storage.children(home):
         find(root, model)
     problems = [problem for found in numbers(home) for problem in _check_version(home, found)]
-    return [*problems, *_check_aliases(root, model), *_check_verdicts(root, model), *_check_pointers(home)]
+    problems += _check_aliases(root, model) + _check_verdicts(root, model)
+    return [*problems, *_check_pointers(home), *_check_names(home)]
 
 
 def _check_version(home: str, number: int) -> Iterator[Problem]:
@@ -59,6 +60,7 @@ def _check_version(home: str, number: int) -> Iterator[Problem]:
         return
     if version is None:
         return
+    yield from _check_seal(version, storage.join(uri, MANIFEST))
     for name, entry in version.files.items():
         try:
             get_folder_file(uri, name, entry)
@@ -80,21 +82,64 @@ def _check_bytes(uri: str, allowed: list[bytes]) -> Iterator[Problem]:
         yield Problem(uri=uri, message=f"{uri} must hold {wanted}, but holds {found[:80]!r}. Write that again.")
 
 
-def _check_aliases(root: str, model: str) -> Iterator[Problem]:
-    uri = storage.join(home_uri(root, model), "aliases")
-    for alias in storage.children(uri):
+def _check_seal(record: Sealed, uri: str) -> Iterator[Problem]:
+    """Report a record of the registry without a seal: each is written with one."""
+    if record.seal is None:
+        yield Problem(uri=uri, message=f"{uri} must carry its seal, but has none: it was changed. Restore it.")
+
+
+def _check_aliases(root: str, model: str) -> list[Problem]:
+    home = home_uri(root, model)
+    problems, named, whole = list[Problem](), set[int](), True
+    for alias in _aliases(home):
+        uri = storage.join(home, "aliases", alias)
         try:
-            for number in sorted({move.number for move in history(root, model, alias)}):
+            moves = history(root, model, alias)
+            for move in moves:
+                problems += _check_seal(move, storage.join(uri, f"{move.n}.json"))
+            named |= {move.number for move in moves}
+            for number in sorted({move.number for move in moves}):
                 find(root, model, number)
         except InputError as error:
-            yield _problem(error, storage.join(uri, alias))
+            problems.append(_problem(error, uri))
+            whole = False
+    fates = {number: storage.join(number_uri(home, number), FATE) for number in numbers(home) if number not in named}
+    for number, fate in fates.items():
+        if whole and storage.exists(fate) and storage.get(fate) == KEPT:
+            found = (
+                f"{model}@{number} was given an alias, but no move names it: a history lost its end, or the move was "
+                f"interrupted. Restore the moves in {home}/aliases, or promote it again."
+            )
+            problems.append(Problem(uri=fate, message=found))
+    return problems
 
 
-def _check_verdicts(root: str, model: str) -> Iterator[Problem]:
+def _check_verdicts(root: str, model: str) -> list[Problem]:
+    uri = storage.join(home_uri(root, model), "verdicts")
     try:
-        verdicts(root, model)
+        return [p for one in verdicts(root, model) for p in _check_seal(one, storage.join(uri, f"{one.n}.json"))]
     except InputError as error:
-        yield _problem(error, storage.join(home_uri(root, model), "verdicts"))
+        return [_problem(error, uri)]
+
+
+def _check_names(home: str) -> Iterator[Problem]:
+    """Report names that the registry passes over, such as those that a file manager writes."""
+    aliases = [(f"aliases/{alias}", ".json") for alias in _aliases(home)]
+    for folder, suffix in (("versions", ""), ("verdicts", ".json"), *aliases):
+        for name in storage.children(storage.join(home, folder)):
+            if not name.endswith(suffix) or number_of(name.removesuffix(suffix)) is None:
+                yield _stray(storage.join(home, folder, name))
+    for name in storage.children(storage.join(home, "aliases")):
+        if name not in _aliases(home):
+            yield _stray(storage.join(home, "aliases", name))
+
+
+def _stray(uri: str) -> Problem:
+    return Problem(uri=uri, message=f"{uri} is not an object of the registry and is passed over. Delete it.")
+
+
+def _aliases(home: str) -> list[str]:
+    return [name for name in storage.children(storage.join(home, "aliases")) if is_alias(name)]
 
 
 def _check_pointers(home: str) -> Iterator[Problem]:
@@ -110,11 +155,12 @@ def _check_pointers(home: str) -> Iterator[Problem]:
 
 def _check_pointer(home: str, run_id: str, place: str) -> Iterator[Problem]:
     text = storage.get(place).decode(errors="replace")
-    if not text.isdecimal() or int(text) not in numbers(home):
+    number = number_of(text)
+    if number not in numbers(home):
         found = f"{place} must name a version number of run {run_id}, but holds {text[:20]!r}. Restore it."
         yield Problem(uri=place, message=found)
         return
-    version = _version(number_uri(home, int(text)))
+    version = _version(number_uri(home, number))
     if version is not None and version.run_id != run_id:
         found = f"{place} must name the version of run {run_id}, but names {text}, of run {version.run_id}. Restore it."
         yield Problem(uri=place, message=found)

@@ -22,15 +22,20 @@ from ada2i.errors import ConfigError, DataError, IntegrityError, NotFoundError
 from ada2i.records import (
     FeatureInfo,
     FileEntry,
+    FileName,
     FolderManifest,
+    Instant,
+    ModelName,
+    Number,
     Record,
+    RunId,
     RunResult,
     Sealed,
     Summary,
     get_folder_file,
 )
 from ada2i.registry.card import code_revision, render_card
-from ada2i.registry.paths import CLAIM, MANIFEST, home_uri, number_uri, numbers
+from ada2i.registry.paths import CLAIM, MANIFEST, home_uri, number_of, number_uri, numbers, place_of
 from ada2i.store import RunFolder
 
 SWEPT = b'{"schema_version": 1, "swept": true}\n'
@@ -40,17 +45,17 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 class Claim(Record):
     """The run that owns a version number."""
 
-    run_id: str
+    run_id: RunId
 
 
 class Version(Sealed):
     """A registered version: its manifest."""
 
     schema_version: Literal[1] = 1
-    model: str
-    number: int
-    created: str  # UTC, ISO 8601
-    run_id: str
+    model: ModelName
+    number: Number
+    created: Instant
+    run_id: RunId
     run_uri: str
     preset: str
     settings: str
@@ -60,7 +65,7 @@ class Version(Sealed):
     dev_weighted_f1: float
     test_summary: dict[str, Summary]
     protocol: str
-    files: dict[str, FileEntry]
+    files: dict[FileName, FileEntry]
     code: str | None = None  # the commit that trained it, else the package's version
     ray_job_id: str | None = None
     flow_run_id: str | None = None  # Prefect's id; None if no flow registered it
@@ -79,15 +84,21 @@ def check_model_name(model: str) -> None:
     """
     if not _NAME.fullmatch(model):
         raise ConfigError(
-            f"A model's name must be lower-case letters, digits, `.`, `-` and `_`, at most 63, but is {model!r}. "
+            f"A model's name must be lower-case letters, digits, `.`, `-` and `_`, at most 63, but is {model[:80]!r}. "
             "Rename it with `--model`.",
             field="model",
         )
 
 
 def model_name(features: FeatureInfo, model: str | None) -> str:
-    """Return the name of a model: the given one, or ``ada2i-`` followed by the dataset's."""
-    return model or f"ada2i-{features.dataset}"  # versions of one model can be compared
+    """Return the name of a model: the given one, or ``ada2i-`` followed by the dataset's.
+
+    Raises:
+        ConfigError: It is not a safe folder name.
+    """
+    name = f"ada2i-{features.dataset}" if model is None else model  # versions of one model can be compared
+    check_model_name(name)
+    return name
 
 
 def check_same_kind(root: str, features: FeatureInfo) -> None:
@@ -126,7 +137,7 @@ def register(run_uri: str, *, root: str, model: str | None = None, flow_run_id: 
     """
     if model is not None:
         check_model_name(model)
-    result = RunFolder(run_uri).result()
+    result = _result(RunFolder(storage.normalise(run_uri)))
     model = model_name(result.features, model)
     home, pointer = home_uri(root, model), result.run_id
     while True:
@@ -145,8 +156,9 @@ def versions(root: str, model: str) -> list[Version]:
 
 
 def models(root: str) -> list[str]:
-    """Return the names of all models that have a registry folder."""
-    return storage.children(storage.join(storage.normalise(root), "registry"))
+    """Return the names of all models that have a registry folder; other names are passed over."""
+    names = storage.children(storage.join(storage.normalise(root), "registry"))
+    return [name for name in names if _NAME.fullmatch(name)]
 
 
 def check_known(root: str, model: str) -> None:
@@ -188,13 +200,22 @@ def load_version(uri: str) -> Version | None:
 
     Raises:
         DataError: Its manifest is damaged, or has another schema version.
+        IntegrityError: Its manifest is that of another version.
     """
     place = storage.join(uri, MANIFEST)
     try:
         data = storage.get(place)
     except NotFoundError:
         return None
-    return None if data == SWEPT else Version.opened(data, place)
+    if data == SWEPT:
+        return None
+    version, expected = Version.opened(data, place), place_of(uri)
+    if expected is not None and (version.model, version.number) != expected:
+        raise IntegrityError(
+            f"{place} must be the manifest of {expected[0]}@{expected[1]}, but is that of {version.name}. Restore it.",
+            uri=place,
+        )
+    return version
 
 
 def version_uri(root: str, version: Version) -> str:
@@ -220,11 +241,13 @@ def _number(home: str, pointer: str, run_id: str) -> int:
     """Return the number that a run's pointer names; if there is no pointer, claim the next number."""
     place = storage.join(home, "runs", f"{pointer}.json")
     if not storage.exists(place):
-        number = _claim(home, run_id)
+        claimed = _claim(home, run_id)
         # A crash here leaves a claim that no run finds again: a gap in the numbers, which a sweep retires.
         # If one run is registered twice at once, one pointer wins, and both registrations continue with its number.
-        storage.put_if_absent(place, str(number).encode())
-    number = int(storage.get(place))
+        storage.put_if_absent(place, str(claimed).encode())
+    number = number_of(storage.get(place).decode(errors="replace"))
+    if number is None:
+        raise IntegrityError(f"{place} must hold a version number, but does not. Restore it.", uri=place)
     claim = storage.join(number_uri(home, number), CLAIM)
     if storage.exists(claim) and (owner := Claim.load(claim).run_id) != run_id:  # a swept number has no claim
         raise IntegrityError(
@@ -238,6 +261,11 @@ def _number(home: str, pointer: str, run_id: str) -> int:
 def _claim(home: str, run_id: str) -> int:
     claim = Claim(run_id=run_id).to_json()
     number = max(numbers(home), default=0) + 1
+    if number_of(str(number)) is None:
+        raise IntegrityError(
+            f"{home}/versions must hold numbers with fewer than 10 digits, but holds {number - 1}. Move it away.",
+            uri=home,
+        )
     while not _write_once(storage.join(number_uri(home, number), CLAIM), claim):
         number += 1
     return number
@@ -264,6 +292,23 @@ def _write_once(uri: str, data: bytes) -> bool:
     return storage.put_if_absent(uri, data) or storage.get(uri) == data
 
 
+def _result(run: RunFolder) -> RunResult:
+    """Return the result of a run, all of whose files lie in its folder.
+
+    Raises:
+        IntegrityError: It is that of another run, or names files elsewhere.
+    """
+    result = run.result()
+    homes = {run.seed(seed.seed).uri: seed.checkpoint_uri.rsplit("/", 2)[0] for seed in result.seeds}
+    if (result.run_id, result.run_uri) != (run.run_id, run.uri) or any(home != found for home, found in homes.items()):
+        raise IntegrityError(
+            f"{run.result_uri} must be the result of run {run.run_id} in its folder, but names run {result.run_id} in "
+            f"{result.run_uri}, or checkpoints elsewhere. Restore it, or train again.",
+            uri=run.result_uri,
+        )
+    return result
+
+
 def _contents(result: RunResult, model: str, number: int) -> Iterator[tuple[str, bytes]]:
     """Yield the files of a version, each read once and checked if it has a digest; a repeated call yields the same."""
     best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
@@ -286,7 +331,7 @@ def _environment(result: RunResult) -> dict[str, Any]:
     place = storage.join(result.run_uri, "environment.json")
     try:
         found = json.loads(get_folder_file(result.run_uri, "environment.json", result.files.get("environment.json")))
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise DataError(f"{place} must be JSON, but: {problem}. Train the run again.", uri=place) from problem
     if not isinstance(found, dict):
         raise DataError(f"{place} must be a JSON object, but is not. Train the run again.", uri=place)

@@ -35,7 +35,7 @@ _SETTINGS = {
 }
 
 
-def drive(uri: str, submission: str) -> None:
+def drive(uri: str, submission: str, digest: str) -> None:
     """Run the driver of the job: the trials, then the finals, then the result."""
     with driver.report_errors(uri):
         os.environ.update(_SETTINGS)
@@ -43,7 +43,7 @@ def drive(uri: str, submission: str) -> None:
 
         from ada2i.jobs.environment import environment
 
-        request = SearchRequest.load(storage.join(uri, REQUEST))
+        request = SearchRequest.load(storage.join(uri, REQUEST), digest)
         ray.init()
         preemption.listen_as_driver()
         use_gpu = wait_for_resources(partial(check_resources, request.run.config.resources), ray.cluster_resources)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ada2i.config import Config, TrainConfig
-from ada2i.records import FeatureInfo, Record, Summary
+from ada2i.records import FeatureInfo, Record, RunId, Summary
 
 Value = bool | int | float | str
 Params = dict[str, Value]  # by dotted config field
@@ -132,7 +132,7 @@ class Final(Record):
     """
 
     trial: int
-    run_id: str
+    run_id: RunId
     params: Params
     dev_weighted_f1: Summary | None
     problem: str = ""
@@ -142,14 +142,14 @@ class SearchResult(Record):
     """The whole result of a search."""
 
     schema_version: Literal[1] = 1
-    search_id: str
+    search_id: RunId
     features: FeatureInfo
     config: TrainConfig  # before anything was varied
     space: Space
     trials: tuple[TrialRecord, ...]
     finals: tuple[Final, ...]
     winner: int  # a trial's number
-    run_id: str  # the winner's
+    run_id: RunId  # the winner's
 
     @property
     def best(self) -> Final:

@@ -15,6 +15,7 @@ from pydantic import Field, JsonValue, ValidationError
 from ada2i import presets, storage
 from ada2i.config import Config, Positive, TrainConfig
 from ada2i.errors import ConfigError, ResourceError
+from ada2i.jobs.client import Job
 from ada2i.jobs.resources import capacity, fitting
 from ada2i.records import Record, RunRequest, SearchNote
 from ada2i.search.records import Final, Params, Space, TrialRecord
@@ -100,8 +101,8 @@ def search_options(**given: Any) -> SearchOptions:
         raise ConfigError(f"The search's options have mistakes:\n{mistakes}") from problem
 
 
-def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None) -> str:
-    """Check everything, import the features if needed, write the search's request, and return the search's URI.
+def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None) -> Job:
+    """Check everything, import the features if needed, write the search's request, and return the search's job.
 
     Args:
         spec: What to search for.
@@ -128,7 +129,7 @@ def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None)
     return _write(request.model_copy(update={"run": named}), Store.open(root))
 
 
-def _write(request: SearchRequest, store: Store) -> str:
+def _write(request: SearchRequest, store: Store) -> Job:
     uri = store.search(request.search_id)
     place = storage.join(uri, REQUEST)
     if storage.exists(place) and contents(SearchRequest.load(place)) != contents(request):
@@ -136,8 +137,9 @@ def _write(request: SearchRequest, store: Store) -> str:
             f"Search {request.search_id} must be resumed with its original request, but this one differs. Repeat the "
             "first command, or start a new search."
         )
-    storage.put(place, request.stored())  # only the resources may differ
-    return uri
+    data = request.stored()
+    storage.put(place, data)  # only the resources may differ
+    return Job(JOB, uri, storage.digest(data))
 
 
 def contents(request: SearchRequest) -> str:
@@ -213,8 +215,8 @@ def finalists(records: Mapping[int, TrialRecord], most: int) -> list[TrialRecord
     return chosen
 
 
-def prepare_final(uri: str, request: SearchRequest, record: TrialRecord) -> str:
-    """Write the request of the run that trains a trial's config again, and return the run's URI."""
+def prepare_final(uri: str, request: SearchRequest, record: TrialRecord) -> tuple[str, str]:
+    """Write the request of the run that trains a trial's config again; return its URI and the digest of its request."""
     note = SearchNote(
         search_id=request.search_id,
         trial=record.number,
@@ -226,8 +228,9 @@ def prepare_final(uri: str, request: SearchRequest, record: TrialRecord) -> str:
     run_id = f"{request.search_id}-{record.number}"
     run = request.run.model_copy(update={"run_id": run_id, "config": config, "search": note})
     folder = Store.open(uri.rsplit("/", 2)[0]).run(run_id)
-    storage.put(folder.request_uri, run.stored())  # the same at each attempt, except the resources
-    return folder.uri
+    data = run.stored()
+    storage.put(folder.request_uri, data)  # the same at each attempt, except the resources
+    return folder.uri, storage.digest(data)
 
 
 def winner(finals: Sequence[Final]) -> Final | None:

@@ -47,6 +47,7 @@ class Job(Record):
 
     number: int  # a trial's
     uri: str
+    request: str  # SHA-256 of the request in the folder, which another process might replace
     seeds: tuple[int, ...]
 
     @property
@@ -109,9 +110,10 @@ class Trials:
             except ConfigError as problem:  # the check of the space did not try this combination
                 self._record(number, params, state="failed", problem=problem.message)
                 continue
-            job = Job(number=number, uri=trial_uri(self.uri, number), seeds=self.request.trial_seeds)
             run_id = f"{self.request.search_id}-{number}"
             run = self.request.run.model_copy(update={"run_id": run_id, "config": config})
+            uri, digest = trial_uri(self.uri, number), storage.digest(run.stored())
+            job = Job(number=number, uri=uri, request=digest, seeds=self.request.trial_seeds)
             storage.put(job.run.request_uri, run.stored())
             self.running[number], self.reports[number] = params, {}
             return job
@@ -193,6 +195,7 @@ class Finals:
     """Trains the best configs again, each seed of each as a job; see ``TrialSource``."""
 
     runs: dict[int, str]  # URIs by trial, the unchanged config first
+    requests: dict[int, str]  # SHA-256 of their requests
     params: dict[int, Params]
     seeds: tuple[int, ...]
     begun: set[tuple[int, int]] = field(default_factory=set)
@@ -201,9 +204,11 @@ class Finals:
     @classmethod
     def open(cls, uri: str, request: SearchRequest, chosen: list[TrialRecord]) -> "Finals":
         """Write the requests of the runs."""
-        runs = {record.number: prepare_final(uri, request, record) for record in chosen}
+        prepared = {record.number: prepare_final(uri, request, record) for record in chosen}
+        runs = {number: run for number, (run, _) in prepared.items()}
+        requests = {number: digest for number, (_, digest) in prepared.items()}
         params = {record.number: record.params for record in chosen}
-        return cls(runs, params, request.run.config.training.seeds)
+        return cls(runs, requests, params, request.run.config.training.seeds)
 
     @property
     def left(self) -> list[tuple[int, int]]:
@@ -215,7 +220,7 @@ class Finals:
         for number, seed in self.left:
             if (number, seed) not in self.begun:
                 self.begun.add((number, seed))
-                return Job(number=number, uri=self.runs[number], seeds=(seed,))
+                return Job(number=number, uri=self.runs[number], request=self.requests[number], seeds=(seed,))
         return None
 
     def on_result(self, job: Job, report: TrialReport) -> None:

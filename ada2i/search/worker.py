@@ -11,7 +11,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ada2i import checkpoint, storage
 from ada2i.errors import PreemptedError
 from ada2i.jobs import driver, preemption
-from ada2i.records import EpochRecord, Failure
+from ada2i.records import EpochRecord, Failure, RunRequest
 from ada2i.search.trials import Job, TrialReport
 from ada2i.store import RunFolder, SeedFolder
 from ada2i.training.launch import train_group
@@ -56,13 +56,15 @@ def train(settings: dict[str, Any]) -> None:
     job = Job.model_validate(settings["job"])
     run, first = RunFolder(job.uri), job.seeds[0]
     preemption.watch()
-    report, callbacks = _channel(run)
+    request = RunRequest.load(run.request_uri, job.request)
+    report, callbacks = _channel(request)
     reporter = TrialReporter(first, report)
     try:
         for record in _history(run.seed(first)):  # epochs of earlier attempts
             reporter.epoch(first, record)
         failure = train_group(
             run,
+            request,
             job.seeds,
             TrialReporter(first, ray.train.report if callbacks else report, reporter.best),
             use_gpu=settings["use_gpu"],
@@ -83,12 +85,12 @@ def train(settings: dict[str, Any]) -> None:
     report(TrialReport(epoch=0, score=0.0, error=failure.kind, message=failure.message).model_dump())
 
 
-def _channel(run: RunFolder) -> tuple[Report, Sequence[TuneReportCallback]]:
+def _channel(request: RunRequest) -> tuple[Report, Sequence[TuneReportCallback]]:
     """Return how this process reports to Tune, and the callbacks through which ranks in other processes report.
 
     If there are such ranks, all reports go through the callback: Tune's session accepts reports from one channel only.
     """
-    if run.request().config.resources.workers == 1:
+    if request.config.resources.workers == 1:
         return tune.report, ()
     callback = TuneReportCallback()  # type: ignore[no-untyped-call]
 

@@ -16,7 +16,7 @@ from ada2i.jobs.fanout import Call, run_tasks, start_workers
 from ada2i.jobs.resources import check_resources, fitting, wait_for_resources
 from ada2i.records import Failure
 from ada2i.store import RunFolder
-from ada2i.studies.request import StudyRequest
+from ada2i.studies.request import StudyRequest, request_of
 from ada2i.training.evaluate import evaluate_run
 from ada2i.training.launch import train_group
 from ada2i.training.task import QuietReporter
@@ -31,7 +31,8 @@ class Worker:
         Raises:
             PreemptedError: This worker was requested to leave; the newest checkpoint is of its last step.
         """
-        failure = train_group(RunFolder(run_uri), [seed], QuietReporter(), use_gpu=use_gpu, in_process=True)
+        run = RunFolder(run_uri)
+        failure = train_group(run, request_of(run), [seed], QuietReporter(), use_gpu=use_gpu, in_process=True)
         if failure is not None and failure.kind == PreemptedError.__name__:
             raise failure.error()
         return run_uri, seed, failure
@@ -43,7 +44,7 @@ class Worker:
         return run_uri
 
 
-def drive(uri: str, submission: str) -> None:
+def drive(uri: str, submission: str, request: str) -> None:
     """Run the driver of the job: train and evaluate every run of the study.
 
     A seed that diverges is reported, and its run is not evaluated; the other runs continue.
@@ -53,14 +54,14 @@ def drive(uri: str, submission: str) -> None:
 
         from ada2i.jobs.environment import environment
 
-        study = StudyRequest.load(storage.join(uri, "request.json"))
+        study = StudyRequest.load(storage.join(uri, "request.json"), request)
         ray.init()
         preemption.listen_as_driver()
         facts = environment(ray_job_id=submission)
         calls, left, resources = deque[Call](), dict[str, set[int]](), list[ResourceConfig]()
         use_gpu = False
         for run in map(RunFolder, study.runs):
-            config = run.request().config
+            config = request_of(run).config
             cuda = wait_for_resources(partial(check_resources, config.resources), ray.cluster_resources)
             storage.put(run.environment_uri, facts)
             calls.extend(("train", (run.uri, seed, cuda)) for seed in config.training.seeds)

@@ -14,11 +14,12 @@ from ada2i import presets, storage
 from ada2i.audit.audit import gate
 from ada2i.config import AblationConfig, TrainConfig
 from ada2i.data.manifest import FeatureSet
-from ada2i.errors import ConfigError
+from ada2i.errors import ConfigError, IntegrityError
 from ada2i.importers.resolve import resolve_features
+from ada2i.jobs.client import Job
 from ada2i.modalities import LETTERS, MODALITIES, Modality
-from ada2i.records import FeatureInfo, Record
-from ada2i.store import Store
+from ada2i.records import FeatureInfo, Record, RunRequest
+from ada2i.store import RunFolder, Store
 from ada2i.studies.rows import Cell
 from ada2i.training.request import TrainSpec, prepare, with_named
 
@@ -128,7 +129,7 @@ def _split(values: str) -> list[str]:
     """Split at commas, except commas inside JSON."""
     try:
         return [json.dumps(value) for value in json.loads(f"[{values}]")]
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return [value.strip() for value in values.split(",")]
 
 
@@ -199,8 +200,24 @@ def study_run_id(config: TrainConfig, features: FeatureInfo) -> str:
     return f"study-{_digest(wanted)}"
 
 
-def write_study(root: str, cells: Sequence[Cell]) -> str | None:
-    """Write the request for runs without a result; return the study's URI, or None if every run has one."""
+def request_of(run: RunFolder) -> RunRequest:
+    """Return the request of a run of a study.
+
+    Raises:
+        IntegrityError: It is not the request from whose config and features the run's id was derived.
+    """
+    request = run.request()
+    if not request.run_id == run.run_id == study_run_id(request.config, request.features):
+        raise IntegrityError(
+            f"{run.request_uri} must hold the config and features that the run's id was derived from, but holds "
+            "others. It was changed after it was written: delete the run's folder, then repeat the command.",
+            uri=run.request_uri,
+        )
+    return request
+
+
+def write_study(root: str, cells: Sequence[Cell]) -> Job | None:
+    """Write the request for runs without a result; return the study's job, or None if every run has one."""
     store = Store.open(root)
     runs = [store.run(run) for run in dict.fromkeys(cell.run_id for cell in cells if cell.run_id)]
     left = tuple(run.uri for run in runs if not storage.exists(run.result_uri))
@@ -209,8 +226,9 @@ def write_study(root: str, cells: Sequence[Cell]) -> str | None:
     # If cells share a run, the first cell names it.
     names = {cell.run_id: cell.name for cell in reversed(cells) if cell.run_id is not None}
     uri = store.study(f"study-{_digest(sorted(run.uri for run in runs))}")
-    storage.put(storage.join(uri, "request.json"), StudyRequest(runs=left, names=names).stored())
-    return uri
+    data = StudyRequest(runs=left, names=names).stored()
+    storage.put(storage.join(uri, "request.json"), data)
+    return Job(JOB, uri, storage.digest(data))
 
 
 def _digest(value: object) -> str:

@@ -20,7 +20,7 @@ from ada2i.errors import Ada2iError, ConflictError, DivergenceError, PreemptedEr
 from ada2i.jobs import client, driver, events
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.resources import check_resources, wait_for_resources
-from ada2i.records import Failure
+from ada2i.records import Failure, RunRequest
 from ada2i.store import RunFolder
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ _RAY_ENVIRONMENT = {
 _ELASTIC_ENVIRONMENT = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60"}
 
 
-def launch(run: RunFolder, show: Show) -> None:
+def launch(job: client.Job, show: Show) -> None:
     """Train a prepared run as a Ray job and wait for its end; interrupting the wait stops the job.
 
     Args:
-        run: A run whose request is written.
+        job: The job of a run whose request is written.
         show: Called with the run's URI and the cluster's address; opens the listener of the job's events and log lines.
 
     Raises:
@@ -65,21 +65,20 @@ def launch(run: RunFolder, show: Show) -> None:
         InputError: The job reports that the request cannot work, for example more workers than CPUs.
         DivergenceError: A loss or gradient was not finite.
     """
-    if run.is_trained():
+    if RunFolder(job.uri).is_trained():
         return
-    job = client.Job(JOB, run.uri)
-    with cluster() as ray, show(run.uri, ray.address) as on_event, client.stopping(job, ray.address):
+    with cluster() as ray, show(job.uri, ray.address) as on_event, client.stopping(job, ray.address):
         client.follow(client.submit(job, ray.address), job, address=ray.address, on_event=on_event)
 
 
-def drive(run_uri: str, submission: str) -> None:
+def drive(run_uri: str, submission: str, digest: str) -> None:
     """Run the driver of the job: check the cluster, train on its workers, and raise their errors.
 
     Ray Train restarts lost workers itself, but not its controller: see ``next_attempt``.
     """
     started, run = time.time(), RunFolder(run_uri)
     with driver.report_errors(run_uri):
-        request = run.request()
+        request = RunRequest.load(run.request_uri, digest)
         resources, losses = request.config.resources, 0
         elastic = resources.min_workers is not None
         _set_environment(elastic=elastic)
@@ -105,7 +104,7 @@ def drive(run_uri: str, submission: str) -> None:
                 reporter = RayReporter(run_id=request.run_id, started=started)
                 try:
                     seeds = request.config.training.seeds
-                    outcome = train_group(run, seeds, reporter, use_gpu=use_gpu, folder=folder)
+                    outcome = train_group(run, request, seeds, reporter, use_gpu=use_gpu, folder=folder)
                 except RayActorError as problem:
                     outcome, losses = problem, losses + 1
                 attempt = next_attempt(
@@ -152,6 +151,7 @@ def next_attempt(outcome: Failure | Exception | None, losses: int, *, max_losses
 
 def train_group(
     run: RunFolder,
+    request: RunRequest,
     seeds: Sequence[int],
     reporter: "Reporter",
     *,
@@ -165,6 +165,7 @@ def train_group(
 
     Args:
         run: The run's folder, or a trial's.
+        request: Its request, which the ranks get from this process: others may write to the folder.
         seeds: Seeds of the run; one that has a result is skipped.
         reporter: Receives progress in each rank.
         use_gpu: Whether each rank has a GPU.
@@ -179,20 +180,18 @@ def train_group(
     Raises:
         RayError: Ray Train's controller was lost, a worker failed, or too many workers were lost.
     """
-    request = run.request()
     resources, least = request.config.resources, request.config.resources.min_workers
-    settings = {"run_uri": run.uri, "seeds": list(seeds), "reporter": reporter, "use_gpu": use_gpu}
+    settings = {"run_uri": run.uri, "request": request, "seeds": seeds, "reporter": reporter, "use_gpu": use_gpu}
     if in_process and resources.workers == 1:
-        return work(settings | {"in_process": True})
+        return work({**settings, "in_process": True})
     _set_environment(elastic=least is not None)
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from ada2i.training.backend import OwnProcessGroup
 
-    max_failures = resources.max_failures if restarts else 0
     # Type checkers see Train's old interface, which knows neither what workers return nor the controller's limit.
-    failures = FailureConfig(max_failures=max_failures, controller_failure_limit=2)  # type: ignore[call-arg]
+    failures = FailureConfig(resources.max_failures * restarts, controller_failure_limit=2)  # type: ignore[call-arg]
     trainer = TorchTrainer(
         work,  # type: ignore[arg-type]
         train_loop_config=settings,
@@ -216,7 +215,7 @@ def work(settings: dict[str, Any]) -> Failure | None:
     """Train seeds as one rank; each rank of a group runs this.
 
     Args:
-        settings: ``run_uri``, ``seeds``, ``reporter``, ``use_gpu`` and ``in_process``, as in ``train_group``.
+        settings: ``run_uri``, and ``request``, ``seeds``, ``reporter``, ``use_gpu``, ``in_process`` of ``train_group``.
 
     Returns:
         None, or why training ended early; the same on all ranks.
@@ -232,7 +231,7 @@ def work(settings: dict[str, Any]) -> Failure | None:
     from ada2i.training.task import Task
 
     run = RunFolder(settings["run_uri"])
-    request = run.request()
+    request: RunRequest = settings["request"]
     config = request.config
     if settings.get("in_process"):
         place, device = distributed.Place(), torch.device("cuda" if settings["use_gpu"] else "cpu")

@@ -12,10 +12,12 @@ from ada2i.audit.audit import FITTED, check_codes, gate
 from ada2i.config import TrainConfig
 from ada2i.errors import ConfigError, DataError
 from ada2i.importers.resolve import resolve_features
+from ada2i.jobs.client import Job
 from ada2i.jobs.resources import capacity, check_resources
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.records import GateRecord, Record, RunRequest
 from ada2i.store import Store
+from ada2i.training.launch import JOB
 
 
 class TrainSpec(Record):
@@ -35,8 +37,8 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-def prepare(spec: TrainSpec, *, root: str, run_id: str) -> str:
-    """Check everything, import the features if needed, write the run's request, and return the run's URI.
+def prepare(spec: TrainSpec, *, root: str, run_id: str) -> Job:
+    """Check everything, import the features if needed, write the run's request, and return the run's job.
 
     A repeated call with the same run id and spec is harmless: it resumes the run.
 
@@ -47,11 +49,12 @@ def prepare(spec: TrainSpec, *, root: str, run_id: str) -> str:
         ResourceError: The cluster has fewer CPUs or GPUs than the workers need.
         UnreachableError: The S3 endpoint or the cluster does not answer.
     """
-    request = planned(spec, root=root, run_id=run_id)
     run = Store.open(root).run(run_id)
-    if not storage.put_if_absent(run.request_uri, request.stored()):
-        _resume(run.request_uri, request)
-    return run.uri
+    request = planned(spec, root=root, run_id=run_id)
+    data = request.stored()
+    if not storage.put_if_absent(run.request_uri, data):
+        data = _resume(run.request_uri, request)
+    return Job(JOB, run.uri, storage.digest(data))
 
 
 def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
@@ -126,13 +129,16 @@ def with_named(overrides: Mapping[str, Any], named: Mapping[str, Any]) -> dict[s
     return {**overrides, **given}
 
 
-def _resume(place: str, now: RunRequest) -> None:
+def _resume(place: str, now: RunRequest) -> bytes:
+    """Check that a run was started with this request, apart from its resources; return the request as stored now."""
     first = RunRequest.load(place)
     resources = {"resources": now.config.resources}  # a run may continue with other workers
-    if first.config.model_copy(update=resources) != now.config or first.features != now.features:
+    same = first.run_id == now.run_id and first.features == now.features
+    if not same or first.config.model_copy(update=resources) != now.config:
         raise ConfigError(
             f"Run {now.run_id} must be resumed with the config and features that it was started with, but these "
             "differ. Repeat the first command, or start a new run."
         )
-    if first.config != now.config:
-        storage.put(place, first.model_copy(update={"config": now.config}).stored())
+    data = first.model_copy(update={"config": now.config}).stored()
+    storage.put(place, data)
+    return data

@@ -40,7 +40,3 @@ aws_access_key_id = $key
 aws_secret_access_key = $secret
 CREDENTIALS
 fi
-
-for section in jwt.signing jwt.signing.read jwt.filer_signing jwt.filer_signing.read; do
-    printf '[%s]\nkey = "%s"\n' "$section" "$(random 16)"
-done | keep s3-security

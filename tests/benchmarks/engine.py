@@ -23,7 +23,6 @@ from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
 from ada2i.model.build import build_model
 from ada2i.records import FeatureInfo
-from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from ada2i.training.request import TrainSpec, prepare
 from ada2i.training.saving import Saver
@@ -31,6 +30,7 @@ from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer
 from tests.benchmarks.workload import WORKLOADS, Figure, finish
+from tests.runs import job_of
 
 EPOCHS, STEPS = 8, 12
 WORK = WORKLOADS["iemocap"]
@@ -104,8 +104,8 @@ def first_step() -> list[Figure]:
         os.environ["RAY_API_SERVER_ADDRESS"] = ray.address
         for number in range(2):
             spec = TrainSpec(features="demo", overrides={"training.epochs": 1, "training.seeds": [1]})
-            uri = prepare(spec, root=Path(folder).as_uri(), run_id=f"first-step-{number}")
-            launch(RunFolder(uri), lambda *_: nullcontext(listen))
+            uri = prepare(spec, root=Path(folder).as_uri(), run_id=f"first-step-{number}").uri
+            launch(job_of(uri), lambda *_: nullcontext(listen))
     return [Figure("driver's start to first step, 2 workers", seconds[-1], "s", 15.0, at_most=True)]
 
 

@@ -19,7 +19,7 @@ from ada2i.jobs.events import Event
 from infra.stack import Stack
 from pipelines import extract as flows
 from pipelines.hooks import Follower
-from tests.runs import dashboard, gone
+from tests.runs import dashboard, gone, job_of
 from tests.unit.extraction.talks import contents
 
 pytestmark = pytest.mark.integration
@@ -41,8 +41,8 @@ def corpus(root: str) -> str:
 
 def extract(corpus: str, root: str, address: str, on_event: Callable[[Event | str], None]) -> ExtractionResult:
     spec = ExtractSpec(kind="folder", location=corpus, encoders=ENCODERS, overrides=SETTINGS)
-    uri = prepare(spec, root=root, run_id=root.rsplit("/", 1)[1])
-    client.run(client.Job(JOB, uri), address=address, on_event=on_event)
+    uri = prepare(spec, root=root, run_id=root.rsplit("/", 1)[1]).uri
+    client.run(job_of(uri, JOB), address=address, on_event=on_event)
     return ExtractionResult.load(storage.join(uri, RESULT))
 
 

@@ -15,11 +15,10 @@ from ada2i.records import SeedResult
 from ada2i.registry.aliases import current, history, move
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import find, register, version_uri, versions
-from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from infra.stack import Stack
 from tests.faults.s3_proxy import EVERY_FAULT, Fault, Proxy, every, first, never, proxied
-from tests.runs import final_weights, listener, prepared, registered_weights, seed_result
+from tests.runs import final_weights, job_of, listener, prepared, registered_weights, seed_result
 from tests.unit.registry.finished import finished_run
 
 pytestmark = pytest.mark.integration
@@ -149,7 +148,7 @@ def test_a_whole_run_ends_in_the_same_objects(
     stack: Stack, root: str, behind: Proxy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calm = prepared(root, "calm", **{"training.epochs": EPOCHS})
-    launch(RunFolder(calm), listener(lambda _: None))
+    launch(job_of(calm), listener(lambda _: None))
     wanted = final_weights(calm), seed_result(calm)
     behind.plan = plan = FailOnce(behind)
     overrides = {"training.epochs": EPOCHS, "training.early_stopping_epochs": 16, "balance.start_epoch": 2}

@@ -15,7 +15,6 @@ from ada2i.errors import PreemptedError
 from ada2i.jobs.client import connect
 from ada2i.jobs.events import Event
 from ada2i.registry.versions import versions
-from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from infra.stack import Stack
 from pipelines import train as flows
@@ -26,6 +25,7 @@ from tests.runs import (
     KillOnce,
     final_weights,
     gone,
+    job_of,
     listener,
     live_actor,
     prepared,
@@ -49,7 +49,7 @@ def address(stack: Stack) -> str:
 @pytest.fixture(scope="module")
 def undisturbed(address: str, root: str) -> dict[str, torch.Tensor]:
     uri = prepared(root, "undisturbed")
-    launch(RunFolder(uri), listener(lambda _: None))
+    launch(job_of(uri), listener(lambda _: None))
     return final_weights(uri)
 
 
@@ -57,7 +57,7 @@ def undisturbed(address: str, root: str) -> dict[str, torch.Tensor]:
 def test_killed_worker(address: str, root: str, undisturbed: dict[str, torch.Tensor]) -> None:
     uri = prepared(root, "killed-worker")
     killer = KillOnce(3, lambda: worker_pid("killed-worker", rank=1))
-    launch(RunFolder(uri), listener(killer))
+    launch(job_of(uri), listener(killer))
     assert killer.killed is not None
     check_end(uri, undisturbed)
 
@@ -65,7 +65,7 @@ def test_killed_worker(address: str, root: str, undisturbed: dict[str, torch.Ten
 def test_killed_controller(address: str, root: str, undisturbed: dict[str, torch.Tensor]) -> None:
     uri = prepared(root, "killed-controller")
     killer = KillOnce(3, lambda: live_actor("TrainController"))
-    launch(RunFolder(uri), listener(killer))
+    launch(job_of(uri), listener(killer))
     assert killer.killed is not None
     check_end(uri, undisturbed)
 
@@ -76,7 +76,7 @@ def test_a_worker_that_gets_sigterm_leaves_after_a_checkpoint(
 ) -> None:
     uri = prepared(root, "preempted-worker")
     killer = KillOnce(3, lambda: worker_pid("preempted-worker", rank=1), signal.SIGTERM)
-    launch(RunFolder(uri), listener(killer))
+    launch(job_of(uri), listener(killer))
     assert killer.killed is not None
     assert gone(killer.killed)
     assert killer.epochs == EPOCHS  # none twice
@@ -89,9 +89,9 @@ def test_a_driver_that_gets_sigterm_leaves_after_a_checkpoint(
     uri = prepared(root, "preempted-driver")
     killer = KillOnce(3, lambda: driver_pid(address), signal.SIGTERM)
     with pytest.raises(PreemptedError, match=r"was requested to leave, and left after step \d+\. Run again"):
-        launch(RunFolder(uri), listener(killer))
+        launch(job_of(uri), listener(killer))
     assert all(job.status.is_terminal() for job in connect(address).list_jobs())
-    launch(RunFolder(uri), listener(killer))
+    launch(job_of(uri), listener(killer))
     assert killer.epochs == EPOCHS  # none twice
     check_end(uri, undisturbed)
 
@@ -108,7 +108,7 @@ def test_s3_that_is_away_for_a_while(
             if isinstance(event, dict) and event["kind"] == "epoch" and not away:
                 away.append(pool.submit(hold, stack))
 
-        launch(RunFolder(uri), listener(cut))
+        launch(job_of(uri), listener(cut))
         away[0].result()
     check_end(uri, undisturbed)
 
@@ -162,7 +162,7 @@ def test_interrupted_caller_leaves_no_job(address: str, root: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        launch(RunFolder(uri), listener(interrupt))
+        launch(job_of(uri), listener(interrupt))
     jobs = connect(address).list_jobs()
     assert all(job.status.is_terminal() for job in jobs)
     assert os.environ["RAY_API_SERVER_ADDRESS"] == address

@@ -13,12 +13,11 @@ import pytest
 from ada2i.jobs import cluster, processes
 from ada2i.jobs.events import Event
 from ada2i.jobs.resources import capacity
-from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from infra import stack as local
 from infra.stack import Stack
 from tests.integration.test_ranks import largest_gap
-from tests.runs import final_weights, listener, prepared, remains, seed_result, train_run
+from tests.runs import final_weights, job_of, listener, prepared, remains, seed_result, train_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.soak]
 
@@ -111,11 +110,11 @@ def test_a_lost_node_takes_its_workers_alone(stack: Stack, root: str, node: proc
     workers = int(capacity()["CPU"]) - CPUS + 1  # more than either node holds
     uri = prepared(root, "lost-node", **EXACT, **{"resources.workers": workers, "resources.min_workers": 1})
     killer = KillNode("lost-node", node)
-    launch(RunFolder(uri), listener(killer))
+    launch(job_of(uri), listener(killer))
     assert killer.workers != []
     assert killer.rest != []
     assert seed_result(uri).workers < workers
     assert remains(uri) == set()
     undisturbed = prepared(root, "no-node-lost", **EXACT, **{"resources.workers": 1})
-    launch(RunFolder(undisturbed), listener(lambda _: None))
+    launch(job_of(undisturbed), listener(lambda _: None))
     assert largest_gap(final_weights(uri), final_weights(undisturbed)) < 1e-5

@@ -3,21 +3,27 @@
 import base64
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
+from http.client import HTTPException
+from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
+import grpc
 import pytest
 from typer.testing import CliRunner
 
 from ada2i import storage
 from ada2i.errors import ResourceError
 from ada2i.jobs import cluster, http, processes
-from infra import local, services
+from infra import certificates, local, services
 from infra import stack as stacks
 from infra.stack import Stack
 
@@ -52,13 +58,77 @@ def listeners(stack: Stack) -> dict[int, str]:
     ("service", "path", "refusal"),
     [
         ("s3", "/ada2i", 403),
-        ("filer", "/buckets/ada2i/", 401),
         ("prefect", "/api/admin/version", 401),
         ("ray", "/api/jobs/", 401),
     ],
 )
 def test_nothing_answers_without_its_secret(stack: Stack, service: str, path: str, refusal: int) -> None:
     assert http.request(f"{stack.layout.address(service)}{path}", {})[0] == refusal
+
+
+INNER_PATHS = ("/dir/assign", "/dir/lookup?fileId=1,01", "/col/delete?collection=ada2i", "/status", "/buckets/ada2i/")
+INNER_CALLS = {
+    "/filer_pb.SeaweedFiler/ListEntries": b"\x0a\x0e/buckets/ada2i",  # field 1: the folder
+    "/filer_pb.SeaweedFiler/GetFilerConfiguration": b"",
+    "/master_pb.Seaweed/CollectionList": b"",
+    "/master_pb.Seaweed/Assign": b"",
+    "/volume_server_pb.VolumeServer/VolumeServerStatus": b"",
+}
+
+
+def answers(port: int, certificate: Path | None) -> Iterator[tuple[str, object]]:
+    """Ask a port over HTTP, HTTPS and gRPC, with a certificate or without; yield each request that is answered."""
+    context = ssl._create_unverified_context()
+    if certificate is not None:
+        context.load_cert_chain(certificate / certificates.CERTIFICATE, certificate / certificates.KEY)
+    for path, scheme in product(INNER_PATHS, ("http", "https")):
+        try:
+            with urlopen(f"{scheme}://127.0.0.1:{port}{path}", timeout=10, context=context) as answer:
+                yield f"{scheme} {path}", answer.status
+        except (OSError, HTTPException):
+            continue
+    files = [certificate / name for name in (certificates.KEY, certificates.CERTIFICATE)] if certificate else []
+    pair = [file.read_bytes() for file in files]
+    for call, body in INNER_CALLS.items():
+        for channel in channels(port, pair):
+            with channel, suppress(grpc.RpcError):
+                yield call, list(channel.unary_stream(call)(body, timeout=5))
+
+
+def channels(port: int, pair: list[bytes]) -> Iterator[Any]:
+    """Yield a channel without encryption, and one with it, which believes any server."""
+    yield grpc.insecure_channel(f"127.0.0.1:{port}")
+    with suppress(OSError):
+        server = ssl.get_server_certificate(("127.0.0.1", port), timeout=5)
+        yield grpc.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(server.encode(), *pair))
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["without a certificate", "with a certificate of one's own"])
+def test_no_port_of_the_s3_server_does_anything_without_its_certificate(
+    storage_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    alone = stacks.start(storage_only, names=["s3"], deploy=False, preferred_ports=False)
+    for name, value in alone.environment().items():
+        monkeypatch.setenv(name, value)
+    storage.put("s3://ada2i/kept", b"kept" * 1_000_000)
+    ports = listeners(alone)
+    inner = {alone.layout.ports[part] + more for part in ("master", "volume", "filer") for more in (0, 10_000)}
+    assert inner <= set(ports)
+    certificates.make(tmp_path)
+    found = {port: list(answers(port, tmp_path if own else None)) for port in ports}
+    health = [("http /status", 200)]  # of S3 itself, which says only that it runs
+    assert {port: answered for port, answered in found.items() if answered} == {alone.layout.ports["s3"]: health}
+    assert storage.get("s3://ada2i/kept") == b"kept" * 1_000_000
+    stacks.stop(storage_only)
+    alone.reap()
+
+
+def test_the_page_of_prefect_sends_its_password_to_its_own_server(storage_only: Path) -> None:
+    alone = stacks.start(storage_only, names=["prefect"], deploy=False, preferred_ports=False)  # not on 4200
+    _, answer = http.request(f"{alone.layout.address('prefect')}/ui-settings", {})
+    stacks.stop(storage_only)
+    alone.reap()
+    assert json.loads(answer)["api_url"] == f"{alone.layout.address('prefect')}/api"
 
 
 def test_all_answer_with_their_secrets(stack: Stack) -> None:
@@ -72,7 +142,7 @@ def test_only_this_user_can_read_it(stack: Stack) -> None:
     folder = stack.layout.folder
     assert folder.stat().st_mode & 0o777 == 0o700
     assert stack.layout.ray_folder.stat().st_mode & 0o777 == 0o700
-    secret = ["env", "ray-token", "prefect-auth", "s3.json", "security.toml", "state.json"]
+    secret = ["env", "ray-token", "prefect-auth", "s3.json", "security.toml", "s3-inner.key", "state.json"]
     assert {(folder / name).stat().st_mode & 0o777 for name in secret} == {0o600}
 
 

@@ -19,7 +19,7 @@ from ada2i.registry.versions import find, read_file
 from infra.stack import Stack
 from pipelines.predict import predict_emotions
 from tests.integration.test_train import run_cli
-from tests.runs import dashboard, gone
+from tests.runs import dashboard, gone, job_of
 
 pytestmark = pytest.mark.integration
 
@@ -49,9 +49,9 @@ def test_a_killed_worker_changes_no_byte(home: str) -> None:
     features = open_features(write_demo_corpus(f"{home}-many", dialogues=600))
     address, found = os.environ["RAY_API_SERVER_ADDRESS"], []
     for out, kill in ((f"{home}-whole", False), (f"{home}-killed", True)):
-        uri = prepare(PredictSpec(version="talk", source=features.uri, out=out, workers=2), root=home)
+        uri = prepare(PredictSpec(version="talk", source=features.uri, out=out, workers=2), root=home).uri
         killer = Killer(kill=kill)
-        client.run(client.Job(JOB, uri), address=address, on_event=killer)
+        client.run(job_of(uri, JOB), address=address, on_event=killer)
         assert (killer.killed is not None) == kill
         assert killer.killed is None or gone(killer.killed)
         request = PredictionRequest.load(storage.join(uri, REQUEST))

@@ -16,7 +16,7 @@ from ada2i.records import RunRequest, RunResult
 from ada2i.store import Store
 from ada2i.studies.job import Worker
 from ada2i.studies.progress import StudyProgress
-from ada2i.studies.request import JOB, StudySpec, prepare_study, write_study
+from ada2i.studies.request import StudySpec, prepare_study, write_study
 from ada2i.studies.rows import Study
 from infra.stack import Stack
 from tests.integration.test_train import run_cli
@@ -39,10 +39,10 @@ def test_a_study_is_trained_once(stack: Stack, root: str, tmp_path: Path, monkey
     done = run_uri(root, str(cells[0].run_id))
     assert Worker().train(done, 1, False)[2] is None  # as an attempt that was killed would have left it
     before = storage.get(storage.join(seed_uri(done, 1), "result.json"))
-    uri = write_study(root, cells)
-    assert uri is not None
-    with StudyProgress(uri) as progress:
-        client.run(client.Job(JOB, uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=progress)
+    job = write_study(root, cells)
+    assert job is not None
+    with StudyProgress(job.uri) as progress:
+        client.run(job, address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=progress)
     assert (progress.done, progress.total) == (4, 4)
     assert storage.get(storage.join(seed_uri(done, 1), "result.json")) == before
     assert write_study(root, cells) is None
@@ -68,26 +68,26 @@ def test_a_study_that_gets_sigterm_leaves_after_a_checkpoint(stack: Stack, root:
     )
     cells = prepare_study(spec, root=root).cells
     run = Store.open(root).run(str(cells[0].run_id))
-    uri = write_study(root, cells)
-    assert uri is not None
+    job = write_study(root, cells)
+    assert job is not None
 
     def terminate() -> None:
         """Send the driver SIGTERM once both seeds are being trained."""
         deadline = time.monotonic() + 120
         while not all(storage.children(run.seed(seed).best) for seed in (1, 2)) and time.monotonic() < deadline:
             time.sleep(0.1)
-        os.kill(driver_pid(stack, uri.rsplit("/", 1)[1]), signal.SIGTERM)
+        os.kill(driver_pid(stack, job.uri.rsplit("/", 1)[1]), signal.SIGTERM)
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(terminate)
         with pytest.raises(PreemptedError, match="requested to leave, and left after 0 tasks"):
-            client.run(client.Job(JOB, uri), address=address, on_event=lambda _: None)
+            client.run(job, address=address, on_event=lambda _: None)
     for seed in (1, 2):
         folder = run.seed(seed)
         assert not folder.is_trained()
         left = load_progress(checkpoint_uri(folder.checkpoints, latest_step(folder.checkpoints) or 0))
         assert left.step > 0
 
-    client.run(client.Job(JOB, uri), address=address, on_event=lambda _: None)
+    client.run(job, address=address, on_event=lambda _: None)
     assert run.result().seeds[0].history[-1].epoch == epochs
     assert write_study(root, cells) is None

@@ -12,11 +12,10 @@ from ada2i.errors import DivergenceError, ResourceError
 from ada2i.jobs.events import Event
 from ada2i.records import RunResult
 from ada2i.registry.versions import find, version_uri
-from ada2i.store import RunFolder
 from ada2i.training.launch import launch
 from ada2i.training.metrics import METRICS
 from infra.stack import Stack
-from tests.runs import dashboard, listener, prepared, registered_weights, train_run
+from tests.runs import dashboard, job_of, listener, prepared, registered_weights, train_run
 
 pytestmark = pytest.mark.integration
 
@@ -62,7 +61,7 @@ def test_train_tab_and_gauges_show_the_run(stack: Stack, root: str) -> None:
         if isinstance(event, dict) and event["kind"] == "epoch":
             seen.update(gauges("shown"))
 
-    launch(RunFolder(uri), listener(look))
+    launch(job_of(uri), listener(look))
     modalities = ("ratio", "coefficient", "encoder_gradient_norm")
     expected = {metric.exported for metric in METRICS if not metric.by_modality} | {
         f"ray_ada2i_{name}" for name in modalities
@@ -96,7 +95,7 @@ def test_diverging_run_stops_naming_the_dialogues(stack: Stack, root: str) -> No
     # A learning rate at which float32 overflows within an epoch.
     uri = prepared(root, "diverging", **{"training.learning_rate": 1e30})
     with pytest.raises(DivergenceError, match=r"not finite at step \d+ of seed 1.*Dialogues: "):
-        launch(RunFolder(uri), listener(lambda _: None))
+        launch(job_of(uri), listener(lambda _: None))
 
 
 def test_job_metadata_holds_no_secret(stack: Stack) -> None:

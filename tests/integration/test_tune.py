@@ -33,7 +33,7 @@ from ada2i.training.request import TrainSpec
 from infra.stack import Stack
 from pipelines.tune import tune_ada2i
 from tests.integration.test_train import run_cli
-from tests.runs import dashboard, run_uri, seed_uri, stored
+from tests.runs import dashboard, job_of, run_uri, seed_uri, stored
 
 pytestmark = pytest.mark.integration
 
@@ -66,7 +66,7 @@ def actors() -> list[str]:
 def test_a_killed_search_goes_on(
     stack: Stack, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri = prepare_search(spec(), root=root)
+    uri = prepare_search(spec(), root=root).uri
     search_id = uri.rsplit("/", 1)[1]
     killed: list[int] = []
 
@@ -77,7 +77,7 @@ def test_a_killed_search_goes_on(
             os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(JobError, match="resumes from what this one wrote"):
-        client.run(client.Job(JOB, uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=kill)
+        client.run(job_of(uri, JOB), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=kill)
     assert killed
     done = storage.get(storage.join(trial_uri(uri, 0), RECORD))
     begun = RunRequest.load(storage.join(trial_uri(uri, 1), "request.json"))
@@ -122,7 +122,9 @@ def test_a_search_that_gets_sigterm_leaves_after_a_checkpoint(stack: Stack, root
         {"training.epochs": 150, "training.early_stopping_epochs": 150},
     )
     options = search_options(trials=1, finalists=1)
-    uri = prepare_search(spec(**wanted).model_copy(update={"options": options}), root=root, search_id="search-leaves")
+    uri = prepare_search(
+        spec(**wanted).model_copy(update={"options": options}), root=root, search_id="search-leaves"
+    ).uri
     seed = RunFolder(trial_uri(uri, 0)).seed(SearchRequest.load(storage.join(uri, REQUEST)).trial_seeds[0])
     signalled: list[int] = []
 
@@ -132,13 +134,13 @@ def test_a_search_that_gets_sigterm_leaves_after_a_checkpoint(stack: Stack, root
             os.kill(signalled[0], signal.SIGTERM)
 
     with pytest.raises(PreemptedError, match="requested to leave, and left after its trials had written checkpoints"):
-        client.run(client.Job(JOB, uri), address=address, on_event=terminate)
+        client.run(job_of(uri, JOB), address=address, on_event=terminate)
     assert not storage.exists(storage.join(trial_uri(uri, 0), RECORD))
     left = load_progress(checkpoint_uri(seed.checkpoints, latest_step(seed.checkpoints) or 0))
     assert 0 < left.epoch < 150  # not all of it, and nothing of it is lost
     assert not actors()
 
-    client.run(client.Job(JOB, uri), address=address, on_event=lambda _: None)
+    client.run(job_of(uri, JOB), address=address, on_event=lambda _: None)
     record = TrialRecord.load(storage.join(trial_uri(uri, 0), RECORD))
     assert (record.state, len(record.curve)) == ("complete", 150)
     assert record.curve[: left.epoch] == tuple(epoch.dev_weighted_f1 for epoch in left.history)
@@ -148,8 +150,8 @@ def test_trials_of_two_ranks_on_half_a_cpu_each(stack: Stack, root: str) -> None
     seen: list[Any] = []
     wanted = spec(**{"resources.workers": 2, "resources.cpus_per_worker": 0.5, "training.epochs": 3})
     options = search_options(trials=3, finalists=1, grace=1, reduction=2)
-    uri = prepare_search(wanted.model_copy(update={"options": options}), root=root)
-    client.run(client.Job(JOB, uri), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=seen.append)
+    uri = prepare_search(wanted.model_copy(update={"options": options}), root=root).uri
+    client.run(job_of(uri, JOB), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=seen.append)
     search = SearchResult.load(storage.join(uri, RESULT))
     run = run_uri(storage.normalise(root), search.run_id)
     assert SeedResult.load(storage.join(seed_uri(run, 1), "result.json")).workers == 2

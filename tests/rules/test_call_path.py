@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Each function, its file, and how the next one is reached: by a call, by a Ray job, or by Ray Train.
 COMMON = [
     ("ada2i/usecases.py", "train", "launch"),
-    ("ada2i/training/launch.py", "launch", "JOB"),  # submits the Ray job whose entry point is `drive`
+    ("ada2i/training/launch.py", "launch", "submit"),  # the Ray job that `prepare` returned; its entry point is `drive`
     ("ada2i/training/launch.py", "drive", "train_group"),
     ("ada2i/training/launch.py", "train_group", "work"),  # the training loop of each Ray Train worker
     ("ada2i/training/launch.py", "work", "fit"),

@@ -23,6 +23,8 @@ import yaml
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 from pydantic import AliasChoices, BaseModel
 
+from infra import certificates
+
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"
 COMPOSE = INFRA / "compose" / "compose.yaml"
@@ -263,25 +265,51 @@ def test_compose_services_are_confined_and_watched(compose: Document) -> None:
     for name, service in compose["services"].items():
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["cap_drop"] == ["ALL"], name
-        assert service["restart"] == ("no" if name == "deploy" else "unless-stopped"), name
-        if name != "deploy":
+        ends = name in ("deploy", "s3-security")
+        assert service["restart"] == ("no" if ends else "unless-stopped"), name
+        if not ends:
             assert "test" in service["healthcheck"], name
             assert service["deploy"]["resources"]["limits"].keys() >= {"cpus", "memory"}, name
 
 
 def test_compose_waits_for_health(compose: Document) -> None:
-    conditions = [w["condition"] for s in compose["services"].values() for w in s.get("depends_on", {}).values()]
-    assert conditions
-    assert set(conditions) == {"service_healthy"}
+    waits = [wait for s in compose["services"].values() for wait in s.get("depends_on", {}).items()]
+    found = {name: wait["condition"] for name, wait in waits}
+    assert found.pop("s3-security") == "service_completed_successfully"
+    assert set(found.values()) == {"service_healthy"}
 
 
 def test_compose_keeps_what_must_stay_in_volumes(compose: Document) -> None:
     kept = {v["source"] for s in compose["services"].values() for v in s.get("volumes", []) if v["type"] == "volume"}
-    assert kept == {"postgres", "prefect", "s3", "prometheus", "grafana"} == set(compose["volumes"])
+    assert kept == {"postgres", "prefect", "s3", "s3-security", "prometheus", "grafana"} == set(compose["volumes"])
+
+
+def test_compose_gives_s3_the_security_of_the_local_stack(compose: Document, tmp_path: Path) -> None:
+    maker, s3 = compose["services"]["s3-security"], compose["services"]["s3"]
+    *command, folder = maker["command"]
+    assert command == ["python", "-m", "infra.certificates"]
+    assert [(v["source"], v["target"]) for v in maker["volumes"]] == [("s3-security", folder)]
+    assert ("s3-security", folder) in [(v["source"], v["target"]) for v in s3["volumes"]]
+    assert s3["working_dir"] == folder  # where SeaweedFS looks first
+    assert f"/var/lib/prefect {folder}\n" in (INFRA / "image" / "Dockerfile").read_text()
+    made: dict[str, str] = {}
+    for _ in range(2):
+        done = run("python", *command[1:], tmp_path)
+        assert (done.returncode, done.stdout) == (0, "")
+        again = {path.name: path.read_text() for path in tmp_path.iterdir()}
+        assert again == (made or again)
+        made = again
+    found = tomllib.loads(made[certificates.SETTINGS])
+    assert found["https"]["client"]["enabled"]
+    for part in ("master", "volume", "filer"):
+        pair = {"cert": f"{tmp_path}/{certificates.CERTIFICATE}", "key": f"{tmp_path}/{certificates.KEY}"}
+        assert (found["grpc"][part], found["https"][part]) == (pair, pair | {"ca": pair["cert"]})
 
 
 def test_compose_asks_every_cluster_member_for_the_token(compose: Document) -> None:
-    members = [name for name, s in compose["services"].items() if "ray-token" in [x["source"] for x in s["secrets"]]]
+    members = [
+        name for name, s in compose["services"].items() if "ray-token" in [x["source"] for x in s.get("secrets", [])]
+    ]
     assert sorted(members) == ["prefect-worker", "prometheus", "ray-head", "ray-worker", "ray-worker-gpu"]
     for name in members:
         if name != "prometheus":

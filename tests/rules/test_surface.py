@@ -101,7 +101,7 @@ COMMANDS = {
     "import meld": ["--features", "--root", "FOLDER"],
     "import pickle": ["--dataset", "--root", "SOURCE"],
     "import table": ["--dataset", "--gate-share", "--labels", "--root", "SOURCE"],
-    "predict": ["--json", "--out", "--root", "--split", "--workers", "SOURCE", "VERSION"],
+    "predict": ["--allow-encoder", "--json", "--out", "--root", "--split", "--workers", "SOURCE", "VERSION"],
     "registry diff": ["--json", "--root", "FIRST", "SECOND"],
     "registry gate": ["--again", "--alias", "--by", "--json", "--promote", "--root", "--set", "REFERENCE"],
     "registry gc": ["--json", "--older-than", "--root", "--versions-older-than", "MODEL"],
@@ -259,6 +259,7 @@ PREDICTION_FLOW: dict[str, Any] = {
     "out": None,
     "workers": None,
     "root": None,
+    "allow_encoders": [],
 }
 
 EXTRACTION_FLOW: dict[str, Any] = {

@@ -134,7 +134,7 @@ def test_a_seal_is_a_line_that_older_records_lack(tmp_path: Path) -> None:
 def test_a_seal_of_another_record_is_refused(tmp_path: Path) -> None:
     uri = (tmp_path / "record").as_uri()
     seal = Interval(low=0.0, high=1.0, level=0.95, resamples=9).stored().splitlines()[1]
-    lines = FileEntry(size=3, sha256="ab").stored().splitlines(keepends=True)
+    lines = FileEntry(size=3, sha256="ab" * 32).stored().splitlines(keepends=True)
     storage.put(uri, b"".join([lines[0], seal + b"\n", *lines[2:]]))
     with pytest.raises(DataError, match=r"record must have the SHA-256 that it carries as its seal, "):
         FileEntry.load(uri)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ada2i.errors import ResourceError
-from infra import local, services
+from infra import certificates, local, services
 from infra import stack as stacks
 from infra.services import Layout
 
@@ -89,3 +89,11 @@ def test_the_start_prints_where_secrets_are_but_not_their_values(
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "PREFECT_API_AUTH_STRING"):
         assert environment[name] not in said
     assert layout.token.read_text() not in said
+
+
+def test_a_stack_from_before_the_certificate_gets_one(layout: Layout) -> None:
+    (layout.folder / certificates.KEY).unlink()
+    (layout.folder / certificates.SETTINGS).write_text('[jwt.signing]\nkey = "old"\n')
+    services.write_secrets(layout)
+    assert "[https.client]" in (layout.folder / certificates.SETTINGS).read_text()
+    assert (layout.folder / certificates.KEY).exists()

@@ -230,3 +230,12 @@ def test_the_papers_own_numbers(settings: str, expected: dict[str, float]) -> No
 def test_knobs_that_exclude_each_other(overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(preset="reference", settings="default", overrides=overrides)
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, '{"a":' * 100_000, "9" * 5_000, f"[{'9' * 5_000}]"])
+def test_json_that_python_cannot_hold_is_refused(value: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"`training\.epochs` must be a value of the config, but is JSON that"
+    ) as caught:
+        parse_override(f"training.epochs={value}")
+    assert len(caught.value.message) < 300

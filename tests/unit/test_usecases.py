@@ -4,11 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from ada2i import storage, usecases
+from ada2i.data.manifest import open_features
 from ada2i.errors import ConfigError
+from ada2i.importers.demo import write_demo_corpus
 from ada2i.registry.aliases import move, rollback
 from ada2i.registry.verdicts import Judgement, Verdict, record
 from ada2i.registry.versions import Version, check_same_kind
+from ada2i.search.request import SearchSpec
 from ada2i.store import Store
+from ada2i.training.request import TrainSpec
 from ada2i.usecases import Gate, Hooks, Outcome, _judged, promote
 from tests.unit.cli.test_gating import judgement
 from tests.unit.registry.finished import registered
@@ -87,3 +92,25 @@ def test_a_dataset_of_another_kind_under_a_models_name_must_be_named(
         return
     with pytest.raises(ConfigError, match=rf"classes and widths of {known.name}, but has others: {found}"):
         check_same_kind(store.root, features)
+
+
+@pytest.mark.parametrize("what", ["train", "search"])
+def test_a_dataset_whose_name_no_model_can_have_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    store = Store.open(str(tmp_path))
+    uri = write_demo_corpus(store.root, dialogues=20)
+    manifest = open_features(uri).manifest.model_copy(update={"dataset": "d" * 60})
+    storage.put(storage.join(uri, "manifest.json"), manifest.stored())
+    monkeypatch.setattr(usecases, "launch", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(usecases, "_run_job", lambda *_: pytest.fail("trained"))
+    spec = TrainSpec(features=uri)
+    with pytest.raises(ConfigError, match="A model's name must be"):
+        _start(what, spec, store)
+
+
+def _start(what: str, spec: TrainSpec, store: Store) -> None:
+    if what == "train":
+        usecases.train(spec, store, run_id="run", hooks=Hooks(), force=True)
+    else:
+        usecases.search(SearchSpec(spec=spec), store, hooks=Hooks())

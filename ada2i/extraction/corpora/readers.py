@@ -4,12 +4,13 @@ Your own reader is a function from a location to a ``Corpus``, in a module that 
 ``package.module:function`` in place of a built-in reader.
 """
 
-import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeAlias
 
 from ada2i.errors import DataError
+from ada2i.extraction.code import imported, returned
 from ada2i.extraction.corpora.folder import read_folder
 from ada2i.extraction.corpora.iemocap import read_iemocap
 from ada2i.extraction.corpora.meld import read_meld
@@ -44,17 +45,26 @@ def read_corpus(kind: str, location: str) -> Corpus:
             "table of your own, and package.module:function is a reader of your own.",
             field="corpus",
         )
-    return reader(location)
+    corpus = reader(location)
+    if not isinstance(corpus, Corpus):
+        raise _unfit(kind, f"returns {type(corpus).__name__}")
+    return corpus
 
 
 def _own(kind: str) -> Reader:
-    module, _, name = kind.partition(":")
-    try:
-        reader: Reader = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as problem:
-        raise DataError(
-            f"The reader {kind} must be package.module:function that Python can import, also on every worker, but: "
-            f"{problem}. Install it there, or correct the name.",
-            field="corpus",
-        ) from problem
+    """Import a reader; refuse what is no Python function, or is annotated to return no corpus, before it is called."""
+    reader: Reader = imported(kind, f"The reader {kind[:200]}", "package.module:function", DataError, field="corpus")
+    made = returned(reader)
+    if not callable(reader) or inspect.isbuiltin(reader) or inspect.isclass(reader):
+        raise _unfit(kind, "is not a Python function")
+    if made is not None and not (inspect.isclass(made) and issubclass(made, Corpus)):
+        raise _unfit(kind, f"is annotated to return {getattr(made, '__name__', made)}")
     return reader
+
+
+def _unfit(kind: str, found: str) -> DataError:
+    return DataError(
+        f"The reader {kind} must be a function from a location to an ada2i.extraction.utterance.Corpus, but {found}. "
+        "Correct it.",
+        field="corpus",
+    )

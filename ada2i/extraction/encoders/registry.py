@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, ValidationError, create_model
 
 from ada2i.errors import ConfigError
+from ada2i.extraction.code import imported, returned
 from ada2i.extraction.encoders.base import Encoder
 from ada2i.modalities import MODALITIES, Modality
 
@@ -140,12 +141,24 @@ def check(spec: str, modality: Modality, settings: Mapping[str, Any]) -> None:
     _resolved(spec, modality, settings)
 
 
+def is_built_in(spec: str) -> bool:
+    """Return whether a spec names an encoder of this package, or a Hugging Face model, and so no code of its own."""
+    return spec.startswith(HUGGING_FACE) or any(spec == known.name for known in ENCODERS)
+
+
 def _resolved(
     spec: str, modality: Modality, settings: Mapping[str, Any]
 ) -> tuple[Callable[..., Encoder[Any]], dict[str, Any], dict[str, Any]]:
     """Return an encoder's factory, its checked settings, and the arguments that its name determines."""
     found = _find(spec, modality)
-    factory = _import(found.factory, spec)
+    factory = imported(found.factory, f"The encoder {spec[:200]}", "package.module:Class", ConfigError, encoder=spec)
+    built = factory if inspect.isclass(factory) else returned(factory)
+    if not inspect.isfunction(getattr(built, "encode", None)):  # `str` has an `encode` of another kind
+        raise ConfigError(
+            f"The encoder {spec} must have `info` and `encode`, as a class or as the annotated result of a function, "
+            "but has no `encode`. Correct it, as ada2i.extraction.encoders.base requires.",
+            encoder=spec,
+        )
     model = {"model": spec.removeprefix(HUGGING_FACE)} if found.name == HUGGING_FACE else {}
     fixed = {**found.fixed, **model}
     return factory, _checked(factory, spec, settings, fixed), fixed
@@ -172,19 +185,6 @@ def _find(spec: str, modality: Modality) -> EncoderSpec:
         "Choose one of these.",
         encoder=spec,
     )
-
-
-def _import(path: str, spec: str) -> Callable[..., Encoder[Any]]:
-    module, _, name = path.partition(":")
-    try:
-        found: Callable[..., Encoder[Any]] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as problem:
-        raise ConfigError(
-            f"The encoder {spec} must be package.module:Class that Python can import, also on every worker, but: "
-            f"{problem}. Install it there, or correct the name.",
-            encoder=spec,
-        ) from problem
-    return found
 
 
 def _checked(

@@ -13,7 +13,9 @@ def test_seconds(text: str, wanted: int) -> None:
     assert seconds("--x", text) == wanted
 
 
-@pytest.mark.parametrize("text", ["", "1", "d", "1y", "1.5d", "-1d", "1 d", "1d ", "²d", "1d\n"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "d", "1y", "1.5d", "-1d", "1 d", "1d ", "²d", "1d\n", "9" * 400 + "d", "1234567890s"]
+)
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(ConfigError, match=r"`--x` must be a whole number followed by s, m, h, d or w, but is"):
         seconds("--x", text)

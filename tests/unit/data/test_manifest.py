@@ -1,10 +1,15 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from ada2i import storage
+from ada2i.audit.audit import gate
 from ada2i.data import shards
-from ada2i.data.manifest import FeatureSet, open_features, read_shard
+from ada2i.data.manifest import FeatureSet, Manifest, open_features, read_shard
 from ada2i.errors import DataError, IntegrityError
 from tests.unit.data.tables import WIDTHS, shard_table
 
@@ -102,3 +107,48 @@ def test_a_shard_with_other_rows_is_refused(features: FeatureSet) -> None:
         DataError, match=rf"/{entry.name} must hold 8 rows, as its manifest.json records, but holds 1\."
     ):
         read_shard(features, entry.model_copy(update={"rows": 8}))
+
+
+def changed(features: FeatureSet, change: Callable[[dict[str, Any]], object]) -> str:
+    """Change the manifest as one who can write it would, and return the set's URI."""
+    place = storage.join(features.uri, "manifest.json")
+    content = Manifest.load(place).model_dump(mode="json")
+    change(content)
+    storage.put(place, json.dumps(content).encode())  # without a seal, as older ones
+    return features.uri
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a shard is listed twice": lambda m: m["shards"].append(m["shards"][0]),
+    "shards do not hold the dialogues": lambda m: m["shards"].pop(),
+    "shards do not hold": lambda m: m["splits"]["train"].update(utterances=99),
+    "shards do not hold the": lambda m: m["shards"][0].update(split="other"),
+    "do not count every class": lambda m: m["splits"]["dev"].update(class_counts=[1]),
+    "at `shards.0.sha256`": lambda m: m["shards"][0].update(sha256="../stranger/x"),
+    "at `shards.1.sha256`": lambda m: m["shards"][1].update(sha256="AB" * 32),
+}
+
+
+@pytest.mark.parametrize("found", CHANGES)
+def test_a_manifest_that_contradicts_itself_is_refused(features: FeatureSet, found: str) -> None:
+    with pytest.raises(DataError, match=found):
+        open_features(changed(features, CHANGES[found]))
+
+
+@pytest.mark.parametrize("label", [99, 2, -1])
+def test_a_label_that_is_no_class_is_refused(features: FeatureSet, label: int) -> None:
+    (entry,) = features.shards("train")
+    table = read_shard(features, entry)
+    place = table.schema.get_field_index("label")
+    labels = pa.array([label, *table["label"].to_pylist()[1:]], pa.int32())
+    data = shards._encode(table.set_column(place, table.schema.field(place), labels))
+    storage.put(storage.join(features.uri, entry.name), data)
+
+    def reseal(manifest: dict[str, Any]) -> None:
+        manifest["shards"][-1].update(size=len(data), sha256=storage.digest(data))
+
+    found = open_features(changed(features, reseal))
+    with pytest.raises(DataError, match=r"must hold labels from 0 to 1, as its manifest\.json records, but holds"):
+        read_shard(found, found.manifest.shards[-1])
+    with pytest.raises(DataError, match="must hold labels from 0 to 1"):
+        gate(found, modalities=tuple(WIDTHS), allow=(), leave_out_fitted=True)

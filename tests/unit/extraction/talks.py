@@ -83,7 +83,7 @@ class LocalWorkers:
 
 def prepared(folder: Path, root: Path, run_id: str, overrides: dict[str, Any] | None = None, **encoders: str) -> str:
     spec = ExtractSpec(kind="folder", location=str(folder), encoders=OWN | encoders, overrides=overrides or {})
-    return prepare(spec, root=str(root), run_id=run_id)
+    return prepare(spec, root=str(root), run_id=run_id).uri
 
 
 def extracted(

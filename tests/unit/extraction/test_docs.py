@@ -39,7 +39,7 @@ def test_a_reader_of_ones_own(files: Path) -> None:
     for split, dialogue in (("train", "a"), ("train", "b"), ("dev", "c"), ("test", "d")):
         put(files, f"talks/{split}-{dialogue}.txt", f"A\tcalm\tHello {dialogue}.\nB\tangry\tGo away!\n".encode())
     spec = ExtractSpec(kind="lines:read_lines", location=str(files / "talks"), encoders=OWN)
-    uri = prepare(spec, root=str(files / "root"), run_id="run")
+    uri = prepare(spec, root=str(files / "root"), run_id="run").uri
     request = ExtractionRequest.load(storage.join(uri, "request.json"))
     manifest = open_features(extract_here(uri, request).features).manifest
     assert (manifest.dataset, manifest.labels) == ("talks", ("angry", "calm"))

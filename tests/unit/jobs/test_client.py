@@ -80,7 +80,7 @@ def run_uri(tmp_path: Path) -> str:
 def follow(monkeypatch: pytest.MonkeyPatch, api: Client, run_uri: str = "file:///nowhere") -> list[Any]:
     seen: list[Any] = []
     monkeypatch.setattr(client, "connect", lambda _: api)
-    client.follow("job-0", client.Job("x:y", run_uri), address="http://127.0.0.1", on_event=seen.append)
+    client.follow("job-0", client.Job("x:y", run_uri, "0"), address="http://127.0.0.1", on_event=seen.append)
     return seen
 
 

@@ -200,3 +200,27 @@ def test_a_killed_decode_leaves_nothing_to_map(
             open_split(features, "train", MODALITIES)
     assert list(cache.rglob("*.arrow")) == []
     assert len(open_split(features, "train", MODALITIES).lengths) == 4
+
+
+@pytest.mark.parametrize("where", [-9, 2000, "cut"])
+def test_a_damaged_decoded_shard_is_decoded_again(features: FeatureSet, cache: Path, where: int | str) -> None:
+    open_split(features, "train", MODALITIES)
+    decoded = list(cache.rglob("*.arrow"))
+    assert len(decoded) == 3
+    for path in decoded:
+        data = bytearray(path.read_bytes())
+        if isinstance(where, int):
+            data[where % len(data)] ^= 1
+        path.write_bytes(data if isinstance(where, int) else data[: len(data) // 2])
+    split = open_split(features, "train", MODALITIES)
+    (number,) = dialogue_index(split, "t2")
+    expected = np.array([row["text_feat"] or [0.0] * WIDTHS["text"] for row in rows_of("t2")], np.float32)
+    np.testing.assert_array_equal(split.batch([number], [number]).features["text"].numpy(), expected)
+
+
+def test_a_decoded_shard_without_its_digest_is_decoded_again(features: FeatureSet, cache: Path) -> None:
+    open_split(features, "train", MODALITIES)
+    for path in cache.rglob("*.sha256"):
+        path.unlink()
+    open_split(features, "train", MODALITIES)
+    assert len(list(cache.rglob("*.sha256"))) == 3

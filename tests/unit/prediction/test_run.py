@@ -18,7 +18,8 @@ from ada2i.prediction.records import DONE, REQUEST, SOURCE, PredictionRequest
 from ada2i.prediction.request import PredictSpec, prepare
 from ada2i.records import FeatureInfo, Recipe
 from ada2i.registry.pull import pull
-from ada2i.registry.versions import version_uri
+from ada2i.registry.versions import find, version_uri
+from tests.runs import job_of
 from tests.unit.data.tables import written
 from tests.unit.prediction.tiny import contents, demo, manifest_of, registered, run, table_of
 
@@ -68,7 +69,7 @@ def test_a_killed_prediction_goes_on_and_ends_in_the_same_bytes(root: str, featu
     assert len(expected) > 3
     with pytest.raises(KeyboardInterrupt, match="killed"):
         run(root, features.uri, after=2)
-    uri = prepare(PredictSpec(version="tiny", source=features.uri), root=root)
+    uri = prepare(PredictSpec(version="tiny", source=features.uri), root=root).uri
     assert [name for name in storage.children(uri) if name.startswith("part")] != []
     assert run(root, features.uri) == uri
     found = contents(uri)
@@ -81,7 +82,7 @@ def test_repeating_a_complete_prediction_checks_it(root: str, features: FeatureS
     registered(root, features.info())
     uri = run(root, features.uri)
     before = contents(uri)
-    assert prepare(PredictSpec(version="tiny@1", source=features.uri), root=root) == uri
+    assert prepare(PredictSpec(version="tiny@1", source=features.uri), root=root).uri == uri
     assert contents(uri) == before
     for name in before:
         place = storage.join(uri, name)
@@ -96,7 +97,7 @@ def test_what_a_crash_behind_the_manifest_leaves_is_deleted(root: str, features:
     uri = run(root, features.uri)
     for again in (
         lambda: prepare(PredictSpec(version="tiny", source=features.uri), root=root),
-        lambda: drive(uri, "0"),
+        lambda: drive(uri, "0", job_of(uri).request),
     ):
         for folder in (SOURCE, DONE):
             storage.put(storage.join(uri, folder, "left"), b"over")
@@ -135,7 +136,7 @@ def test_a_flipped_byte_in_any_shard_is_refused(root: str, features: FeatureSet)
 
 def test_weights_that_change_behind_the_request_are_refused(root: str, features: FeatureSet) -> None:
     version = registered(root, features.info())
-    uri = prepare(PredictSpec(version="tiny", source=features.uri), root=root)
+    uri = prepare(PredictSpec(version="tiny", source=features.uri), root=root).uri
     place = storage.join(version_uri(root, version), "weights.safetensors")
     storage.put(place, flipped(storage.get(place)))
     request = PredictionRequest.load(storage.join(uri, REQUEST))
@@ -201,3 +202,35 @@ def test_what_else_is_refused(root: str, features: FeatureSet, tmp_path: Path) -
     run(root, features.uri, out=str(tmp_path / "out"))
     with pytest.raises(ConfigError, match=r"holds the predictions of tiny@1 for "):
         spec(split="test", out=str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"out": "file:///elsewhere"},
+        {"version_uri": "file:///elsewhere"},
+        {"source": "another"},
+        {"split": "test"},
+        {"run_id": "other"},
+        {"shards": ()},
+    ],
+)
+def test_a_first_request_that_was_replaced_is_not_resumed(
+    root: str, features: FeatureSet, change: dict[str, Any]
+) -> None:
+    registered(root, features.info())
+    spec = PredictSpec(version="tiny", source=features.uri)
+    job = prepare(spec, root=root, run_id="flow")
+    assert prepare(spec, root=root, run_id="flow") == job
+    place = storage.join(job.uri, REQUEST)
+    storage.put(place, PredictionRequest.load(place).model_copy(update=change).stored())
+    with pytest.raises(ConfigError, match="must be the request of this prediction, but names another"):
+        prepare(spec, root=root, run_id="flow")
+
+
+def test_a_prediction_resumes_with_its_first_version(root: str, features: FeatureSet) -> None:
+    registered(root, features.info())
+    job = prepare(PredictSpec(version="tiny", source=features.uri), root=root, run_id="flow")
+    registered(root, features.info(), "reference")
+    again = prepare(PredictSpec(version="tiny", source=features.uri), root=root, run_id="flow")
+    assert (again, find(root, "tiny").number) == (job, 2)

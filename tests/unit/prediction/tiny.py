@@ -73,27 +73,32 @@ class LocalWorkers:
 
 def run(root: str, source: str, *, version: str = "tiny", after: int | None = None, **more: Any) -> str:
     """Predict a source; return the prediction's URI."""
-    uri = prepare(PredictSpec(version=version, source=source, **more), root=root)
-    if not is_done(uri):
-        request = PredictionRequest.load(storage.join(uri, REQUEST))
+    uri = prepare(PredictSpec(version=version, source=source, **more), root=root).uri
+    request = PredictionRequest.load(storage.join(uri, REQUEST))
+    if not is_done(request.out):
         workers = LocalWorkers(uri, request, after)
         predict(uri, request, workers, report=workers.report, code="abc")
     return uri
 
 
+def out_of(uri: str) -> str:
+    """Return the folder of a prediction's parts."""
+    return PredictionRequest.load(storage.join(uri, REQUEST)).out
+
+
 def table_of(uri: str) -> pa.Table:
     """Return all parts of a prediction."""
-    out, manifest = result(uri)
+    out, manifest = out_of(uri), manifest_of(uri)
     return pa.concat_tables(pq.read_table(pa.BufferReader(storage.get(storage.join(out, n)))) for n in manifest.files)
 
 
 def manifest_of(uri: str) -> PredictionManifest:
-    return result(uri)[1]
+    return result(out_of(uri))
 
 
 def contents(uri: str) -> dict[str, bytes]:
     """Return parts and manifest, by name."""
-    out, manifest = result(uri)
+    out, manifest = out_of(uri), manifest_of(uri)
     return {name: storage.get(storage.join(out, name)) for name in (*manifest.files, "manifest.json")}
 
 

@@ -11,9 +11,11 @@ from ada2i import storage
 from ada2i.data.shards import write_features
 from ada2i.importers import demo
 from ada2i.registry.versions import Version, register
-from ada2i.studies.job import Worker
+from ada2i.store import RunFolder
 from ada2i.training.evaluate import evaluate_run
+from ada2i.training.launch import train_group
 from ada2i.training.request import TrainSpec, prepare
+from ada2i.training.task import QuietReporter
 from tests.runs import run_uri
 from tests.unit.registry.finished import ENVIRONMENT
 from tests.unit.training.small import TINY
@@ -51,9 +53,11 @@ def features(root: str, split_of: Splitter, *, dialogues: int = 80, encoder: str
 def trained(root: str, run_id: str, uri: str, **more: Any) -> Version:
     """Train a tiny model on features and register it; keywords are dotted fields with __ for dots."""
     overrides = QUICK | {name.replace("__", "."): value for name, value in more.items()}
-    run = prepare(TrainSpec(features=uri, overrides=overrides), root=root, run_id=run_id)
+    run = prepare(TrainSpec(features=uri, overrides=overrides), root=root, run_id=run_id).uri
     assert run == run_uri(root, run_id)
-    assert Worker().train(run, overrides["training.seeds"][0], False)[2] is None
+    folder = RunFolder(run)
+    seeds = overrides["training.seeds"][:1]
+    assert train_group(folder, folder.request(), seeds, QuietReporter(), use_gpu=False, in_process=True) is None
     storage.put(storage.join(run, "environment.json"), json.dumps(ENVIRONMENT).encode())
     evaluate_run(run)
     return register(run, root=root, model="talks")

@@ -148,7 +148,7 @@ ANY = Move(
     number=1,
     before=None,
     follows=None,
-    at="",
+    at="2026-11-28T10:00:00+00:00",
     by="",
     reason="",
     token="",
@@ -203,5 +203,5 @@ def test_a_damaged_history_is_refused(root: str) -> None:
     with pytest.raises(IntegrityError, match=re.escape(f"{places[2]} must carry the seal of the move before it")):
         history(root, "ada2i", "champion")
     storage.delete(places[1])
-    with pytest.raises(IntegrityError, match=r"must hold every move up to 3, but lacks 2\.json"):
+    with pytest.raises(IntegrityError, match=r"must hold every record up to 3\.json, but lacks 2\.json"):
         current(root, "ada2i", "champion")

@@ -157,3 +157,15 @@ def test_a_damaged_manifest_is_left_for_a_person(root: str, tmp_path: Path) -> N
     storage.put(place, b"{")
     assert sweep(root, "ada2i", older_than_s=0) == []
     assert storage.get(place) == b"{"
+
+
+def test_what_a_killed_import_leaves_is_deleted(root: str) -> None:
+    registered(root, "run-a")
+    folder = storage.local_path(f"{root}/features/talks/ab")
+    assert folder is not None
+    folder.mkdir(parents=True)
+    (folder / ".partial-1").touch()
+    (folder / "part-00000.parquet").touch()
+    assert sweep(root, "ada2i") == []
+    assert sweep(root, "ada2i", older_than_s=0) == [f"{root}/features/talks/ab/.partial-1"]
+    assert [path.name for path in folder.iterdir()] == ["part-00000.parquet"]

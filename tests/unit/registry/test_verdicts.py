@@ -46,7 +46,7 @@ def test_a_changed_or_missing_one_is_refused(root: str) -> None:
     with pytest.raises(IntegrityError, match="must have the SHA-256 that it carries as its seal"):
         verdicts(root, "ada2i")
     storage.delete(place)
-    with pytest.raises(IntegrityError, match=r"must hold every verdict up to 2, but lacks 1\.json"):
+    with pytest.raises(IntegrityError, match=r"must hold every record up to 2\.json, but lacks 1\.json"):
         verdicts(root, "ada2i")
 
 

@@ -177,7 +177,8 @@ def test_a_class_without_test_utterances_differs_from_one_with_f1_0() -> None:
 
 
 def test_names_are_escaped() -> None:
-    run = build_run(NASTY, seeds=(1, 2), epochs=1, dead=(0, 1), dataset="<i>corpus</i>", protocol="a <b>bold</b> claim")
+    run = build_run(NASTY, seeds=(1, 2), epochs=1, dead=(0, 1), protocol="a <b>bold</b> claim")
+    run = run.model_copy(update={"features": run.features.model_copy(update={"dataset": "<i>corpus</i>"})})
     page, markdown = report.render_report(run), report.markdown_summary(run)
     for text in (page, markdown):
         assert not re.search(r"<script|<i>|<b>", text)

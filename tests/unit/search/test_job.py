@@ -89,7 +89,7 @@ class Source:
 
 def take(callback: TrialCallback, report: TrialReport) -> None:
     """Pass a report and the end of the trial that made it to a callback, as Tune does."""
-    trial = SimpleNamespace(config={"job": Job(number=1, uri="file:///x", seeds=(1,)).model_dump()})
+    trial = SimpleNamespace(config={"job": Job(number=1, uri="file:///x", request="0", seeds=(1,)).model_dump()})
     callback.on_trial_result(1, [], trial, {**report.model_dump(), "trial_id": "t1"})
     callback.on_trial_complete(1, [], trial)
 

@@ -64,7 +64,7 @@ class Reporter:
 def train(source: TrialSource, job: Job, *, stop_after: int | None) -> Failure | None:
     """Do what a trial's process does."""
     reporter = Reporter(source, job, stop_after=stop_after)
-    return train_group(job.run, job.seeds, reporter, use_gpu=False, in_process=True)
+    return train_group(job.run, job.run.request(), job.seeds, reporter, use_gpu=False, in_process=True)
 
 
 def work(source: TrialSource, *, stop: Callable[[Job], int | None] = lambda _: None) -> list[Job]:
@@ -102,7 +102,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def searched(root: Path) -> str:
     """A search of four trials, of which one was stopped after an epoch."""
-    uri = prepare_search(spec(root), root=str(root))
+    uri = prepare_search(spec(root), root=str(root)).uri
     work(opened(uri)[1], stop=lambda job: 1 if job.number == 2 else None)
     return uri
 
@@ -143,7 +143,7 @@ def test_a_score_is_the_mean_over_the_seeds(root: Path, monkeypatch: pytest.Monk
         kept(uri)
 
     monkeypatch.setattr(storage, "delete_folder", look)
-    _, trials = opened(prepare_search(spec(root, options={"trials": 1}), root=str(root)))
+    _, trials = opened(prepare_search(spec(root, options={"trials": 1}), root=str(root)).uri)
     work(trials)
     trials.sweep()
     assert len(found) == 2
@@ -151,16 +151,16 @@ def test_a_score_is_the_mean_over_the_seeds(root: Path, monkeypatch: pytest.Monk
 
 
 def test_nothing_is_done_twice(searched: str, root: Path) -> None:
-    assert prepare_search(spec(root), root=str(root)) == searched
+    assert prepare_search(spec(root), root=str(root)).uri == searched
     _, trials = opened(searched)
     assert (trials.left, trials.suggest()) == (0, None)
 
 
 def test_a_trial_that_was_cut_short_goes_on_with_its_params(root: Path) -> None:
     wanted = spec(root, options={"seed": 7})
-    whole = prepare_search(wanted, root=str(root), search_id="whole")
+    whole = prepare_search(wanted, root=str(root), search_id="whole").uri
     work(opened(whole)[1])
-    cut = prepare_search(wanted, root=str(root), search_id="cut")
+    cut = prepare_search(wanted, root=str(root), search_id="cut").uri
     first = opened(cut)[1]
     first.suggest()
     job = first.suggest()
@@ -180,7 +180,7 @@ def test_suggestions_know_what_has_ended(root: Path) -> None:
     wanted = spec(root, options={"trials": 12, "seed": 9})
     found = []
     for name in ("one", "two"):
-        uri = prepare_search(wanted, root=str(root), search_id=name)
+        uri = prepare_search(wanted, root=str(root), search_id=name).uri
         for number in range(11):
             record = TrialRecord(
                 number=number,
@@ -199,7 +199,7 @@ def test_suggestions_know_what_has_ended(root: Path) -> None:
 
 def test_a_diverging_trial_does_not_end_the_search(root: Path) -> None:
     wanted = spec(root, options={"trials": 2}).model_copy(update={"vary": (f"{RATE}=loguniform:1e29:1e30",)})
-    _, trials = opened(prepare_search(wanted, root=str(root)))
+    _, trials = opened(prepare_search(wanted, root=str(root)).uri)
     work(trials)
     assert [record.state for record in trials.records.values()] == ["complete", "diverged"]
     assert trials.records[1].score == 0.0
@@ -207,7 +207,7 @@ def test_a_diverging_trial_does_not_end_the_search(root: Path) -> None:
 
 
 def test_an_error_that_is_no_trials_ends_the_search(root: Path) -> None:
-    _, trials = opened(prepare_search(spec(root, options={"trials": 2, "seed": 3}), root=str(root)))
+    _, trials = opened(prepare_search(spec(root, options={"trials": 2, "seed": 3}), root=str(root)).uri)
     job = trials.suggest()
     assert job is not None
     with pytest.raises(IntegrityError, match="shard is damaged"):
@@ -216,7 +216,7 @@ def test_an_error_that_is_no_trials_ends_the_search(root: Path) -> None:
 
 
 def test_a_trial_whose_process_dies_too_often_has_failed(root: Path) -> None:
-    uri = prepare_search(spec(root, options={"trials": 2, "seed": 4}), root=str(root))
+    uri = prepare_search(spec(root, options={"trials": 2, "seed": 4}), root=str(root)).uri
     _, trials = opened(uri)
     job = trials.suggest()
     assert job is not None
@@ -290,8 +290,8 @@ def test_the_unchanged_config_is_trained_unchanged(searched: str) -> None:
 
 def test_a_search_is_named_by_what_decides_it(root: Path, searched: str) -> None:
     for other in (spec(root, options={"seed": 1}), spec(root, overrides={"training.seeds": [5]})):
-        assert prepare_search(other, root=str(root)) != searched
-    assert prepare_search(spec(root, options={"concurrent": 1}), root=str(root)) == searched
+        assert prepare_search(other, root=str(root)).uri != searched
+    assert prepare_search(spec(root, options={"concurrent": 1}), root=str(root)).uri == searched
     prepare_search(spec(root), root=str(root), search_id="mine")
     with pytest.raises(ConfigError, match="Search mine must be resumed with its original request"):
         prepare_search(spec(root, options={"seed": 1}), root=str(root), search_id="mine")

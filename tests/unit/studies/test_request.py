@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ada2i import storage
-from ada2i.errors import ConfigError, DataError
+from ada2i.errors import ConfigError, DataError, IntegrityError
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.records import RunRequest, RunResult
+from ada2i.store import Store
 from ada2i.studies import request as studies
 from ada2i.studies.job import Worker
 from ada2i.studies.progress import StudyProgress
@@ -100,9 +101,9 @@ def test_the_same_command_finds_what_is_done(root: Path, prepared: Prepared) -> 
 
 def test_only_new_runs_are_requested(root: Path, prepared: Prepared) -> None:
     more = prepare_study(small_spec(root, ablations="no_afw", modalities="ta"), root=str(root))
-    uri = write_study(str(root), more.cells)
-    assert uri is not None
-    wanted = StudyRequest.load(storage.join(uri, "request.json")).runs
+    job = write_study(str(root), more.cells)
+    assert job is not None
+    wanted = StudyRequest.load(storage.join(job.uri, "request.json")).runs
     new = [cell for cell in more.cells if cell.change]
     assert sorted(wanted) == sorted(run_uri(root.as_uri(), str(cell.run_id)) for cell in new)
     assert [row.problem for row in gathered(root, more).rows] == ["", "not finished", "", "not finished"]
@@ -227,9 +228,9 @@ def test_a_diverging_seed_is_reported(tmp_path: Path) -> None:
 
 def test_progress_counts_seeds_and_shows_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells = [Cell(preset="paper", letters="ta", run_id="r"), Cell(preset="paper", letters="tav", run_id="r")]
-    uri = write_study(str(tmp_path), cells)
-    assert uri is not None
-    with StudyProgress(uri) as progress:
+    job = write_study(str(tmp_path), cells)
+    assert job is not None
+    with StudyProgress(job.uri) as progress:
         progress({"kind": "planned", "seeds": 2})
         progress({"kind": "trained", "run_id": "r", "seed": 1, "dev_weighted_f1": 0.5, "seconds": 3.0})
         progress({"kind": "diverged", "run_id": "r", "seed": 2, "message": "A loss must be finite."})
@@ -278,3 +279,15 @@ def test_modalities_that_the_features_lack(tmp_path: Path) -> None:
     spec = small_spec(tmp_path, features=str(table), modalities="tav")
     with pytest.raises(DataError, match="has no"):
         prepare_study(spec, root=str(tmp_path / "other"))
+
+
+def test_a_run_whose_request_was_replaced_is_not_trained(tmp_path: Path) -> None:
+    (cell,) = prepare_study(small_spec(tmp_path, presets=("reference",), modalities="t"), root=str(tmp_path)).cells
+    run = Store.open(str(tmp_path)).run(str(cell.run_id))
+    request = run.request()
+    for change in ({"run_id": "other"}, {"features": request.features.model_copy(update={"uri": "file:///elsewhere"})}):
+        storage.put(run.request_uri, request.model_copy(update=change).stored())
+        with pytest.raises(
+            IntegrityError, match="must hold the config and features that the run's id was derived from"
+        ):
+            Worker().train(run.uri, 1, False)

@@ -40,7 +40,7 @@ def features(tmp_path: Path) -> str:
 
 
 def prepared(root: Path, features: str, run_id: str = "r1", **spec: Any) -> RunRequest:
-    uri = prepare(TrainSpec.model_validate({"features": features, **spec}), root=str(root), run_id=run_id)
+    uri = prepare(TrainSpec.model_validate({"features": features, **spec}), root=str(root), run_id=run_id).uri
     assert uri == storage.join(root.as_uri(), "runs", run_id)
     return RunRequest.load(storage.join(uri, "request.json"))
 
