@@ -66,4 +66,4 @@ def _links(root: str, version: Version) -> list[Row]:
 
 def _dashboard(job: str | None) -> str | None:
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
-    return f"{address}/#/jobs/{job}" if address and job else None
+    return f"{storage.public(address)}/#/jobs/{job}" if address and job else None

@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from ada2i.training.request import TrainSpec
 
 
+def path(text: str) -> Path:
+    """Return the path of an option or argument that names a local file or folder.
+
+    Raises:
+        InputError: It is empty, or a URI.
+    """
+    if storage.check(text):
+        shown = storage.public(text)
+        raise ConfigError(f"{shown} must be a local path, but is a URI. Name a local file or folder.", uri=shown)
+    return Path(text)
+
+
 def target(param: typer.CallbackParam, file: Path | None) -> Path | None:
     """Refuse a file that cannot be written later.
 
@@ -45,9 +57,12 @@ Root = Annotated[
     str, typer.Option(envvar="ADA2I_ROOT", help="Where everything is stored: a folder, or s3://bucket/prefix.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", callback=target, help="Also write the result to this file.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", parser=path, callback=target, help="Also write the result to this file.")
+]
 OutFolder = Annotated[
-    Path | None, typer.Option("--out", callback=_folder, help="Folder for plot.png and table.md, .json and so on.")
+    Path | None,
+    typer.Option("--out", parser=path, callback=_folder, help="Folder for plot.png and table.md, .json and so on."),
 ]
 Model = Annotated[str, typer.Argument(help="A model's name.")]
 NewModel = Annotated[

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from ada2i import storage
-from ada2i.cli.options import Root, target
+from ada2i.cli.options import Root, path, target
 from ada2i.cli.output import out, write_json
 from ada2i.store import DEFAULT_ROOT, Store
 
@@ -29,7 +29,8 @@ def predict(  # noqa: PLR0917
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
     json_: Annotated[
-        Path | None, typer.Option("--json", callback=target, help="Also write counts, scores and files to this file.")
+        Path | None,
+        typer.Option("--json", parser=path, callback=target, help="Also write counts, scores and files to this file."),
     ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:

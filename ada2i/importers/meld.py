@@ -65,6 +65,7 @@ def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
     Raises:
         DataError: A check failed. Nothing was written.
     """
+    storage.check(folder)
     annotations = read_annotations(folder, {split: storage.join(folder, name) for split, name in FILES.items()})
     rows = annotations.rows
     encoders: dict[Modality, str] = {}

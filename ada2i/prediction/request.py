@@ -68,7 +68,7 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> str:
         return store.prediction(run_id)
     home, version = open_version(root, spec.version)
     source = _open(spec, root)
-    out = storage.normalise(spec.out) if spec.out else None
+    out = None if spec.out is None else storage.normalise(spec.out)
     run_id = run_id or _run_id(home, source.fingerprint, spec.split, out)
     uri = store.prediction(run_id)
     out = out or uri
