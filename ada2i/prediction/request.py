@@ -5,12 +5,12 @@ from typing import Any
 
 from ada2i import storage
 from ada2i.config import ResourceConfig, TrainConfig
-from ada2i.data.manifest import open_features
+from ada2i.data.manifest import is_feature_set, open_features
 from ada2i.errors import ConfigError, DataError, InputError
 from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE
 from ada2i.importers.demo import write_demo_corpus
-from ada2i.importers.resolve import DEMO, is_feature_set
+from ada2i.importers.resolve import DEMO
 from ada2i.inference.models import load_config, open_version
 from ada2i.jobs.resources import capacity, check_resources
 from ada2i.modalities import MODALITIES, Modality
