@@ -90,10 +90,11 @@ def _answering(address: str) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, RuntimeError, RayError) as problem:  # the errors of `requests` are OSErrors
+    # The errors of `requests` are OSErrors; a LookupError or ValueError comes from another server's answer.
+    except (OSError, RuntimeError, RayError, LookupError, ValueError) as problem:
         shown, found = storage.public(address), storage.clean(problem)
         raise errors.UnreachableError(
-            f"A Ray cluster must answer at {shown}, but: {found.splitlines()[0]}. Start it, correct "
+            f"A Ray cluster must answer at {shown}, but: {(found or repr(problem)).splitlines()[0]}. Start it, correct "
             "RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private cluster.",
             address=shown,
         ) from (problem if found == str(problem) else None)

@@ -53,10 +53,11 @@ def check(location: str) -> str:
     scheme = scheme_of(location)
     if not scheme and (found := _ONE_SLASH.match(location)):
         name = found[0].partition(":")[0]
+        shown = re.sub(r"^([^/]*:/?)[^/]*@", r"\1", clean(location))
         raise InputError(
-            f"{clean(location)} must be a path or a URI, but has a scheme without two slashes. Write "
+            f"{shown} must be a path or a URI, but has a scheme without two slashes. Write "
             f"{name}://{'/path' if name == _LOCAL else 'bucket/key'}; for a path, write it with `./` in front.",
-            uri=clean(location),
+            uri=shown,
         )
     if scheme == "s3" and public(location) != location:
         raise InputError(
