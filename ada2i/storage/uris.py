@@ -18,7 +18,8 @@ _SIGNED: Final = re.compile(
     r"\?(?:[^/]*&)?[\w-]*(?:x-amz|accesskey|sig|token|secret|pass|pw|auth|cred)[\w-]*=.*", re.IGNORECASE | re.DOTALL
 )
 # The second branch: a password with an unquoted `/`, `?` or `#`, which is no port.
-_USER: Final = re.compile(r"(?<=://)(?:[^/?#\s'\"]*@|[^/?#\s'\"\[]*:(?!\d*(?:[/?#]|$))[^\s'\"]*?@)")
+_USER: Final = re.compile(r"(?<=://)(?:[^/?#]*@|[^/?#\[]*:(?!\d*(?:[/?#]|$)).*?@)", re.DOTALL)
+_USERS: Final = re.compile(r"(?<=://)(?:[^/?#\s'\"]*@|[^/?#\s'\"\[]*:(?!\d*(?:[/?#\s'\"]|$))[^\s'\"]*?@)")  # in a text
 _QUERY: Final = re.compile(r"(https?://[^\s?#'\"<>]+)[?#][^\s'\"<>]*|()\?[^\s'\"<>]*=[^\s'\"<>]*", re.IGNORECASE)
 
 
@@ -112,7 +113,7 @@ def public(location: str) -> str:
 
 def clean(text: object) -> str:
     """Return the text of a foreign error without the users, passwords and signatures of the URLs in it."""
-    return _QUERY.sub(r"\1", _USER.sub("", str(text)))
+    return _QUERY.sub(r"\1", _USERS.sub("", str(text)))
 
 
 def _parts(uri: str) -> SplitResult:

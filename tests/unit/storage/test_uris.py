@@ -146,6 +146,7 @@ def test_a_refusal_shows_nothing_private(secret: str) -> None:
 def test_public() -> None:
     assert storage.public("https://user:secret@host/a b?signature=secret#part") == "https://host/a b"
     assert storage.public("/a?b") == "/a?b"
+    assert storage.public("https://user:sec ret@host:9/a b") == "https://host:9/a b"
     assert storage.public("https://user:sec/re?t@host/a@b") == "https://host/a@b"
     assert storage.public("zip://in.csv::https://u:secret@host/x?secret") == "zip://in.csv::https://host/x"
     assert storage.public("HTTP://user:secret@host:80/a?secret") == "HTTP://host:80/a"
