@@ -25,6 +25,7 @@ from ada2i.errors import DataError
 from ada2i.modalities import Modality
 from ada2i.records import FileEntry, get_folder_file, put_folder_file
 
+NAME = re.compile(r"part-\d{5,}\.parquet")  # of a shard
 SHARD_BYTES = 32 * 2**20  # of vectors in one shard; only a dialogue larger than that makes a larger shard
 
 _VERSION = 1  # of the layout; part of the fingerprint

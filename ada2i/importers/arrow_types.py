@@ -2,7 +2,9 @@
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import IO, Any
 from urllib.parse import unquote
 
@@ -24,6 +26,7 @@ _EXACT = 2**53  # from here on, a float stands for several integers
 _MICROSECONDS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1}
 _DAY = 86_400 * 10**6  # microseconds
 _NUMBERS = ("utterance_index", "label")  # columns whose values in a folder's name are numbers, if they look so
+_FOLDER_KINDS = {int: pa.int64(), datetime: pa.timestamp("us", "UTC")}
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -55,7 +58,7 @@ class TableFile:
         file = schema.open_parquet(data, shown)
         kinds = {field.name: plain_type(field.type) for field in file.schema_arrow}
         folders = {name: value for name, value in _folders(uri) if name not in kinds}
-        held = {name: pa.int64() if isinstance(value, int) else pa.string() for name, value in folders.items()}
+        held = {name: _FOLDER_KINDS.get(type(value), pa.string()) for name, value in folders.items()}
         return cls(shown, file, kinds | held, metadata or _metadata(file.schema_arrow), folders)
 
     @property
@@ -86,8 +89,17 @@ def _folders(uri: str) -> Iterator[tuple[str, Any]]:
     for part in str(storage.local_path(uri) or uri).split("/")[:-1]:
         name, equals, value = map(unquote, part.partition("="))
         if equals and name:
-            number = name in _NUMBERS and value.isascii() and value.isdecimal()
-            yield name, None if value == _NO_VALUE else int(value) if number else value
+            yield name, None if value == _NO_VALUE else _folder_value(name, value)
+
+
+def _folder_value(name: str, text: str) -> Any:
+    if name in _NUMBERS and text.isascii() and text.isdecimal():
+        return int(text)
+    if name == "recorded_at":
+        with suppress(ValueError):
+            found = datetime.fromisoformat(text)
+            return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return text
 
 
 def _metadata(columns: pa.Schema) -> dict[str, str]:

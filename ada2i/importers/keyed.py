@@ -130,8 +130,9 @@ def _read(file: TableFile, keys: Sequence[str], splits_of_files: bool) -> File:
     if "dialogue_id" not in theirs or key is None:
         missing = "`dialogue_id`" if "dialogue_id" not in theirs else " or ".join(f"`{name}`" for name in keys)
         raise _lacks(uri, missing, kinds)
-    check_types(uri, kinds, theirs)
     held = {ours: name for ours, name in our_names(kinds).items() if ours.endswith("_feat")}
+    read = {*theirs.values(), *held.values()}
+    check_types(uri, {name: kind for name, kind in kinds.items() if name in read}, theirs)
     wanted = {name: theirs[name] for name in ("split", "dialogue_id", key) if name in theirs}
     if not held:
         raise _lacks(uri, "`text_feat`, `audio_feat` or `visual_feat`, lists of numbers", kinds)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ada2i import storage
-from ada2i.data import schema
+from ada2i.data import schema, shards
 from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, read_shard_bytes
 from ada2i.errors import DataError, NotFoundError
 from ada2i.importers.arrow_types import (
@@ -99,7 +99,7 @@ def parquet_files(source: str) -> list[str]:
         found = storage.source_files(source, ".parquet")
     except NotFoundError as problem:
         raise DataError(problem.message, **problem.context) from problem
-    for folder in sorted({uri.rpartition("/")[0] for uri in found}):
+    for folder in sorted({uri.rpartition("/")[0] for uri in found if shards.NAME.fullmatch(uri.rpartition("/")[2])}):
         if is_feature_set(folder):
             raise DataError(
                 f"{storage.public(source)} must be a table, but holds files of the feature set {folder}. Name the "

@@ -241,6 +241,22 @@ def test_a_column_in_the_names_of_folders(tmp_path: Path, column: str, names: bo
     assert (found.absent_columns, set(found.splits)) == ((), {"train", "dev", "test"})
 
 
+def test_days_in_the_names_of_folders_cut_the_gate(tmp_path: Path) -> None:
+    columns = corpus(LENGTHS)
+    for day, row in enumerate((0, 2, 5, 6, 7)):
+        rows = [place for place, name in enumerate(columns["dialogue_id"]) if name == columns["dialogue_id"][row]]
+        part = {name: [values[place] for place in rows] for name, values in columns.items()}
+        write(tmp_path / "x" / f"recorded_at=2026-01-{9 - day:02}" / "x.parquet", part)
+    rows_ = imported(tmp_path / "x", tmp_path / "root").to_pylist()
+    assert {row["dialogue_id"] for row in rows_ if row["split"] == "gate"} == {"d0"}
+
+
+def test_other_columns_of_a_table_of_vectors_do_not_matter(tmp_path: Path) -> None:
+    text = write(tmp_path / "text.parquet", corpus() | {"label": [[True]] * 8, "recorded_at": ["today"] * 8})
+    base = write(tmp_path / "base.parquet", corpus())
+    assert import_joined(str(base), str(tmp_path / "root"), tables={"text": str(text)})
+
+
 def test_a_file_s_own_column_is_stronger_than_its_folder(tmp_path: Path) -> None:
     source = write(tmp_path / "speaker=B" / "split=test" / "x.parquet", corpus())
     rows = imported(source, tmp_path / "root")
