@@ -71,7 +71,7 @@ class RunFolder:
     @property
     def run_id(self) -> str:
         """The run's id: the last segment of the URI."""
-        return self.uri.rsplit("/", 1)[1]
+        return storage.name_of(self.uri)
 
     @property
     def request_uri(self) -> str:
@@ -120,9 +120,9 @@ class Store:
         """Return the store at a path or URI; by default at ``ADA2I_ROOT``, else at ``./ada2i-store``.
 
         Raises:
-            InputError: The location is neither a path nor a ``file`` or ``s3`` URI.
+            InputError: The location is empty, or neither a path nor a ``file`` or ``s3`` URI.
         """
-        return cls(storage.normalise(root or os.environ.get("ADA2I_ROOT", DEFAULT_ROOT)))
+        return cls(storage.normalise(os.environ.get("ADA2I_ROOT", DEFAULT_ROOT) if root is None else root))
 
     def writable(self) -> Self:
         """Return this store after checking that it can be written; raises as ``storage.check_writable`` does."""

@@ -5,14 +5,13 @@ Works on feature sets, and on tables that cannot be imported.
 
 from collections.abc import Collection, Iterable
 
-from ada2i import storage
 from ada2i.audit import counts, probe
 from ada2i.audit.accumulate import accumulate
 from ada2i.audit.blocks import Source, feature_source, table_source
 from ada2i.audit.findings import CODES, findings, less_sure
 from ada2i.audit.records import AuditReport, ProbeAudit
 from ada2i.audit.thresholds import AuditThresholds
-from ada2i.data.manifest import MANIFEST, FeatureSet, open_features
+from ada2i.data.manifest import FeatureSet, is_feature_set, open_features
 from ada2i.errors import ConfigError, DataError
 from ada2i.modalities import Modality
 from ada2i.records import Finding, GateRecord
@@ -31,9 +30,7 @@ def audit(location: str, *, thresholds: AuditThresholds = DEFAULTS) -> AuditRepo
     Raises:
         DataError: There are no features at the location, or a file is damaged.
     """
-    # Tables may be in any store that fsspec opens; feature sets are only in stores that `storage` supports.
-    ours = "://" not in location or location.startswith(("file://", "s3://"))
-    if ours and storage.exists(storage.join(storage.normalise(location), MANIFEST)):
+    if is_feature_set(location):
         return audit_source(feature_source(open_features(location)), thresholds=thresholds)
     return audit_source(table_source(location), thresholds=thresholds)
 

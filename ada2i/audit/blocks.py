@@ -18,8 +18,8 @@ from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet, Manifest, read_shard
 from ada2i.data.schema import Column
 from ada2i.data.splits import normalise_split
-from ada2i.errors import DataError, NotFoundError
-from ada2i.importers.source import REQUIRED
+from ada2i.importers.arrow_types import TableFile, is_name, is_vector, texts, vectors
+from ada2i.importers.source import REQUIRED, parquet_files
 from ada2i.modalities import MODALITIES, Modality
 
 PLAIN = (*REQUIRED, "speaker", "text")
@@ -70,11 +70,8 @@ def table_source(location: str) -> Source:
     Raises:
         DataError: There is no such file.
     """
-    try:
-        uris = storage.source_files(location, ".parquet")
-    except NotFoundError as problem:
-        raise DataError(problem.message, **problem.context) from problem
-    return Source(location, None, lambda: (_read_file(uri) for uri in uris))
+    uris = parquet_files(location)
+    return Source(storage.public(location), None, lambda: filter(None, map(_read_file, uris)))
 
 
 def dense(column: Column) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
@@ -107,52 +104,39 @@ def _shards(features: FeatureSet) -> Iterator[Block]:
 # --- tables ---
 
 
-def _read_file(uri: str) -> Block:
-    data, uri = storage.read_source(uri), storage.public(uri)
-    file = schema.open_parquet(data, uri)
-    kinds = {field.name: field.type for field in file.schema_arrow}
-    homes = {m: name for m in MODALITIES if (name := _vector_home(m, kinds)) is not None}
-    plain = [name for name in PLAIN if name in kinds and _is_plain(kinds[name])]
-    table = schema.read_columns(file, [*plain, *homes.values()], uri)
-    metadata = {key.decode(errors="replace"): value for key, value in (file.schema_arrow.metadata or {}).items()}
-    declared = _declared(metadata.get("label_names", b"").decode(errors="replace"))
-    texts = {name: _texts(table[name]) for name in plain}
-    if "label" in texts:
-        texts["label"] = _renamed(texts["label"], lambda label: declared.get(label, label))
-    texts["split"] = _splits(texts.get("split"), table.num_rows)
+def _read_file(uri: str) -> Block | None:
+    """Return a file's rows; a file without rows has no types, and counts for nothing."""
+    file = TableFile.open(storage.read_source(uri), uri)
+    if not file.rows:
+        return None
+    homes = {m: name for m in MODALITIES if (name := _vector_home(m, file)) is not None}
+    plain = [name for name in PLAIN if name in file.kinds and is_name(file.kinds[name])]
+    table = file.read([*plain, *homes.values()])
+    declared = _declared(file.metadata.get("label_names", ""))
+    names = {name: _texts(table[name], name) for name in plain}
+    if "label" in names:
+        names["label"] = _renamed(names["label"], lambda label: declared.get(label, label))
+    names["split"] = _splits(names.get("split"), table.num_rows)
     nothing = pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
     return Block(
-        pa.table({name: texts.get(name, nothing) for name in PLAIN}),
-        {m: table[name].cast(pa.large_list(pa.float32()), safe=False) for m, name in homes.items()},
+        pa.table({name: names.get(name, nothing) for name in PLAIN}),
+        {m: vectors(table[name]) for m, name in homes.items()},
         absent=tuple(name for name in REQUIRED if name not in plain),
         classes=tuple(declared.values()),
-        dataset=metadata["dataset"].decode(errors="replace") if "dataset" in metadata else None,
+        dataset=file.metadata.get("dataset"),
     )
 
 
-def _vector_home(modality: Modality, kinds: Mapping[str, pa.DataType]) -> str | None:
-    return next((name for name in (schema.vector_column(modality), modality) if _is_vector(kinds.get(name))), None)
+def _vector_home(modality: Modality, file: TableFile) -> str | None:
+    names = (schema.vector_column(modality), modality)
+    return next((name for name in names if name in file.kinds and is_vector(file.kinds[name])), None)
 
 
-def _is_vector(kind: pa.DataType | None) -> bool:
-    if not isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
-        return False
-    return pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    return text or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
-
-
-def _texts(column: Column) -> Column:
+def _texts(column: Column, name: str) -> Column:
     """Return a column as strings; whole floats become integers, so that classes 1 and 1.0 are the same."""
-    kind = column.type
-    column = column.cast(kind.value_type) if isinstance(kind, pa.DictionaryType) else column
-    if pa.types.is_floating(column.type) and (column.drop_null().to_numpy() % 1 == 0).all():
-        column = column.cast(pa.int64())
-    return column.cast(pa.string())
+    if pa.types.is_floating(column.type) and (column.drop_null().to_numpy() % 1 != 0).any():
+        return column.cast(pa.string())
+    return texts(column, lambda *_: None, stripped=name != "text")
 
 
 def _renamed(column: Column, rename: Callable[[Any], Any]) -> Column:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ada2i.cli.options import Allow, AsJson, target
+from ada2i.cli.options import Allow, AsJson, path, target
 from ada2i.cli.output import out
 
 app = typer.Typer()
@@ -16,7 +16,9 @@ def audit(
     features: Annotated[str, typer.Argument(help="A feature set, or a table, even one that cannot be imported.")],
     allow: Allow = None,
     as_json: AsJson = False,
-    html: Annotated[Path | None, typer.Option(callback=target, help="Also write the audit to this HTML file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(parser=path, callback=target, help="Also write the audit to this HTML file.")
+    ] = None,
 ) -> None:
     """Report anomalies of features; exit with 2 if training would refuse them. Writes no feature set."""
     from ada2i.audit.audit import audit as run

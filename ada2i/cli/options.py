@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from ada2i.training.request import TrainSpec
 
 
+def path(text: str) -> Path:
+    """Return the path of an option or argument that names a local file or folder.
+
+    Raises:
+        InputError: It is empty, or a URI.
+    """
+    if storage.check(text):
+        shown = storage.public(text)
+        raise ConfigError(f"{shown} must be a local path, but is a URI. Name a local file or folder.", uri=shown)
+    return Path(text)
+
+
 def target(param: typer.CallbackParam, file: Path | None) -> Path | None:
     """Refuse a file that cannot be written later.
 
@@ -46,7 +58,8 @@ Root = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 OutFolder = Annotated[
-    Path | None, typer.Option("--out", callback=_folder, help="Folder for plot.png and table.md, .json and so on.")
+    Path | None,
+    typer.Option("--out", parser=path, callback=_folder, help="Folder for plot.png and table.md, .json and so on."),
 ]
 Model = Annotated[str, typer.Argument(help="A model's name.")]
 NewModel = Annotated[

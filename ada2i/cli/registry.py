@@ -14,7 +14,7 @@ from rich.text import Text
 from ada2i import storage
 from ada2i.cli import aliasing, gating
 from ada2i.cli.durations import seconds
-from ada2i.cli.options import AsJson, Model, Reference, Root, target
+from ada2i.cli.options import AsJson, Model, Reference, Root, path, target
 from ada2i.cli.output import facts, line, mean_text, out
 from ada2i.registry.aliases import Move, aliases
 from ada2i.registry.diff import Change, diff
@@ -185,7 +185,7 @@ def registry_verify(
 @app.command("pull")
 def registry_pull(
     reference: Reference,
-    folder: Annotated[Path, typer.Argument(help="Target: a new or empty folder.")],
+    folder: Annotated[Path, typer.Argument(parser=path, help="Target: a new or empty folder.")],
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Copy a version to a folder and check every file's digest; print the folder."""

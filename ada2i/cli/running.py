@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ada2i import storage
 from ada2i.jobs import logs
 from ada2i.store import RunFolder
 from ada2i.usecases import Hooks, JobKind, OnEvent
@@ -28,7 +29,7 @@ class TerminalHooks(Hooks):
         notes = logs.notes()
         if kind == "train" and (left_out := RunFolder(uri).request().left_out):
             notes.print(f"{left_out} `--allow train-fitted-features` keeps them.", markup=False)
-        notes.print(f"{uri.rsplit('/', 1)[1]}: {self.resume[0].lower()}{self.resume[1:]}", markup=False)
+        notes.print(f"{storage.name_of(uri)}: {self.resume[0].lower()}{self.resume[1:]}", markup=False)
         try:
             with _terminal(kind, uri) as terminal:
                 yield terminal

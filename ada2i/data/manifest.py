@@ -8,6 +8,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from ada2i import storage
+from ada2i.batch import UNLABELLED
 from ada2i.data import schema
 from ada2i.data.provenance import Origin
 from ada2i.errors import DataError, NotFoundError
@@ -138,6 +139,13 @@ def open_features(uri: str) -> FeatureSet:
         ) from problem
 
 
+def is_feature_set(location: str) -> bool:
+    """Return whether there is a feature set at a location."""
+    # Tables may be in any store that fsspec opens; feature sets are only in stores that `storage` supports.
+    foreign = storage.check(location) not in ("", "file", "s3")
+    return not foreign and storage.exists(storage.join(storage.normalise(location), MANIFEST))
+
+
 def require_modalities(location: str, *, held: Collection[str], needs: Iterable[str]) -> None:
     """Check that features have all requested modalities.
 
@@ -164,11 +172,7 @@ def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
         DataError: It is missing or not a Parquet file, or its columns or number of rows differ from the manifest.
     """
     uri = storage.join(features.uri, entry.name)
-    try:
-        data = storage.get_checked(uri, size=entry.size, sha256=entry.sha256)
-    except NotFoundError as problem:
-        raise _missing(features, uri) from problem
-    file = schema.open_parquet(data, uri)
+    file = schema.open_parquet(read_shard_bytes(features, entry), uri)
     expected = schema.shard_schema(features.manifest.widths)
     if not file.schema_arrow.equals(expected):
         raise _unlike(uri, f"the columns {_columns(expected)}", _columns(file.schema_arrow))
@@ -176,9 +180,18 @@ def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
         raise _unlike(uri, f"{entry.rows} rows", str(file.metadata.num_rows))
     rows, classes = schema.read_columns(file, expected.names, uri), len(features.manifest.labels)
     labels = rows["label"].to_numpy()
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise _unlike(uri, f"labels from 0 to {classes - 1}", f"{labels.min()} to {labels.max()}")
+    if len(labels) and not UNLABELLED <= labels.min() <= labels.max() < classes:
+        raise _unlike(uri, f"labels from 0 to {classes - 1}, or {UNLABELLED}", f"{labels.min()} to {labels.max()}")
     return rows
+
+
+def read_shard_bytes(features: FeatureSet, entry: ShardEntry) -> bytes:
+    """Return the bytes of a shard; raises as ``read_shard`` does."""
+    uri = storage.join(features.uri, entry.name)
+    try:
+        return storage.get_checked(uri, size=entry.size, sha256=entry.sha256)
+    except NotFoundError as problem:
+        raise _missing(features, uri) from problem
 
 
 def read_dialogue_ids(features: FeatureSet, entry: ShardEntry) -> "pa.ChunkedArray[Any]":

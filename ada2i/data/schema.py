@@ -7,7 +7,9 @@ Shape letters in this file:
     N utterances     D width of a modality's vectors
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -32,6 +34,10 @@ _PLAIN = (
     pa.field("label", pa.int32(), nullable=False),  # class index; -1: no label, so the utterance is only context
     pa.field("split", pa.string(), nullable=False),
 )
+
+_MULTIPLE = 100  # of a file's size, that its columns may have in memory
+_LEAST_LIMIT = 512 * 2**20  # bytes that any file may have in memory
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}  # bytes of a value in memory; 8 of others
 
 _UNSOUND = (pa.ArrowException, OSError, UnicodeDecodeError)  # what pyarrow raises on damaged bytes
 
@@ -93,33 +99,115 @@ def flat_values(column: "pa.ChunkedArray[Any]") -> NDArray[np.float32]:
     return np.concatenate(flat) if flat else np.zeros(0, np.float32)
 
 
-def open_parquet(data: "bytes | pa.Buffer | IO[bytes]", uri: str) -> pq.ParquetFile:
+@dataclass(frozen=True)
+class ParquetFile:
+    """An open Parquet file, whose columns are read only if they are not far larger than the file.
+
+    Attributes:
+        uri: Its location, for messages.
+        size: Its bytes.
+        schema_arrow: Its columns.
+        reader: Reads text as a dictionary, so that a repeated text takes its memory once until it is checked.
+    """
+
+    uri: str
+    size: int
+    schema_arrow: pa.Schema
+    reader: pq.ParquetFile
+
+    @property
+    def metadata(self) -> pq.FileMetaData:
+        """The file's footer."""
+        return self.reader.metadata
+
+    def read(self, columns: list[str]) -> pa.Table:
+        """Read some columns, and check that their bytes are valid.
+
+        Raises:
+            DataError: The file is damaged, or the columns are far larger than it.
+        """
+        self._check_size(self._expected(columns))
+        with _sound(self.uri):
+            return self._decoded(self.reader.read(columns=columns))
+
+    def batches(self, columns: list[str], rows: int) -> Iterator[pa.Table]:
+        """Read some columns as ``read`` does, in pieces of some rows."""
+        self._check_size(self._expected(columns))
+        with _sound(self.uri):
+            for batch in self.reader.iter_batches(batch_size=rows, columns=columns):
+                yield self._decoded(pa.Table.from_batches([batch]))
+
+    def _decoded(self, table: pa.Table) -> pa.Table:
+        table.validate(full=True)
+        self._check_size(sum(_text_bytes(column) for column in table.columns))
+        for place, field in enumerate(table.schema):
+            if isinstance(field.type, pa.DictionaryType):
+                kind = self.schema_arrow.field(field.name).type
+                kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
+                column = table[field.name].cast(field.type.value_type).cast(kind)
+                table = table.set_column(place, field.with_type(kind), column)
+        return table
+
+    def _expected(self, columns: list[str]) -> int:
+        """Return the bytes of some columns in memory, as the footer says; text counts as its dictionary."""
+        total, footer = 0, self.reader.metadata
+        for place in range(footer.num_columns):
+            leaf = footer.schema.column(place)
+            if leaf.path.partition(".")[0] in columns or leaf.path in columns:
+                parts = [footer.row_group(group).column(place) for group in range(footer.num_row_groups)]
+                width = leaf.length or _WIDTHS.get(leaf.physical_type, 8)
+                total += sum(int(part.num_values) * width for part in parts)
+                total += sum(part.total_uncompressed_size for part in parts if leaf.physical_type == "BYTE_ARRAY")
+        return total
+
+    def _check_size(self, found: int) -> None:
+        if found > max(_LEAST_LIMIT, _MULTIPLE * self.size):
+            raise DataError(
+                f"{self.uri} must not be more than {_MULTIPLE} times as large in memory as its {self.size} bytes (or "
+                f"{_LEAST_LIMIT >> 20} MiB), but needs {found >> 20} MiB. Write it again without such repetition.",
+                uri=self.uri,
+            )
+
+
+def _text_bytes(column: Column) -> int:
+    """Return the bytes that a text column takes without its dictionary."""
+    if not isinstance(column.type, pa.DictionaryType) or not pa.types.is_string(column.type.value_type):
+        return 0
+    lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks)  # type: ignore[attr-defined]
+    return sum(pc.sum(found).as_py() or 0 for found in lengths)
+
+
+def open_parquet(data: "bytes | pa.Buffer | IO[bytes]", uri: str) -> ParquetFile:
     """Open a Parquet file, or the bytes of one.
 
     Raises:
         DataError: The bytes are not a Parquet file.
     """
-    try:
+    with _sound(uri):
         opened = pa.BufferReader(data) if isinstance(data, bytes | pa.Buffer) else data
+        size = opened.seek(0, 2)
         file = pq.ParquetFile(opened, pre_buffer=False)  # with it, reading by pieces keeps all of them in memory
         str(file.schema_arrow)  # decodes all names
-    except _UNSOUND as problem:
-        raise _damaged(uri, problem) from problem
-    return file
+        texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
+        reader = pq.ParquetFile(opened, pre_buffer=False, metadata=file.metadata, read_dictionary=texts)
+        return ParquetFile(uri, int(size), file.schema_arrow, reader)
 
 
-def read_columns(file: pq.ParquetFile, columns: list[str], uri: str) -> pa.Table:
-    """Read some columns of an open Parquet file, and check that its bytes are valid.
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
-    Raises:
-        DataError: The file is damaged.
-    """
+
+def read_columns(file: ParquetFile, columns: list[str], uri: str) -> pa.Table:
+    """Read some columns of an open Parquet file, as ``ParquetFile.read`` does."""
+    return replace(file, uri=uri).read(columns)
+
+
+@contextmanager
+def _sound(uri: str) -> Iterator[None]:
     try:
-        table = file.read(columns=columns)
-        table.validate(full=True)
-    except _UNSOUND as problem:
+        yield
+    except (*_UNSOUND, MemoryError) as problem:
         raise _damaged(uri, problem) from problem
-    return table
 
 
 def _damaged(uri: str, problem: Exception) -> DataError:

@@ -23,8 +23,9 @@ from ada2i.data.manifest import MANIFEST, FeatureSet, Manifest, ModalityInfo, Sh
 from ada2i.data.provenance import Origin
 from ada2i.errors import DataError
 from ada2i.modalities import Modality
-from ada2i.records import FileEntry, put_folder_file
+from ada2i.records import FileEntry, get_folder_file, put_folder_file
 
+NAME = re.compile(r"part-\d{5,}\.parquet")  # of a shard
 SHARD_BYTES = 32 * 2**20  # of vectors in one shard; only a dialogue larger than that makes a larger shard
 
 _VERSION = 1  # of the layout; part of the fingerprint
@@ -92,6 +93,26 @@ def write_features(
         infos = {m: ModalityInfo(width=width, encoder=encoders[m]) for m, width in widths.items()}
         facts = {**identity, "gate_rule": gate_rule, "modalities": infos, "source": source}
         _write(uri, rows, extraction, **facts, fingerprint=digits)
+    return uri
+
+
+def copy_features(features: FeatureSet, root: str) -> str:
+    """Copy a feature set to a root, unless it is there; return its URI there.
+
+    Raises:
+        IntegrityError: A file differs from the digest in the manifest.
+    """
+    manifest = features.manifest
+    for name in (manifest.dataset, manifest.fingerprint):
+        _check_name(name)
+    uri = storage.join(storage.normalise(root), "features", manifest.dataset, manifest.fingerprint)
+    if not storage.exists(storage.join(uri, MANIFEST)):
+        # After a crash no manifest names the files, so no reader opens them; the next copy replaces them.
+        files = {entry.name: FileEntry(size=entry.size, sha256=entry.sha256) for entry in manifest.shards}
+        files |= manifest.files
+        for name, entry in files.items():
+            storage.put(storage.join(uri, name), get_folder_file(features.uri, name, entry))
+        storage.put_if_absent(storage.join(uri, MANIFEST), storage.get(storage.join(features.uri, MANIFEST)))
     return uri
 
 

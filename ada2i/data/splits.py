@@ -6,7 +6,7 @@ The gate split decides about promotion: no model is trained or selected on it, a
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from typing import Any
 
 from ada2i.errors import DataError
 
@@ -53,7 +53,7 @@ def cut_dev(dialogue_ids: Iterable[str], *, uri: str = "The table") -> set[str]:
     return set(ranked[: -(-len(ids) // 10)])
 
 
-def cut_gate(recorded: Mapping[str, datetime], share: float) -> set[str]:
+def cut_gate(recorded: Mapping[str, Any], share: float) -> set[str]:
     """Choose the gate's dialogues among those of train, by ``GATE_RULE``: the newest, and of equal times by id.
 
     Args:

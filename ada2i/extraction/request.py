@@ -161,6 +161,7 @@ def _placed(spec: ExtractSpec, root: str) -> tuple[str, str]:
     if spec.kind == DEMO_MEDIA:
         place = storage.join(root, "corpora", DEMO_MEDIA)
         return "folder", write_demo_media(place, dialogues=_DEMO_DIALOGUES)
+    storage.check(spec.location)
     if storage.public(spec.location) != spec.location:
         raise DataError(
             f"The location of a corpus must carry no credentials, because it is stored, but "

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ada2i import storage
 from ada2i.data import schema, shards
-from ada2i.data.manifest import require_modalities
+from ada2i.data.manifest import FeatureSet, require_modalities
 from ada2i.data.schema import Column
 from ada2i.data.splits import DEV_RULE, GATE_RULE, GATE_SHARE, cut_dev, cut_gate
 from ada2i.importers.checks import check_keys, check_order, checked_vectors, with_splits
@@ -61,28 +62,41 @@ def import_rows(
     Raises:
         DataError: A check failed. Nothing was written.
     """
+    base = rows.base.manifest if rows.base else None
     held = [m for m in MODALITIES if schema.vector_column(m) in rows.names]
     require_modalities(rows.source, held=held, needs=needs)
     check_keys(rows)
     rows = with_splits(rows)
     check_order(rows)
-    names, indices = classes(rows, labels)
+    names, indices = classes(rows, labels or (base.labels if base else None))
     vectors = {m: checked_vectors(rows, m) for m in held}
     rows, gate_rule = _with_gate(rows, gate_share)
     split, dev_rule = _with_dev(rows)
     given = encoders or {}
+    if rows.base and not extraction:
+        extraction = _carried(rows.base, [m for m in held if m not in given])
     return shards.write_features(
         root,
         _table(rows, split, indices, vectors),
         dataset=_plain_name(dataset),
-        synthetic=synthetic,
+        synthetic=synthetic or rows.recorded("synthetic") == "true",
         labels=names,
         encoders={m: given.get(m) or rows.encoder(m) for m in held},
-        dev_rule=dev_rule,
-        gate_rule=gate_rule,
+        dev_rule=dev_rule or (base.dev_rule if base else None),
+        gate_rule=gate_rule or (base.gate_rule if base else None),
         source=f"{source}; {_vector_counts(vectors)}" if counted else source,
         extraction=extraction,
     )
+
+
+def _carried(base: FeatureSet, modalities: Sequence[Modality]) -> shards.Extraction | None:
+    """Return the origin of vectors that are carried over from an extracted set; its files are not carried over."""
+    if (origin := base.manifest.origin) is None:
+        return None
+    kept = {m: origin.modalities[m] for m in modalities if m in origin.modalities}
+    recipe = origin.recipe if kept == origin.modalities else None  # it lists the encoders of all modalities
+    origin = origin.model_copy(update={"modalities": kept, "recipe": recipe})
+    return shards.Extraction(base.manifest.fingerprint, origin, lambda *_: {})
 
 
 def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
@@ -93,6 +107,8 @@ def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
         return rows, None
     train = pc.equal(split, pa.scalar("train"))
     known = columns.filter(pc.and_(train, columns["recorded_at"].is_valid()))
+    place = columns.schema.get_field_index("recorded_at")
+    known = known.set_column(place, "recorded_at", known["recorded_at"].cast(pa.int64()))  # any year, not Python's only
     newest = known.group_by("dialogue_id").aggregate([("recorded_at", "max")])
     names, times = (newest[name].to_pylist() for name in ("dialogue_id", "recorded_at_max"))
     recorded: dict[Any, Any] = dict(zip(names, times, strict=True))
@@ -154,4 +170,8 @@ def _listed(counts: Mapping[Modality, int]) -> str:
 
 
 def _plain_name(name: str) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "table"
+    """Return a name of a-z, 0-9, `.`, `_` and `-`; a digest distinguishes names that lose more than blanks and case."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
+    if plain == re.sub(r"\s+", "-", name.strip().lower()):
+        return plain
+    return f"{plain or 'table'}-{storage.digest(name.encode())[:8]}"

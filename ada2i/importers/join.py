@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from ada2i import storage
 from ada2i.errors import DataError
 from ada2i.importers.checks import check_keys, with_splits
 from ada2i.importers.import_rows import import_rows
@@ -25,7 +26,8 @@ def import_joined(
     ``split`` if it has that column. It must contain the utterances of the base, each once, in any order.
 
     Args:
-        base: A table as ``import_table`` takes it; its own vectors are replaced, and it may have none.
+        base: A table as ``import_table`` takes it, or a feature set; its own vectors are replaced, and it may have
+            none.
         root: The storage root.
         tables: By modality, the table with its vectors, such as ``text_feat``.
         dataset: Name of the set; by default the base's.
@@ -43,7 +45,7 @@ def import_joined(
             "table.",
             uri=base,
         )
-    rows = read_rows(base, vectors=False)
+    rows, synthetic = read_rows(base, vectors=False), False
     check_keys(rows)
     rows = with_splits(rows)
     encoders: dict[Modality, str] = {}
@@ -53,7 +55,8 @@ def import_joined(
             check_keys(rows, ["utterance_id"])
         rows = attach(rows, keyed, complete=True)
         encoders[modality] = keyed.rows.encoder(modality)
-    joined = ", ".join(f"{modality} of {table}" for modality, table in tables.items())
+        synthetic = synthetic or keyed.rows.recorded("synthetic") == "true"
+    joined = ", ".join(f"{modality} of {storage.public(table)}" for modality, table in tables.items())
     return import_rows(
         rows,
         root,
@@ -61,4 +64,5 @@ def import_joined(
         labels=labels,
         source=f"table {provenance(rows)} joined with {joined}",
         encoders=encoders,
+        synthetic=synthetic,
     )

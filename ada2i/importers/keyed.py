@@ -9,6 +9,7 @@ Shape letters in this file:
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from ada2i.data import schema
 from ada2i.data.schema import Column
 from ada2i.data.splits import normalise_split
 from ada2i.errors import DataError
-from ada2i.importers.arrow_types import Kinds, cast, decoded, is_name, is_vector, listed, metadata
+from ada2i.importers.arrow_types import Kinds, TableFile, listed, texts, vectors
 from ada2i.importers.checks import check_keys, checked_vectors, renamed_splits
 from ada2i.importers.rows import Bools, File, Rows
-from ada2i.importers.source import our_names, parquet_files
+from ada2i.importers.source import check_types, our_names, require_value, table_files
 from ada2i.modalities import MODALITIES, Modality
 
 SPELLINGS: Mapping[str, tuple[str, ...]] = {  # by canonical name of a key, its names in tables
@@ -66,16 +67,17 @@ def read_keyed(
     Raises:
         DataError: A file is damaged or lacks keys or vectors, or its keys or vectors are invalid.
     """
-    files = [_read(uri, keys, splits_of_files) for source in sources for uri in parquet_files(source)]
+    opened = [file for source in sources for file in table_files(source) if file.rows]
+    files = [_read(file, keys, splits_of_files) for file in opened]
     found = []
     for modality in (only,) if only else MODALITIES:
         column = schema.vector_column(modality)
         holding = [file for file in files if column in file.names]
         if not holding:
             if only:
-                raise _lacks(files[0], f"`{column}`, lists of numbers")
+                raise _lacks(files[0].uri, f"`{column}`, lists of numbers", opened[0].kinds)
             continue
-        found.append(_keyed(", ".join(sources), holding, modality))
+        found.append(_keyed(", ".join(map(storage.public, sources)), holding, modality))
     return found
 
 
@@ -121,38 +123,34 @@ def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
 # --- reading ---
 
 
-def _read(uri: str, keys: Sequence[str], splits_of_files: bool) -> File:
-    content, uri = storage.read_source(uri), storage.public(uri)
-    file = schema.open_parquet(content, uri)
-    kinds: Kinds = {field.name: field.type for field in file.schema_arrow}
-    theirs = {ours: name for ours in SPELLINGS if (name := _spelling(ours, kinds)) is not None}
+def _read(file: TableFile, keys: Sequence[str], splits_of_files: bool) -> File:
+    uri, kinds = file.uri, file.kinds
+    theirs = {ours: found[0] for ours, names in SPELLINGS.items() if (found := [n for n in names if n in kinds])}
     key = next((name for name in keys if name in theirs), None)
-    made = File(uri, pa.table({}), {}, metadata(file))
     if "dialogue_id" not in theirs or key is None:
         missing = "`dialogue_id`" if "dialogue_id" not in theirs else " or ".join(f"`{name}`" for name in keys)
-        raise _lacks(made, missing, kinds)
-    vectors = {ours: name for ours, name in our_names(kinds).items() if is_vector(kinds[name])}
+        raise _lacks(uri, missing, kinds)
+    held = {ours: name for ours, name in our_names(kinds).items() if ours.endswith("_feat")}
+    read = {*theirs.values(), *held.values()}
+    check_types(uri, {name: kind for name, kind in kinds.items() if name in read}, theirs)
     wanted = {name: theirs[name] for name in ("split", "dialogue_id", key) if name in theirs}
-    if not vectors:
-        raise _lacks(made, "`text_feat`, `audio_feat` or `visual_feat`, lists of numbers", kinds)
-    table = schema.read_columns(file, [*wanted.values(), *vectors.values()], uri)
-    data: dict[str, Any] = {ours: cast(table[name], pa.string()) for ours, name in wanted.items()}
+    if not held:
+        raise _lacks(uri, "`text_feat`, `audio_feat` or `visual_feat`, lists of numbers", kinds)
+    table = file.read([*wanted.values(), *held.values()])
+    rows = Rows(uri, (File(uri, table, {}, {}),), table)
+    data: dict[str, Any] = {ours: texts(table[n], partial(require_value, rows, n)) for ours, n in wanted.items()}
     data["utterance_index"] = data.pop(key)
     if "split" not in data and splits_of_files:
-        data["split"] = pa.array([_split_of(made)] * table.num_rows, pa.string())
-    data |= {ours: cast(table[name], pa.large_list(pa.float32())) for ours, name in vectors.items()}
-    return replace(made, columns=pa.table(data), names={**vectors, "key": key})
+        data["split"] = pa.array([_split_of(uri, kinds)] * table.num_rows, pa.string())
+    data |= {ours: vectors(table[name]) for ours, name in held.items()}
+    return File(uri, pa.table(data), {**held, "key": key}, file.metadata)
 
 
-def _spelling(ours: str, kinds: Kinds) -> str | None:
-    return next((name for name in SPELLINGS[ours] if name in kinds and is_name(decoded(kinds[name]))), None)
-
-
-def _split_of(file: File) -> str:
-    words = re.split(r"[^a-z]+", file.uri.rpartition("/")[2].lower())
+def _split_of(uri: str, kinds: Kinds) -> str:
+    words = re.split(r"[^a-z]+", uri.rpartition("/")[2].lower())
     named = {split for word in words if (split := normalise_split(word))}
     if len(named) != 1:
-        raise _lacks(file, "`split`, or a file name with one of the words train, dev and test")
+        raise _lacks(uri, "`split`, or a file name with one of the words train, dev and test", kinds)
     return named.pop()
 
 
@@ -179,12 +177,11 @@ def _keyed(source: str, files: Sequence[File], modality: Modality) -> Keyed:
     return Keyed(rows, modality, first.names["key"], by_split)
 
 
-def _lacks(file: File, missing: str, kinds: Kinds | None = None) -> DataError:
-    held = listed(kinds) if kinds is not None else ", ".join(f"`{name}`" for name in file.columns.schema.names)
+def _lacks(uri: str, missing: str, kinds: Kinds) -> DataError:
     return DataError(
-        f"{file.uri} must have the column {missing}, but has only {held or 'others'}. Add it, or rename the column "
-        "that holds it.",
-        uri=file.uri,
+        f"{uri} must have the column {missing}, but has only {listed(kinds)}. Add it, or rename the column that holds "
+        "it.",
+        uri=uri,
     )
 
 

@@ -26,7 +26,7 @@ def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
     Raises:
         DataError: Names repeat or are empty, or a label belongs to no class.
     """
-    names = _check_given(given) or recorded(rows.files)
+    names = _check_given(given and tuple(name.strip() for name in given)) or recorded(rows.files)
     label = rows.columns["label"]
     seen = pc.unique(label.filter(pc.equal(rows.columns["split"], pa.scalar("train"))))
     if len(seen) < 2:
@@ -97,7 +97,7 @@ def recorded(files: tuple[File, ...]) -> Names | None:
 
 def _parse(uri: str, text: str) -> Names:
     pairs = [part.strip().partition("=") for part in text.split(",")]
-    names = tuple(name for _, _, name in pairs)
+    names = tuple(name.strip() for _, _, name in pairs)
     if [number for number, _, _ in pairs] != [str(index) for index in range(len(pairs))]:
         raise _bad_key(uri, "count 0=name,1=name... without a gap", text)
     if not _distinct(names):

@@ -22,6 +22,7 @@ Part = Mapping[Any, Any]  # by dialogue, a sequence of one value per utterance
 _TEXT_LAYERS = 4
 _TASK_WORDS: Mapping[str, int] = {"binary": 2, "two": 2, "seven": 7}
 _MOST_CLASSES = 10
+_MOST_PARTS = 100  # of a sequence; published ones have at most 13
 _SAMPLE = 2000  # values checked to recognise a part
 
 
@@ -111,8 +112,10 @@ def _classes_of(task: Any) -> int | None:
 
 
 def _of_parts(parts: list[Any], dataset: Dataset, uri: str) -> Layout:
+    if len(parts) > _MOST_PARTS:
+        raise _unknown(uri, f"a sequence of {len(parts)} parts")
     kinds = [_kind(part) for part in parts]
-    of = {kind: [part for part, its in zip(parts, kinds, strict=True) if its == kind] for kind in kinds}
+    of = {kind: [part for part, its in zip(parts, kinds, strict=True) if its == kind] for kind in set(kinds)}
     shown = f"a {len(parts)}-part sequence of {', '.join(kinds)}"
     splits = dict(zip(("train", "test", "dev"), of.get("split", []), strict=False))
     if not 2 <= len(of.get("split", [])) <= 3 or not of.get("labels"):

@@ -1,7 +1,7 @@
 """Imports MELD from its published CSVs, with the vectors of feature tables."""
 
 import csv
-import io
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 
 from ada2i import storage
 from ada2i.errors import DataError, NotFoundError
-from ada2i.importers.checks import with_splits
+from ada2i.importers.checks import check_keys, with_splits
 from ada2i.importers.datasets import dataset
 from ada2i.importers.import_rows import import_rows
 from ada2i.importers.keyed import attach, read_keyed
 from ada2i.importers.rows import File, Rows
-from ada2i.importers.transcripts import repaired
+from ada2i.importers.transcripts import csv_lines, repaired
 
 if TYPE_CHECKING:
     from ada2i.modalities import Modality
@@ -65,6 +65,7 @@ def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
     Raises:
         DataError: A check failed. Nothing was written.
     """
+    storage.check(folder)
     annotations = read_annotations(folder, {split: storage.join(folder, name) for split, name in FILES.items()})
     rows = annotations.rows
     encoders: dict[Modality, str] = {}
@@ -72,13 +73,13 @@ def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
         rows = attach(rows, keyed, complete=False)
         encoders[keyed.modality] = keyed.rows.encoder(keyed.modality)
     meld = dataset("meld")
-    joined = f" joined with {', '.join(features)}" if features else ""
+    joined = f" joined with {', '.join(map(storage.public, features))}" if features else ""
     return import_rows(
         _with_clip_names(rows),
         root,
         dataset=meld.name,
         labels=meld.labels,
-        source=f"MELD {folder}{joined}; texts repaired: {annotations.repaired}",
+        source=f"MELD {storage.public(folder)}{joined}; texts repaired: {annotations.repaired}",
         encoders=encoders,
     )
 
@@ -95,20 +96,22 @@ def read_annotations(source: str, uris: Mapping[str, str]) -> Annotations:
     """
     tables = [_read(uri, split) for split, uri in uris.items()]
     files = tuple(file for file, _ in tables)
-    rows = with_splits(Rows(source, files, pa.concat_tables([file.columns for file in files])))
+    rows = Rows(source, files, pa.concat_tables([file.columns for file in files]))
+    check_keys(rows, ["dialogue_id"])
+    rows = with_splits(rows)
     return Annotations(rows, sum(number for _, number in tables))
 
 
 def _read(uri: str, split: str) -> tuple[File, int]:
     """Return a CSV's rows, and the number of its repaired texts."""
-    lines = list(_lines(uri))
-    ids = [(line["Dialogue_ID"].strip(), _number(uri, row, line["Utterance_ID"])) for row, line in enumerate(lines)]
+    lines, uri = list(_lines(uri)), storage.public(uri)
+    ids = [(_whole(line["Dialogue_ID"]), _number(uri, row, line["Utterance_ID"])) for row, line in enumerate(lines)]
     texts = [repaired(line["Utterance"]) for line in lines]
     data: dict[str, Any] = {
-        "dialogue_id": [dialogue for dialogue, _ in ids],
+        "dialogue_id": [dialogue or None for dialogue, _ in ids],
         "utterance_index": _positions(ids),
         "utterance_id": [str(number) for _, number in ids],
-        "label": [line["Emotion"].strip().lower() for line in lines],
+        "label": [line["Emotion"].strip().lower() or None for line in lines],
         "speaker": [repaired(line["Speaker"]).strip() or None for line in lines],
         "text": texts,
         "split": [split] * len(lines),
@@ -120,8 +123,9 @@ def _read(uri: str, split: str) -> tuple[File, int]:
 
 
 def _lines(uri: str) -> Iterator[dict[str, str]]:
+    location, uri = uri, storage.public(uri)
     try:
-        data = storage.read_source(uri)
+        data = storage.read_source(location)
         text = data.decode("utf-8-sig")
     except NotFoundError as problem:
         raise DataError(
@@ -134,7 +138,7 @@ def _lines(uri: str) -> Iterator[dict[str, str]]:
             f"{uri} must be UTF-8, as published, but is not at byte {problem.start}. Download the file again.", uri=uri
         ) from problem
     try:
-        yield from _checked_lines(uri, csv.DictReader(io.StringIO(text, newline="")))
+        yield from _checked_lines(uri, csv.DictReader(csv_lines(text)))
     except csv.Error as problem:
         raise DataError(f"{uri} must be valid CSV, but is not: {problem}. Download it again.", uri=uri) from problem
 
@@ -155,15 +159,21 @@ def _checked_lines(uri: str, reader: "csv.DictReader[str]") -> Iterator[dict[str
         yield line
 
 
+def _whole(text: str) -> str:
+    """Return a number as MELD writes it: pandas makes 3.0 of 3 if another cell is empty."""
+    return re.sub(r"^(\d+)\.0+$", r"\1", text.strip())
+
+
 def _number(uri: str, row: int, text: str) -> int:
-    if not text.strip().isdecimal():
+    number = _whole(text)
+    if not (number.isascii() and number.isdecimal() and len(number) < 10):
         raise DataError(
             f"Column `Utterance_ID` of {uri} must hold whole numbers, but row {row} holds {text!r}. Download it again.",
             uri=uri,
             row=row,
             field="Utterance_ID",
         )
-    return int(text)
+    return int(number)
 
 
 def _positions(ids: Sequence[tuple[str, int]]) -> list[int]:

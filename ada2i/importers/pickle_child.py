@@ -189,7 +189,9 @@ class _Plain:
 def _limit(budget: int, seconds: int) -> None:
     """Limit this process to ``budget`` bytes beyond its current mappings, and to ``seconds`` of CPU time."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + budget,) * 2)
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    most = mapped + budget if hard == resource.RLIM_INFINITY else min(mapped + budget, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds,) * 2)
 
 

@@ -20,6 +20,25 @@ BUDGET_FACTOR = 16  # memory limit of the child, as a multiple of the file's siz
 BUDGET_FLOOR = 256 * 2**20  # minimum of that limit, bytes
 SECONDS_FLOOR = 5  # CPU time for any file; one more second for each MiB
 
+_UNPACK = "Unpack it, and name the pickle in it."
+_AS_ARRAYS = "Load it with the library that wrote it, and save dicts of numpy arrays by dialogue as a pickle."
+_FORMATS = (  # the first bytes of files that are no pickles, what they are, and what to do
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Run `git lfs pull`."),
+    (b"<", "a web page or XML", "Download the file itself: the link may lead to a page, or to a log-in."),
+    (b"\x93NUMPY", "an array in numpy's own format (npy)", _AS_ARRAYS),
+    (b"PK\x03\x04", "a zip archive, as torch and numpy (npz) also write", f"{_UNPACK} {_AS_ARRAYS}"),
+    (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", "a file of torch in its old format", _AS_ARRAYS),
+    (b"\x89HDF\r\n", "a file of HDF5", _AS_ARRAYS),
+    (b"MATLAB", "a file of Matlab", _AS_ARRAYS),
+    (b"\x1f\x8b", "compressed by gzip", _UNPACK),
+    (b"BZh", "compressed by bzip2", _UNPACK),
+    (b"\xfd7zXZ", "compressed by xz", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", _UNPACK),
+    (b"7z\xbc\xaf", "a 7z archive", _UNPACK),
+    (b"Rar!", "a rar archive", _UNPACK),
+    (b"PAR1", "a Parquet file", "Import it with `ada2i import table`."),
+    (b"{", "JSON or other text", _AS_ARRAYS),
+)
 _FROM_PUBLISHER = "Download the file from its publisher again."
 _SAVE_AS_NUMPY = "If you trust the file, save its tensors as numpy arrays."
 _ONE_OBJECT = "Write one object into one file."
@@ -42,6 +61,8 @@ def load_pickle(uri: str) -> object:
         data = storage.read_source(uri)
     except NotFoundError as problem:
         raise DataError(problem.message, **problem.context) from problem
+    uri = storage.public(uri)
+    _check_format(uri, data)
     budget = BUDGET_FACTOR * len(data) + BUDGET_FLOOR
     seconds = SECONDS_FLOOR + (len(data) >> 20)
     command = [sys.executable, "-I", pickle_child.__file__, str(len(data)), str(budget), str(seconds)]
@@ -49,6 +70,17 @@ def load_pickle(uri: str) -> object:
     if child.returncode == 0:
         return pickle_child.PlainUnpickler(io.BytesIO(child.stdout)).load()
     raise _error(uri, child.returncode, child.stderr)
+
+
+def _check_format(uri: str, data: bytes) -> None:
+    head = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:64]
+    found = next(((what, todo) for magic, what, todo in _FORMATS if head.startswith(magic)), None)
+    if data[257:262] == b"ustar":
+        found = ("a tar archive", _UNPACK)
+    if not head:
+        found = ("empty", _FROM_PUBLISHER)
+    if found:
+        raise DataError(f"{uri} must be a pickle, but is {found[0]}. {found[1]}", uri=uri)
 
 
 def _error(uri: str, code: int, answer: bytes) -> DataError:

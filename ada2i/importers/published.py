@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ada2i import storage
 from ada2i.data import schema
 from ada2i.errors import DataError
 from ada2i.importers.datasets import Dataset
@@ -44,8 +45,8 @@ def import_pickle(source: str, root: str, *, dataset: str, labels: tuple[str, ..
         DataError: The pickle is hostile or damaged, its layout is unknown, or a value is invalid. Nothing was
             written.
     """
-    corpus = known(dataset)
-    layout = _with_official_dev(recognise(load_pickle(source), corpus, source), corpus)
+    corpus, found, source = known(dataset), load_pickle(source), storage.public(source)
+    layout = _with_official_dev(recognise(found, corpus, source), corpus)
     places = list(_places(layout, source))
     texts = [_text(layout.sentences, place, source) for place in places]
     repaired_texts = [text if text is None else repaired(text) for text in texts]

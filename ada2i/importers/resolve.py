@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from ada2i import storage
-from ada2i.data.manifest import MANIFEST, FeatureSet, open_features, require_modalities
+from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, require_modalities
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.importers.table import import_table
 from ada2i.modalities import Modality
@@ -29,10 +28,3 @@ def resolve_features(location: str, root: str, *, needs: Sequence[Modality] = ()
     features = open_features(location)
     require_modalities(features.uri, held=features.manifest.widths, needs=needs)
     return features
-
-
-def is_feature_set(location: str) -> bool:
-    """Return whether there is a feature set at a location."""
-    # Tables may be in any store that fsspec opens; feature sets are only in stores that `storage` supports.
-    foreign = "://" in location and not location.startswith(("file://", "s3://"))
-    return not foreign and storage.exists(storage.join(storage.normalise(location), MANIFEST))

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ada2i.data.manifest import FeatureSet
 from ada2i.errors import DataError
 
 Bools = NDArray[np.bool_]
@@ -43,11 +44,13 @@ class Rows:
     Attributes:
         source: The location that was imported.
         columns: ``N`` rows, as ``File.columns``.
+        base: The feature set that the rows come from, if they come from one.
     """
 
     source: str
     files: tuple[File, ...]
     columns: pa.Table
+    base: FeatureSet | None = None
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -98,5 +101,8 @@ class Rows:
         return file.uri, file.first_row + row
 
     def _utterance(self, row: int) -> str:
-        dialogue, index = (self.columns[name][row].as_py() for name in ("dialogue_id", "utterance_index"))
+        held = self.columns.schema.names
+        dialogue, index = (
+            self.columns[name][row].as_py() if name in held else None for name in ("dialogue_id", "utterance_index")
+        )
         return "" if dialogue is None or index is None else f" (dialogue {dialogue!r}, utterance {index})"

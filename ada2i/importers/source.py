@@ -1,16 +1,32 @@
-"""Reads Parquet files into canonical column names and types; values are not changed."""
+"""Reads Parquet files, or a feature set, into canonical column names and types."""
 
-from collections.abc import Callable, Collection, Mapping
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ada2i import storage
-from ada2i.data import schema
+from ada2i.data import schema, shards
+from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, read_shard_bytes
 from ada2i.errors import DataError, NotFoundError
-from ada2i.importers.arrow_types import Kinds, cast, decoded, is_name, is_text, is_vector, listed, metadata
-from ada2i.importers.rows import File, Rows
+from ada2i.importers.arrow_types import (
+    Kinds,
+    Require,
+    TableFile,
+    is_name,
+    is_number,
+    is_text,
+    is_vector,
+    listed,
+    texts,
+    times,
+    vectors,
+    whole,
+    without_nan,
+)
+from ada2i.importers.rows import Bools, File, Rows
 from ada2i.modalities import MODALITIES
 
 if TYPE_CHECKING:
@@ -22,7 +38,7 @@ _VECTORS = {schema.vector_column(modality): modality for modality in MODALITIES}
 
 
 def read_rows(source: str, *, vectors: bool = True) -> Rows:
-    """Read a Parquet file, or all Parquet files below a folder.
+    """Read a Parquet file, all Parquet files below a folder, or a feature set.
 
     Args:
         source: A path, or any URI that fsspec opens.
@@ -31,69 +47,93 @@ def read_rows(source: str, *, vectors: bool = True) -> Rows:
     Raises:
         DataError: There is no such file, one is damaged or lacks a column, a type is wrong, or there are no rows.
     """
-    files = tuple(_read_file(uri, vectors=vectors) for uri in parquet_files(source))
-    for file in files:
-        _check_vector_columns(file, files[0])
-        _check_label_kind(file, files[0])
+    read = [_read_file(file, vectors=vectors) for file in table_files(source)]
+    files = [file for file in read if file is not None]
+    base = open_features(source) if is_feature_set(source) else None
     source = storage.public(source)
-    rows = Rows(source, files, pa.concat_tables([file.columns for file in files]))
-    if not rows.columns.num_rows:
+    if not files:
         raise DataError(
-            f"{source} must hold at least one utterance, but has no row in {len(files)} file(s). Check what wrote it.",
+            f"{source} must hold at least one utterance, but has no row in {len(read)} file(s). Check what wrote it.",
             uri=source,
         )
-    return rows
+    alike = _alike(files)
+    return Rows(source, alike, pa.concat_tables([file.columns for file in alike]), base)
+
+
+def _read_file(file: TableFile, *, vectors: bool) -> File | None:
+    if not file.rows:  # such a file has no types: pandas writes all its columns as null
+        return None
+    names = checked_names(file, vectors=vectors)
+    return File(file.uri, conform(file.read(list(names.values())), names, file.uri), names, file.metadata)
+
+
+def table_files(source: str) -> Iterator[TableFile]:
+    """Open the Parquet files at a location one after another; shards of a feature set are checked by its manifest.
+
+    Raises:
+        DataError: There is no such file, or one is damaged.
+    """
+    if is_feature_set(source):
+        yield from _shards(open_features(source))
+        return
+    for uri in parquet_files(source):
+        yield TableFile.open(storage.read_source(uri), uri)
+
+
+def _shards(features: FeatureSet) -> Iterator[TableFile]:
+    manifest = features.manifest
+    facts = {"dataset": manifest.dataset, "source": manifest.source}
+    facts |= {f"{modality}_encoder": info.encoder for modality, info in manifest.modalities.items()}
+    facts |= {"synthetic": "true"} if manifest.synthetic else {}
+    for entry in manifest.shards:
+        yield TableFile.open(read_shard_bytes(features, entry), storage.join(features.uri, entry.name), facts)
 
 
 def parquet_files(source: str) -> list[str]:
     """Return the URIs of the Parquet files at a location.
 
     Raises:
-        DataError: The location does not exist.
+        DataError: The location does not exist, or holds shards of a feature set, which are not a table.
     """
     try:
-        return storage.source_files(source, ".parquet")
+        found = storage.source_files(source, ".parquet")
     except NotFoundError as problem:
         raise DataError(problem.message, **problem.context) from problem
+    for folder in sorted({uri.rpartition("/")[0] for uri in found if shards.NAME.fullmatch(uri.rpartition("/")[2])}):
+        if is_feature_set(folder):
+            raise DataError(
+                f"{storage.public(source)} must be a table, but holds files of the feature set {folder}. Name the "
+                "folder of one feature set itself.",
+                uri=folder,
+            )
+    return found
 
 
-def _read_file(uri: str, *, vectors: bool) -> File:
-    data, uri = storage.read_source(uri), storage.public(uri)
-    file, names = open_table(data, uri, vectors=vectors)
-    table = schema.read_columns(file, list(names.values()), uri)
-    return File(uri, conform(table, names), names, metadata(file))
-
-
-def open_table(
-    data: bytes | IO[bytes], uri: str, *, vectors: bool = True, required: Collection[str] = REQUIRED
-) -> tuple[pq.ParquetFile, Mapping[str, str]]:
-    """Open a Parquet file, and check its columns and types, but no values.
+def checked_names(file: TableFile, *, vectors: bool = True, required: Collection[str] = REQUIRED) -> Mapping[str, str]:
+    """Check the columns and types of a file, but no values.
 
     Args:
-        data: The file, or its bytes.
-        uri: Their location.
+        file: The file.
         vectors: Whether there must be a vector column.
         required: Columns that it must have.
 
     Returns:
-        The file, and its own column names, by canonical name of the columns that it has.
+        Its own column names, by canonical name of the columns that it has.
 
     Raises:
-        DataError: It is not a Parquet file, lacks a column, or a type is wrong.
+        DataError: It lacks a column, or a type is wrong.
     """
-    file = schema.open_parquet(data, uri)
-    kinds = {field.name: field.type for field in file.schema_arrow}
-    _check_required(uri, kinds, required)
-    names = our_names(kinds)
-    _check_unique(uri, file.schema_arrow.names, names)
-    _check_types(uri, kinds)
+    _check_required(file.uri, file.kinds, required)
+    check_types(file.uri, file.kinds)
+    names = our_names(file.kinds)
+    _check_unique(file.uri, file.file.schema_arrow.names, names)
     if vectors and not names.keys() & _VECTORS.keys():
         raise DataError(
-            f"{uri} must hold a vector column, lists of numbers in `text_feat`, `audio_feat` or `visual_feat`, but has "
-            f"only {listed(kinds)}. Add the vectors, or extract features first.",
-            uri=uri,
+            f"{file.uri} must hold a vector column, lists of numbers in `text_feat`, `audio_feat` or `visual_feat`, "
+            f"but has only {listed(file.kinds)}. Add the vectors, or extract features first.",
+            uri=file.uri,
         )
-    return file, names
+    return names
 
 
 def our_names(kinds: Kinds) -> dict[str, str]:
@@ -107,7 +147,7 @@ def our_names(kinds: Kinds) -> dict[str, str]:
     for column, bare in _VECTORS.items():
         if column in kinds:
             names[column] = column
-        elif bare in kinds and is_vector(kinds[bare]):
+        elif bare in kinds and (is_vector(kinds[bare]) or (bare != "text" and pa.types.is_null(kinds[bare]))):
             names[column] = bare
     return names
 
@@ -135,9 +175,17 @@ def _check_unique(uri: str, columns: list[str], names: Mapping[str, str]) -> Non
             )
 
 
-def _check_types(uri: str, kinds: Kinds) -> None:
-    for name, (fits, must) in _TYPES.items():
-        if name in kinds and not fits(decoded(kinds[name])):
+def check_types(uri: str, kinds: Kinds, spellings: Mapping[str, str] | None = None) -> None:
+    """Refuse a column of a wrong type.
+
+    Args:
+        uri: The file, for the message.
+        kinds: The types of its columns.
+        spellings: The file's own names of some columns, by canonical name; by default equal.
+    """
+    for ours, (fits, must) in _TYPES.items():
+        name = (spellings or {}).get(ours, ours)
+        if name in kinds and not fits(kinds[name]) and not pa.types.is_null(kinds[name]):
             raise DataError(
                 f"Column `{name}` of {uri} must hold {must}, but from row 0 on holds {kinds[name]}. Convert it.",
                 uri=uri,
@@ -146,74 +194,109 @@ def _check_types(uri: str, kinds: Kinds) -> None:
             )
 
 
-def _check_vector_columns(file: File, first: File) -> None:
-    for column in _VECTORS:
-        if (column in file.names) != (column in first.names):
-            with_, without = (file, first) if column in file.names else (first, file)
-            name = with_.names[column]
+def _alike(files: list[File]) -> tuple[File, ...]:
+    """Return files with the same columns and one type of labels, after checking that only empty ones differed."""
+    held = {column: file for file in files for column in _VECTORS if column in file.names}
+    first = next((file for file in files if file.columns["label"].null_count < file.columns.num_rows), files[0])
+    return tuple(_with_label(_with_vectors(file, held), first) for file in files)
+
+
+def _with_vectors(file: File, held: Mapping[str, File]) -> File:
+    for column, other in held.items():
+        if column in file.names:
+            continue
+        name = other.names[column]
+        if not (name in file.names and file.columns["text"].null_count == file.columns.num_rows):
             raise DataError(
-                f"{without.uri} must have the column `{name}`, as {with_.uri} has, but does not. Add it (null if an "
+                f"{file.uri} must have the column `{name}`, as {other.uri} has, but does not. Add it (null if an "
                 "utterance lacks the modality), or import the files separately.",
-                uri=without.uri,
+                uri=file.uri,
                 field=name,
             )
+        nothing = pa.nulls(file.columns.num_rows, pa.large_list(pa.float32()))
+        columns = file.columns.append_column(column, nothing)
+        file = replace(file, names={**file.names, column: name}, columns=columns)
+    order = [name for name in file.columns.schema.names if name not in _VECTORS]
+    return replace(file, columns=file.columns.select([*order, *(column for column in _VECTORS if column in held)]))
 
 
-def _check_label_kind(file: File, first: File) -> None:
-    kind, found = first.columns["label"].type, file.columns["label"].type
-    if found != kind:
+def _with_label(file: File, first: File) -> File:
+    kind, label = first.columns["label"].type, file.columns["label"]
+    if label.type == kind:
+        return file
+    if label.null_count < len(label):
         raise DataError(
             f"Column `label` of {file.uri} must hold {'class names' if kind == pa.string() else 'class indices'}, as "
-            f"{first.uri} does, but from row 0 on holds {found}. Write all files alike.",
+            f"{first.uri} does, but from row 0 on holds {label.type}. Write all files alike.",
             uri=file.uri,
             row=0,
             field="label",
         )
+    place = file.columns.schema.get_field_index("label")
+    nothing = pa.nulls(len(label), kind)
+    return replace(file, columns=file.columns.set_column(place, "label", nothing))
 
 
 # --- types of the file and canonical types ---
 
 
-def _is_optional_name(kind: pa.DataType) -> bool:
-    return is_name(kind) or pa.types.is_null(kind)
-
-
-def _is_label(kind: pa.DataType) -> bool:
-    return is_name(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
-
-
 def _is_time(kind: pa.DataType) -> bool:
-    return pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_null(kind)
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
 
 
 def _is_transcript(kind: pa.DataType) -> bool:
-    return is_text(kind) or pa.types.is_null(kind) or is_vector(kind)  # lists: the vectors of a bare `text`
+    return is_text(kind) or is_vector(kind)  # lists: the vectors of a bare `text`
 
 
-# By column: the check of its type, and the allowed types in words.
+# By column: the check of its type, and the allowed types in words. Any column may be null all over, without a type.
 _TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "dialogue_id": (is_name, "text or integers"),
-    "utterance_index": (pa.types.is_integer, "integers"),
-    "label": (_is_label, "class indices (integers) or class names (text)"),
+    "utterance_index": (is_number, "integers"),
+    "label": (is_name, "class indices (integers) or class names (text)"),
     "split": (is_text, "text"),
-    "utterance_id": (_is_optional_name, "text or integers"),
-    "speaker": (_is_optional_name, "text or integers"),
+    "utterance_id": (is_name, "text or integers"),
+    "speaker": (is_name, "text or integers"),
     "text": (_is_transcript, "text or lists of numbers"),
     "recorded_at": (_is_time, "timestamps or dates"),
     **dict.fromkeys(_VECTORS, (is_vector, "lists of numbers")),
 }
 
 
-def conform(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
-    """Return the columns with canonical names and types; an optional column that the file lacks is null."""
-    ours: dict[str, pa.DataType] = dict.fromkeys((*REQUIRED, *_OPTIONAL), pa.string())
-    ours["utterance_index"] = pa.int64()
-    ours["recorded_at"] = pa.timestamp("us", "UTC")
-    if "label" in names and not is_text(decoded(table[names["label"]].type)):
-        ours["label"] = pa.float64()
-    ours |= {column: pa.large_list(pa.float32()) for column in _VECTORS if column in names}
+def conform(table: pa.Table, names: Mapping[str, str], uri: str, first_row: int = 0) -> pa.Table:
+    """Return the columns with canonical names and types; an optional column that the file lacks is null.
+
+    Names are without blanks around them, and an empty one is null.
+
+    Args:
+        table: Columns of a file.
+        names: The file's own column names, by canonical name.
+        uri: The file, for messages.
+        first_row: Number of the first row.
+
+    Raises:
+        DataError: A value does not fit the canonical type; the message names its row.
+    """
+    rows = Rows(uri, (File(uri, table, names, {}, first_row),), table)
     absent: Column = pa.chunked_array([pa.nulls(table.num_rows)])
-    data: dict[str, Any] = {
-        name: cast(table[names[name]] if name in names else absent, kind) for name, kind in ours.items()
-    }
+    data: dict[str, Any] = {}
+    for ours in (*REQUIRED, *_OPTIONAL, *(column for column in _VECTORS if column in names)):
+        column = table[names[ours]] if ours in names else absent
+        data[ours] = _conformed(ours, column, partial(require_value, rows, names.get(ours, ours)))
     return pa.table(data)
+
+
+def _conformed(ours: str, column: "Column", require: Require) -> "Column":
+    if ours in _VECTORS:
+        return vectors(column)
+    if ours == "utterance_index":
+        return whole(column, require)
+    if ours == "recorded_at":
+        return times(column, require)
+    if ours == "label" and is_number(column.type) and not pa.types.is_null(column.type):
+        return without_nan(column)
+    return texts(column, require, stripped=ours != "text")
+
+
+def require_value(rows: Rows, field: str, good: Bools, must: str, found: Callable[[int], str]) -> None:
+    """Refuse the first row whose value cannot be converted."""
+    rows.require(good, field, must=must, found=found, remedy="Correct the value, or write the column as text.")

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ada2i.data.manifest import is_feature_set, open_features, require_modalities
+from ada2i.data.shards import copy_features
 from ada2i.data.splits import GATE_SHARE
 from ada2i.importers.import_rows import import_rows
 from ada2i.importers.rows import Rows
@@ -28,8 +30,10 @@ def import_table(
     belongs to the gate but dialogues have a time in ``recorded_at`` (timestamps or dates), ``GATE_RULE`` cuts it from
     train; if no row belongs to dev, ``DEV_RULE`` cuts it from the rest.
 
+    A feature set is copied to the root; if it gets another name or other labels, the rest of its manifest is kept.
+
     Args:
-        source: A path, or any URI that fsspec opens.
+        source: A path, or any URI that fsspec opens; or a feature set.
         root: The storage root.
         dataset: Name of the set; by default the Parquet key ``dataset``, else the name of the file or folder.
         labels: Class names by index; by default the Parquet key ``label_names``, else the distinct names (sorted) or
@@ -43,6 +47,11 @@ def import_table(
     Raises:
         DataError: A check failed. Nothing was written.
     """
+    if is_feature_set(source):
+        base = open_features(source)
+        if dataset in (None, base.manifest.dataset) and labels in (None, base.manifest.labels):
+            require_modalities(base.uri, held=base.manifest.widths, needs=needs)
+            return copy_features(base, root)
     rows = read_rows(source)
     return import_rows(
         rows,

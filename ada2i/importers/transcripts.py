@@ -1,10 +1,19 @@
-"""Repairs text that was decoded as Latin-1, but encoded as Windows-1252 or UTF-8."""
+"""Texts of published files: CSV of any length, and repair of Windows-1252 or UTF-8 that was decoded as Latin-1."""
 
+import csv
+import io
 import re
+import sys
 from contextlib import suppress
 
 _CONTROL = re.compile("[\x80-\x9f]")  # control codes, where Windows-1252 has quotes and dashes
 _UTF8 = re.compile("[\xc2-\xf4][\x80-\xbf]")
+
+
+def csv_lines(text: str) -> io.StringIO:
+    """Return the lines of a CSV for a reader of ``csv``, which from then on takes texts of any length."""
+    csv.field_size_limit(sys.maxsize)
+    return io.StringIO(text, newline="")
 
 
 def repaired(text: str) -> str:

@@ -54,7 +54,7 @@ class Job:
     @property
     def run_id(self) -> str:
         """The id that all attempts share."""
-        return self.uri.rsplit("/", 1)[1]
+        return storage.name_of(self.uri)
 
 
 def run(job: Job, *, address: str, on_event: OnEvent) -> None:
@@ -94,19 +94,20 @@ def _answering(address: str) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, RuntimeError, RayError) as problem:  # the errors of `requests` are OSErrors
-        found = str(problem).splitlines()[0].replace(address, storage.public(address))
+    # The errors of `requests` are OSErrors; a LookupError or ValueError comes from another server's answer.
+    except (OSError, RuntimeError, RayError, LookupError, ValueError) as problem:
+        shown, found = storage.public(address), storage.clean(problem)
+        said = (found or repr(problem)).splitlines()[0]
         message = (
-            f"The private Ray head must answer at {address}, but: {found}. Run the command again, when the machine is "
+            f"The private Ray head must answer at {shown}, but: {said}. Run the command again, when the machine is "
             f"less busy: {processes.load()}."
         )
         if os.environ.get("RAY_API_SERVER_ADDRESS"):
             message = (
-                f"A Ray cluster must answer at {storage.public(address)}, but: {found}. Start it, correct "
-                "RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private "
-                "cluster."
+                f"A Ray cluster must answer at {shown}, but: {said}. Start it, correct RAY_API_SERVER_ADDRESS and "
+                "RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private cluster."
             )
-        raise errors.UnreachableError(message, address=storage.public(address)) from problem
+        raise errors.UnreachableError(message, address=shown) from (problem if found == str(problem) else None)
 
 
 def submit(job: Job, address: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from ada2i import storage
 from ada2i.errors import Ada2iError, InputError
 from ada2i.jobs import events, logs
 
@@ -44,7 +45,7 @@ def report_errors(uri: str) -> Iterator[None]:
     Raises:
         SystemExit: The block raised an error of this package; with its exit code.
     """
-    logs.configure(run_id=uri.rsplit("/", 1)[1])
+    logs.configure(run_id=storage.name_of(uri))
     try:
         yield
     except Exception as problem:

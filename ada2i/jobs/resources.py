@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import takewhile
 from pathlib import Path
 
+from ada2i import storage
 from ada2i.config import ResourceConfig
 from ada2i.errors import ResourceError, UnreachableError
 from ada2i.jobs.cluster import HEAD_CPUS
@@ -26,19 +27,20 @@ def capacity() -> dict[str, float]:
     if not address:
         return {"CPU": float(HEAD_CPUS), "GPU": float(visible_gpus(len(list(Path("/dev").glob("nvidia[0-9]*")))))}
     status, body = request(f"{address}/api/v0/nodes?detail=1&limit=10000", auth_headers())
+    shown = storage.public(address)
     if status != 200:
         raise UnreachableError(
-            f"A Ray cluster must answer at {address}, but {f'sent {status}' if status else 'nothing does'}. Start it, "
+            f"A Ray cluster must answer at {shown}, but {f'sent {status}' if status else 'nothing does'}. Start it, "
             "correct RAY_API_SERVER_ADDRESS and RAY_AUTH_TOKEN_PATH, or unset RAY_API_SERVER_ADDRESS to use a private "
             "cluster.",
-            address=address,
+            address=shown,
         )
     try:
         nodes = json.loads(body)["data"]["result"]["result"]
     except (ValueError, KeyError, TypeError) as problem:
         raise UnreachableError(
-            f"A Ray dashboard must answer at {address}, but another server does. Correct RAY_API_SERVER_ADDRESS.",
-            address=address,
+            f"A Ray dashboard must answer at {shown}, but another server does. Correct RAY_API_SERVER_ADDRESS.",
+            address=shown,
         ) from problem
     total: dict[str, float] = {}
     for node in nodes:

@@ -8,13 +8,13 @@ from pydantic import ValidationError
 
 from ada2i import presets, storage
 from ada2i.config import ResourceConfig, TrainConfig
-from ada2i.data.manifest import open_features
+from ada2i.data.manifest import is_feature_set, open_features
 from ada2i.errors import ConfigError, DataError, InputError
 from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE, ExtractionConfig
 from ada2i.extraction.encoders import registry
 from ada2i.importers.demo import write_demo_corpus
-from ada2i.importers.resolve import DEMO, is_feature_set
+from ada2i.importers.resolve import DEMO
 from ada2i.inference.models import load_config, open_version
 from ada2i.jobs.client import Job
 from ada2i.jobs.resources import capacity, check_resources
@@ -127,7 +127,7 @@ def _resumed(spec: PredictSpec, uri: str, root: str) -> Job:
     reference = spec.version if "/" in spec.version else f"{model}@{first.version.number}"
     same = (
         (first.version_uri, first.version) == open_version(root, reference)
-        and first.run_id == uri.rsplit("/", 1)[1]
+        and first.run_id == storage.name_of(uri)
         and (first.out, first.split) == (target(spec, uri), spec.split)
         and first.source == storage.public(spec.named or spec.source)
         and [shard.uri for shard in first.shards] == _shard_uris(spec, root, uri, len(first.shards))

@@ -24,12 +24,12 @@ from ada2i.data.manifest import FeatureSet
 from ada2i.data.shards import SHARD_BYTES
 from ada2i.errors import DataError
 from ada2i.extraction.publish import RECIPE
-from ada2i.importers.arrow_types import metadata
+from ada2i.importers.arrow_types import TableFile
 from ada2i.importers.checks import check_keys, check_order, renamed_splits, vectors_of_width
 from ada2i.importers.import_rows import made_ids
 from ada2i.importers.labels import recorded
 from ada2i.importers.rows import File, Rows
-from ada2i.importers.source import conform, open_table, parquet_files
+from ada2i.importers.source import checked_names, conform, parquet_files
 from ada2i.modalities import Modality
 from ada2i.prediction.output import encode
 from ada2i.prediction.records import WHOLE, Shard
@@ -225,21 +225,14 @@ def _starts(rows: pa.Table) -> list[int]:
 def _read(uri: str, columns: Collection[str] = ()) -> Iterator[File]:
     """Yield a file in pieces of some rows, with canonical names and types; only some columns if they are named."""
     with storage.open_object(uri) as opened:
-        uri, first = storage.public(uri), 0
-        file, names = open_table(opened, uri, required=_KEYS)
+        file, first = TableFile.open(opened, uri), 0
+        if not file.rows:  # a file without rows has no types: pandas writes all its columns as null
+            return
+        names = checked_names(file, required=_KEYS)
         wanted = {ours: own for ours, own in names.items() if not columns or ours in columns}
-        try:
-            for batch in file.iter_batches(batch_size=_CHUNK, columns=list(wanted.values())):
-                table = pa.Table.from_batches([batch])
-                table.validate(full=True)
-                yield File(uri, conform(table, wanted), names, metadata(file), first)
-                first += batch.num_rows
-        except (pa.ArrowException, OSError) as problem:
-            raise DataError(
-                f"{uri} must be a valid Parquet file, but cannot be read after row {first}: "
-                f"{str(problem).rstrip('.')}. Write it again.",
-                uri=uri,
-            ) from problem
+        for table in file.batches(list(wanted.values()), _CHUNK):
+            yield File(file.uri, conform(table, wanted, file.uri, first), names, file.metadata, first)
+            first += table.num_rows
 
 
 def _checked(file: File, kind: pa.Schema, labels: tuple[str, ...], model: str) -> pa.Table:

@@ -254,7 +254,7 @@ class Finals:
             scores = summary([run.seed(seed).result().dev.weighted_f1 for seed in self.seeds])
         return Final(
             trial=number,
-            run_id=run.uri.rsplit("/", 1)[1],
+            run_id=storage.name_of(run.uri),
             params=self.params[number],
             dev_weighted_f1=scores,
             problem=self.problems.get(number, ""),

@@ -16,14 +16,16 @@ from typing import IO
 
 from ada2i.errors import AccessError, IntegrityError
 from ada2i.storage import folders, s3
-from ada2i.storage.sources import from_source, read_source, source_digest, source_files, source_stamps
+from ada2i.storage.sources import open_source, read_source, source_digest, source_files, source_stamps
 from ada2i.storage.translate import translated
-from ada2i.storage.uris import join, local_path, normalise, public
+from ada2i.storage.uris import check, clean, join, local_path, name_of, normalise, public
 
 __all__ = [
     "age",
+    "check",
     "check_writable",
     "children",
+    "clean",
     "delete",
     "delete_folder",
     "delete_partials",
@@ -33,6 +35,7 @@ __all__ = [
     "get_checked",
     "join",
     "local_path",
+    "name_of",
     "normalise",
     "open_object",
     "public",
@@ -89,10 +92,7 @@ def open_object(uri: str) -> IO[bytes]:
     Raises:
         NotFoundError: There is no such object.
     """
-    with translated(uri):
-        options = {} if local_path(uri) else {"block_size": 2**16}
-        file: IO[bytes] = from_source(uri, lambda fs, path: fs.open(path, "rb", **options))
-    return file
+    return open_source(uri)
 
 
 def put(uri: str, data: bytes) -> None:
@@ -189,5 +189,5 @@ def check_writable(uri: str) -> None:
         return
     probe = join(uri, f".probe-{uuid.uuid4().hex}")
     with translated(uri):
-        s3.put(probe, b"")
+        s3.put_if_absent(probe, b"")  # as the registry does, which needs a store that can
         s3.delete(probe)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final, TypeVar
 
+from ada2i.storage.uris import clean
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -15,6 +17,7 @@ T = TypeVar("T")
 _PATIENCE_S: Final = 90.0
 _FIRST_PATIENCE_S: Final = 8.0  # seconds, for a store that has never answered: its address is probably wrong
 _LONGEST_PAUSE_S: Final = 5.0
+_LASTING: Final = (501, 505, 507)  # the request is not supported, or the store is full
 _PASSING: Final = frozenset(
     {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
 )  # regardless of the status
@@ -35,7 +38,7 @@ def patiently(place: str, call: Callable[[], T]) -> T:
             if not _may_pass(problem) or time.monotonic() - begun > patience:
                 raise
             if attempt == 3:  # the first failures are common
-                log.warning("%s fails and is retried for %.0f s: %s", place, patience, problem)
+                log.warning("%s fails and is retried for %.0f s: %s", clean(place), patience, clean(problem))
             time.sleep(random.uniform(0.5, 1.0) * min(0.1 * 2**attempt, _LONGEST_PAUSE_S))
         else:
             _answered.add(place)
@@ -44,16 +47,27 @@ def patiently(place: str, call: Callable[[], T]) -> T:
 
 
 def _may_pass(problem: Exception) -> bool:
-    """Return whether the same call may soon succeed: S3 is unreachable, failing or busy, rather than refusing."""
+    """Return whether the same call may soon succeed: the store is unreachable, failing or busy, not refusing."""
+    from botocore.exceptions import ClientError
+
+    if isinstance(problem, ClientError):
+        return may_pass(problem)
+    if is_unreachable(problem):
+        return True
+    return isinstance(problem, ConnectionError | TimeoutError) or getattr(problem, "errno", 0) == errno.EBUSY
+
+
+def may_pass(answer: Any) -> bool:
+    """Return whether the server may soon answer the same S3 request differently."""
+    code = answer.response.get("Error", {}).get("Code", "")
+    return code in _PASSING or status(answer) == 429 or (status(answer) >= 500 and status(answer) not in _LASTING)
+
+
+def is_unreachable(problem: Exception) -> bool:
+    """Return whether an S3 server did not answer, or its answer was cut off."""
     from botocore import exceptions as aws
     from urllib3.exceptions import HTTPError
 
-    if isinstance(problem, aws.ClientError):
-        code = problem.response.get("Error", {}).get("Code", "")
-        return status(problem) >= 500 or status(problem) == 429 or code in _PASSING
-    if isinstance(problem, OSError):  # from fsspec, which raises EBUSY if S3 is busy
-        return isinstance(problem, ConnectionError | TimeoutError) or problem.errno == errno.EBUSY
-    # The last two: an answer that was cut off.
     return isinstance(problem, aws.ConnectionError | aws.HTTPClientError | aws.IncompleteReadError | HTTPError)
 
 

@@ -4,6 +4,7 @@ Endpoint and credentials come from the usual places of the AWS SDK (environment,
 are retried; permanent ones are raised as boto3 errors.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,47 @@ def get(uri: str) -> bytes:
     """Return an object's bytes."""
     bucket, key = split(uri)
     return _asked(lambda s3: s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+def size(uri: str) -> int:
+    """Return the bytes of an object."""
+    bucket, key = split(uri)
+    return _asked(lambda s3: s3.head_object(Bucket=bucket, Key=key))["ContentLength"]
+
+
+def get_range(uri: str, start: int, end: int) -> bytes:
+    """Return an object's bytes from ``start`` to ``end`` (exclusive)."""
+    bucket, key = split(uri)
+    return _asked(lambda s3: s3.get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}")["Body"].read())
+
+
+def digest(uri: str) -> str:
+    """Return the SHA-256 of an object, reading it piece by piece."""
+
+    def read(s3: "S3Client") -> str:
+        total = hashlib.sha256()
+        for piece in s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(2**20):
+            total.update(piece)
+        return total.hexdigest()
+
+    bucket, key = split(uri)
+    return _asked(read)
+
+
+def files(uri: str) -> list[str]:
+    """Return the URI of an object, or those of all objects under a URI."""
+    bucket, key = split(uri)
+    if key and exists(uri):
+        return [uri]
+    keys = (entry["Key"] for page in _pages(bucket, f"{key}/" if key else "") for entry in page.get("Contents", ()))
+    return [f"s3://{bucket}/{found}" for found in keys if not found.endswith("/")]
+
+
+def stamps(folder: str) -> dict[str, str]:
+    """Return the ETag of each object directly under a URI, by its URI."""
+    bucket, key = split(folder)
+    pages = _pages(bucket, f"{key}/" if key else "", delimiter="/")
+    return {f"s3://{bucket}/{entry['Key']}": entry["ETag"] for page in pages for entry in page.get("Contents", ())}
 
 
 def put(uri: str, data: bytes) -> None:
@@ -127,7 +169,7 @@ def split(uri: str) -> tuple[str, str]:
 
 def endpoint() -> str:
     """Return the address that S3 calls go to, or "AWS"."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "AWS"))
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
 
 
 def client() -> "S3Client":
@@ -148,4 +190,6 @@ def client_for(endpoint: str) -> "S3Client":
         retries={"mode": "standard", "total_max_attempts": 1},  # `_asked` tries again
         s3={"addressing_style": "path"} if endpoint != "AWS" else {},
     )
-    return boto3.session.Session().client("s3", config=config, region_name=os.environ.get("AWS_REGION", "us-east-1"))
+    session = boto3.session.Session()  # its region is that of AWS_DEFAULT_REGION or the profile
+    region = os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
+    return session.client("s3", config=config, region_name=region)

@@ -75,7 +75,7 @@ def drive(uri: str, submission: str, request: str) -> None:
         pool = start_workers(Worker, (), workers=workers, cpus=cpus, cuda=use_gpu)
         for result in run_tasks(pool, calls, last=True):
             if isinstance(result, str):
-                events.emit("tested", run_id=result.rsplit("/", 1)[1])
+                events.emit("tested", run_id=storage.name_of(result))
             elif _report_seed(*result):
                 run_uri, seed, _ = result
                 left[run_uri].remove(seed)
@@ -85,7 +85,7 @@ def drive(uri: str, submission: str, request: str) -> None:
 
 def _report_seed(run_uri: str, seed: int, failure: Failure | None) -> bool:
     """Report the end of a seed's training; return whether it has a result."""
-    run_id = run_uri.rsplit("/", 1)[1]
+    run_id = storage.name_of(run_uri)
     if failure is not None:
         events.emit("diverged", run_id=run_id, seed=seed, message=failure.message)
         return False

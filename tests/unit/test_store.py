@@ -32,4 +32,5 @@ def test_an_id_is_one_segment_of_a_path(tmp_path: Path, name: str) -> None:
             folder(name)
     with pytest.raises(ConfigError, match="An id must be"):
         prepare(TrainSpec(features="demo"), root=str(tmp_path), run_id=name)
-    assert store.run("my run ü").uri.endswith("/runs/my run ü")
+    assert store.run("my run ü").uri.endswith("/runs/my%20run%20%C3%BC")
+    assert store.run("my run ü").run_id == "my run ü"

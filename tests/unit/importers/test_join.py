@@ -112,7 +112,7 @@ def alter(name: str, row: int, value: Any) -> Columns:
         (lambda: alter("text_feat", 2, [float("inf")] * 4), r"`text_feat` of .*text.parquet must hold finite float32"),
         (lambda: {"text_feat": [[1.0]]}, "text.parquet must have the column `dialogue_id`, but has only `text_feat`"),
         (lambda: {"dialogue_id": ["a"], "text_feat": [[1.0]]}, "the column `utterance_index` or `utterance_id`, but"),
-        (lambda: {**drop(0), "text_feat": ["a"] * 7}, "must have the column `text_feat`, `audio_feat` or"),
+        (lambda: {**drop(0), "text_feat": ["a"] * 7}, "Column `text_feat` of .* must hold lists of numbers"),
         (
             lambda: {"audio_feat" if name == "text_feat" else name: values for name, values in vectors().items()},
             "must have the column `text_feat`, lists of numbers",

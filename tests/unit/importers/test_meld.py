@@ -1,8 +1,11 @@
+import csv
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ada2i.data.manifest import FeatureSet, open_features, read_shard
@@ -158,3 +161,42 @@ def test_meld_as_published(tmp_path: Path, shared_data: Path) -> None:
         for split in splits
     }
     assert {split: len(names) for split, names in speakers.items()} == {"train": 260, "dev": 47, "test": 100}
+
+
+def test_keys_that_pandas_made_floats(tmp_path: Path) -> None:
+    plain = imported(tmp_path, table(tmp_path / "x.parquet", ALL))
+    folder = published(tmp_path / "floats")
+    for path in folder.iterdir():
+        lines = path.read_text().splitlines()
+        changed = [re.sub(r",(\d+),(\d+)$", r",\1.0,\2.0", line) for line in lines]
+        path.write_text("\n".join(changed))
+    floats = pq.read_table(tmp_path / "x.parquet")
+    for name in ("Dialogue_ID", "Utterance_ID"):
+        floats = floats.set_column(floats.schema.get_field_index(name), name, floats[name].cast(pa.float64()))
+    pq.write_table(floats, tmp_path / "floats.parquet")
+    assert imported(tmp_path, str(tmp_path / "floats.parquet"), folder=folder).uri == plain.uri
+
+
+def test_a_column_of_a_wrong_type_is_named(tmp_path: Path) -> None:
+    keys = pa.array([[d] for _, d, _ in ALL])
+    rows = pq.read_table(table(tmp_path / "x.parquet", ALL))
+    pq.write_table(rows.set_column(1, "Dialogue_ID", keys), tmp_path / "x.parquet")
+    refused(tmp_path, r"Column `Dialogue_ID` of .* must hold text or integers, .* list", str(tmp_path / "x.parquet"))
+
+
+@pytest.mark.parametrize(("place", "message"), [(3, "`label` of .* row 0"), (5, "`dialogue_id` of .* row 0")])
+def test_empty_cells_are_absent(tmp_path: Path, place: int, message: str) -> None:
+    folder = published(tmp_path / "meld")
+    lines = (folder / "dev_sent_emo.csv").read_text().splitlines()
+    cells = lines[1].split(",")
+    cells[place] = "  "
+    (folder / "dev_sent_emo.csv").write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]))
+    refused(tmp_path, f"Column {message.partition(' ')[0]} .* must hold a value in every row", folder=folder)
+
+
+def test_a_text_of_any_length(tmp_path: Path) -> None:
+    long = "so long " * 20_000
+    rows = {**ROWS, "test": [(0, 0, long, "Rachel", "disgust"), (0, 5, "Yes", "Ross", "sadness")]}
+    csv.field_size_limit(131_072)
+    features = imported(tmp_path, folder=published(tmp_path / "meld", rows))
+    assert rows_of(features)["test", "dia0_utt0"]["text"] == long

@@ -20,6 +20,7 @@ import pytest
 from ada2i.errors import DataError
 from ada2i.importers import pickle_child
 from ada2i.importers.pickles import load_pickle
+from ada2i.importers.published import import_pickle
 
 MIB = 2**20
 
@@ -338,3 +339,36 @@ def test_a_child_that_is_killed_is_reported(tmp_path: Path, monkeypatch: pytest.
     path = saved(tmp_path / "x.pkl", {"a": 1})
     with pytest.raises(DataError, match="the process that read it ended with signal SIGKILL"):
         load_pickle(path)
+
+
+def as_torch_wrote() -> bytes:
+    return pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + pickle.dumps(1001, protocol=2)
+
+
+FORMATS: dict[str, tuple[bytes, str]] = {
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"a Git LFS pointer.*Run `git lfs pull`"),
+    "page": (b"\n  <!DOCTYPE html><html></html>", "a web page or XML. Download the file itself"),
+    "xml": (b"\xef\xbb\xbf<?xml version='1.0'?><Error/>", "a web page or XML"),
+    "npy": (b"\x93NUMPY\x01\x00v\x00{'descr'", "numpy's own format"),
+    "zip": (b"PK\x03\x04\x14", "a zip archive.*Unpack it"),
+    "gzip": (b"\x1f\x8b\x08\x00", "compressed by gzip. Unpack it"),
+    "xz": (b"\xfd7zXZ\x00", "compressed by xz"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n", "a file of HDF5"),
+    "torch": (as_torch_wrote(), "a file of torch in its old format"),
+    "tar": (b"a" * 257 + b"ustar\x0000", "a tar archive"),
+    "parquet": (b"PAR1\x15", "a Parquet file. Import it with `ada2i import table`"),
+    "json": (b'{"trainVid": []}', "JSON or other text"),
+    "empty": (b"", "must be a pickle, but is empty. Download"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_of_another_format_is_called_what_it_is(tmp_path: Path, name: str) -> None:
+    data, found = FORMATS[name]
+    refused(tmp_path, data, f"must be a pickle, but is .*{found}" if name != "empty" else found)
+
+
+def test_a_sequence_of_very_many_parts_is_refused_at_once(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.pkl", [str(number) for number in range(200_000)])
+    with pytest.raises(DataError, match="holds a sequence of 200000 parts"):
+        import_pickle(path, str(tmp_path / "root"), dataset="iemocap")

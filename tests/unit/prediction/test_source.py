@@ -156,3 +156,38 @@ def test_speakers_are_numbered_by_appearance() -> None:
         seen = list(dict.fromkeys(part.tolist()))
         expected += [seen.index(who) for who in part.tolist()]
     assert by_appearance(speakers, lengths).tolist() == expected
+
+
+def test_empty_labels_are_absent(root: str, features: FeatureSet, tmp_path: Path) -> None:
+    table = write_rows(tmp_path / "a.parquet", features)
+    names = features.manifest.labels
+    labels = [("", "  ", f" {names[0]} ")[row % 3] for row in range(table.num_rows)]
+    pq.write_table(
+        table.set_column(table.column_names.index("label"), "label", pa.array(labels)), tmp_path / "b.parquet"
+    )
+    found = table_of(run(root, str(tmp_path / "b.parquet")))
+    assert found["true_label"].to_pylist() == [(None, None, names[0])[row % 3] for row in range(table.num_rows)]
+
+
+@pytest.mark.parametrize("column", ["visual_feat", "label", "split", "speaker"])
+def test_a_column_without_values_has_no_type(root: str, features: FeatureSet, tmp_path: Path, column: str) -> None:
+    table = write_rows(tmp_path / "typed.parquet", features)
+    place, rows = table.column_names.index(column), table.num_rows
+    for name, kind in (("typed", table[column].type), ("null", pa.null())):
+        (tmp_path / name).mkdir()
+        nothing = table.set_column(place, pa.field(column, kind), pa.nulls(rows, kind))
+        pq.write_table(nothing, tmp_path / name / "a.parquet")
+    empty = pa.table({name: pa.nulls(0) for name in table.column_names})
+    pq.write_table(empty, tmp_path / "null" / "0.parquet")  # as pandas writes a day without rows
+    typed, null = (table_of(run(root, str(tmp_path / name))) for name in ("typed", "null"))
+    assert typed.equals(null)
+    assert null.num_rows == rows
+
+
+def test_splits_in_the_names_of_folders(root: str, features: FeatureSet, tmp_path: Path) -> None:
+    table = write_rows(tmp_path / "a.parquet", features)
+    pq.write_to_dataset(table, tmp_path / "parts", partition_cols=["split"])
+    (tmp_path / "parts" / "split=test" / "_unfinished.parquet").write_bytes(b"")
+    whole, parts = (manifest_of(run(root, str(tmp_path / name), split="test")) for name in ("a.parquet", "parts"))
+    assert parts.utterances == whole.utterances == features.manifest.splits["test"].utterances
+    assert parts.scores == whole.scores

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from ada2i import storage
@@ -21,6 +22,32 @@ def test_sources(tmp_path: Path) -> None:
             storage.source_files(str(tmp_path / nothing), ".parquet")
     with pytest.raises(Ada2iError, match="does not exist"):
         storage.read_source(str(tmp_path / "none.parquet"))
+
+
+HIDDEN = ("._a.parquet", ".tmp/a.parquet", "_a.parquet", "deep/_temporary/0/a.parquet", "_delta_log/x.parquet")
+
+
+@pytest.mark.parametrize("place", ["", "memory:/"])
+def test_hidden_and_unfinished_files_are_no_data(tmp_path: Path, place: str) -> None:
+    folder = f"{place}{tmp_path}/.cache/set"
+    fs, path = fsspec.core.url_to_fs(folder, **({} if place else {"auto_mkdir": True}))
+    for name in ("a.parquet", "deep/b_.parquet", *HIDDEN):
+        fs.pipe_file(f"{path}/{name}", b"")
+    for suffix in (".parquet", ""):
+        found = storage.source_files(folder, suffix)
+        assert [uri.partition(".cache/set/")[2] for uri in found] == ["a.parquet", "deep/b_.parquet"]
+    assert len(storage.source_files(f"{folder}/_a.parquet", ".parquet")) == 1
+
+
+def test_colons_do_not_make_a_chain(tmp_path: Path) -> None:
+    path = tmp_path / "a::b" / "c::d.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"data")
+    for place in (str(path), path.as_uri()):
+        assert storage.source_files(place, ".parquet") == [path.as_uri()]
+        assert storage.read_source(place) == b"data"
+    assert storage.source_files(str(path.parent), ".parquet") == [path.as_uri()]
+    assert storage.source_digest(str(path)) == storage.digest(b"data")
 
 
 def test_stamps_of_source_files_change_with_their_content(tmp_path: Path) -> None:

@@ -55,6 +55,56 @@ def test_normalise_refuses(location: str) -> None:
         storage.normalise(location)
 
 
+ONE_SLASH = ["s3:/bucket/x", "s3:bucket/x", "S3:/bucket", "file:/x", "http:/host/x", "gs:/bucket/x", "memory:/x"]
+
+
+@pytest.mark.parametrize("location", ONE_SLASH)
+@pytest.mark.parametrize("call", [storage.normalise, storage.check, storage.read_source, storage.source_digest])
+def test_a_scheme_with_one_slash_is_no_path(call: Callable[[str], Any], location: str) -> None:
+    with pytest.raises(InputError, match=r"without two slashes. Write [A-Za-z0-9]+://"):
+        call(location)
+
+
+@pytest.mark.parametrize("call", [storage.normalise, storage.read_source, storage.source_digest])
+@pytest.mark.parametrize("location", ["", " ", "\t\n"])
+def test_an_empty_location_is_refused(call: Callable[[str], Any], location: str) -> None:
+    with pytest.raises(InputError, match="must be a path or a URI, but is empty"):
+        call(location)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "s3://u:CANARY@bucket/x",
+        "s3://CANARY@bucket/x",
+        "s3://bucket/x?X-Amz-Signature=CANARY",
+        "s3://bucket/x?a=1&X-Amz-Credential=CANARY/2026/s3",
+        "s3://bucket/x?token=CANARY",
+    ],
+)
+@pytest.mark.parametrize("call", [storage.normalise, storage.read_source, storage.source_digest])
+def test_credentials_in_a_location_of_s3_are_refused(call: Callable[[str], Any], location: str) -> None:
+    with pytest.raises(InputError, match=r"^s3://bucket/x must be without a user") as caught:
+        call(location)
+    assert "CANARY" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("key", ["calls#2/t.parquet", "what?/t.parquet", "a?b/c#d?", "a::b/t.parquet", "[x]/a@b", "#"])
+def test_any_letter_may_be_in_a_key(key: str) -> None:
+    assert storage.public(f"s3://bucket/{key}") == f"s3://bucket/{key}"
+    assert storage.normalise(f"s3://bucket/{key}") == f"s3://bucket/{key}"
+
+
+@given(NAMES)
+def test_joined_names_are_read_back_unchanged(name: str) -> None:
+    assert storage.local_path(storage.join("file:///somewhere", name)) == Path("/somewhere", name)
+
+
+def test_an_escaped_slash_stays_in_the_folder() -> None:
+    assert storage.join("file:///x", "..%2f..%2fy") == "file:///x/..%252f..%252fy"
+    assert storage.join("s3://b/x", "a%2fb", "c d") == "s3://b/x/a%2fb/c d"
+
+
 def test_local_path_of_another_scheme() -> None:
     assert storage.local_path("s3://bucket/key") is None
 
@@ -96,3 +146,12 @@ def test_a_refusal_shows_nothing_private(secret: str) -> None:
 def test_public() -> None:
     assert storage.public("https://user:secret@host/a b?signature=secret#part") == "https://host/a b"
     assert storage.public("/a?b") == "/a?b"
+    assert storage.public("https://user:sec ret@host:9/a b") == "https://host:9/a b"
+    assert storage.public("https://user:sec/re?t@host/a@b") == "https://host/a@b"
+    assert storage.public("zip://in.csv::https://u:secret@host/x?secret") == "zip://in.csv::https://host/x"
+    assert storage.public("HTTP://user:secret@host:80/a?secret") == "HTTP://host:80/a"
+
+
+def test_texts_of_other_packages_are_cleaned() -> None:
+    text = "Cannot connect to 'https://u:CANARY@host:9/a?sig=CANARY': no http://v:CANARY@proxy, /x?token=CANARY (sky)"
+    assert storage.clean(text) == "Cannot connect to 'https://host:9/a': no http://proxy, /x (sky)"
