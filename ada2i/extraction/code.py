@@ -6,10 +6,13 @@ checked against the built-in encoders and the caller's list first, and a job's r
 
 import importlib
 import inspect
+import os
 import re
+import sys
 from typing import Any, get_type_hints
 
 from ada2i.errors import InputError
+from ada2i.jobs.cluster import CODE
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
@@ -31,6 +34,9 @@ def imported(name: str, what: str, form: str, error: type[InputError], **context
     if not _NAME.fullmatch(name):
         raise error(f"{must} is not of that form. Correct the name.", **context)
     module, _, attribute = name.partition(":")
+    own = os.environ.get(CODE, os.getcwd())
+    if own not in sys.path:
+        sys.path.append(own)  # last: a file there must not replace a module that is installed
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as problem:

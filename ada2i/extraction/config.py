@@ -71,7 +71,10 @@ def resolve(specs: Mapping[Modality, str | None], overrides: Mapping[str, Any]) 
     Raises:
         ConfigError: An encoder, field or value is wrong, or a package that an encoder needs is not installed.
     """
-    chosen = {modality: specs.get(modality) or default for modality, default in registry.DEFAULT_ENCODERS.items()}
+    chosen = {
+        modality: registry.placed(specs.get(modality) or default)
+        for modality, default in registry.DEFAULT_ENCODERS.items()
+    }
     tree: dict[str, Any] = {"encoders": {m: {"spec": s, "settings": {}} for m, s in chosen.items() if s != NONE}}
     for field, value in overrides.items():
         _plant(tree, field, value)

@@ -27,8 +27,12 @@ from ada2i.jobs.http import request, token_headers
 HEAD_CPUS: Final = max(os.cpu_count() or 1, 2)
 """CPUs of a head started here."""
 
+CODE: Final = "ADA2I_CODE"
+"""Environment variable with the folder in which a job finds encoders and readers of the caller's own."""
+
 _FIXED: Final[Mapping[str, str]] = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all listeners on loopback
+    "PYTHONSAFEPATH": "1",  # no file of the working directory in place of a module such as calendar
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     "RAY_metrics_report_interval_ms": "2000",
@@ -104,7 +108,7 @@ def _private(token: Path) -> dict[str, str | None]:
 def _guarded(head: subprocess.Popen[bytes], folder: Path) -> Iterator[None]:
     """Start a small process that ends the head if this process is killed: it waits for the end of a pipe from here."""
     family = processes.identify(head, str(folder))
-    command = [sys.executable, "-m", "ada2i.jobs.cluster", str(family.pid), str(family.started), str(folder)]
+    command = [sys.executable, "-P", "-m", "ada2i.jobs.cluster", str(family.pid), str(family.started), str(folder)]
     guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield
@@ -157,8 +161,9 @@ def start_head(
     flags = ["--head", "--block", "--disable-usage-stats", *(f"--{name}={value}" for name, value in options.items())]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *flags]
     own = {name: value for name, value in env.items() if name not in _FOREIGN} | {"TMPDIR": str(folder)}
-    whole = {**own, **_FIXED, **token_environment(token)}
-    return processes.spawn(command, owner=str(folder), env=whole, log=log)
+    whole = {CODE: os.getcwd(), **own, **_FIXED, **token_environment(token)}
+    # Ray puts the working directory of each driver first on its workers' path, so it must be an empty one.
+    return processes.spawn(command, owner=str(folder), env=whole, log=log, folder=folder)
 
 
 def wait_ready(

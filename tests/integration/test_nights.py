@@ -1,8 +1,10 @@
 """Nights of a retraining that is scheduled: nothing new, new dialogues, a worse challenger; and the way back."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
@@ -89,9 +91,16 @@ def test_new_dialogues_are_trained_on_and_promoted(home: str, prefect: SyncPrefe
     assert (version.flow_run_id, version.run_id) == (run, run)
     assert version.ray_job_id == f"{run}-0"
     page = page_of(prefect, state)
-    assert page.startswith("# Promoted\n\nnights@2 may become champion. On 5 gate dialogues: weighted F1 0.")
-    for link in (f"/runs/flow-run/{run}", f"/#/jobs/{run}-0", "versions/2", "report.html", version.features.uri):
-        assert link in page.replace("\\", "")
+    expected = "# Promoted\n\nnights@2 is champion now, instead of version 1. On 5 gate dialogues: weighted F1 0."
+    assert page.startswith(expected)
+    for place in ("versions/2", "report.html", "`ada2i registry open nights@2`", version.features.uri):
+        assert place in page
+    links = re.findall(r"\]\((.*?)\)", page)
+    assert len(links) == 2
+    assert links[0].endswith(f"/runs/flow-run/{run}")
+    assert links[1].endswith(f"/#/jobs/{run}-0")
+    for link in links:  # as a browser requests it: what follows # stays in the browser
+        assert httpx.get(link.partition("#")[0]).status_code == 200
     verdict = verdicts(home, MODEL)[-1]
     assert (verdict.judgement.split, verdict.judgement.champion) == ("gate", 1)
     assert history(home, MODEL, "champion")[-1].by == f"train-ada2i {run}"

@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, ValidationError, create_model
@@ -162,6 +163,14 @@ def _resolved(
     model = {"model": spec.removeprefix(HUGGING_FACE)} if found.name == HUGGING_FACE else {}
     fixed = {**found.fixed, **model}
     return factory, _checked(factory, spec, settings, fixed), fixed
+
+
+def placed(spec: str) -> str:
+    """Return an encoder's name with the absolute path of the folder that it names: jobs run in another folder."""
+    name = spec.removeprefix(HUGGING_FACE)
+    if not name or name == spec or not Path(name).expanduser().is_dir():
+        return spec
+    return f"{HUGGING_FACE}{Path(name).expanduser().resolve()}"
 
 
 def _find(spec: str, modality: Modality) -> EncoderSpec:
