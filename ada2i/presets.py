@@ -14,6 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from ada2i.config import BALANCE_METHODS, TrainConfig
+from ada2i.display import similar
 from ada2i.errors import ConfigError
 from ada2i.modalities import LETTERS, Modality
 
@@ -225,7 +226,8 @@ def _dotted(place: tuple[int | str, ...]) -> str:
 def _check_name(kind: str, name: str, known: Mapping[str, Fields]) -> None:
     if name not in known:
         raise ConfigError(
-            f"`{kind}` must be one of {', '.join(known)}, but is {name!r}. Name one of these.", field=kind
+            f"`{kind}` must be one of {', '.join(known)}, but is {name!r}.{similar(name, known)} Name one of these.",
+            field=kind,
         )
 
 

@@ -1,13 +1,17 @@
-"""Prefect plugin that accepts a deployment's bare name, as in ``prefect deployment run train-ada2i``.
+"""Prefect plugin for ``prefect deployment run train-ada2i --watch``: the bare name, and the outcome at the end.
 
 Prefect's client accepts ``FLOW/DEPLOYMENT`` only. This plugin wraps its look-up: a name without a slash means the one
-deployment with that name. If Prefect's client has changed, nothing is wrapped, and the full name still works.
+deployment with that name. It also wraps the watching of a run, which then ends with the first lines of the outcome's
+page. If Prefect has changed, nothing is wrapped, and the full name still works.
 """
 
 import functools
 import inspect
+import re
+import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from prefect.plugins import HookContext, register_hook
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 PREFECT_PLUGIN_API_REQUIRES = ">=0.1,<1"
+OUTCOME = "ada2i-outcome"  # key of the page about a run's outcome
 _METHOD = "read_deployment_by_name"
 _WRAPPED = "_takes_bare_names"
 
@@ -37,6 +42,8 @@ def setup_environment(*, ctx: HookContext) -> None:
         return
     if not hasattr(found, _WRAPPED):
         setattr(PrefectClient, _METHOD, accept_bare_name(found))
+    if "--watch" in sys.argv:
+        _show_outcomes()
 
 
 def accept_bare_name(by_full_name: Lookup) -> Lookup:
@@ -67,3 +74,31 @@ async def _only_one_named(client: "PrefectClient", name: str) -> "DeploymentResp
             f"A bare name must belong to one deployment, but several are called {name}. Write FLOW/{name}."
         )
     return found[0]
+
+
+def _show_outcomes() -> None:
+    """Make the end of watching a run print the first lines of the outcome's page."""
+    from prefect.cli import deployment, flow_runs_watching
+
+    by_prefect = flow_runs_watching.watch_flow_run
+
+    @functools.wraps(by_prefect)
+    async def watch(flow_run_id: UUID, console: Any, *args: Any, **options: Any) -> Any:
+        finished = await by_prefect(flow_run_id, console, *args, **options)
+        if lines := await _outcome(flow_run_id):
+            console.print(lines, markup=False, highlight=False, soft_wrap=True)
+        return finished
+
+    flow_runs_watching.watch_flow_run = deployment.watch_flow_run = watch
+
+
+async def _outcome(flow_run_id: UUID) -> str:
+    """Return the page's lines before its first section as plain text, or nothing if the run left no page."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+
+    own, key = ArtifactFilterFlowRunId(any_=[flow_run_id]), ArtifactFilterKey(any_=[OUTCOME])
+    async with get_client() as client:
+        found = await client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=own, key=key))
+    page = str(found[-1].data) if found else ""
+    return re.sub(r"\\(.)", r"\1", page.partition("\n## ")[0].strip().removeprefix("# "))

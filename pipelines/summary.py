@@ -20,8 +20,9 @@ from ada2i.reports.report import markdown_text
 from ada2i.store import Store
 from ada2i.usecases import Outcome
 from pipelines.alerts import alert
+from pipelines.plugin import OUTCOME
 
-KEY = "ada2i-outcome"
+KEY = OUTCOME
 
 
 def conclude(store: Store, outcome: Outcome, *, more: str = "") -> State[str]:

@@ -16,6 +16,7 @@ from ada2i.reports.report import markdown_summary, scores_table
 from ada2i.store import Store
 from ada2i.training.request import TrainSpec, with_named
 from ada2i.usecases import Gate
+from pipelines.defaults import features_of
 from pipelines.hooks import FlowHooks
 from pipelines.jobs import stop_jobs
 from pipelines.summary import conclude, failed
@@ -23,7 +24,7 @@ from pipelines.summary import conclude, failed
 
 @flow(name="train-ada2i", on_cancellation=[stop_jobs], on_crashed=[stop_jobs, failed], on_failure=[failed])
 def train_ada2i(  # noqa: PLR0917
-    features: str = "demo",
+    features: str | None = None,
     preset: str = "corrected",
     settings: str | None = None,
     modalities: str | None = None,
@@ -41,7 +42,7 @@ def train_ada2i(  # noqa: PLR0917
     """Train Ada2I and register the result, unless a version with these features and this config exists.
 
     Args:
-        features: `demo`, URI of a feature set or table, or a raw corpus: `demo-media` or corpus:KIND:LOCATION.
+        features: `demo`, a feature set, a table, `demo-media` or corpus:KIND:LOCATION; by default ADA2I_FEATURES.
         preset: Variant of Ada2I.
         settings: Dataset whose published settings to use; by default that of the features.
         modalities: Letters of t(ext), a(udio), v(isual), in order; by default all that the features hold.
@@ -61,7 +62,7 @@ def train_ada2i(  # noqa: PLR0917
     """
     flow_run = str(runtime.flow_run.id)
     spec = TrainSpec(
-        features=features,
+        features=features_of(features),
         preset=preset,
         settings=settings,
         modalities=modalities,

@@ -15,6 +15,7 @@ from ada2i.search.report import final_lines, search_markdown
 from ada2i.search.request import SearchOptions, SearchSpec
 from ada2i.store import Store
 from ada2i.training.request import TrainSpec, with_named
+from pipelines.defaults import features_of
 from pipelines.hooks import FlowHooks
 from pipelines.jobs import stop_jobs
 from pipelines.summary import conclude, failed
@@ -22,7 +23,7 @@ from pipelines.summary import conclude, failed
 
 @flow(name="tune-ada2i", on_cancellation=[stop_jobs], on_crashed=[stop_jobs, failed], on_failure=[failed])
 def tune_ada2i(  # noqa: PLR0917
-    features: str = "demo",
+    features: str | None = None,
     preset: str = "corrected",
     settings: str | None = None,
     modalities: str | None = None,
@@ -40,7 +41,7 @@ def tune_ada2i(  # noqa: PLR0917
     """Search for a config on dev, retrain the best configs and the given one, and register the winner.
 
     Args:
-        features: `demo` (synthetic), the URI of a feature set, or of a table to import.
+        features: `demo` (synthetic), a feature set, or a table to import; by default ADA2I_FEATURES.
         preset: Which Ada2I.
         settings: Published settings by dataset; by default those of the features' dataset.
         modalities: Letters of t(ext), a(udio), v(isual), in order; by default all that the features hold.
@@ -61,7 +62,7 @@ def tune_ada2i(  # noqa: PLR0917
     """
     named = {"training.epochs": epochs, "training.seeds": seeds, "resources.workers": workers}
     base = TrainSpec(
-        features=features,
+        features=features_of(features),
         preset=preset,
         settings=settings,
         modalities=modalities,

@@ -1,8 +1,11 @@
 """Finds the feature set at a location; a table is imported first."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, require_modalities
+from ada2i.display import similar
+from ada2i.errors import DataError
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.importers.table import import_table
 from ada2i.modalities import Modality
@@ -23,6 +26,8 @@ def resolve_features(location: str, root: str, *, needs: Sequence[Modality] = ()
     """
     if location == DEMO:
         return open_features(write_demo_corpus(root))
+    if (suggestion := similar(location, (DEMO, "demo-media"))) and not Path(location).exists():
+        raise DataError(f"{location} must be a feature set or a table, but does not exist.{suggestion}", uri=location)
     if not is_feature_set(location):
         return open_features(import_table(location, root, needs=needs))
     features = open_features(location)

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ada2i.display import similar
 from ada2i.errors import ConfigError
 from ada2i.presets import explain
 from ada2i.promotion.judge import judge
@@ -20,12 +21,17 @@ def resolve_rules(fields: Mapping[str, Any]) -> GateRules:
     Raises:
         ConfigError: A field is unknown or has a bad value; the message lists all mistakes.
     """
+    known = list(GateRules.model_fields)
+    mistakes = [f"`{name}` is no rule.{similar(name, known)}" for name in fields if name not in known]
+    rules = None
     try:
-        return GateRules.model_validate(dict(fields))
+        rules = GateRules.model_validate({name: value for name, value in fields.items() if name in known})
     except ValidationError as problem:
-        lines = "\n".join(f"  - {mistake}" for mistake in explain(problem))
-        known = ", ".join(GateRules.model_fields)
-        raise ConfigError(f"The gate's rules have mistakes:\n{lines}\nFields are {known}.") from problem
+        mistakes = [*explain(problem), *mistakes]
+    if rules is None or mistakes:
+        lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
+        raise ConfigError(f"The gate's rules have mistakes:\n{lines}\nFields are {', '.join(known)}.")
+    return rules
 
 
 def dry_run(root: str, challenger: Version, rules: GateRules, *, by: str, alias: str = CHAMPION) -> Judgement:

@@ -1,5 +1,6 @@
 """References to versions: ``MODEL@champion``, ``MODEL@3``, or ``MODEL`` for the newest."""
 
+from ada2i.display import similar
 from ada2i.errors import ConfigError, NotFoundError
 from ada2i.registry.aliases import aliases, check_alias, current
 from ada2i.registry.paths import number_of
@@ -30,9 +31,10 @@ def resolve(root: str, reference: str) -> Version:
     check_alias(which)
     move = current(root, model, which)
     if move is None:
+        hint = similar(which, aliases(root, model))
         raise NotFoundError(
-            f"{root} must hold the alias {reference}, but {model} has {', '.join(aliases(root, model)) or 'none'}. "
-            f"Promote a version to it, or write {model}@NUMBER.",
+            f"{root} must hold the alias {reference}, but {model} has {', '.join(aliases(root, model)) or 'none'}."
+            f"{hint} Promote a version to it, or write {model}@NUMBER.",
             model=model,
         )
     return find(root, model, move.number)

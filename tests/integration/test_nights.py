@@ -100,7 +100,7 @@ def test_new_dialogues_are_trained_on_and_promoted(home: str, prefect: SyncPrefe
     assert links[0].endswith(f"/runs/flow-run/{run}")
     assert links[1].endswith(f"/#/jobs/{run}-0")
     for link in links:  # as a browser requests it: what follows # stays in the browser
-        assert httpx.get(link.partition("#")[0]).status_code == 200
+        assert httpx.get(link.partition("#")[0], headers={"Accept": "text/html"}).status_code == 200
     verdict = verdicts(home, MODEL)[-1]
     assert (verdict.judgement.split, verdict.judgement.champion) == ("gate", 1)
     assert history(home, MODEL, "champion")[-1].by == f"train-ada2i {run}"

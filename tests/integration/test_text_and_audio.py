@@ -83,6 +83,23 @@ def test_the_event_of_extracted_calls_trains_on_text_and_audio(stack: Stack, cal
     assert modalities(root, version) == ("text", "audio")
 
 
+def test_a_watched_run_ends_with_its_outcome(stack: Stack, calls: Path) -> None:
+    root = f"{stack.environment()['ADA2I_ROOT']}/watched"
+    parameters = [f"features=corpus:folder:{calls}", f"root={root}", 'overrides={"training.epochs": 2}']
+    options = [part for text in parameters for part in ("-p", text)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "prefect", "deployment", "run", "train-ada2i", "--watch", *options],
+        cwd=HERE,
+        env={**os.environ, **stack.environment(), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = "Refused\n\nada2i-calls@1 is refused as champion: 2 dialogues to judge by, at least 10"
+    assert expected in ended.stdout, ended.stdout + ended.stderr
+    assert "`ada2i registry open ada2i-calls@1` shows it" in ended.stdout
+
+
 def finished_training(started: datetime, *, minutes: float = 8.0) -> FlowRun:
     """Wait for the end of the training that the event of new features starts."""
     deadline = time.monotonic() + 60.0 * minutes

@@ -177,7 +177,7 @@ COMMANDS = {
 }
 
 FLOW: dict[str, Any] = {
-    "features": "demo",
+    "features": None,
     "preset": "corrected",
     "settings": None,
     "encoders": {},
@@ -217,7 +217,7 @@ RULES = [
 ]
 
 TUNING_FLOW: dict[str, Any] = {
-    "features": "demo",
+    "features": None,
     "preset": "corrected",
     "settings": None,
     "modalities": None,

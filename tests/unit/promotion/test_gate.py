@@ -314,5 +314,8 @@ def test_verify_reads_verdicts(root: str) -> None:
 
 def test_rules_are_checked_all_at_once() -> None:
     assert resolve_rules({"margin": 0.1}).margin == 0.1
-    with pytest.raises(ConfigError, match=r"(?s)`margin`: .*but found 3.*`morgin`: .*Fields are dialogues, "):
+    with pytest.raises(
+        ConfigError,
+        match=r"(?s)`margin`: .*but found 3.*`morgin` is no rule. Did you mean margin.*Fields are dialogues, ",
+    ):
         resolve_rules({"margin": 3, "morgin": 1})
