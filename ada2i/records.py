@@ -352,6 +352,15 @@ class Summary(Record):
     values: tuple[float, ...]
 
 
+def _whole(summary: dict[str, Summary]) -> dict[str, Summary]:
+    if missing := {"weighted_f1", "macro_f1", "accuracy"} - summary.keys():
+        raise ValueError(f"the score {min(missing)} is missing")
+    return summary
+
+
+TestSummary = Annotated[dict[str, Summary], AfterValidator(_whole)]
+
+
 class RunResult(Record):
     """The whole result of a run: what ``--json`` writes and what is registered."""
 
@@ -363,7 +372,7 @@ class RunResult(Record):
     protocol: str
     seeds: tuple[SeedResult, ...]
     tests: tuple[TestResult, ...]
-    test_summary: dict[str, Summary]
+    test_summary: TestSummary
     best_seed: int
     baselines: tuple[Baseline, ...] = ()  # empty in older results
     files: dict[FileName, FileEntry] = {}  # next to the result, by name; empty in older results

@@ -1,9 +1,7 @@
 """Loads models from registered versions, pulled copies, and checkpoints; every byte is checked before its use."""
 
 from collections.abc import Mapping
-from functools import partial
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
@@ -101,23 +99,30 @@ def load_checkpoint(uri: str) -> Ada2I:
 
 
 def _model(config: TrainConfig, features: FeatureInfo, weights: Mapping[str, Tensor], uri: str) -> Ada2I:
-    build = partial(build_model, config, widths=features.widths, classes=len(features.labels))
-    try:
-        with torch.device("meta"):  # without memory: sizes in a damaged config may be huge
-            wanted = {name: tensor.shape for name, tensor in build().state_dict().items()}
-    except RuntimeError:  # a size that does not fit into 64 bits
-        wanted = {}
-    found = {name: tensor.shape for name, tensor in weights.items()}
-    if differing := sorted(name for name in wanted | found if wanted.get(name) != found.get(name)):
-        raise DataError(
-            f"{uri} must hold weights of this version of ada2i, as its config describes them, but {differing[0]} "
-            "differs. Predict with the version that trained it; its environment.json names it.",
-            uri=uri,
-        )
     if infinite := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise DataError(
             f"{uri} must hold finite weights, but {infinite[0]} has others. Restore it, or train again.", uri=uri
         )
-    model = build()
-    model.load_state_dict(weights)
+    try:
+        _check_sizes(config, features, weights)
+        model = build_model(config, widths=features.widths, classes=len(features.labels))
+        model.load_state_dict(weights)
+    except (RuntimeError, ValueError) as problem:  # torch raises these if names, shapes or sizes differ
+        raise DataError(
+            f"{uri} must hold weights of this version of ada2i, as its config describes them, but: "
+            f"{str(problem).splitlines()[0]} Predict with the version that trained it; its environment.json names it.",
+            uri=uri,
+        ) from problem
     return model.eval()
+
+
+def _check_sizes(config: TrainConfig, features: FeatureInfo, weights: Mapping[str, Tensor]) -> None:
+    """Refuse sizes that no weight has before memory is taken for them: those in a changed config may be huge."""
+    model, afw = config.model, not config.ablations.no_afw
+    layered = model.encoder.kind != "lstm"
+    sizes = [model.hidden_dim, len(features.labels), *(features.widths[m] for m in model.modalities)]
+    sizes += [model.encoder.feedforward_dim] * layered + [model.afw.rank] * afw
+    largest = max((size for tensor in weights.values() for size in tensor.shape), default=0)
+    layers = max(model.encoder.layers, model.afw.layers * afw)
+    if max(sizes) > largest or layers > len(weights):
+        raise ValueError(f"the config has sizes up to {max(sizes)} and {layers} layers.")

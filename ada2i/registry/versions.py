@@ -31,7 +31,7 @@ from ada2i.records import (
     RunId,
     RunResult,
     Sealed,
-    Summary,
+    TestSummary,
     get_folder_file,
 )
 from ada2i.registry.card import code_revision, render_card
@@ -63,7 +63,7 @@ class Version(Sealed):
     seed: int  # of the run that trained these weights: the best on dev
     seeds: tuple[int, ...]
     dev_weighted_f1: float
-    test_summary: dict[str, Summary]
+    test_summary: TestSummary
     protocol: str
     files: dict[FileName, FileEntry]
     code: str | None = None  # the commit that trained it, else the package's version

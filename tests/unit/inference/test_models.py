@@ -1,6 +1,7 @@
 """Models are loaded from weights that fit their config and are finite, or not at all."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from ada2i.config import TrainConfig
 from ada2i.data.manifest import open_features
 from ada2i.errors import DataError
 from ada2i.importers.demo import write_demo_corpus
+from ada2i.inference import models
 from ada2i.inference.models import load_model, open_version
 from ada2i.records import FileEntry
 from tests.unit.prediction.tiny import registered
@@ -47,11 +49,14 @@ def test_weights_that_are_not_finite_are_refused(root: str, value: float) -> Non
         load_model(*open_version(root, "tiny"))
 
 
-@pytest.mark.parametrize("field", ["hidden_dim", "feedforward_dim"])
-def test_sizes_that_the_weights_do_not_have_cost_no_memory(root: str, field: str) -> None:
+@pytest.mark.parametrize("field", ["hidden_dim", "encoder.feedforward_dim", "encoder.layers", "afw.rank", "afw.layers"])
+def test_sizes_that_the_weights_do_not_have_cost_no_memory(
+    root: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "build_model", lambda *_, **__: pytest.fail("built"))
     config = TrainConfig.model_validate_json(read(root, "config.json")).model_dump(mode="json")
-    place = config["model"] if field == "hidden_dim" else config["model"]["encoder"]
-    place[field] = 2_000_000
+    *group, name = field.split(".")
+    (config["model"][group[0]] if group else config["model"])[name] = 2_000_000
     replace(root, "config.json", TrainConfig.model_validate(config).model_dump_json().encode())
     with pytest.raises(DataError, match=r"must hold weights of this version of ada2i, as its config describes them"):
         load_model(*open_version(root, "tiny"))
@@ -65,8 +70,18 @@ def test_widths_that_the_weights_do_not_have_cost_no_memory(root: str) -> None:
         load_model(uri, changed)
 
 
+@pytest.mark.parametrize("preset", ["reference", "paper"])
+def test_models_of_all_kinds_are_loaded(root: str, preset: str) -> None:
+    info = open_version(root, "tiny")[1].features
+    for kind, name in (("lstm", "no_afw"), ("transformer", "no_amw")):
+        changes: dict[str, Any] = {"model__encoder__kind": kind, f"ablations__{name}": True}
+        other = f"{root}-{kind}"
+        registered(other, info, preset, **changes)
+        load_model(*open_version(other, "tiny"))
+
+
 def test_a_weight_too_many_is_refused(root: str) -> None:
     weights = load(read(root, "weights.safetensors"))
     replace(root, "weights.safetensors", save({**weights, "other": torch.ones(1)}))
-    with pytest.raises(DataError, match="but other differs"):
+    with pytest.raises(DataError, match="as its config describes them, but: Error"):
         load_model(*open_version(root, "tiny"))
