@@ -110,7 +110,7 @@ def parse_modalities(letters: str) -> tuple[Modality, ...]:
     """
     if not letters or len(set(letters)) != len(letters) or not set(letters) <= LETTERS.keys():
         raise ConfigError(
-            f"`--modalities` must be different letters of t (text), a (audio), v (visual), but is {letters!r}. "
+            f"`--modalities` must be a combination of the letters t (text), a (audio), v (visual), but is {letters!r}. "
             "Write for example `--modalities tav`.",
             field="modalities",
         )

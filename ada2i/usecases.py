@@ -305,7 +305,7 @@ def promote(
     override: str | None = None,
     again: bool = False,
 ) -> Outcome:
-    """Judge a version against the one that has an alias, and move the alias if the verdict allows it.
+    """Judge a version against the holder of an alias, such as the champion, and move it if the verdict allows it.
 
     Args:
         reference: MODEL@NUMBER, MODEL@ALIAS, or MODEL for its newest version.

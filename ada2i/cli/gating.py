@@ -43,7 +43,7 @@ def gate(
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Judge a version against the one that has an alias; exit with 1 if it is refused."""
+    """Test a version against the champion; exit with 1 if it is refused."""
     rules = parse_overrides(set_)
     held = False
     if promote:

@@ -1,13 +1,15 @@
 """Options that several commands take, and their checks."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ada2i import presets, storage
-from ada2i.errors import ConfigError
+from ada2i.errors import Ada2iError, ConfigError
 from ada2i.modalities import LETTERS, MODALITIES, Modality
+from ada2i.store import Store
 
 if TYPE_CHECKING:
     from ada2i.training.request import TrainSpec
@@ -61,17 +63,62 @@ OutFolder = Annotated[
     Path | None,
     typer.Option("--out", parser=path, callback=_folder, help="Folder for plot.png and table.md, .json and so on."),
 ]
-Model = Annotated[str, typer.Argument(help="A model's name.")]
+
+
+def _complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
+    from ada2i.registry.versions import models
+
+    with suppress(Ada2iError):
+        return [name for name in models(Store.open(ctx.params.get("root")).root) if name.startswith(incomplete)]
+    return []
+
+
+def _complete_version(ctx: typer.Context, incomplete: str) -> list[str]:
+    from ada2i.registry.aliases import aliases
+    from ada2i.registry.versions import versions
+
+    model, at, _ = incomplete.partition("@")
+    if not at:
+        return _complete_model(ctx, incomplete)
+    with suppress(Ada2iError):
+        root = Store.open(ctx.params.get("root")).root
+        numbers = [str(version.number) for version in versions(root, model)]
+        return [
+            name for which in (*aliases(root, model), *numbers) if (name := f"{model}@{which}").startswith(incomplete)
+        ]
+    return []
+
+
+def _complete_override(incomplete: str) -> list[str]:
+    from ada2i.config import TrainConfig
+
+    fields = set(presets.field_names(TrainConfig)) - {"schema_version", "preset", "settings"}
+    return sorted(f"{field}=" for field in fields if field.startswith(incomplete))
+
+
+Model = Annotated[str, typer.Argument(help="A model's name.", autocompletion=_complete_model)]
 NewModel = Annotated[
     str | None, typer.Option("--model", callback=_name, help="Name in the registry. Default: ada2i-DATASET.")
 ]
-Reference = Annotated[str, typer.Argument(help="MODEL@ALIAS, MODEL@NUMBER, or MODEL for its newest version.")]
+Reference = Annotated[
+    str,
+    typer.Argument(
+        help="MODEL@ALIAS, MODEL@NUMBER, or MODEL for its newest version.", autocompletion=_complete_version
+    ),
+]
 
 # What to train, and how.
 Features = Annotated[str, typer.Argument(help="A feature set, a table to import, or `demo`.")]
-Preset = Annotated[str, typer.Option(help=f"Variant of Ada2I: {', '.join(presets.PRESETS)}.")]
+Preset = Annotated[
+    str,
+    typer.Option(help=f"Variant of Ada2I: {', '.join(presets.PRESETS)}.", autocompletion=lambda: list(presets.PRESETS)),
+]
 Settings = Annotated[
-    str | None, typer.Option(help=f"Published settings: {', '.join(presets.SETTINGS)}. Default: the dataset's.")
+    str | None,
+    typer.Option(
+        help=f"Published settings: {', '.join(presets.SETTINGS)}. Default: the dataset's.",
+        autocompletion=lambda: list(presets.SETTINGS),
+    ),
 ]
 _LETTERS = ", ".join(f"{letter}({name.removeprefix(letter)})" for letter, name in LETTERS.items())
 Modalities = Annotated[
@@ -85,7 +132,11 @@ Encoders = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="FIELD=VALUE of the config; repeatable. `ada2i config` lists the fields."),
+    typer.Option(
+        "--set",
+        help="FIELD=VALUE of the config; repeatable. `ada2i config` lists the fields.",
+        autocompletion=_complete_override,
+    ),
 ]
 Allow = Annotated[list[str] | None, typer.Option(help="Code of an audit finding to ignore; repeatable.")]
 

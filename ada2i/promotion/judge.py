@@ -137,7 +137,7 @@ def _incomparable(challenger: Version, champion: Version, rules: GateRules, alia
 
 def _notes(champion: Version | None) -> Iterator[str]:
     if champion is None:
-        yield "There is no champion: only the rules that need no champion were applied."
+        yield "There is no champion yet: rules that compare with one were skipped."
     elif own_features(champion) is None:
         yield (
             f"The features of version {champion.number} were deleted ({champion.features.uri}): dialogues that it was "

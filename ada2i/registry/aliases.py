@@ -151,7 +151,7 @@ def rollback(root: str, model: str, alias: str, *, by: str, reason: str, expecte
     pile = _pile(moves)
     if len(pile) < 2:
         raise NotFoundError(
-            f"{model}@{alias} must have had a version before the current one, but had none. Its moves: "
+            f"{model}@{alias} must have had a version before the current one, but had none. Its history: "
             f"{', '.join(f'{m.kind} {m.number}' for m in moves) or 'none'}. Promote another version instead.",
             model=model,
         )

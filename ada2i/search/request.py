@@ -39,7 +39,7 @@ class SearchOptions(Config):
     grace: Positive | None = Field(None, description="Epochs before ASHA may stop a trial; by default a fifth.")
     reduction: int = Field(3, ge=2, description="Reduction factor of ASHA.")
     finalists: Positive = Field(3, description="Best trials that are trained again, besides the unchanged config.")
-    seed: int = Field(0, ge=0, description="Seed of the search's own draws.")
+    seed: int = Field(0, ge=0, description="Seed of the search.")
 
 
 class SearchSpec(Record):

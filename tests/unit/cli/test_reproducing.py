@@ -18,7 +18,7 @@ from tests.unit.training.small import TINY
     ("arguments", "message"),
     [
         (["--presets", "best"], "`preset` must be one of reference"),
-        (["--modalities", "tx"], "`--modalities` must be different letters of t (text)"),
+        (["--modalities", "tx"], "`--modalities` must be a combination of the letters t (text)"),
         (["--ablations", "no_head"], "`--ablations` must be none, all, or some of no_afw"),
         (["--vary", "model.amw.scale"], "`--vary` takes FIELD=V1,V2"),
         (["--seeds", "0"], "`--seeds` must be a count of at least 1"),

@@ -19,8 +19,8 @@ from tests.unit.data.tables import corpus, write, written
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--modalities", "tx"], "`--modalities` must be different letters of t (text)"),
-        (["--modalities", ""], "`--modalities` must be different letters"),
+        (["--modalities", "tx"], "`--modalities` must be a combination of the letters t (text)"),
+        (["--modalities", ""], "`--modalities` must be a combination of the letters"),
         (["--preset", "best"], "`preset` must be one of reference"),
         (["--settings", "melt"], "`settings` must be one of iemocap, meld"),
         (["--seeds", "1,x"], "`--seeds` must be whole numbers separated by commas, but is '1,x'"),
