@@ -83,9 +83,8 @@ def _complete_version(ctx: typer.Context, incomplete: str) -> list[str]:
     with suppress(Ada2iError):
         root = Store.open(ctx.params.get("root")).root
         numbers = [str(version.number) for version in versions(root, model)]
-        return [
-            name for which in (*aliases(root, model), *numbers) if (name := f"{model}@{which}").startswith(incomplete)
-        ]
+        names = (f"{model}@{which}" for which in (*aliases(root, model), *numbers))
+        return [name for name in names if name.startswith(incomplete)]
     return []
 
 
