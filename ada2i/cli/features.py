@@ -20,12 +20,12 @@ def show_features(uri: str) -> None:
     manifest = open_features(uri).manifest
     for line in _contents(manifest):
         notes.print(line)
-    findings = audit(uri).findings
+    findings = [finding for finding in audit(uri).findings if finding.severity != "info"]
     for finding in findings:
         style = "bold red" if finding.severity == "error" else ""
         notes.print(Text.assemble((f"audit {finding.severity}", style), f" {finding.code}: {finding.message}"))
     if not findings:
-        notes.print("audit: nothing found")
+        notes.print("audit: no errors or warnings")
     notes.print(f"Next: `ada2i audit {uri}` shows details, `ada2i train {uri}` trains.")
 
 
