@@ -25,7 +25,7 @@ class TerminalHooks(Hooks):
 
     @contextmanager
     def job(self, kind: JobKind, uri: str, address: str) -> Iterator[OnEvent]:  # noqa: ARG002 - the address is private
-        """Show a job until it ends; at Ctrl-C print how to resume it."""
+        """Show a job until it ends; at Ctrl-C or SIGTERM print how to resume it."""
         notes = logs.notes()
         if kind == "train" and (left_out := RunFolder(uri).request().left_out):
             notes.print(f"{left_out} `--allow train-fitted-features` keeps them.", markup=False)
@@ -33,8 +33,9 @@ class TerminalHooks(Hooks):
         try:
             with _terminal(kind, uri) as terminal:
                 yield terminal
-        except KeyboardInterrupt:
-            notes.print(f"Interrupted. All processes of the job have been stopped. {self.resume}", markup=False)
+        except (KeyboardInterrupt, SystemExit) as end:
+            what = "Interrupted." if isinstance(end, KeyboardInterrupt) else "Stopped by SIGTERM."
+            notes.print(f"{what} All processes of the job have been stopped. {self.resume}", markup=False)
             raise
 
 

@@ -35,6 +35,7 @@ class Terminal(ABC):
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn(f"{{task.completed}}/{{task.total}} {unit}".rstrip()),
+            TextColumn("elapsed"),
             TimeElapsedColumn(),
             *columns,
             console=self.console,

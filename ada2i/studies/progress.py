@@ -1,6 +1,6 @@
 """The progress of a study in a terminal: one bar over all seeds of all runs, and one line per finished seed."""
 
-from rich.progress import TaskID, TimeRemainingColumn
+from rich.progress import TaskID, TextColumn, TimeRemainingColumn
 
 from ada2i import storage
 from ada2i.jobs.events import Event
@@ -12,7 +12,7 @@ class StudyProgress(Terminal):
     """Follows a study."""
 
     def __init__(self, uri: str) -> None:
-        super().__init__("Starting the study on Ray…", TimeRemainingColumn(), unit="seeds")
+        super().__init__("Starting the study on Ray…", TextColumn("left"), TimeRemainingColumn(), unit="seeds")
         self.names = StudyRequest.load(storage.join(uri, "request.json")).names
         self.bar: TaskID | None = None
         self.done = self.total = 0

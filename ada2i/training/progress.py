@@ -13,7 +13,7 @@ class TerminalProgress(Terminal):
     """Follows a run."""
 
     def __init__(self, run_uri: str) -> None:
-        columns = (TimeRemainingColumn(), TextColumn("{task.fields[newest]}"))
+        columns = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[newest]}"))
         super().__init__("Starting training on Ray…", *columns, unit="epochs")
         self.training = RunFolder(run_uri).request().config.training
         self.tasks: dict[int, TaskID] = {}
