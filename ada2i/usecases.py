@@ -26,6 +26,7 @@ from ada2i.prediction.records import PredictionManifest
 from ada2i.prediction.records import is_done as is_predicted
 from ada2i.prediction.records import result as prediction_result
 from ada2i.prediction.request import PredictSpec
+from ada2i.prediction.run import predict_here
 from ada2i.promotion.gate import check_judged_again, holding, is_settled, last_verdict, pass_gate, resolve_rules
 from ada2i.promotion.page import headline
 from ada2i.records import RunResult
@@ -68,7 +69,7 @@ class Hooks:
         Args:
             kind: The kind of the job.
             uri: The folder of its request.
-            address: URL of the Ray cluster that runs it.
+            address: URL of the Ray cluster that runs it; empty if this process does.
         """
         yield lambda _: None
 
@@ -438,11 +439,17 @@ def predict(
         vectors = extract(raw, store, run_id=extraction_run, hooks=hooks).features
         spec = spec.model_copy(update={"source": vectors, "named": spec.source})
     job = hooks.step("source", partial(prediction.prepare, spec, root=store.root, run_id=run_id))
-    return hooks.step("predict", partial(_predict, job, prediction.target(spec, job.uri), hooks))
+    return hooks.step("predict", partial(_predict, spec, job, hooks))
 
 
-def _predict(job: Job, out: str, hooks: Hooks) -> tuple[str, PredictionManifest]:
-    if not is_predicted(out):
+def _predict(spec: PredictSpec, job: Job, hooks: Hooks) -> tuple[str, PredictionManifest]:
+    out = prediction.target(spec, job.uri)
+    if is_predicted(out):
+        return out, prediction_result(out)
+    if request := prediction.small_request(spec, job):
+        with hooks.job("predict", job.uri, "") as show:
+            predict_here(job.uri, request, report=lambda kind, **facts: show({"kind": kind, **facts}))
+    else:
         _run_job("predict", job, hooks)
     return out, prediction_result(out)
 

@@ -77,7 +77,8 @@ class FlowHooks(Hooks):
     @contextmanager
     def job(self, kind: JobKind, uri: str, address: str) -> Iterator[OnEvent]:
         """Show a job until it ends."""
-        get_run_logger().info("Ray dashboard: %s/#/jobs", address)
+        if address:
+            get_run_logger().info("Ray dashboard: %s/#/jobs", address)
         follower = FOLLOWERS[kind](uri)
         with follower.following():
             yield follower

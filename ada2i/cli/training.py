@@ -56,12 +56,8 @@ def train(  # noqa: PLR0917
     settings: Settings = None,
     modalities: Modalities = None,
     encoder: Encoders = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Training workers. Default: 2, the config's `resources.workers`.")
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option(help="Seeds, separated by commas. Default: 12, the config's `training.seeds`.")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Training workers. Default: 2.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas. Default: 12.")] = None,
     no_afw: Annotated[bool, typer.Option("--no-afw", help="Ablation: without adaptive feature weighting.")] = False,
     no_amw: Annotated[bool, typer.Option("--no-amw", help="Ablation: without adaptive modality weighting.")] = False,
     no_modulation: Annotated[

@@ -5,22 +5,18 @@ to storage. After any kill, the next attempt finds all parts that were written, 
 """
 
 from functools import partial
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from ada2i import storage
 from ada2i.errors import NotFoundError
 from ada2i.jobs import driver, events, preemption
-from ada2i.jobs.environment import revision
 from ada2i.jobs.fanout import run_tasks, start_workers
 from ada2i.jobs.metrics import Gauges, Metric
 from ada2i.jobs.resources import check_resources, wait_for_resources
 from ada2i.prediction.records import REQUEST, PredictionRequest, is_done, sweep
-from ada2i.prediction.run import predict
+from ada2i.prediction.run import code, predict
 from ada2i.prediction.worker import Worker
 
-_PACKAGE = Path(__file__).resolve().parents[1]
 _TAGS = ("run", "model", "version")
 
 METRICS = (
@@ -46,9 +42,8 @@ def drive(uri: str, _submission: str, request: str) -> None:
         events.emit("started", run_id=wanted.run_id, workers=wanted.resources.workers, device=device)
         workers = min(wanted.resources.workers, len(wanted.shards)) or 1
         pool = start_workers(Worker, (uri, wanted, device), workers=workers, cuda=cuda)
-        code = revision(_PACKAGE) or f"ada2i {metadata.version('ada2i')}"
         try:
-            predict(uri, wanted, partial(run_tasks, pool), report=PredictionReporter(wanted), code=code)
+            predict(uri, wanted, partial(run_tasks, pool), report=PredictionReporter(wanted), code=code())
         except NotFoundError:
             # A concurrent equal prediction was completed first, and deleted the files that this one still had to read.
             if not is_done(wanted.out):

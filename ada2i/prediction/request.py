@@ -1,6 +1,7 @@
 """From a spec to a prediction that can start: all checks are made here, before any work."""
 
 import json
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -37,6 +38,8 @@ from ada2i.store import Store
 
 JOB = "ada2i.prediction.job:drive"
 _BATCH = 512  # slots of a forward pass; fixed, so that the same source gives the same bytes
+
+_SMALL_ROWS = 10_000  # predicted in seconds by one process; a private cluster takes longer to start
 
 
 class PredictSpec(Record):
@@ -107,6 +110,18 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
     data = request.stored()
     storage.put(storage.join(uri, REQUEST), data)
     return Job(JOB, uri, storage.digest(data))
+
+
+def small_request(spec: PredictSpec, job: Job) -> PredictionRequest | None:
+    """Return the request of a prediction that is faster in this process than on a private cluster, or None.
+
+    It has at most 10,000 rows, no cluster is configured, and neither workers nor a GPU were requested.
+    """
+    if spec.workers is not None or os.environ.get("RAY_API_SERVER_ADDRESS"):
+        return None
+    request = PredictionRequest.load(storage.join(job.uri, REQUEST), job.request)
+    rows = sum(shard.rows for shard in request.shards)
+    return request if rows <= _SMALL_ROWS and request.resources.device != "cuda" else None
 
 
 def target(spec: PredictSpec, uri: str) -> str:

@@ -2,17 +2,23 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ada2i import storage
 from ada2i.evaluation.metrics import scores
+from ada2i.jobs.environment import revision
 from ada2i.jobs.events import Progress
 from ada2i.jobs.fanout import Call, RunTasks
 from ada2i.prediction.records import DONE, MANIFEST, Part, PredictionManifest, PredictionRequest, sweep
-from ada2i.prediction.worker import done_uri
+from ada2i.prediction.worker import Worker, done_uri
 from ada2i.records import FileEntry, Scores
+
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 Padded = dict[int, list[int]]  # by shard: the length to which each of its dialogues is padded
 
@@ -46,6 +52,29 @@ def predict(
     # Deleted last: what a crash leaves of these only takes space; the same command deletes it.
     sweep(uri)
     return manifest
+
+
+def predict_here(uri: str, request: PredictionRequest, *, report: Callable[..., None]) -> PredictionManifest:
+    """Predict in this process, with one thread and on the CPU: the same bytes as by workers, without a cluster.
+
+    Args:
+        uri: The prediction's folder.
+        request: The request.
+        report: Reports an event, as ``events.emit`` does.
+    """
+    threads = torch.get_num_threads()
+    report("started", run_id=request.run_id, workers=1, device="cpu")
+    try:
+        worker = Worker(uri, request, "cpu")
+        tasks: RunTasks = lambda calls: (getattr(worker, name)(*arguments) for name, arguments in calls)  # noqa: E731
+        return predict(uri, request, tasks, report=report, code=code())
+    finally:
+        torch.set_num_threads(threads)
+
+
+def code() -> str:
+    """Return the commit of this package, or its version if it is not run from a repository."""
+    return revision(_PACKAGE) or f"ada2i {metadata.version('ada2i')}"
 
 
 def padded_lengths(request: PredictionRequest, run_tasks: RunTasks) -> Padded:

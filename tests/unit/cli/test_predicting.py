@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ada2i.data.manifest import FeatureSet
+from ada2i.prediction import request
 from ada2i.prediction.records import PredictionManifest
 from tests.unit.cli.commands import Run, ok, refused
 from tests.unit.prediction import tiny
@@ -44,3 +45,30 @@ def test_a_complete_prediction_is_shown_again(run: Run, root: Path, features: Fe
     assert f"{manifest.scores[0].weighted_f1:.4f}" in shown
     assert shown.splitlines()[-1].endswith("/part-*.parquet")
     assert PredictionManifest.model_validate_json(ok(run, *arguments, "--json")) == manifest
+
+
+def test_a_small_source_is_predicted_in_this_process_to_the_same_bytes_as_by_workers(
+    run: Run, root: Path, features: FeatureSet, tmp_path: Path
+) -> None:
+    by_workers = tiny.run(root.as_uri(), features.uri, split="test", out=(tmp_path / "workers").as_uri())
+    here = tmp_path / "here"
+    code, shown, err = run(
+        "predict", "tiny@1", features.uri, "--split", "test", "--out", str(here), "--root", str(root)
+    )
+    assert code == 0, err  # the fixture refuses to start a cluster
+    assert shown.splitlines()[-1] == f"{here}/part-*.parquet"
+    parts = sorted(here.glob("part-*.parquet"))
+    assert parts
+    assert all(part.read_bytes() == (tmp_path / "workers" / part.name).read_bytes() for part in parts)
+    assert by_workers
+
+
+def test_workers_and_large_sources_start_a_cluster(
+    run: Run, root: Path, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("predict", "tiny@1", features.uri, "--root", str(root))
+    with pytest.raises(AssertionError, match="a cluster was started"):
+        run(*arguments, "--workers", "2")
+    monkeypatch.setattr(request, "_SMALL_ROWS", 10)
+    with pytest.raises(AssertionError, match="a cluster was started"):
+        run(*arguments)
