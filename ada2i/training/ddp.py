@@ -47,8 +47,11 @@ def equalise_replicas(state: TrainState, *, epoch: int) -> list[int]:
     All ranks add the same gradients, but processors with other vector instructions round the optimizer's step
     differently, and the differences would grow from step to step.
     """
-    slots = [tensor for held in state.optimizer.state.values() for tensor in held.values()]
-    tensors = [*state.model.parameters(), *state.model.buffers(), *slots, *state.balancer.state().values()]
+    # In the order of parameters and names: after a resume, the order of loaded dicts differs between ranks.
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    slots = [held[name] for p in parameters if (held := state.optimizer.state.get(p)) for name in sorted(held)]
+    balance = [tensor for _, tensor in sorted(state.balancer.state().items())]
+    tensors = [*state.model.parameters(), *state.model.buffers(), *slots, *balance]
     floats = [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
     differing = distributed.differing_ranks(floats)
     if differing:
