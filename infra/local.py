@@ -103,7 +103,7 @@ def _report(title: str, where: str, event: stack.Event, seconds: float) -> None:
 def _explain(layout: Layout, *, plain_shell: bool) -> None:
     secrets = {
         "Prefect": ("prefect", f"the line in {_short(layout.prefect_auth)}"),
-        "Ray": ("ray", f"the token in {_short(layout.token)}"),
+        "Ray": ("ray", f"the token in {_short(layout.token)}; paste it into the dashboard's dialog"),
         "S3": ("s3", f"the keys in {_short(layout.folder / 'env')} (bucket {services.BUCKET})"),
     }
     for title, (service, secret) in secrets.items():
