@@ -129,7 +129,7 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> Job:
     root = store.root
     kind, location = _placed(spec, root)
     corpus = read_corpus(kind, location)
-    check_corpus(corpus, labelled=spec.labelled)
+    check_corpus(corpus, labelled=spec.labelled, gate_share=config.gate_share)
     _check_modalities(corpus, spec.needs)
     uri = store.extraction(run_id)
     request = ExtractionRequest(

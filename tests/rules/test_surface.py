@@ -241,6 +241,7 @@ EXTRACTION_FIELDS = [
     "chunk.visual",
     "device",
     "encoders",
+    "gate_share",
     "media.frames_per_second",
     "media.limit_s",
     "media.max_frames",

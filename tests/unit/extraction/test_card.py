@@ -36,7 +36,7 @@ def test_front_matter(card: str) -> None:
         "| visual encoder | a test | Apache-2.0 |",
         "| CC-BY 4.0 |",
         "| text | own-text, revision 1 | 2 | `none` | scale 1.0 |",
-        "| train | 2 | 4 | 2 | 2 |",
+        "| train | 2 | 4 | 0 | 2 | 2 |",
         "| audio | 8 | 8 |  |  | first 4800.000 |",
         "tiny-split",
         "revision 1, limit_s 60.0",

@@ -101,7 +101,6 @@ def test_only_what_changes_no_vector_may_change_in_a_request(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": ""}, r"Column `label` of .* must hold a value in every row, but row \d"),
         ({"split": ""}, r"Column `split` of .* must hold a value"),
     ],
 )

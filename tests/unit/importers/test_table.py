@@ -332,14 +332,12 @@ def spoil(column: str, row: int, value: Any) -> Columns:
 BAD_VALUES = [
     ("dialogue_id", 3, None, r"hold a value in every row, but row 3 is null"),
     ("utterance_index", 3, None, r"hold a value in every row, but row 3 is null"),
-    ("label", 3, None, r"hold a value in every row, but row 3 \(dialogue 'd1', utterance 1\) is null"),
     ("split", 3, None, r"hold a value in every row, but row 3 \(dialogue 'd1', utterance 1\) is null"),
     ("split", 3, "holdout", r"hold one of train, dev, .*, but row 3 \(dialogue 'd1', utterance 1\) holds 'holdout'"),
     ("split", 3, "x", r"hold one of train, dev, .*, but row 3 \(dialogue 'd1', utterance 1\) holds 'x'"),
     ("label", 3, -1, r"hold integers 0\.\.2, .* of train, but row 3 \(dialogue 'd1', utterance 1\) holds -1\."),
     ("label", 3, 9, r"hold integers 0\.\.2, .* of train, but row 3 \(dialogue 'd1', utterance 1\) holds 9\."),
     ("label", 3, 0.5, r"hold integers 0\.\.2, .* of train, but row 3 \(dialogue 'd1', utterance 1\) holds 0\.5\."),
-    ("label", 3, float("nan"), r"hold a value in every row, but row 3 \(dialogue 'd1', utterance 1\) is null"),
     ("label", 7, 2, r"hold integers 0\.\.1, .* of train, but row 7 \(dialogue 'd3', utterance 1\) holds 2\."),
     (
         "utterance_index",
