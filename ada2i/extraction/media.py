@@ -228,23 +228,24 @@ class _Media:
             self.declared = started + 8 * cut / stream.codec_context.bit_rate
         self.damaged = False
 
-    def ends_before(self, time: float) -> bool:
-        """Return whether the stream ends at a time or before; what a file declares may be an estimate."""
-        declared = max(self.declared or 0.0, (self._container.duration or 0) / 1_000_000)
-        return declared <= time and self.length() <= time
-
     def length(self) -> float:
         """Return the end time of the last packet, by reading all packets; then rewind."""
-        ends = [(p.pts + (p.duration or 0)) * self._step for p in self._packets() if p.pts is not None]
+        clock = _Clock()
+        for packet in self._packets():
+            if packet.pts is not None:
+                begun, shown = (stamp * self._step - self._origin for stamp in (packet.dts or packet.pts, packet.pts))
+                clock.time(begun, shown, (packet.duration or 0) * self._step)
         self._seek(0.0)
-        return max(ends, default=0.0) - self._origin
+        return clock.end
 
     def frames(self, begin: float) -> Iterator[tuple[float, Any]]:
         """Yield each frame with its time, from ``begin`` or shortly before; skip frames that cannot be decoded."""
-        if begin > _PREROLLS[0] and self.ends_before(begin):  # decoders cannot seek to any number
+        declared = max(self.declared or 0.0, (self._container.duration or 0) / 1_000_000)
+        seekable = begin < declared  # decoders cannot seek to any number, and what is declared may be an estimate
+        if begin > _PREROLLS[0] and not seekable and self.length() <= begin:
             return
         for preroll in _PREROLLS:
-            if begin <= preroll:
+            if begin <= preroll or not seekable:
                 break
             self._seek(begin - preroll)
             frames = self._decoded(complete=False)
@@ -260,7 +261,9 @@ class _Media:
         """Yield each frame with its time; in a stream that is not complete, packets before the first one may fail."""
         from av import FFmpegError
 
+        clock = _Clock()
         for packet in self._packets():
+            seconds = (packet.duration or 0) * self._step
             try:
                 frames = packet.decode()
             except FFmpegError:
@@ -269,7 +272,8 @@ class _Media:
             for frame in frames:
                 if (stamp := frame.dts if frame.pts is None else frame.pts) is not None:
                     complete = True
-                    yield stamp * self._step - self._origin, frame
+                    time = stamp * self._step - self._origin
+                    yield clock.time(time, time, seconds), frame
 
     def _seek(self, time: float) -> None:
         self._container.seek(int((time + self._origin) / self._step), stream=self._stream)
@@ -281,6 +285,25 @@ class _Media:
             yield from self._container.demux(self._stream)
         except FFmpegError:
             self.damaged = True
+
+
+class _Clock:
+    """The times of a stream; a recording that is appended with times from 0 on continues where the last one ended.
+
+    Attributes:
+        end: The end of the last frame so far.
+    """
+
+    def __init__(self) -> None:
+        self.end = self._late = self._last = 0.0
+
+    def time(self, decoded: float, shown: float, seconds: float) -> float:
+        """Return when a frame is shown, from the times in the file at which it is decoded and shown."""
+        if decoded + self._late < self._last - _SLACK:
+            self._late = self.end - shown
+        self._last = decoded + self._late
+        self.end = max(self.end, shown + self._late + seconds)
+        return shown + self._late
 
 
 @contextmanager

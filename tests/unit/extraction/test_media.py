@@ -318,6 +318,12 @@ def test_sounds_that_overlap_lie_at_their_times() -> None:
     assert heard(data)[1:] == [0] * 3 + [88] * 4
 
 
+def test_an_appended_recording_whose_times_begin_anew_goes_on() -> None:
+    data = b"".join(parts([(0, 1, hertz)], format="mpegts", codec="mp2") for hertz in (220, 880))
+    assert heard(data) == [22] * 4 + [88] * 4
+    assert heard(data, 1.25, 1.75) == [88] * 2
+
+
 def test_times_that_are_rounded_make_no_gap() -> None:
     random = np.random.default_rng(0)
     even = [(0.1 * n, 0.1, 440.0) for n in range(10)]
