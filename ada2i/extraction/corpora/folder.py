@@ -239,7 +239,8 @@ def _with_media(rows: Rows, media: Mapping[str, str]) -> Rows:
             name,
             must="name a file below the table's folder, by its path from there",
             found=lambda row, written=written: f"names {written[row]!r}, which does not exist",  # type: ignore[misc]
-            remedy="Add the file, correct the path, or leave it empty if the utterance has no recording.",
+            remedy="Add the file (in no folder whose name begins with `.` or `_`), correct the path, or leave it empty "
+            "if the utterance has no recording.",
         )
         rows = _replaced(rows, name, pa.array(paths, pa.string()))
     if all(rows.columns[name].null_count == rows.columns.num_rows for name in ("text", *_MEDIA)):
