@@ -35,11 +35,13 @@ def _contents(manifest: "Manifest") -> list[str]:
     splits = (f"{split} {_counts(manifest.splits[split])}" for split in held)
     gate = [] if "gate" in held else ["gate: none; `recorded_at` in the source gives one"]
     widths = (f"{modality} {width}" for modality, width in manifest.widths.items())
+    licences = manifest.origin.licences if manifest.origin else {}
     return [
         f"dataset {manifest.dataset}{synthetic}: {'; '.join(splits)}",
         *gate,
         f"classes: {', '.join(manifest.labels)}",
         f"modalities and widths: {', '.join(widths)}",
+        *(f"licence of {of}: {licence}" for of, licence in licences.items()),
         f"source: {manifest.source}",
         *(f"not read: `{name}`: {held}" for name, held in manifest.unused.items()),
     ]

@@ -399,7 +399,7 @@ def _stream(container: "InputContainer", kind: Literal["audio", "video"]) -> Any
 
 
 def _samples(media: _Media, begin: float, size: int) -> npt.NDArray[np.float32]:
-    """Return sound from ``begin`` to the end of the stream, but at most ``size`` samples; silence where it has none."""
+    """Return sound from ``begin`` to the end of the stream, but at most ``size`` samples; gaps are silent."""
     sound = _Sound(size)
     for time, frame in media.frames(begin):
         place = (time - begin) * RATE

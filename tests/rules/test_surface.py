@@ -96,7 +96,19 @@ COMMANDS = {
     "demo-corpus": ["--root"],
     "doctor": ["--json", "--root"],
     "encoders": ["--json"],
-    "extract": ["--audio", "--json", "--root", "--run", "--set", "--text", "--visual", "--workers", "KIND", "LOCATION"],
+    "extract": [
+        "--audio",
+        "--dataset",
+        "--json",
+        "--root",
+        "--run",
+        "--set",
+        "--text",
+        "--visual",
+        "--workers",
+        "KIND",
+        "LOCATION",
+    ],  # fmt: skip
     "import join": ["--audio", "--root", "--text", "--visual", "BASE"],
     "import meld": ["--features", "--root", "FOLDER"],
     "import pickle": ["--dataset", "--root", "SOURCE"],
@@ -265,6 +277,7 @@ PREDICTION_FLOW: dict[str, Any] = {
 
 EXTRACTION_FLOW: dict[str, Any] = {
     "corpus": "demo-media",
+    "dataset": None,
     "location": "",
     "text": None,
     "audio": None,

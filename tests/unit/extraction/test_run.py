@@ -11,12 +11,13 @@ import pytest
 from ada2i import storage
 from ada2i.data.manifest import Manifest, open_features, read_shard
 from ada2i.data.provenance import EncoderInfo
-from ada2i.errors import DataError
+from ada2i.errors import ConfigError, DataError
 from ada2i.extraction.publish import AUDIT, CARD, PROBLEMS, PROVENANCE
-from ada2i.extraction.request import ExtractionRequest, ExtractionResult
+from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec, prepare
 from tests.unit.extraction import own
 from tests.unit.extraction.talks import (
     COLUMNS,
+    OWN,
     LocalWorkers,
     contents,
     extract_here,
@@ -375,3 +376,14 @@ def test_columns_that_are_not_read_are_in_the_manifest_and_not_in_the_fingerprin
     other = open_features(extracted(folder, tmp_path / "two").features).manifest
     assert (plain.unused, other.unused) == ({}, {"mood": "text"})
     assert other.fingerprint == plain.fingerprint
+
+
+def test_the_caller_names_the_dataset(folder: Path, tmp_path: Path) -> None:
+    spec = ExtractSpec(kind="folder", location=str(folder), encoders=OWN, dataset="Calls of May")
+    job = prepare(spec, root=str(tmp_path / "root"), run_id="run")
+    result = extract_here(job.uri, ExtractionRequest.load(storage.join(job.uri, "request.json")))
+    assert open_features(result.features).manifest.dataset == "calls-of-may"
+    with pytest.raises(ConfigError, match="must be resumed with the corpus and config"):
+        prepare(spec.model_copy(update={"dataset": "other"}), root=str(tmp_path / "root"), run_id="run")
+    with pytest.raises(DataError, match="must be neither empty nor a path"):
+        prepare(spec.model_copy(update={"dataset": "../x"}), root=str(tmp_path / "root"), run_id="second")
