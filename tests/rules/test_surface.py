@@ -108,7 +108,7 @@ COMMANDS = {
         "--workers",
         "KIND",
         "LOCATION",
-    ],  # fmt: skip
+    ],
     "import join": ["--audio", "--root", "--text", "--visual", "BASE"],
     "import meld": ["--features", "--root", "FOLDER"],
     "import pickle": ["--dataset", "--root", "SOURCE"],

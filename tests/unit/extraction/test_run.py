@@ -387,3 +387,14 @@ def test_the_caller_names_the_dataset(folder: Path, tmp_path: Path) -> None:
         prepare(spec.model_copy(update={"dataset": "other"}), root=str(tmp_path / "root"), run_id="run")
     with pytest.raises(DataError, match="must be neither empty nor a path"):
         prepare(spec.model_copy(update={"dataset": "../x"}), root=str(tmp_path / "root"), run_id="second")
+
+
+@pytest.mark.parametrize("start", [1767225600, 1767225600000, 1767225600000000000, 1e200])
+def test_a_time_that_is_none_costs_one_row(folder: Path, tmp_path: Path, start: float) -> None:
+    lines = talk(folder)
+    lines[1] |= {"start": start, "end": start * 2}
+    write_table(folder, lines)
+    made = extracted(folder, tmp_path / "root", overrides={"policy.unreadable": 0.2})
+    found = {row["utterance_id"]: row for row in rows(made.features)}
+    assert {name for name, row in found.items() if row["audio_feat"] is None} == {"d0_1"}
+    assert {row["code"] for row in table(made.features, PROBLEMS).to_pylist()} == {"zero-length"}
