@@ -376,6 +376,7 @@ class RunResult(Record):
     best_seed: int
     baselines: tuple[Baseline, ...] = ()  # empty in older results
     files: dict[FileName, FileEntry] = {}  # next to the result, by name; empty in older results
+    licences: dict[str, str] = {}  # of the corpus and, by modality, of the encoders; empty if the vectors were imported
 
 
 class ModelScores(Record):

@@ -30,6 +30,7 @@ def extract_features(  # noqa: PLR0917
     text: str | None = None,
     audio: str | None = None,
     visual: str | None = None,
+    dataset: str | None = None,
     workers: int | None = None,
     overrides: dict[str, Any] = {},  # noqa: B006 - Prefect shows the default in its form
     root: str | None = None,
@@ -42,6 +43,7 @@ def extract_features(  # noqa: PLR0917
         text: Text encoder, or `none`; by default the config's.
         audio: Audio encoder, or `none`.
         visual: Visual encoder, or `none`.
+        dataset: Name of the dataset; by default the corpus's.
         workers: Worker processes; by default the config's.
         overrides: Config fields by dotted name, such as `encoders.visual.size`.
         root: Where everything is stored; by default ADA2I_ROOT.
@@ -51,7 +53,11 @@ def extract_features(  # noqa: PLR0917
     """
     encoders: dict[Modality, str | None] = {"text": text, "audio": audio, "visual": visual}
     spec = ExtractSpec(
-        kind=corpus, location=location, encoders=encoders, overrides=with_named(overrides, {"workers": workers})
+        kind=corpus,
+        location=location,
+        encoders=encoders,
+        overrides=with_named(overrides, {"workers": workers}),
+        dataset=dataset,
     )
     run_id = usecases.extraction_id(str(runtime.flow_run.id))
     features = usecases.extract(spec, Store.open(root), run_id=run_id, hooks=FlowHooks()).features

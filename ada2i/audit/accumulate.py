@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ada2i.audit.blocks import Block, dense
 from ada2i.data.schema import Column
-from ada2i.importers.source import REQUIRED
+from ada2i.importers.checks import KEYS
 from ada2i.modalities import Modality
 
 Codes = NDArray[np.int32]  # index into names, -1 where null
@@ -102,9 +102,11 @@ class Accumulator:
         """Add a block."""
         for name in _CODED:
             self._codes[name].append(_coded(block.columns[name], self.names[name]))
-        for name in REQUIRED:
+        for name in KEYS:
             if name not in block.absent and (nulls := block.columns[name].null_count):
                 self.null_keys[name] = self.null_keys.get(name, 0) + nulls
+        if block.empty_labels:
+            self.null_keys["label"] = self.null_keys.get("label", 0) + block.empty_labels
         self._texts.append(_text_digests(block.columns["text"]))
         splits = self._codes["split"][-1]
         for modality, column in block.vectors.items():

@@ -18,7 +18,7 @@ from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet, Manifest, read_shard
 from ada2i.data.schema import Column
 from ada2i.data.splits import normalise_split
-from ada2i.importers.arrow_types import TableFile, is_name, is_vector, texts, vectors
+from ada2i.importers.arrow_types import TableFile, is_name, is_text, is_vector, texts, vectors, without_nan
 from ada2i.importers.source import REQUIRED, parquet_files
 from ada2i.modalities import MODALITIES, Modality
 
@@ -36,6 +36,7 @@ class Block:
         vectors: ``N`` lists of float32 by modality that the block has.
         absent: Required columns that the block lacks.
         classes: Class names that it declares, whether they occur or not.
+        empty_labels: Labels that are empty texts, which an import refuses; null is no label.
     """
 
     columns: pa.Table
@@ -43,6 +44,7 @@ class Block:
     absent: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     dataset: str | None = None
+    empty_labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ def _read_file(uri: str) -> Block | None:
     table = file.read([*plain, *homes.values()])
     declared = _declared(file.metadata.get("label_names", ""))
     names = {name: _texts(table[name], name) for name in plain}
+    empty = 0
     if "label" in names:
+        empty = names["label"].null_count - table["label"].null_count if is_text(file.kinds["label"]) else 0
         names["label"] = _renamed(names["label"], lambda label: declared.get(label, label))
     names["split"] = _splits(names.get("split"), table.num_rows)
     nothing = pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
@@ -124,6 +128,7 @@ def _read_file(uri: str) -> Block | None:
         absent=tuple(name for name in REQUIRED if name not in plain),
         classes=tuple(declared.values()),
         dataset=file.metadata.get("dataset"),
+        empty_labels=empty,
     )
 
 
@@ -134,8 +139,10 @@ def _vector_home(modality: Modality, file: TableFile) -> str | None:
 
 def _texts(column: Column, name: str) -> Column:
     """Return a column as strings; whole floats become integers, so that classes 1 and 1.0 are the same."""
-    if pa.types.is_floating(column.type) and (column.drop_null().to_numpy() % 1 != 0).any():
-        return column.cast(pa.string())
+    if pa.types.is_floating(column.type):
+        column = without_nan(column)
+        if (column.drop_null().to_numpy() % 1 != 0).any():
+            return column.cast(pa.string())
     return texts(column, lambda *_: None, stripped=name != "text")
 
 

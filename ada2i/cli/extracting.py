@@ -33,6 +33,9 @@ def extract(  # noqa: PLR0917
             "--set", help="FIELD=VALUE, such as encoders.visual.size=160 or policy.unreadable=0.1; repeatable."
         ),
     ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the dataset. Default: `name` in corpus.json, or the folder's name.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
     as_json: AsJson = False,
     run: Annotated[str | None, typer.Option(help="Id of an interrupted extraction, to resume it.")] = None,
@@ -46,7 +49,7 @@ def extract(  # noqa: PLR0917
 
     encoders = {"text": text, "audio": audio, "visual": visual}
     overrides = with_named(parse_overrides(set_), {"workers": workers})
-    facts = {"kind": kind, "location": location, "encoders": encoders, "overrides": overrides}
+    facts = {"kind": kind, "location": location, "encoders": encoders, "overrides": overrides, "dataset": dataset}
     if run is not None:
         usecases.check_started(Store.open(root), run)
     run_id = run or new_run_id()

@@ -8,7 +8,7 @@ from ada2i.display import count
 from ada2i.jobs import logs
 
 if TYPE_CHECKING:
-    from ada2i.data.manifest import Manifest
+    from ada2i.data.manifest import Manifest, SplitInfo
 
 
 def show_features(uri: str) -> None:
@@ -32,17 +32,22 @@ def show_features(uri: str) -> None:
 def _contents(manifest: "Manifest") -> list[str]:
     synthetic = ", SYNTHETIC" if manifest.synthetic else ""
     held = [split for split in ("train", "dev", "test", "gate") if split in manifest.splits]
-    splits = (
-        f"{split} {count(manifest.splits[split].dialogues, 'dialogue')}, "
-        f"{count(manifest.splits[split].utterances, 'utterance')}"
-        for split in held
-    )
+    splits = (f"{split} {_counts(manifest.splits[split])}" for split in held)
     gate = [] if "gate" in held else ["gate: none; `recorded_at` in the source gives one"]
     widths = (f"{modality} {width}" for modality, width in manifest.widths.items())
+    licences = manifest.origin.licences if manifest.origin else {}
     return [
         f"dataset {manifest.dataset}{synthetic}: {'; '.join(splits)}",
         *gate,
         f"classes: {', '.join(manifest.labels)}",
         f"modalities and widths: {', '.join(widths)}",
+        *(f"licence of {of}: {licence}" for of, licence in licences.items()),
         f"source: {manifest.source}",
+        *(f"not read: `{name}`: {held}" for name, held in manifest.unused.items()),
     ]
+
+
+def _counts(split: "SplitInfo") -> str:
+    unlabelled = split.utterances - sum(split.class_counts)
+    without = f" ({unlabelled} without a label)" if unlabelled else ""
+    return f"{count(split.dialogues, 'dialogue')}, {count(split.utterances, 'utterance')}{without}"

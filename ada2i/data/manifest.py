@@ -60,6 +60,7 @@ class Manifest(Record):
     gate_rule: str | None = None  # how the gate was cut from train; None if it was not
     origin: Origin | None = None  # None if the vectors were imported
     files: dict[FileName, FileEntry] = Field(default_factory=dict)  # by name: the other files next to the manifest
+    unused: dict[str, str] = Field(default_factory=dict)  # by column of the source that was not read, what it holds
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

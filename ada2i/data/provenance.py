@@ -1,6 +1,8 @@
 """The origin of extracted vectors, as a feature set's manifest records it."""
 
 import json
+import re
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from pydantic import Field
@@ -8,6 +10,8 @@ from pydantic import Field
 from ada2i import storage
 from ada2i.modalities import Modality
 from ada2i.records import Recipe, Record
+
+_RESTRICTED = re.compile(r"non-?\s?commercial|not for commercial|research (use )?only|\bNC\b", re.IGNORECASE)
 
 Settings: TypeAlias = dict[str, str | int | float | bool]
 
@@ -53,3 +57,19 @@ class Origin(Record):
     problems: int  # utterances that lack something they should have; ``problems.parquet`` lists them
     first_problems: tuple[str, ...]
     recipe: Recipe | None = None  # None in sets older than this field
+
+    @property
+    def licences(self) -> dict[str, str]:
+        """The licence of the corpus, and each modality's encoder with its licence."""
+        found = {"corpus": self.licence}
+        return found | {m: f"{one.encoder.name}, {one.encoder.licence}" for m, one in self.modalities.items()}
+
+
+def licence_warning(licences: Mapping[str, str]) -> str:
+    """Return a sentence about the licences that forbid some uses; empty if none does.
+
+    Args:
+        licences: As ``Origin.licences``.
+    """
+    found = [f"{of}: {licence}" for of, licence in licences.items() if _RESTRICTED.search(licence)]
+    return f"Restricted use, also of models trained on such vectors. {'; '.join(found)}." if found else ""

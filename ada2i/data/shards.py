@@ -59,6 +59,7 @@ def write_features(
     source: str,
     extraction: Extraction | None = None,
     gate_rule: str | None = None,
+    unused: Mapping[str, str] | None = None,
 ) -> str:
     """Write a feature set, unless the same content exists already.
 
@@ -73,6 +74,7 @@ def write_features(
         source: Origin of the values, as text for people.
         extraction: Additional facts, if the vectors were extracted by this project.
         gate_rule: How the gate was cut from train; None if it was not.
+        unused: By column of the source that was not read, what it holds.
 
     Returns:
         The URI of the set.
@@ -91,7 +93,7 @@ def write_features(
     uri = storage.join(storage.normalise(root), "features", dataset, digits)
     if not storage.exists(storage.join(uri, MANIFEST)):
         infos = {m: ModalityInfo(width=width, encoder=encoders[m]) for m, width in widths.items()}
-        facts = {**identity, "gate_rule": gate_rule, "modalities": infos, "source": source}
+        facts = {**identity, "gate_rule": gate_rule, "modalities": infos, "source": source, "unused": unused or {}}
         _write(uri, rows, extraction, **facts, fingerprint=digits)
     return uri
 

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from ada2i import presets
 from ada2i.config import Config, Positive
+from ada2i.data.splits import GATE_SHARE
 from ada2i.errors import ConfigError
 from ada2i.extraction.encoders import registry
 from ada2i.extraction.media import MediaSettings
@@ -49,6 +50,9 @@ class ExtractionConfig(Config):
     encoders: dict[Modality, EncoderChoice]
     media: MediaSettings = MediaSettings()
     policy: MediaPolicy = MediaPolicy()
+    gate_share: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        GATE_SHARE, description="Share of train's dialogues, newest by `recorded_at`, for the gate."
+    )
     chunk: ChunkSizes = ChunkSizes()
     workers: Positive = Field(2, description="Worker processes, each with one processor and one thread.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: one GPU per worker, if available.")

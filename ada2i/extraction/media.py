@@ -1,4 +1,4 @@
-"""Decodes sound and pictures from media files, with limits on time and memory.
+"""Decodes sound and pictures from media files, each at its own time, with limits on time and memory.
 
 FFmpeg (PyAV) decodes only what this process has opened; it opens nothing itself, so a playlist cannot make it open
 other files or URLs. It decodes with one thread: the same file gives the same numbers on any number of CPUs.
@@ -8,7 +8,8 @@ Shape letters in this file:
 """
 
 import io
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import field_validator
 
 from ada2i.errors import DataError
 from ada2i.extraction.utterance import Half
@@ -32,8 +34,10 @@ OVER_LONG = "over-long"  # a flag: only the first seconds were read
 TRUNCATED = "truncated"  # a flag: damaged, or shorter than the file or the corpus declares
 MIN_SECONDS = 0.1  # openSMILE's functionals are NaN below it
 _SILENCE = 1e-4  # peak below which sound counts as silent: three 16-bit steps
-_PREROLL = 0.5  # seconds decoded before the start, since the first frame after a seek is incomplete
+# Seconds decoded before the start: the first frame after a seek is incomplete, and may come after the start.
+_PREROLLS = 0.5, 4.0, 16.0
 _SLACK = 0.5  # seconds by which a stream may end early, since sound and picture clocks differ
+_ROUNDING = 0.005, 0.05  # seconds: a smaller, and a larger difference of times is always, and never rounding
 
 Source: TypeAlias = bytes | Path
 Code = Literal[
@@ -56,11 +60,17 @@ class MediaProblem(DataError):  # noqa: N818 - not a program error: the modality
 class MediaSettings(Record):
     """The settings that, together with the file, decide samples and pixels."""
 
-    revision: Literal[1] = 1  # of the computation in this file
+    revision: Literal[2] = 2  # of the computation in this file
     limit_s: float = 60.0  # maximum length of an utterance; MELD has two that last 235 and 305 s by mistake
     frames_per_second: float = 4.0
     max_frames: int = 32
     max_side: int = 1280  # pixels; larger pictures are reduced
+
+    @field_validator("revision", mode="before")
+    @classmethod
+    def _present(cls, revision: object) -> object:
+        """Read the revision before as this one: they differ only in media with gaps or pictures of several sizes."""
+        return 2 if revision == 1 else revision
 
 
 _DEFAULTS = MediaSettings()
@@ -109,7 +119,7 @@ def read_audio(
     begin = start or 0.0
     wanted = round(_seconds(begin, end, settings) * RATE)
     with _opened(source, "audio") as media:
-        samples = _samples(media, begin, wanted)
+        samples = _samples(media, begin, wanted + 1)
         expected = media.declared if end is None else end
     over_long = samples.size > wanted and (end is None or end - begin > settings.limit_s)
     short = not over_long and expected is not None and begin + samples.size / RATE < expected - _SLACK
@@ -153,17 +163,18 @@ def sample_frames(
         times = [begin + (i + 0.5) * seconds / count for i in range(count)]
         pixels = [_pixels(frame, crop, settings.max_side) for frame in _shown(media, times)]
     if not pixels:
-        raise MediaProblem(_unreadable("pictures", "no frame could be decoded"), code="unreadable")
+        raise MediaProblem(
+            _unreadable("pictures", f"no frame could be decoded from {begin:.3f} s on"), code="unreadable"
+        )
     over_long = (length if end is None else min(end, length)) - begin > settings.limit_s
     short = len(pixels) < count or (end is not None and length < end - _SLACK)
-    pixels = [picture for picture in pixels if picture.shape == pixels[0].shape]
-    return Frames(np.stack(pixels), _flags(over_long=over_long, truncated=short or media.damaged))
+    return Frames(_of_one_size(pixels), _flags(over_long=over_long, truncated=short or media.damaged))
 
 
 def _seconds(begin: float, end: float | None, settings: MediaSettings) -> float:
     """Return the maximum length of a piece."""
     longest = settings.limit_s if end is None else min(end - begin, settings.limit_s)
-    if longest <= 0 or begin < 0:
+    if not (longest > 0 and 0 <= begin < np.inf):  # NaN is neither
         raise MediaProblem(
             f"A piece must begin at 0 s or later and end after its start, but is from {begin} to {end} s. Check "
             "the times that the corpus gives.",
@@ -202,39 +213,67 @@ class _Media:
     """One stream of an open file; times are seconds from the file's start.
 
     Attributes:
-        declared: The length that the stream declares, or None.
+        declared: The end that the stream declares, or None.
         damaged: Whether anything has failed to decode so far.
     """
 
-    def __init__(self, container: "InputContainer", stream: Any) -> None:
+    def __init__(self, container: "InputContainer", stream: Any, cut: int | None) -> None:
         self._container = container
         self._stream = stream
         self._origin = (container.start_time or 0) / 1_000_000
         self._step = float(stream.time_base)
-        self.declared = stream.duration * self._step if stream.duration else None
+        started = 0.0 if stream.start_time is None else stream.start_time * self._step - self._origin
+        self.declared = started + stream.duration * self._step if stream.duration else None
+        if cut and stream.codec_context.bit_rate:
+            self.declared = started + 8 * cut / stream.codec_context.bit_rate
         self.damaged = False
 
     def length(self) -> float:
         """Return the end time of the last packet, by reading all packets; then rewind."""
-        ends = [(p.pts + (p.duration or 0)) * self._step for p in self._packets() if p.pts is not None]
+        clock = _Clock()
+        for packet in self._packets():
+            if packet.pts is not None:
+                begun, shown = (stamp * self._step - self._origin for stamp in (packet.dts or packet.pts, packet.pts))
+                clock.time(begun, shown, (packet.duration or 0) * self._step)
         self._seek(0.0)
-        return max(ends, default=0.0) - self._origin
+        return clock.end
 
     def frames(self, begin: float) -> Iterator[tuple[float, Any]]:
         """Yield each frame with its time, from ``begin`` or shortly before; skip frames that cannot be decoded."""
+        declared = max(self.declared or 0.0, (self._container.duration or 0) / 1_000_000)
+        seekable = begin < declared  # decoders cannot seek to any number, and what is declared may be an estimate
+        if begin > _PREROLLS[0] and not seekable and self.length() <= begin:
+            return
+        for preroll in _PREROLLS:
+            if begin <= preroll or not seekable:
+                break
+            self._seek(begin - preroll)
+            frames = self._decoded(complete=False)
+            if (first := next(frames, None)) is not None and first[0] <= begin:
+                yield first
+                yield from frames
+                return
+        if begin > _PREROLLS[0]:
+            self._seek(0.0)
+        yield from self._decoded(complete=True)
+
+    def _decoded(self, *, complete: bool) -> Iterator[tuple[float, Any]]:
+        """Yield each frame with its time; in a stream that is not complete, packets before the first one may fail."""
         from av import FFmpegError
 
-        if begin > _PREROLL:
-            self._seek(begin - _PREROLL)
+        clock = _Clock()
         for packet in self._packets():
+            seconds = (packet.duration or 0) * self._step
             try:
                 frames = packet.decode()
             except FFmpegError:
-                self.damaged = True
+                self.damaged = self.damaged or complete
                 continue
             for frame in frames:
                 if (stamp := frame.dts if frame.pts is None else frame.pts) is not None:
-                    yield stamp * self._step - self._origin, frame
+                    complete = True
+                    time = stamp * self._step - self._origin
+                    yield clock.time(time, time, seconds), frame
 
     def _seek(self, time: float) -> None:
         self._container.seek(int((time + self._origin) / self._step), stream=self._stream)
@@ -246,6 +285,25 @@ class _Media:
             yield from self._container.demux(self._stream)
         except FFmpegError:
             self.damaged = True
+
+
+class _Clock:
+    """The times of a stream; a recording that is appended with times from 0 on continues where the last one ended.
+
+    Attributes:
+        end: The end of the last frame so far.
+    """
+
+    def __init__(self) -> None:
+        self.end = self._late = self._last = 0.0
+
+    def time(self, decoded: float, shown: float, seconds: float) -> float:
+        """Return when a frame is shown, from the times in the file at which it is decoded and shown."""
+        if decoded + self._late < self._last - _SLACK:
+            self._late = self.end - shown
+        self._last = decoded + self._late
+        self.end = max(self.end, shown + self._late + seconds)
+        return shown + self._late
 
 
 @contextmanager
@@ -260,9 +318,14 @@ def _opened(source: Source, kind: Literal["audio", "video"]) -> Iterator[_Media]
                 _Nameless(file), "r", metadata_errors="replace", options={"protocol_whitelist": "none"}
             ) as container,
         ):
-            yield _Media(container, _stream(container, kind))
-    except av.FFmpegError as problem:
-        raise MediaProblem(_unreadable(what, str(problem.strerror)), code="unreadable") from problem
+            yield _Media(container, _stream(container, kind), _cut(file) if kind == "audio" else None)
+    except MediaProblem:
+        raise
+    except Exception as problem:  # decoders raise errors of many kinds; each must cost one utterance, not the run
+        if isinstance(problem, MemoryError) and not isinstance(problem, av.FFmpegError):
+            raise
+        found = str(getattr(problem, "strerror", None) or problem or type(problem).__name__)
+        raise MediaProblem(_unreadable(what, found), code="unreadable") from problem
 
 
 class _Nameless:
@@ -284,6 +347,43 @@ def _file(source: Source) -> BinaryIO:
     return file
 
 
+# By a file's first bytes: where its chunks begin, how a chunk's name and size are packed, and to what it is padded.
+_CHUNKS: Mapping[bytes, tuple[int, str, int]] = {
+    b"RIFF": (12, "<4sI", 2),
+    b"RIFX": (12, ">4sI", 2),
+    b"riff": (40, "<16sq", 8),  # W64, whose sizes include name and size
+    b"caff": (8, ">4sq", 1),
+}
+
+
+def _cut(file: BinaryIO) -> int | None:
+    """Return the bytes of sound that a WAV, W64 or CAF file declares if it holds fewer; FFmpeg believes its length.
+
+    A size of 0, or of the largest numbers, is what a writer puts who does not know the length yet: it declares nothing.
+    """
+    place, size = file.tell(), file.seek(0, io.SEEK_END)
+    file.seek(0)
+    first = file.read(4)
+    found = next(_sizes_of_sound(file, size, *_CHUNKS[first]), 0) if first in _CHUNKS else 0
+    file.seek(place)
+    return found or None
+
+
+def _sizes_of_sound(file: BinaryIO, size: int, place: int, head: str, padding: int) -> Iterator[int]:
+    width = struct.calcsize(head)
+    while place + width <= size:
+        file.seek(place)
+        name, length = struct.unpack(head, file.read(width))
+        length -= width if head == "<16sq" else 0
+        place += width
+        if name.startswith(b"data"):
+            known = 0 < length < (2**31 - 2**16 if head.endswith("I") else 2**62)
+            yield length if known and place + length > size else 0
+        if length < 0:
+            return
+        place += length + -length % padding
+
+
 def _stream(container: "InputContainer", kind: Literal["audio", "video"]) -> Any:
     from av.stream import Disposition
 
@@ -298,27 +398,64 @@ def _stream(container: "InputContainer", kind: Literal["audio", "video"]) -> Any
     raise MediaProblem(f"A media file must hold a stream of type {kind}, but holds: {kinds}.", code=code)
 
 
-def _samples(media: _Media, begin: float, wanted: int) -> npt.NDArray[np.float32]:
-    """Return sound from ``begin`` on; it may be slightly longer than requested."""
-    pieces: list[npt.NDArray[np.float32]] = []
-    graph: Graph | None = None
-    first = need = size = 0
+def _samples(media: _Media, begin: float, size: int) -> npt.NDArray[np.float32]:
+    """Return sound from ``begin`` to the end of the stream, but at most ``size`` samples; gaps are silent."""
+    sound = _Sound(size)
     for time, frame in media.frames(begin):
-        if graph is None:
-            graph = _resampler(frame)
-            first = max(0, round((begin - time) * RATE))
-            need = first + wanted + 1
-        graph.push(frame)
-        pulled = _pulled(graph)
-        pieces += pulled
-        size += sum(piece.size for piece in pulled)
-        if size >= need:
+        place = (time - begin) * RATE
+        if place >= size:  # a gap up to the end
+            sound.end = size
+        else:
+            sound.add(frame, place)
+        if sound.end == size:
             break
-    else:
-        if graph is not None:
-            graph.push(None)
-            pieces += _pulled(graph)
-    return np.concatenate([np.zeros(0, np.float32), *pieces])[first:]
+    sound.finish()
+    return sound.samples[: sound.end]
+
+
+class _Sound:
+    """Sound made of frames, each at its own place; frames that follow each other are resampled as one.
+
+    Attributes:
+        samples: ``(S,)`` float32, silent where no frame lies.
+        end: The end of the last frame so far.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.samples = np.zeros(size, np.float32)
+        self.end = 0
+        self._graph: Graph | None = None
+        self._format: tuple[Any, ...] = ()  # of the frames that are resampled as one
+        self._due = 0.0  # place where the next one of them would begin
+        self._next = 0  # place of their next resampled sample
+
+    def add(self, frame: "AudioFrame", place: float) -> None:
+        """Add a frame at a place, in samples from the start; it may be negative."""
+        format_ = (frame.sample_rate, frame.format.name, frame.layout.name)
+        seconds = frame.samples / frame.sample_rate
+        least, most = _ROUNDING
+        rounding = max(least, min(0.75 * seconds, most)) * RATE
+        if self._graph is None or format_ != self._format or abs(place - self._due) >= rounding:
+            self.finish()
+            self._graph, self._format = _resampler(frame), format_
+            self._due, self._next = place, round(place)
+        self._graph.push(frame)
+        self._put(self._graph)
+        self._due += seconds * RATE
+
+    def finish(self) -> None:
+        """Add what the resampler still holds."""
+        if self._graph is not None:
+            self._graph.push(None)
+            self._put(self._graph)
+
+    def _put(self, graph: "Graph") -> None:
+        for piece in _pulled(graph):
+            first, last = max(0, self._next), min(self._next + piece.size, self.samples.size)
+            if first < last:
+                self.samples[first:last] = piece[first - self._next : last - self._next]
+                self.end = max(self.end, last)
+            self._next += piece.size
 
 
 def _resampler(frame: "AudioFrame") -> "Graph":
@@ -345,12 +482,13 @@ def _pulled(graph: "Graph") -> list[npt.NDArray[np.float32]]:
 
 
 def _shown(media: _Media, times: list[float]) -> Iterator["VideoFrame"]:
-    """Yield the frame that is visible at each time: the last one that began before it."""
+    """Yield the frame that is visible at each time, if there is one: the last one that began before it."""
     waiting = iter(times)
     time, shown, since = next(waiting, None), None, 0.0
     for began, frame in media.frames(times[0]):
         while time is not None and began > time:
-            yield frame if shown is None else shown
+            if shown is not None or began <= time + _SLACK:
+                yield shown or frame
             time = next(waiting, None)
         if time is None:
             return
@@ -358,6 +496,23 @@ def _shown(media: _Media, times: list[float]) -> Iterator["VideoFrame"]:
     while shown is not None and time is not None and time <= since + _SLACK:
         yield shown
         time = next(waiting, None)
+
+
+def _of_one_size(pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Return pictures as one array: each as large as fits into the largest sides, with its edges repeated around it."""
+    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    return np.stack([_fitted(picture, height, width) for picture in pictures])
+
+
+def _fitted(picture: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    from av.video.frame import VideoFrame
+
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    size = [round(side * scale) for side in picture.shape[:2]]
+    if size != list(picture.shape[:2]):
+        picture = VideoFrame.from_ndarray(picture, "rgb24").reformat(width=size[1], height=size[0]).to_ndarray()  # type: ignore[assignment]
+    spare = [(whole - side) for whole, side in zip((height, width), size, strict=True)]
+    return np.pad(picture, [*((one // 2, one - one // 2) for one in spare), (0, 0)], mode="edge")
 
 
 def _pixels(frame: "VideoFrame", crop: Half | None, max_side: int) -> npt.NDArray[np.uint8]:

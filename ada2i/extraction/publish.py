@@ -1,5 +1,6 @@
 """Builds a feature set from a corpus and its vectors: a pure function of both."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet
 from ada2i.data.provenance import Origin
 from ada2i.data.shards import Extraction
+from ada2i.data.splits import GATE_SHARE
 from ada2i.errors import DataError
 from ada2i.extraction import report
 from ada2i.extraction.card import render_card
@@ -24,7 +26,7 @@ from ada2i.extraction.plan import inputs_digest, item_of
 from ada2i.extraction.report import Extracted, Problem
 from ada2i.extraction.utterance import Clip, Corpus
 from ada2i.importers.checks import check_keys, check_order, with_splits
-from ada2i.importers.import_rows import import_rows
+from ada2i.importers.import_rows import import_rows, with_cuts
 from ada2i.importers.labels import classes
 from ada2i.importers.rows import File, Rows
 from ada2i.modalities import Modality
@@ -38,16 +40,25 @@ TABLE = "vectors.parquet"
 RECIPE = "recipe"  # key in the table's schema
 
 
-def check_corpus(corpus: Corpus, *, labelled: bool = True) -> None:
+def check_corpus(corpus: Corpus, *, labelled: bool = True, gate_share: float = GATE_SHARE) -> None:
     """Check, before anything is encoded, that the utterances of a corpus can become a feature set.
 
     Args:
         corpus: Its utterances.
-        labelled: Whether they must have labels and splits; false if they will be predicted.
+        labelled: Whether they must have splits and labels of two classes; false if they will be predicted.
+        gate_share: Share of train's dialogues with a time that becomes the gate.
 
     Raises:
-        DataError: A label or split is missing or unknown, or an utterance's index in its dialogue is wrong.
+        DataError: A split is missing, a label or split is unknown, train is too small, an utterance's index in its
+            dialogue is wrong, or the corpus's name is a path.
     """
+    if not corpus.name.strip() or re.search(r"[/\\]", corpus.name):
+        raise DataError(
+            f"The name of a corpus must be neither empty nor a path, but is {corpus.name!r}. Correct `name` in "
+            "corpus.json, or choose another name with `--dataset`.",
+            uri=corpus.source,
+            field="dataset",
+        )
     rows = _rows(corpus, {})
     if not labelled:
         check_keys(rows, ("dialogue_id", "utterance_index"))
@@ -57,6 +68,7 @@ def check_corpus(corpus: Corpus, *, labelled: bool = True) -> None:
     rows = with_splits(rows)
     check_order(rows)
     classes(rows, corpus.labels or None)
+    with_cuts(rows, gate_share)
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,7 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
             _origin(source, extracted, problems, config),
             extra_files,
         ),
+        gate_share=config.gate_share,
     )
 
 
@@ -199,15 +212,16 @@ def _rows(corpus: Corpus, extracted: Mapping[Modality, Extracted]) -> Rows:
     columns: dict[str, Any] = {
         "dialogue_id": pa.array([item.dialogue_id for item in items], pa.string()),
         "utterance_index": pa.array([item.utterance_index for item in items], pa.int64()),
-        "label": pa.array([item.label for item in items], pa.string()),
+        "label": pa.array([(item.label or "").strip() or None for item in items], pa.string()),
         "split": pa.array([item.split for item in items], pa.string()),
         "utterance_id": pa.array([item.utterance_id for item in items], pa.string()),
         "speaker": pa.array([item.speaker for item in items], pa.string()),
         "text": pa.array([item.text for item in items], pa.string()),
+        "recorded_at": pa.array([item.recorded_at for item in items], pa.int64()).cast(pa.timestamp("us", "UTC")),
     }
     columns |= {schema.vector_column(m): _vectors(each) for m, each in extracted.items()}
     table = pa.table(columns)
-    file = File(corpus.source, table, {name: name for name in columns}, {})
+    file = File(corpus.source, table, {name: name for name in columns}, {}, unused=corpus.unused)
     return Rows(corpus.source, (file,), table)
 
 
@@ -232,7 +246,7 @@ def _provenance(corpus: Corpus, extracted: Sequence[Extracted], rows: pa.Table) 
     for key in keys:
         split, dialogue, index = (key[name] for name in schema.SORT_KEYS)
         place = places.get((split, dialogue, index))
-        if place is None:  # dev was cut from train
+        if place is None:  # gate or dev was cut from train
             place = places["train", dialogue, index]
         line = {**key, "utterance_id": corpus.utterances[place].utterance_id}
         line["notes"] = list(corpus.utterances[place].notes)

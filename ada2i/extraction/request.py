@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field
@@ -37,6 +38,7 @@ class ExtractSpec(Record):
     overrides: dict[str, Any] = Field(default_factory=dict)
     needs: tuple[Modality, ...] = ()  # modalities that the corpus must hold
     labelled: bool = True  # false: it will be predicted, so labels and splits may be absent
+    dataset: str | None = None  # name of the set; None: the corpus's
 
 
 class ExtractionRequest(Record):
@@ -49,6 +51,12 @@ class ExtractionRequest(Record):
     location: str
     config: ExtractionConfig
     labelled: bool = True  # false: the result is a table, not a feature set
+    dataset: str | None = None  # name of the set; None: the corpus's
+
+    def corpus(self) -> Corpus:
+        """Read its corpus, without opening any sound or picture."""
+        corpus = read_corpus(self.kind, self.location)
+        return corpus if self.dataset is None else replace(corpus, name=self.dataset)
 
 
 class Work(Record):
@@ -128,13 +136,19 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> Job:
     store = Store.open(root).writable()
     root = store.root
     kind, location = _placed(spec, root)
-    corpus = read_corpus(kind, location)
-    check_corpus(corpus, labelled=spec.labelled)
+    request = ExtractionRequest(
+        run_id=run_id,
+        root=root,
+        kind=kind,
+        location=location,
+        config=config,
+        labelled=spec.labelled,
+        dataset=spec.dataset,
+    )
+    corpus = request.corpus()
+    check_corpus(corpus, labelled=spec.labelled, gate_share=config.gate_share)
     _check_modalities(corpus, spec.needs)
     uri = store.extraction(run_id)
-    request = ExtractionRequest(
-        run_id=run_id, root=root, kind=kind, location=location, config=config, labelled=spec.labelled
-    )
     place, data = storage.join(uri, "request.json"), request.stored()
     if not storage.put_if_absent(place, data):
         if not _same(ExtractionRequest.load(place), request):

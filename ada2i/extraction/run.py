@@ -9,7 +9,6 @@ from ada2i import storage
 from ada2i.data.provenance import EncoderInfo
 from ada2i.extraction.cache import Files, Vectors
 from ada2i.extraction.config import ExtractionConfig
-from ada2i.extraction.corpora.readers import read_corpus
 from ada2i.extraction.plan import Piece, Plan, chunks, files_of, item_of, plan
 from ada2i.extraction.publish import Source, publish, publish_table
 from ada2i.extraction.report import gather
@@ -38,7 +37,7 @@ def extract(
         DataError: The corpus cannot become a feature set, or too many clips are unreadable.
     """
     begun = time.monotonic()
-    corpus, config = read_corpus(request.kind, request.location), request.config
+    corpus, config = request.corpus(), request.config
     held = [m for m in config.encoders if any(item_of(item, m) is not None for item in corpus.utterances)]
     encoders = _describe(held, run_tasks)
     plans = _plan(request, corpus, held, run_tasks)

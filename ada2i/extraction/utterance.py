@@ -3,7 +3,8 @@
 No sound or picture is held here; a corpus of 20,000 utterances takes a few megabytes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 Half: TypeAlias = Literal["left", "right"]
@@ -36,11 +37,12 @@ class Utterance:
         utterance_id: The corpus's name of the utterance.
         split: ``train``, ``dev`` or ``test``; empty if the corpus has none.
         speaker: The speaker; None if unknown.
-        label: The class's name; None without a label: such an utterance can only be predicted.
+        label: The class's name; None without a label: such an utterance is only the context of others.
         text: The transcript, or None.
         audio: The sound, or None.
         video: The pictures, or None.
         notes: Known problems of the utterance, such as ``BROKEN_CLIP``.
+        recorded_at: Time of recording in microseconds since 1970, UTC, or None; the newest dialogues become the gate.
     """
 
     dialogue_id: str
@@ -53,6 +55,7 @@ class Utterance:
     audio: Clip | None
     video: Clip | None
     notes: tuple[str, ...] = ()
+    recorded_at: int | None = None
 
 
 BROKEN_CLIP = "known-broken-clip"  # the clip is damaged in the release itself, and is left out
@@ -71,6 +74,7 @@ class Corpus:
         utterances: Sorted by split, dialogue and index.
         problems: What was left out or is known to be wrong, as sentences for people.
         synthetic: Whether it is synthetic, so that scores on it prove nothing.
+        unused: By column of its table that was not read, what it holds.
     """
 
     name: str
@@ -80,3 +84,4 @@ class Corpus:
     utterances: tuple[Utterance, ...]
     problems: tuple[str, ...] = ()
     synthetic: bool = False
+    unused: Mapping[str, str] = field(default_factory=dict)

@@ -1,10 +1,11 @@
 """Arrow types of columns in input files, and their conversion to the types of a feature set."""
 
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 from urllib.parse import unquote
 
@@ -22,7 +23,8 @@ Kinds = Mapping[str, pa.DataType]  # by column of a file
 Require = Callable[[NDArray[np.bool_], str, Callable[[int], str]], None]
 """Refuses the first row that is not good: which are, what must hold, and what was found in a row."""
 
-_EXACT = 2**53  # from here on, a float stands for several integers
+EXACT = 2**53  # from here on, a float stands for several integers
+_DATE = re.compile(r"\d{4}-(\d\d-|W)|\d{8}T", re.ASCII)
 _MICROSECONDS = {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1}
 _DAY = 86_400 * 10**6  # microseconds
 _NUMBERS = ("utterance_index", "label")  # columns whose values in a folder's name are numbers, if they look so
@@ -75,6 +77,20 @@ class TableFile:
         for part in self.file.batches(self._own(columns), rows):
             yield self._plain(part, part.num_rows)
 
+    def look(self, name: str) -> str:
+        """Return what a column that is not read holds, as text for people."""
+        kind = self.kinds[name]
+        if is_vector(kind):
+            first = next(self.batches([name], 100))[name]
+            return f"{pc.max(pc.list_value_length(first)).as_py() or 0} numbers a row"
+        if pa.types.is_nested(kind):
+            return "lists" if isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType) else "objects"
+        if pa.types.is_null(kind):
+            return "nothing"
+        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            return "times"
+        return "numbers" if is_number(kind) else "text" if is_text(kind) else str(kind)
+
     def _own(self, columns: list[str]) -> list[str]:
         return [name for name in columns if name not in self.folders]
 
@@ -97,9 +113,24 @@ def _folder_value(name: str, text: str) -> Any:
         return int(text)
     if name == "recorded_at":
         with suppress(ValueError):
-            found = datetime.fromisoformat(text)
-            return found if found.tzinfo else found.replace(tzinfo=UTC)
+            return _parsed(text)
     return text
+
+
+def _parsed(text: str) -> datetime:
+    if not _DATE.match(text):  # Python reads also numbers, such as milliseconds since 1970, as dates
+        raise ValueError
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def iso_time(text: str) -> int:
+    """Return a time or date in ISO 8601 as microseconds since 1970; UTC if it has no zone.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return (_parsed(text.strip()) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _metadata(columns: pa.Schema) -> dict[str, str]:
@@ -190,7 +221,7 @@ def whole(column: Column, require: Require) -> Column:
     if pa.types.is_floating(column.type):
         values = without_nan(column)
         numbers = values.fill_null(pa.scalar(0.0)).to_numpy()
-        good = (np.abs(numbers) < _EXACT) & (numbers % 1 == 0)
+        good = (np.abs(numbers) < EXACT) & (numbers % 1 == 0)
         require(good, "hold text or whole numbers, as floats below 2^53", lambda row: f"holds {float(numbers[row])}")
         return values.cast(pa.int64())
     if pa.types.is_uint64(column.type):

@@ -17,11 +17,12 @@ from ada2i.data import schema
 from ada2i.data.splits import ALIASES, normalise_split
 from ada2i.errors import DataError
 from ada2i.importers.rows import Bools, Rows
-from ada2i.importers.source import REQUIRED
 from ada2i.modalities import Modality
 
+KEYS = ("dialogue_id", "utterance_index", "split")
 
-def check_keys(rows: Rows, names: Iterable[str] = REQUIRED) -> None:
+
+def check_keys(rows: Rows, names: Iterable[str] = KEYS) -> None:
     """Refuse nulls in a column that needs a value in every row."""
     for name in names:
         rows.require(

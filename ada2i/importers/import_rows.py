@@ -70,14 +70,13 @@ def import_rows(
     check_order(rows)
     names, indices = classes(rows, labels or (base.labels if base else None))
     vectors = {m: checked_vectors(rows, m) for m in held}
-    rows, gate_rule = _with_gate(rows, gate_share)
-    split, dev_rule = _with_dev(rows)
+    rows, gate_rule, dev_rule = with_cuts(rows, gate_share)
     given = encoders or {}
     if rows.base and not extraction:
         extraction = _carried(rows.base, [m for m in held if m not in given])
     return shards.write_features(
         root,
-        _table(rows, split, indices, vectors),
+        _table(rows, indices, vectors),
         dataset=_plain_name(dataset),
         synthetic=synthetic or rows.recorded("synthetic") == "true",
         labels=names,
@@ -86,7 +85,19 @@ def import_rows(
         gate_rule=gate_rule or (base.gate_rule if base else None),
         source=f"{source}; {_vector_counts(vectors)}" if counted else source,
         extraction=extraction,
+        unused=rows.unused,
     )
+
+
+def with_cuts(rows: Rows, gate_share: float) -> tuple[Rows, str | None, str | None]:
+    """Return the rows, and the rules by which a gate and a dev split were cut from train; None if they were not.
+
+    Raises:
+        DataError: Train is left with too few dialogues.
+    """
+    rows, gate_rule = _with_gate(rows, gate_share)
+    rows, dev_rule = _with_dev(rows)
+    return rows, gate_rule, dev_rule
 
 
 def _carried(base: FeatureSet, modalities: Sequence[Modality]) -> shards.Extraction | None:
@@ -115,31 +126,34 @@ def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
     if not recorded:
         return rows, None
     chosen = pc.is_in(dialogue, value_set=pa.array(sorted(cut_gate(recorded, share)), pa.string()))
-    cut: Column = pc.if_else(pc.and_(train, chosen), pa.scalar("gate"), split)
-    place = columns.schema.get_field_index("split")
-    return replace(rows, columns=columns.set_column(place, "split", cut)), GATE_RULE.format(share=share)
+    return _moved(rows, pc.and_(train, chosen), "gate"), GATE_RULE.format(share=share)
 
 
-def _with_dev(rows: Rows) -> tuple[Column, str | None]:
-    """Return ``(N,)`` splits and the rule of the cut, after cutting dev from train if there is none."""
+def _moved(rows: Rows, chosen: Any, split: str) -> Rows:
+    columns, place = rows.columns, rows.columns.schema.get_field_index("split")
+    splits = pc.if_else(chosen, pa.scalar(split), columns["split"])
+    return replace(rows, columns=columns.set_column(place, "split", splits))
+
+
+def _with_dev(rows: Rows) -> tuple[Rows, str | None]:
+    """Return the rows and the rule of the cut, after cutting dev from train if there is none."""
     split, dialogue = rows.columns["split"], rows.columns["dialogue_id"]
     if "dev" in pc.unique(split).to_pylist():
-        return split, None
+        return rows, None
     train = pc.equal(split, pa.scalar("train"))
     chosen = cut_dev([str(name) for name in pc.unique(dialogue.filter(train)).to_pylist()], uri=rows.source)
     cut = pc.is_in(dialogue, value_set=pa.array(sorted(chosen), pa.string()))
-    return pc.if_else(pc.and_(train, cut), pa.scalar("dev"), split), DEV_RULE
+    return _moved(rows, pc.and_(train, cut), "dev"), DEV_RULE
 
 
-def _table(rows: Rows, split: Column, label: NDArray[np.int32], vectors: Vectors) -> pa.Table:
+def _table(rows: Rows, label: NDArray[np.int32], vectors: Vectors) -> pa.Table:
     """Return ``N`` utterances with the columns of a shard; a missing utterance id becomes dialogue and index."""
     columns = rows.columns
-    data: dict[str, Any] = {name: columns[name] for name in ("dialogue_id", "speaker", "text")}
+    data: dict[str, Any] = {name: columns[name] for name in ("dialogue_id", "speaker", "text", "split")}
     data |= {
         "utterance_index": columns["utterance_index"].cast(pa.int32()),
         "utterance_id": pc.coalesce(columns["utterance_id"], made_ids(columns)),
         "label": label,
-        "split": split,
     }
     data |= {schema.vector_column(m): column for m, column in vectors.items()}
     shape = schema.shard_schema({m: column.type.list_size for m, column in vectors.items()})

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ada2i.batch import UNLABELLED
 from ada2i.errors import DataError
 from ada2i.importers.rows import File, Rows
 
@@ -16,7 +17,7 @@ Names = tuple[str, ...]  # by class index
 
 
 def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
-    """Return class names, and ``(N,)`` int32 class indices.
+    """Return class names, and ``(N,)`` int32 class indices, ``UNLABELLED`` for a null label.
 
     Args:
         rows: Rows with canonical split names.
@@ -24,15 +25,15 @@ def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
             train.
 
     Raises:
-        DataError: Names repeat or are empty, or a label belongs to no class.
+        DataError: Names repeat or are empty, a label belongs to no class, or train has fewer than two classes.
     """
     names = _check_given(given and tuple(name.strip() for name in given)) or recorded(rows.files)
     label = rows.columns["label"]
-    seen = pc.unique(label.filter(pc.equal(rows.columns["split"], pa.scalar("train"))))
+    seen = pc.unique(label.filter(pc.equal(rows.columns["split"], pa.scalar("train")))).drop_null()
     if len(seen) < 2:
         raise DataError(
-            f"Column `label` of {rows.source} must hold at least two classes in train, but holds only "
-            f"{', '.join(map(str, seen.to_pylist()))}. Check the labels.",
+            f"Column `label` of {rows.source} must hold at least two classes in train, but holds "
+            f"{f'only {seen[0]}' if len(seen) else 'no label there'}. Check the labels.",
             uri=rows.source,
             field="label",
         )
@@ -48,23 +49,24 @@ def _of_names(rows: Rows, names: Names) -> NDArray[np.int32]:
     label = rows.columns["label"]
     index = pc.index_in(label, value_set=pa.array(names, pa.string()))
     rows.require(
-        index.is_valid().to_numpy(),
+        pc.or_(index.is_valid(), label.is_null()).to_numpy(),
         "label",
         must=f"hold a known class, one of {', '.join(names)}",
         found=lambda row: f"holds {label[row].as_py()!r}",
         remedy="Correct the label, or name all classes.",
     )
-    return index.to_numpy().astype(np.int32)
+    return index.fill_null(UNLABELLED).to_numpy().astype(np.int32)
 
 
 def _of_indices(rows: Rows, number: int, known: str) -> NDArray[np.int32]:
-    values = rows.columns["label"].to_numpy()
+    label = rows.columns["label"]
+    values = label.fill_null(pa.scalar(UNLABELLED, label.type)).to_numpy()
     rows.require(
-        np.isin(values, np.arange(number)),
+        np.isin(values, np.arange(number)) | label.is_null().to_numpy(),
         "label",
         must=f"hold integers 0..{number - 1}, the indices of {known}",
         found=lambda row: f"holds {values[row]:.12g}",
-        remedy="Correct the label; number the classes of train without gaps, or name them all.",
+        remedy="Correct the label (null: none); number the classes of train without gaps, or name them all.",
     )
     return values.astype(np.int32)
 

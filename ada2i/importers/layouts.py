@@ -150,7 +150,8 @@ def _kind_of_values(sample: list[list[Any]], values: list[Any]) -> str:
     if all(isinstance(value, Sequence | np.ndarray) and np.ndim(value) == 1 for value in values):
         return "speakers" if all(_one_hot(value) for value in values) else "vectors"
     if all(isinstance(value, int | float | np.number) for value in values):
-        rising = [a < b for dialogue in sample for a, b in pairwise(dialogue)]
+        known = ([value for value in dialogue if not is_null(value)] for dialogue in sample)
+        rising = [a < b for dialogue in known for a, b in pairwise(dialogue)]
         return "ids" if rising and all(rising) and max(values) > _MOST_CLASSES else "labels"  # ids increase
     return "something else"
 
@@ -172,7 +173,12 @@ def _emotions(parts: list[Part], dataset: Dataset, uri: str) -> Part:
 
 
 def _scalars(part: Part) -> Iterator[float]:
-    return (float(value) for dialogue in part.values() for value in dialogue)
+    return (float(value) for dialogue in part.values() for value in dialogue if not is_null(value))
+
+
+def is_null(value: Any) -> bool:
+    """Return whether a value is None or NaN: absent."""
+    return value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
 
 
 def _modalities(parts: list[Part], uri: str, shown: str) -> dict[Modality, Sequence[Part]]:

@@ -97,7 +97,7 @@ def read_annotations(source: str, uris: Mapping[str, str]) -> Annotations:
     tables = [_read(uri, split) for split, uri in uris.items()]
     files = tuple(file for file, _ in tables)
     rows = Rows(source, files, pa.concat_tables([file.columns for file in files]))
-    check_keys(rows, ["dialogue_id"])
+    check_keys(rows, ["dialogue_id", "label"])
     rows = with_splits(rows)
     return Annotations(rows, sum(number for _, number in tables))
 

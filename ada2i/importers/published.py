@@ -21,7 +21,7 @@ from ada2i.errors import DataError
 from ada2i.importers.datasets import Dataset
 from ada2i.importers.datasets import dataset as known
 from ada2i.importers.import_rows import import_rows
-from ada2i.importers.layouts import Layout, Part, recognise
+from ada2i.importers.layouts import Layout, Part, is_null, recognise
 from ada2i.importers.pickles import load_pickle
 from ada2i.importers.rows import File, Rows
 from ada2i.importers.transcripts import repaired
@@ -156,8 +156,11 @@ def _speaker(part: Part, place: Place, uri: str) -> str | None:
     return str(found.item())
 
 
-def _label(part: Part, place: Place, uri: str) -> float:
+def _label(part: Part, place: Place, uri: str) -> float | None:
+    """Return the number of a class; None for None or NaN, which mean that there is no label."""
     _, dialogue, index = place
+    if is_null(part[dialogue][index]):
+        return None
     found = _numbers(part[dialogue][index])
     if found is None or found.size != 1:
         raise _bad(uri, "hold numbers of classes", f"holds {part[dialogue][index]!r}", "labels", dialogue, index)

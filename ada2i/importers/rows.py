@@ -4,8 +4,9 @@ Shape letters in this file:
     N utterances of all files, concatenated
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ class File:
         names: The file's own column names, by canonical name of the columns that it has.
         metadata: The keys and values of the Parquet schema.
         first_row: Number of the first row, if the columns are only a part of the file.
+        unused: By column that was not read, what it holds; see ``unread``.
     """
 
     uri: str
@@ -35,6 +37,7 @@ class File:
     names: Mapping[str, str]
     metadata: Mapping[str, str]
     first_row: int = 0
+    unused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Rows:
     def names(self) -> Mapping[str, str]:
         """The first file's own column names, by canonical name."""
         return self.files[0].names
+
+    @property
+    def unused(self) -> dict[str, str]:
+        """The columns that were not read, and what they hold."""
+        return {name: held for file in self.files for name, held in file.unused.items()}
 
     def recorded(self, key: str) -> str | None:
         """Return what the files record under a key: each distinct value once."""
@@ -106,3 +114,37 @@ class Rows:
             self.columns[name][row].as_py() if name in held else None for name in ("dialogue_id", "utterance_index")
         )
         return "" if dialogue is None or index is None else f" (dialogue {dialogue!r}, utterance {index})"
+
+
+_MOST_UNUSED = 20  # columns that are described
+_WORDS: Mapping[str, tuple[str, ...]] = {  # parts of names of columns with one modality's vectors
+    "text_feat": ("text", "bert", "sentence", "transcript", "word"),
+    "audio_feat": ("audio", "speech", "voice", "sound", "acoustic"),
+    "visual_feat": ("visual", "video", "vision", "face", "image", "picture", "frame"),
+}
+
+
+def unread(
+    held: Iterable[str], used: Collection[str], look: Callable[[str], str], free: Iterable[str]
+) -> dict[str, str]:
+    """Return the columns that were not read: by name, what they hold, and the name under which they would be read.
+
+    Args:
+        held: The table's columns.
+        used: Those that were read.
+        look: Returns what a column holds.
+        free: Names that would be read, but that no column has.
+    """
+    others, free = [name for name in dict.fromkeys(held) if name not in used], list(free)
+    found = {name: f"{(what := look(name))}{_advice(name, what, free)}" for name in others[:_MOST_UNUSED]}
+    return found | ({"...": f"{len(others) - len(found)} more"} if len(others) > len(found) else {})
+
+
+def _advice(name: str, what: str, free: list[str]) -> str:
+    if what.endswith("numbers a row"):
+        vectors = [other for other in free if other.endswith("_feat")]
+        meant = [other for other in vectors if any(word in name.lower() for word in _WORDS.get(other, ()))]
+        named = f"; name it {' or '.join(meant or vectors)}" if vectors else ""
+        return f", looks like vectors{named}"
+    close = get_close_matches(name.lower(), [other for other in free if not other.endswith("_feat")], 1, 0.8)
+    return f"; `{close[0]}` would be read" if close else ""

@@ -6,8 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ada2i import storage
+from ada2i.batch import UNLABELLED
 from ada2i.data import schema, shards
 from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, read_shard_bytes
 from ada2i.errors import DataError, NotFoundError
@@ -26,7 +28,7 @@ from ada2i.importers.arrow_types import (
     whole,
     without_nan,
 )
-from ada2i.importers.rows import Bools, File, Rows
+from ada2i.importers.rows import Bools, File, Rows, unread
 from ada2i.modalities import MODALITIES
 
 if TYPE_CHECKING:
@@ -57,14 +59,26 @@ def read_rows(source: str, *, vectors: bool = True) -> Rows:
             uri=source,
         )
     alike = _alike(files)
-    return Rows(source, alike, pa.concat_tables([file.columns for file in alike]), base)
+    columns = pa.concat_tables([file.columns for file in alike])
+    return Rows(source, alike, _without_labels(columns) if base else columns, base)
+
+
+def _without_labels(columns: pa.Table) -> pa.Table:
+    """Return the rows of a feature set with null for the label that means none."""
+    place, label = columns.schema.get_field_index("label"), columns["label"]
+    known = pc.if_else(pc.equal(label, pa.scalar(float(UNLABELLED))), pa.scalar(None, label.type), label)
+    return columns.set_column(place, "label", known)
 
 
 def _read_file(file: TableFile, *, vectors: bool) -> File | None:
     if not file.rows:  # such a file has no types: pandas writes all its columns as null
         return None
     names = checked_names(file, vectors=vectors)
-    return File(file.uri, conform(file.read(list(names.values())), names, file.uri), names, file.metadata)
+    table = file.read(list(names.values()))
+    _check_labels(file.uri, table, names["label"])
+    free = [name for name in (*_OPTIONAL, *_VECTORS) if name not in names]
+    unused = unread(file.kinds, names.values(), file.look, free)
+    return File(file.uri, conform(table, names, file.uri), names, file.metadata, unused=unused)
 
 
 def table_files(source: str) -> Iterator[TableFile]:
@@ -153,6 +167,19 @@ def our_names(kinds: Kinds) -> dict[str, str]:
 
 
 # --- required properties of a file ---
+
+
+def _check_labels(uri: str, table: pa.Table, name: str) -> None:
+    """Refuse an empty label, which may be a mistake; null is an utterance without a label."""
+    if is_text(table[name].type):
+        empty = pc.equal(pc.utf8_trim_whitespace(table[name]), pa.scalar("", table[name].type)).fill_null(False)
+        Rows(uri, (File(uri, table, {}, {}),), table).require(
+            ~empty.to_numpy(),
+            name,
+            must="hold a value in every row",
+            found=lambda row: f"holds {table[name][row].as_py()!r}",
+            remedy="Fill it in, or write null for an utterance without a label, which is then only context.",
+        )
 
 
 def _check_required(uri: str, kinds: Kinds, required: Collection[str]) -> None:

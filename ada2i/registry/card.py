@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ada2i.data.provenance import licence_warning
 from ada2i.display import count
 from ada2i.records import RunResult, Scores
 from ada2i.reports.templates import template
@@ -35,6 +36,7 @@ def render_card(result: RunResult, environment: Mapping[str, Any], scores: str, 
         language=_language(result.features.dataset),
         metrics=[*_own_metrics(test.scores, best.seed), *_mean_metrics(result)],
         environment=environment,
+        licence_note=licence_warning(result.licences),
         code=code_revision(environment),
         scores=_HEADING.sub(r"#\1", scores).strip(),  # one level below the card's own headings
     )

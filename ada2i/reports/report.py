@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ada2i.config import Ada2IBalance, TrainConfig
+from ada2i.data.provenance import licence_warning
 from ada2i.display import count
 from ada2i.errors import DataError
 from ada2i.evaluation.metrics import HEADLINES, summary
@@ -45,6 +46,7 @@ def render_report(result: RunResult) -> str:
         rows=scores_table(result),
         baselines=baseline_table(result),
         baseline_note=baseline_note(result),
+        licence_note=licence_warning(result.licences),
         modalities=_modality_table(result),
         dead=dead_classes(result),
         plots=_plots(result, best, tests),
@@ -66,7 +68,8 @@ def markdown_summary(result: RunResult) -> str:
     notes += (
         [f"**Classes with test F1 = 0:** {markdown_text('; '.join(dead))}."] if (dead := dead_classes(result)) else []
     )
-    notes += [f"**{markdown_text(note)}**"] if (note := baseline_note(result)) else []
+    found = (baseline_note(result), licence_warning(result.licences))
+    notes += [f"**{markdown_text(note)}**" for note in found if note]
     headlines: list[Row] = [
         {"test score": _NAMES[name], _over(result): _mean(result.test_summary[name])} for name in HEADLINES
     ]

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
@@ -135,10 +135,23 @@ def _files(place: str) -> list[str]:
     if place.startswith("s3://"):
         found = s3.files(place)
     elif (path := local_path(place)) is not None:
-        found = [place] if path.is_file() else [Path(name).as_uri() for name in _filesystem("file").find(str(path))]
+        found = [place] if path.is_file() else [Path(name).as_uri() for name in _local_files(str(path))]
     else:
         return from_source(place, lambda fs, path: _remote_files(fs, path, place))
     return [uri for uri in found if not _is_hidden(uri.removeprefix(place))]
+
+
+def _local_files(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield all files below a local folder, also through links to folders, but not through a link to a folder above."""
+    real = os.path.realpath(folder)
+    if real in above or not os.path.isdir(folder):
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _local_files(entry.path, (*above, real))
+            elif entry.is_file():
+                yield entry.path
 
 
 def _is_hidden(name: str) -> bool:

@@ -36,7 +36,8 @@ def evaluate_run(run_uri: str) -> RunResult:
     request = run.request()
     seeds = [_seed_result(run, seed) for seed in request.config.training.seeds]
     tests = [_test_once(request, run.seed(result.seed), result) for result in seeds]
-    result = _gather(request, run_uri, seeds, tests).model_copy(update={"baselines": _baselines(request)})
+    result = _gather(request, run_uri, seeds, tests)
+    result = result.model_copy(update={"baselines": _baselines(request), "licences": licences(request)})
     files = {"report.html": render_report(result).encode(), "README.md": markdown_summary(result).encode()}
     if storage.exists(run.environment_uri):  # of the job that trained
         files["environment.json"] = storage.get(run.environment_uri)
@@ -45,6 +46,13 @@ def evaluate_run(run_uri: str) -> RunResult:
     result = result.model_copy(update={"files": entries})
     storage.put(run.result_uri, result.stored())
     return result
+
+
+def licences(request: RunRequest) -> dict[str, str]:
+    """Return the licences of the corpus and the encoders that a run uses, as far as its features record them."""
+    origin = open_features(request.features.uri).manifest.origin
+    used = ("corpus", *request.config.model.modalities)
+    return {of: licence for of, licence in origin.licences.items() if of in used} if origin else {}
 
 
 def _seed_result(run: RunFolder, seed: int) -> SeedResult:

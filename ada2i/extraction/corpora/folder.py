@@ -18,6 +18,7 @@ from ada2i.extraction.corpora.tables import (
     NUMBER,
     SUFFIXES,
     TEXT,
+    TIME,
     WHOLE,
     Field,
     read_table,
@@ -44,6 +45,7 @@ _FIELDS: Mapping[str, Field] = {
     "video": Field(TEXT),
     "start": Field(NUMBER),
     "end": Field(NUMBER),
+    "recorded_at": Field(TIME),
 }
 _MEDIA = ("audio", "video")
 
@@ -75,10 +77,11 @@ def read_folder(location: str) -> Corpus:
     """Read a folder with a table of utterances: ``utterances.csv``, ``utterances.parquet`` or ``utterances.jsonl``.
 
     A row is an utterance: ``dialogue_id``, and optionally ``utterance_index`` (from 0, without a gap; else rows are in
-    order), ``utterance_id``, ``speaker``, ``label`` (empty if it will be predicted), ``split`` (train, dev or test; for
-    all rows or none), ``text``, ``audio`` and ``video`` (files below the folder; both may name the same file),
-    ``start`` and ``end`` (seconds in these files). The utterance lacks what is empty; other columns are ignored.
-    ``corpus.json`` may add facts: see ``About``.
+    order), ``utterance_id``, ``speaker``, ``label`` (empty if the utterance is only context, or will be predicted),
+    ``split`` (train, dev, test or gate; for all rows or none), ``text``, ``audio`` and ``video`` (files below the
+    folder; both may name the same file), ``start`` and ``end`` (seconds in these files), ``recorded_at`` (a date or
+    time; the newest dialogues of train become the gate). The utterance lacks what is empty; other columns are named at
+    the end of the extraction. ``corpus.json`` may add facts: see ``About``.
 
     Args:
         location: The folder, or the table itself if it has another name; a path, or any URI that fsspec opens.
@@ -103,6 +106,7 @@ def read_folder(location: str) -> Corpus:
         utterances=utterances,
         problems=lacking(utterances),
         synthetic=about.synthetic,
+        unused=rows.unused,
     )
 
 
@@ -235,7 +239,8 @@ def _with_media(rows: Rows, media: Mapping[str, str]) -> Rows:
             name,
             must="name a file below the table's folder, by its path from there",
             found=lambda row, written=written: f"names {written[row]!r}, which does not exist",  # type: ignore[misc]
-            remedy="Add the file, correct the path, or leave it empty if the utterance has no recording.",
+            remedy="Add the file (in no folder whose name begins with `.` or `_`), correct the path, or leave it empty "
+            "if the utterance has no recording.",
         )
         rows = _replaced(rows, name, pa.array(paths, pa.string()))
     if all(rows.columns[name].null_count == rows.columns.num_rows for name in ("text", *_MEDIA)):
@@ -262,4 +267,5 @@ def _utterances(rows: Rows, media: Mapping[str, str]) -> Iterator[Utterance]:
             text=row["text"],
             audio=audio,
             video=video,
+            recorded_at=row["recorded_at"],
         )

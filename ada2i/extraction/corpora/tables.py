@@ -1,22 +1,26 @@
 """Reads hand-written tables (CSV, Parquet or JSON lines) into rows with canonical column names."""
 
 import csv
-import io
 import json
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from ada2i import storage
-from ada2i.data import schema
 from ada2i.errors import DataError
-from ada2i.importers.rows import File, Rows
+from ada2i.importers.arrow_types import EXACT, TableFile, iso_time, times
+from ada2i.importers.rows import File, Rows, unread
+from ada2i.importers.source import require_value
+from ada2i.importers.transcripts import csv_lines
 
 Lines: TypeAlias = list[dict[str, Any]]
+Look: TypeAlias = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -49,17 +53,30 @@ class Field:
     spellings: tuple[str, ...] = ()
 
 
+class _Time(int):
+    """Microseconds since 1970, UTC, of a column of times."""
+
+
 def _text(cell: Any) -> str:
-    if isinstance(cell, str):
-        return cell.strip()
-    return str(_whole(cell))  # accepts 3.0: exports write integers so in a column with gaps
+    if isinstance(cell, str):  # JSON may hold half of a surrogate pair, which is no character
+        return cell.strip().encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return str(_integer(cell))  # accepts 3.0: exports write integers so in a column with gaps
+
+
+def _integer(cell: Any) -> int:
+    if type(cell) is int:
+        return cell
+    value = _number(cell)
+    if value.is_integer() and abs(value) < EXACT:
+        return int(value)
+    raise ValueError
 
 
 def _whole(cell: Any) -> int:
-    value = _number(cell)
-    if value.is_integer():
-        return int(value)
-    raise ValueError
+    value = int(cell) if isinstance(cell, str) and cell.strip().isdecimal() else _integer(cell)
+    if abs(value) >= 2**63:
+        raise ValueError
+    return value
 
 
 def _number(cell: Any) -> float:
@@ -68,13 +85,22 @@ def _number(cell: Any) -> float:
     raise ValueError
 
 
+def _time(cell: Any) -> int:
+    if isinstance(cell, str):
+        return iso_time(cell)
+    if isinstance(cell, _Time):
+        return cell
+    raise ValueError
+
+
 TEXT = Kind("text or integers", _text, pa.string())
 WHOLE = Kind("whole numbers", _whole, pa.int64())
 NUMBER = Kind("finite numbers", _number, pa.float64())
+TIME = Kind("times such as 2026-03-31T09:30:00Z or dates such as 2026-03-31", _time, pa.int64())
 
 
 def read_table(uri: str, fields: Mapping[str, Field]) -> Rows:
-    """Read a table; other columns are ignored, and empty cells and NaN are null.
+    """Read a table; empty cells and NaN are null, and other columns are only described.
 
     Args:
         uri: A file with one of ``SUFFIXES``; any URI that fsspec opens.
@@ -87,7 +113,8 @@ def read_table(uri: str, fields: Mapping[str, Field]) -> Rows:
         DataError: The file is damaged, lacks a required column, holds a wrong value, or has no row.
     """
     public = storage.public(uri)
-    held, lines = _READERS[f".{uri.lower().rpartition('.')[2]}"](storage.read_source(uri), public)
+    known = {name for ours, field in fields.items() for name in (ours, *field.spellings)}
+    held, lines, look = _READERS[f".{uri.lower().rpartition('.')[2]}"](storage.read_source(uri), public, known)
     names = _names(public, held, fields)
     if not lines:
         raise DataError(f"{public} must hold at least one row, but holds none. Check what wrote it.", uri=public)
@@ -98,7 +125,8 @@ def read_table(uri: str, fields: Mapping[str, Field]) -> Rows:
         for ours, field in fields.items()
     }
     columns = pa.table(data)
-    return Rows(public, (File(public, columns, names, {}),), columns)
+    others = unread(held, names.values(), look, [ours for ours in fields if ours not in names])
+    return Rows(public, (File(public, columns, names, {}, unused=others),), columns)
 
 
 def require_different(rows: Rows, keys: Sequence[Hashable], field: str, *, must: str, remedy: str) -> None:
@@ -151,12 +179,13 @@ def _column(uri: str, name: str, kind: Kind, lines: Lines) -> list[Any]:
     for row, line in enumerate(lines):
         cell = line.get(name)
         try:
-            empty = cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())  # noqa: PLR0124  # NaN
-            values.append(None if empty else kind.read(cell))
+            values.append(None if _is_empty(cell) else kind.read(cell))
         except (ValueError, OverflowError) as problem:
+            inexact = isinstance(cell, float) and EXACT <= abs(cell) < math.inf
             raise DataError(
-                f"Column `{name}` of {uri} must hold {kind.must}, but row {row} holds {str(cell)[:80]!r}. Correct the "
-                "value, or leave it empty.",
+                f"Column `{name}` of {uri} must hold {kind.must}, but row {row} holds {str(cell)[:80]!r}"
+                f"{', and a float of 2^53 or more stands for several integers' if inexact else ''}. Correct the value, "
+                "or leave it empty.",
                 uri=uri,
                 row=row,
                 field=name,
@@ -164,17 +193,21 @@ def _column(uri: str, name: str, kind: Kind, lines: Lines) -> list[Any]:
     return values
 
 
-# --- formats: each function returns the column names and the rows ---
+def _is_empty(cell: Any) -> bool:
+    return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())  # noqa: PLR0124  # NaN
 
 
-def _read_csv(data: bytes, uri: str) -> tuple[list[str], Lines]:
+# --- formats: each function returns the column names, the rows, and a function that describes a column ---
+
+
+def _read_csv(data: bytes, uri: str, _: Collection[str]) -> tuple[list[str], Lines, Look]:
     try:
-        lines = list(csv.reader(io.StringIO(_decoded(data, uri), newline=""), strict=True))
+        lines = list(csv.reader(csv_lines(_decoded(data, uri)), strict=True))
     except csv.Error as problem:
         raise DataError(f"{uri} must be valid CSV, but is not: {problem}. Correct the quotes.", uri=uri) from problem
     filled = [line for line in lines if line]  # an empty line is not a row
     if not filled:
-        return [], []
+        return [], [], str
     held = [name.strip() for name in filled[0]]
     for row, line in enumerate(filled[1:]):
         if len(line) != len(held):
@@ -184,27 +217,56 @@ def _read_csv(data: bytes, uri: str) -> tuple[list[str], Lines]:
                 uri=uri,
                 row=row,
             )
-    return held, [dict(zip(held, line, strict=True)) for line in filled[1:]]
+    rows = [dict(zip(held, line, strict=True)) for line in filled[1:]]
+    return held, rows, partial(_look, rows)
 
 
-def _read_parquet(data: bytes, uri: str) -> tuple[list[str], Lines]:
-    file = schema.open_parquet(data, uri)
-    held = file.schema_arrow.names
-    flat = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
-    once = [name for name in flat if held.count(name) == 1]
-    return held, schema.read_columns(file, once, uri).to_pylist()
+def _read_parquet(data: bytes, uri: str, known: Collection[str]) -> tuple[list[str], Lines, Look]:
+    file = TableFile.open(data, uri)
+    held = [*file.file.schema_arrow.names, *file.folders]
+    read = [name for name in known if held.count(name) == 1 and not pa.types.is_nested(file.kinds[name])]
+    table = file.read(read)
+    rows = Rows(uri, (File(uri, table, {}, {}),), table)
+    columns = {}
+    for name in read:
+        column, require = table[name], partial(require_value, rows, name)
+        timed = pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
+        cells = (times(column, require).cast(pa.int64()) if timed else column).to_pylist()
+        columns[name] = [_Time(cell) if timed and cell is not None else cell for cell in cells]
+    return held, [{name: cells[row] for name, cells in columns.items()} for row in range(file.rows)], file.look
 
 
-def _read_json_lines(data: bytes, uri: str) -> tuple[list[str], Lines]:
-    lines = list(_objects(_decoded(data, uri), uri))
-    return list(dict.fromkeys(name for line in lines for name in line)), lines
+def _read_json_lines(data: bytes, uri: str, _: Collection[str]) -> tuple[list[str], Lines, Look]:
+    rows = list(_objects(_decoded(data, uri), uri))
+    return list(dict.fromkeys(name for line in rows for name in line)), rows, partial(_look, rows)
+
+
+def _look(lines: Lines, name: str) -> str:
+    """Return what a column of cells holds, by its first value, as ``TableFile.look`` does."""
+    cell = next((line[name] for line in lines if not _is_empty(line.get(name))), None)
+    if isinstance(cell, list) and cell and isinstance(cell[0], int | float):
+        return f"{len(cell)} numbers a row"
+    if isinstance(cell, str):
+        with suppress(ValueError):
+            float(cell)
+            return "numbers"
+    return _LOOKS.get(type(cell), "numbers")
+
+
+_LOOKS: Mapping[type, str] = {
+    str: "text",
+    bool: "true or false",
+    list: "lists",
+    dict: "objects",
+    type(None): "nothing",
+}
 
 
 def _objects(text: str, uri: str) -> Iterator[dict[str, Any]]:
     for row, line in enumerate(line for line in text.split("\n") if line.strip()):
         try:
             value = json.loads(line)
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             raise _bad_line(uri, row, str(problem)) from problem
         if not isinstance(value, dict):
             raise _bad_line(uri, row, f"it is a {type(value).__name__}")

@@ -103,6 +103,13 @@ def encoders_table() -> list[EncoderRow]:
     ]
 
 
+def licence(spec: str, modality: Modality) -> str:
+    """Return the licence of an encoder, as far as it is known before the encoder is loaded."""
+    name = HUGGING_FACE if spec.startswith(HUGGING_FACE) else spec
+    known = (known.licence for known in ENCODERS if (known.name, known.modality) == (name, modality))
+    return next(known, "as its author states")
+
+
 def load(
     spec: str, modality: Modality, *, settings: Mapping[str, Any] | None = None, device: str = "cpu"
 ) -> Encoder[Any]:

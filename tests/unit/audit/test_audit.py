@@ -123,7 +123,7 @@ def label_of(columns: Columns, rows: Any, label: str) -> None:
 PLANTED: list[tuple[Callable[[Columns], Any], list[tuple[str, str, int, str | None, str | None]]]] = [
     (without("label"), [("missing-columns", "error", 1, None, None)]),
     (without("utterance_index"), [("missing-columns", "error", 1, None, None)]),
-    (lambda c: put(c, "label", (3, 5), None), [("null-keys", "error", 2, None, None)]),
+    (lambda c: put(c, "label", (3, 5), " "), [("null-keys", "error", 2, None, None)]),
     (lambda c: put(c, "split", DEV, "holdout"), [
         ("unknown-split", "error", 20, "holdout", None),
         ("dev-from-train", "info", 1, "dev", None),

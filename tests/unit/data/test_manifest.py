@@ -148,7 +148,7 @@ def test_a_label_that_is_no_class_is_refused(features: FeatureSet, label: int) -
         manifest["shards"][-1].update(size=len(data), sha256=storage.digest(data))
 
     found = open_features(changed(features, reseal))
-    with pytest.raises(DataError, match=r"hold labels from 0 to 1, or -1, as its manifest\.json records, but holds"):
+    with pytest.raises(DataError, match=r"must hold labels from 0 to 1, or -1, as its manifest\.json records"):
         read_shard(found, found.manifest.shards[-1])
     with pytest.raises(DataError, match="must hold labels from 0 to 1"):
         gate(found, modalities=tuple(WIDTHS), allow=(), leave_out_fitted=True)

@@ -1,7 +1,7 @@
 """Small corpora with media, and extractions of them in this process."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,10 @@ def put(folder: Path, name: str, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def write_table(folder: Path, rows: Rows) -> None:
+def write_table(folder: Path, rows: Rows, columns: Sequence[str] = COLUMNS) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "utterances.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS)
+        table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(rows)
 

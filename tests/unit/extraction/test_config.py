@@ -1,5 +1,6 @@
 """Every mistake in a request is found before any work."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,6 @@ def test_only_what_changes_no_vector_may_change_in_a_request(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": ""}, r"Column `label` of .* must hold a value in every row, but row \d"),
         ({"split": ""}, r"Column `split` of .* must hold a value"),
     ],
 )
@@ -128,3 +128,16 @@ def test_a_location_with_credentials_is_not_stored(tmp_path: Path) -> None:
 def test_an_own_reader_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=re.escape("lines:read must be package.module:function that Python can import")):
         check("lines:read", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["../../../x", "a/b", "a\\b", " ", ""])
+def test_a_corpus_with_a_path_for_a_name_is_refused_before_encoding(tmp_path: Path, name: str) -> None:
+    talk(tmp_path / "talks", video=False)
+    (tmp_path / "talks" / "corpus.json").write_text(json.dumps({"name": name}))
+    own.CALLS.clear()
+    if not name:  # the folder's name is used
+        assert prepared(tmp_path / "talks", tmp_path / "root", "run")
+        return
+    with pytest.raises(DataError, match=r"name of a corpus must be neither empty nor a path, .* with `--dataset`"):
+        prepared(tmp_path / "talks", tmp_path / "root", "run")
+    assert own.CALLS == []

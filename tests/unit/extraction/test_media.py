@@ -2,7 +2,10 @@
 
 import io
 import pickle
+import struct
 import wave
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from ada2i.extraction import media
 from ada2i.extraction.media import (
     OVER_LONG,
     RATE,
@@ -221,3 +225,247 @@ def test_damage_never_raises_anything_else() -> None:
             except MediaProblem as problem:
                 outcomes.add(problem.code)
     assert {(), "unreadable"} < outcomes
+
+
+# --- sound at its own time ---
+
+Part = tuple[float, float, float]  # start and length in seconds, and Hz
+
+
+def parts(parts: Sequence[Part], *, format: str, codec: str, pictures: float = 0.0, begin: float = 0.0) -> bytes:
+    """Return a file with tones at their own times, each encoded by itself, and pictures from some time on."""
+    rate = 48_000
+    file = io.BytesIO()
+    with av.open(file, "w", format=format) as out:
+        stream: Any = out.add_stream(codec, rate=rate, layout="mono")
+        seen: Any = out.add_stream("mpeg2video", rate=FPS) if pictures else None
+        packets = [packet for part in parts for packet in tone_packets(part, codec, rate, stream)]
+        if seen is not None:
+            seen.width, seen.height, seen.pix_fmt = *SIZE, "yuv420p"
+            for number in range(round(pictures * FPS)):
+                frame = av.VideoFrame.from_ndarray(np.full((SIZE[1], SIZE[0], 3), 90, np.uint8), format="rgb24")
+                frame.pts = number + round(begin * FPS)
+                packets += seen.encode(frame)
+            packets += seen.encode()
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            out.mux(packet)
+    return file.getvalue()
+
+
+def tone_packets(part: Part, codec: str, rate: int, stream: Any) -> list[Any]:
+    start, seconds, hertz = part
+    encoder: Any = av.CodecContext.create(codec, "w")
+    encoder.sample_rate, encoder.layout, encoder.format = rate, "mono", stream.codec_context.format
+    encoder.time_base = Fraction(1, rate)
+    encoder.open()
+    convert = av.AudioResampler(format=encoder.format, layout="mono", rate=rate)
+    size = encoder.frame_size or rate // 10
+    samples = tone(seconds, rate, hertz).astype(np.float32)
+    samples = np.pad(samples, (0, -samples.size % size))
+    packets = []
+    for first in range(0, samples.size, size):
+        frame = av.AudioFrame.from_ndarray(samples[None, first : first + size], format="flt", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, first + round(start * rate), Fraction(1, rate)
+        packets += [packet for ready in convert.resample(frame) for packet in encoder.encode(ready)]
+    packets += encoder.encode(None)
+    for packet in packets:
+        packet.stream, packet.time_base = stream, Fraction(1, rate)
+    return packets
+
+
+def heard(data: bytes, start: float | None = None, end: float | None = None) -> list[int]:
+    """Return what is heard in each quarter of a second, without its borders: Hz in tens, 0 for silence."""
+    found = read_audio(data, start=start, end=end)
+    assert found.flags == ()
+    pieces = (found.samples[first + 500 : first + 3500] for first in range(0, found.samples.size - 3499, 4000))
+    return [
+        0 if np.abs(p).max() < 0.01 else round(np.abs(np.fft.rfft(p)).argmax() * RATE / p.size / 10) for p in pieces
+    ]
+
+
+KINDS = [("matroska", "pcm_s16le"), ("mp4", "aac"), ("mpegts", "mp2"), ("webm", "libopus"), ("matroska", "flac")]
+
+
+@pytest.mark.parametrize(("format", "codec"), KINDS)
+def test_a_gap_is_silence(format: str, codec: str) -> None:
+    data = parts([(0, 1, 220), (2, 1, 880)], format=format, codec=codec)
+    assert heard(data) == [22] * 4 + [0] * 4 + [88] * 4
+    assert heard(data, 0.5, 2.5) == [22] * 2 + [0] * 4 + [88] * 2
+    assert heard(data, 2.0, 3.0) == heard(data, 2.0) == [88] * 4
+    refused(read_audio, data, "silent", "its peak is 0", start=1.2, end=1.9)
+
+
+@pytest.mark.parametrize(("format", "codec"), KINDS[:3])
+def test_sound_that_begins_late_is_late(format: str, codec: str) -> None:
+    data = parts([(1.5, 1, 880)], format=format, codec=codec, pictures=3.0)
+    assert heard(data)[:10] == [0] * 6 + [88] * 4
+    assert heard(data, 1.0, 2.0) == [0] * 2 + [88] * 2
+    refused(read_audio, data, "silent", "its peak is 0", end=1.0)
+
+
+def test_a_lost_packet_is_a_gap_and_moves_nothing() -> None:
+    whole = parts([(0, 1, 440)], format="matroska", codec="pcm_s16le")
+    ends = [(0.1 * n, 0.1, 440.0) for n in range(10) if n != 4]
+    holed = read_audio(parts(ends, format="matroska", codec="pcm_s16le")).samples
+    assert np.abs(holed[round(0.401 * RATE) : round(0.499 * RATE)]).max() < 1e-3
+    assert holed.size == read_audio(whole).samples.size
+
+
+def test_sounds_that_overlap_lie_at_their_times() -> None:
+    data = parts([(0, 1, 220)], format="matroska", codec="pcm_s16le")
+    assert heard(data) == [22] * 4
+    data = parts([(0, 0.1, 220), (0.05, 0.1, 880), (1, 1, 880)], format="matroska", codec="pcm_s16le")
+    assert heard(data)[1:] == [0] * 3 + [88] * 4
+
+
+def test_an_appended_recording_whose_times_begin_anew_goes_on() -> None:
+    data = b"".join(parts([(0, 1, hertz)], format="mpegts", codec="mp2") for hertz in (220, 880))
+    assert heard(data) == [22] * 4 + [88] * 4
+    assert heard(data, 1.25, 1.75) == [88] * 2
+
+
+def test_times_that_are_rounded_make_no_gap() -> None:
+    random = np.random.default_rng(0)
+    even = [(0.1 * n, 0.1, 440.0) for n in range(10)]
+    uneven = [(start + random.uniform(0, 0.004), length, hertz) for start, length, hertz in even]
+    one, other = (read_audio(parts(p, format="matroska", codec="pcm_s16le")).samples for p in (even, uneven))
+    shared = min(one.size, other.size) - 200
+    np.testing.assert_allclose(one[:shared], other[:shared], atol=0.2)
+
+
+# --- times, and errors of decoders ---
+
+EPOCH = 1_767_225_600.0
+
+
+@pytest.mark.parametrize("start", [EPOCH, EPOCH * 1e3, EPOCH * 1e6, EPOCH * 1e9, 1e300, np.inf, np.nan, -1.0])
+@pytest.mark.parametrize("read", [read_audio, sample_frames])
+def test_a_time_beyond_the_file_costs_one_utterance(read: Any, start: float) -> None:
+    sources = [parts([(0, 1, 220)], format=format, codec=codec, pictures=1.0) for format, codec in KINDS[:3]]
+    for source in [*sources, wav(tone(1.0)), sound(1.0, format="adts", codec="aac", layout="mono")]:
+        for times in ({"start": start}, {"start": start, "end": start + 1.2}):
+            with pytest.raises(MediaProblem) as caught:
+                read(source, **times)
+            assert caught.value.code in {"zero-length", "no-video-stream"}
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(22, "Invalid argument"), OverflowError("too large"), ValueError(), KeyError(1)]
+)
+@pytest.mark.parametrize("read", [read_audio, sample_frames])
+def test_any_error_of_a_decoder_costs_one_utterance(
+    monkeypatch: pytest.MonkeyPatch, read: Any, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(media._Media, "frames", fail)
+    source = parts([(0, 1, 220)], format="matroska", codec="flac", pictures=1.0)
+    refused(read, source, "unreadable", "that FFmpeg decodes, but: ")
+
+
+# --- files that are cut ---
+
+
+def other_format(format: str, codec: str) -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format=format) as out:
+        stream: Any = out.add_stream(codec, rate=RATE, layout="mono")
+        samples = (tone(4.0) * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate = RATE
+        out.mux([*stream.encode(frame), *stream.encode()])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("format", "codec"),
+    [("wav", "pcm_s16le"), ("w64", "pcm_s16le"), ("caf", "pcm_s16be"), ("aiff", "pcm_s16be"), ("au", "pcm_s16be")],
+)
+def test_a_cut_file_is_flagged(format: str, codec: str) -> None:
+    data = other_format(format, codec)
+    cut = data[: len(data) // 2]
+    assert (read_audio(data).flags, read_audio(cut).flags) == ((), (TRUNCATED,))
+    assert read_audio(cut, start=0.5, end=1.5).flags == ()
+    assert read_audio(cut, start=0.5).flags == (TRUNCATED,)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000])
+def test_a_size_that_the_writer_did_not_know_claims_nothing(size: int) -> None:
+    data = wav(tone(2.0))
+    place = data.index(b"data") + 4
+    streamed = data[:place] + struct.pack("<I", size) + data[place + 4 :]
+    found = read_audio(streamed)
+    assert (found.samples.size, found.flags) == (2 * RATE, ())
+
+
+# --- pictures of several sizes ---
+
+
+def shots(*sizes: tuple[int, int, int, float]) -> bytes:
+    """Return one stream of plain pictures of some widths, heights, brightnesses and seconds."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mpegts") as out:
+        stream: Any = out.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *sizes[0][:2], "yuv420p"
+        number = 0
+        for width, height, level, seconds in sizes:
+            encoder: Any = av.CodecContext.create("mpeg2video", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            encoder.time_base, encoder.framerate = Fraction(1, 25), 25
+            packets = []
+            for _ in range(round(seconds * 25)):
+                frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), level, np.uint8), format="rgb24")
+                frame.pts, number = number, number + 1
+                packets += encoder.encode(frame)
+            for packet in [*packets, *encoder.encode(None)]:
+                packet.stream, packet.time_base = stream, Fraction(1, 25)
+                out.mux(packet)
+    return file.getvalue()
+
+
+def levels(data: bytes, start: float | None = None, end: float | None = None) -> tuple[list[int], tuple[int, ...]]:
+    found = sample_frames(data, start=start, end=end)
+    assert found.flags == ()
+    return [round(float(picture.mean()), -1).__int__() for picture in found.pixels], found.pixels.shape[1:3]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        ((160, 120), (320, 240), (240, 320)),
+        ((320, 240), (160, 120), (240, 320)),
+        ((160, 96), (96, 160), (160, 160)),
+        ((160, 96), (160, 128), (128, 160)),
+    ],
+)
+def test_pictures_of_several_sizes_are_all_kept(
+    first: tuple[int, int], second: tuple[int, int], both: tuple[int, int]
+) -> None:
+    data = shots((*first, 50, 1.0), (*second, 200, 3.0))
+    assert levels(data) == ([50] * 4 + [200] * 12, both)
+    assert levels(data, 0.5, 2.5) == ([50] * 2 + [200] * 6, both)
+    assert levels(data, 1.5, 3.5) == ([200] * 8, second[::-1])
+    assert sample_frames(data, crop="left").pixels.shape == (16, both[0], both[1] // 2, 3)
+
+
+def test_a_picture_keeps_its_shape_among_larger_ones() -> None:
+    small = np.zeros((4, 8, 3), np.uint8)
+    small[:, 4:] = 200
+    large = np.full((16, 8, 3), 90, np.uint8)
+    one, other = media._of_one_size([small, large])
+    np.testing.assert_array_equal(other, large)
+    np.testing.assert_array_equal(one, np.broadcast_to(small[:1], (16, 8, 3)))
+
+
+def test_pictures_that_begin_late_are_not_shown_early() -> None:
+    data = parts([(0, 4, 220)], format="matroska", codec="pcm_s16le", pictures=2.0, begin=2.0)
+    assert len(sample_frames(data, start=2.0, end=4.0).pixels) == 8
+    assert len(sample_frames(data, start=0.0, end=3.0).pixels) <= 6
+    refused(sample_frames, data, "unreadable", "no frame could be decoded from 0.000 s on", end=1.0)
+
+
+def test_settings_of_the_revision_before_are_read_as_the_present_ones() -> None:
+    assert MediaSettings.model_validate({"revision": 1}) == MediaSettings()
+    with pytest.raises(ValueError, match="revision"):
+        MediaSettings.model_validate({"revision": 3})

@@ -11,11 +11,13 @@ import pytest
 from ada2i import storage
 from ada2i.data.manifest import Manifest, open_features, read_shard
 from ada2i.data.provenance import EncoderInfo
-from ada2i.errors import DataError
+from ada2i.errors import ConfigError, DataError
 from ada2i.extraction.publish import AUDIT, CARD, PROBLEMS, PROVENANCE
-from ada2i.extraction.request import ExtractionRequest, ExtractionResult
+from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec, prepare
 from tests.unit.extraction import own
 from tests.unit.extraction.talks import (
+    COLUMNS,
+    OWN,
     LocalWorkers,
     contents,
     extract_here,
@@ -320,3 +322,79 @@ def test_progress_is_reported(folder: Path, tmp_path: Path) -> None:
     assert {
         m: (reported["done"], reported["total"], reported["seconds_left"]) for m, reported in last.items()
     } == dict.fromkeys(("text", "audio", "visual"), (8, 8, 0))
+
+
+# --- utterances without a label, times of recording, columns that are not read ---
+
+
+def test_an_utterance_without_a_label_is_encoded_as_context(folder: Path, tmp_path: Path) -> None:
+    lines = talk(folder)
+    lines[1]["label"] = lines[6]["label"] = "  "
+    write_table(folder, lines)
+    features = open_features(extracted(folder, tmp_path / "root").features)
+    found = {row["utterance_id"]: row for row in rows(features.uri)}
+    assert {name for name, row in found.items() if row["label"] == -1} == {"d0_1", "d3_0"}
+    assert found["d0_1"]["text_feat"] == [len("words of d0_1"), 2]
+    assert features.manifest.labels == ("a", "b")
+    assert sum(features.manifest.splits["train"].class_counts) == 3
+
+
+def recorded(folder: Path, times: dict[str, str], dialogues: int = 8) -> None:
+    lines = [line | {"recorded_at": times.get(line["dialogue_id"], "")} for line in talk(folder, dialogues)]
+    write_table(folder, lines, (*COLUMNS, "recorded_at"))
+
+
+def test_the_newest_dialogues_become_the_gate(folder: Path, tmp_path: Path) -> None:
+    recorded(folder, {"d0": "2026-01-03", "d1": "2026-01-04T10:00:00+02:00", "d4": "2026-01-04T09:00:00Z"})
+    features = open_features(extracted(folder, tmp_path / "root").features)
+    assert {row["dialogue_id"] for row in rows(features.uri) if row["split"] == "gate"} == {"d4"}
+    assert features.manifest.gate_rule is not None
+    card = storage.get(storage.join(features.uri, CARD)).decode()
+    assert f"The gate of 1 dialogue was cut from train: {features.manifest.gate_rule}." in card
+    places = {row["dialogue_id"]: row["split"] for row in table(features.uri, PROVENANCE).to_pylist()}
+    assert places["d4"] == "gate"
+    none = open_features(extracted(folder, tmp_path / "root", "other", {"gate_share": 0.0}).features)
+    assert "gate" not in none.manifest.splits
+
+
+def test_a_train_that_the_gate_leaves_too_small_is_refused_before_encoding(folder: Path, tmp_path: Path) -> None:
+    lines = [
+        {**line, "recorded_at": "2026-01-01", "split": "test" if line["split"] == "test" else "train"}
+        for line in talk(folder)
+        if line["dialogue_id"] != "d0"
+    ]
+    write_table(folder, lines, (*COLUMNS, "recorded_at"))
+    own.CALLS.clear()
+    with pytest.raises(DataError, match=r"`train` must hold at least 2 dialogues to cut one from, but holds 1"):
+        prepared(folder, tmp_path / "root", "run")
+    assert own.CALLS == []
+
+
+def test_columns_that_are_not_read_are_in_the_manifest_and_not_in_the_fingerprint(folder: Path, tmp_path: Path) -> None:
+    plain = open_features(extracted(folder, tmp_path / "one").features).manifest
+    write_table(folder, [line | {"mood": "fine"} for line in talk(folder)], (*COLUMNS, "mood"))
+    other = open_features(extracted(folder, tmp_path / "two").features).manifest
+    assert (plain.unused, other.unused) == ({}, {"mood": "text"})
+    assert other.fingerprint == plain.fingerprint
+
+
+def test_the_caller_names_the_dataset(folder: Path, tmp_path: Path) -> None:
+    spec = ExtractSpec(kind="folder", location=str(folder), encoders=OWN, dataset="Calls of May")
+    job = prepare(spec, root=str(tmp_path / "root"), run_id="run")
+    result = extract_here(job.uri, ExtractionRequest.load(storage.join(job.uri, "request.json")))
+    assert open_features(result.features).manifest.dataset == "calls-of-may"
+    with pytest.raises(ConfigError, match="must be resumed with the corpus and config"):
+        prepare(spec.model_copy(update={"dataset": "other"}), root=str(tmp_path / "root"), run_id="run")
+    with pytest.raises(DataError, match="must be neither empty nor a path"):
+        prepare(spec.model_copy(update={"dataset": "../x"}), root=str(tmp_path / "root"), run_id="second")
+
+
+@pytest.mark.parametrize("start", [1767225600, 1767225600000, 1767225600000000000, 1e200])
+def test_a_time_that_is_none_costs_one_row(folder: Path, tmp_path: Path, start: float) -> None:
+    lines = talk(folder)
+    lines[1] |= {"start": start, "end": start * 2}
+    write_table(folder, lines)
+    made = extracted(folder, tmp_path / "root", overrides={"policy.unreadable": 0.2})
+    found = {row["utterance_id"]: row for row in rows(made.features)}
+    assert {name for name, row in found.items() if row["audio_feat"] is None} == {"d0_1"}
+    assert {row["code"] for row in table(made.features, PROBLEMS).to_pylist()} == {"zero-length"}

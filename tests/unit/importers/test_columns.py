@@ -181,7 +181,7 @@ def test_bare_vectors_that_are_null_in_one_file(tmp_path: Path, modality: str) -
 
 
 def test_a_null_key_is_refused_by_row(tmp_path: Path) -> None:
-    for column in ("label", "dialogue_id", "utterance_index", "split"):
+    for column in ("dialogue_id", "utterance_index", "split"):
         folder = halves(tmp_path / column, lambda first, column=column: first | {column: [None] * 5})  # type: ignore[misc]
         refused(tmp_path, folder, rf"Column `{column}` of .*a.parquet must hold a value in every row, but row 0")
 

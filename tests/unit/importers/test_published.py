@@ -86,6 +86,21 @@ def dialogues(features: FeatureSet) -> dict[str, int]:
     return {split: info.dialogues for split, info in features.manifest.splits.items()}
 
 
+# --- utterances without a label ---
+
+
+@pytest.mark.parametrize("absent", [None, float("nan"), np.float32("nan")])
+@pytest.mark.parametrize("layout", ["ada2i", "mmgcn"])
+def test_a_label_of_none_is_context(tmp_path: Path, layout: str, absent: Any) -> None:
+    partly = {d: [absent if u == 1 else label for u, label in enumerate(part)] for d, part in labels(6).items()}
+    value: object = ada2i() | {"label": partly}
+    if layout == "mmgcn":
+        value = (*mmgcn()[:2], partly, *mmgcn()[3:])
+    rows = rows_of(imported(tmp_path, value))
+    assert {row["label"] for (_, index), row in rows.items() if index == 1} == {-1}
+    assert {row["label"] for (_, index), row in rows.items() if index != 1} == set(range(6))
+
+
 # --- IEMOCAP ---
 
 

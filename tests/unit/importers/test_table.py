@@ -332,14 +332,12 @@ def spoil(column: str, row: int, value: Any) -> Columns:
 BAD_VALUES = [
     ("dialogue_id", 3, None, r"hold a value in every row, but row 3 is null"),
     ("utterance_index", 3, None, r"hold a value in every row, but row 3 is null"),
-    ("label", 3, None, r"hold a value in every row, but row 3 \(dialogue 'd1', utterance 1\) is null"),
     ("split", 3, None, r"hold a value in every row, but row 3 \(dialogue 'd1', utterance 1\) is null"),
     ("split", 3, "holdout", r"hold one of train, dev, .*, but row 3 \(dialogue 'd1', utterance 1\) holds 'holdout'"),
     ("split", 3, "x", r"hold one of train, dev, .*, but row 3 \(dialogue 'd1', utterance 1\) holds 'x'"),
     ("label", 3, -1, r"hold integers 0\.\.2, .* of train, but row 3 \(dialogue 'd1', utterance 1\) holds -1\."),
     ("label", 3, 9, r"hold integers 0\.\.2, .* of train, but row 3 \(dialogue 'd1', utterance 1\) holds 9\."),
     ("label", 3, 0.5, r"hold integers 0\.\.2, .* of train, but row 3 \(dialogue 'd1', utterance 1\) holds 0\.5\."),
-    ("label", 3, float("nan"), r"hold a value in every row, but row 3 \(dialogue 'd1', utterance 1\) is null"),
     ("label", 7, 2, r"hold integers 0\.\.1, .* of train, but row 7 \(dialogue 'd3', utterance 1\) holds 2\."),
     (
         "utterance_index",
@@ -528,3 +526,38 @@ def test_mosi_as_published(tmp_path: Path, shared_data: Path) -> None:
 def test_files_of_published_data_that_are_no_corpus(tmp_path: Path, shared_data: Path) -> None:
     refused(tmp_path, shared_data / "mosei" / "labels_only.parquet", "must have the column `label`")
     refused(tmp_path, shared_data / "meld", "dev_text768_audio768.parquet must have the column `utterance_index`")
+
+
+# --- columns that are not read ---
+
+
+def test_columns_that_are_not_read_are_in_the_manifest_and_not_in_the_fingerprint(tmp_path: Path) -> None:
+    plain = open_features(import_table(str(write(tmp_path / "x.parquet", corpus())), str(tmp_path / "one"))).manifest
+    more: Columns = {
+        "video_feat": [[1.0, 2.0, 3.0]] * 8,
+        "embedding": [[1.0]] * 8,
+        "Speaker": ["A"] * 8,
+        "seconds": [1.5] * 8,
+        "empty": [None] * 8,
+    }
+    table = {name: values for name, values in (corpus() | more).items() if name != "audio_feat"}
+    other = open_features(import_table(str(write(tmp_path / "x.parquet", table)), str(tmp_path / "two"))).manifest
+    assert plain.unused == {}
+    assert other.unused == {
+        "video_feat": "3 numbers a row, looks like vectors; name it visual_feat",
+        "embedding": "1 numbers a row, looks like vectors; name it audio_feat or visual_feat",
+        "Speaker": "text; `speaker` would be read",
+        "seconds": "numbers",
+        "empty": "nothing",
+    }
+    whole = open_features(
+        import_table(str(write(tmp_path / "x.parquet", corpus() | more)), str(tmp_path / "three"))
+    ).manifest
+    assert whole.fingerprint == plain.fingerprint
+
+
+def test_of_many_columns_the_first_are_described(tmp_path: Path) -> None:
+    wide: Columns = {f"text_{number}": [0.5] * 8 for number in range(40)}
+    found = open_features(import_table(str(write(tmp_path / "x.parquet", corpus() | wide)), str(tmp_path / "root")))
+    assert len(found.manifest.unused) == 21
+    assert found.manifest.unused["..."] == "20 more"

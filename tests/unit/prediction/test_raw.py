@@ -142,5 +142,5 @@ def test_a_version_of_imported_features_knows_no_encoders(root: str, tmp_path: P
 
 
 def test_training_still_needs_labels(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"Column `label` of .* must hold a value in every row"):
+    with pytest.raises(DataError, match=r"Column `split` of .* must hold one of train, dev"):
         prepared(unlabelled(tmp_path / "new"), tmp_path / "store", "run")

@@ -91,6 +91,17 @@ def test_what_is_not_known_is_not_said() -> None:
     assert "Ray job" not in body
 
 
+def test_licences_of_corpus_and_encoders_are_named(result: RunResult) -> None:
+    licences = {"corpus": "CC-BY 4.0", "text": "minilm, Apache-2.0", "audio": "is10, non-commercial use only"}
+    _, body = card(result.model_copy(update={"licences": licences}))
+    assert "| corpus | CC-BY 4.0 |\n| text encoder | minilm, Apache-2.0 |\n| audio encoder | is10, non-comm" in body
+    assert body.count("Restricted use, also of models trained on such vectors. audio: is10, non-commercial") == 2
+    assert "The licence of the training data is not recorded" not in body
+    _, body = card(result)
+    assert "The licence of the training data is not recorded" in body
+    assert "Restricted use" not in body
+
+
 def test_limitations_are_those_of_the_config(result: RunResult) -> None:
     config = presets.resolve(preset="corrected", settings="iemocap", overrides={"model.encoder.causal": True})
     _, body = card(result.model_copy(update={"config": config}))

@@ -155,6 +155,16 @@ def test_synthetic_data_are_announced(synthetic: bool) -> None:
         assert (report.SYNTHETIC_NOTE in text) == synthetic
 
 
+def test_a_restricted_licence_is_warned_of(page: str, run: RunResult) -> None:
+    licences = {"audio": "is10, <non-commercial> use only"}
+    restricted = run.model_copy(update={"licences": licences})
+    assert "trained on such vectors. audio: is10, &lt;non-commercial&gt; use only.</p>" in report.render_report(
+        restricted
+    )
+    assert "**Restricted use, also of models" in report.markdown_summary(restricted)
+    assert "Restricted use" not in page + report.markdown_summary(run)
+
+
 def test_dead_classes_are_warned_of_only_where_there_are_some(page: str, run: RunResult) -> None:
     assert report.dead_classes(run) == []
     assert DEAD not in page

@@ -39,6 +39,19 @@ def test_hidden_and_unfinished_files_are_no_data(tmp_path: Path, place: str) -> 
     assert len(storage.source_files(f"{folder}/_a.parquet", ".parquet")) == 1
 
 
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "media" / "deep").mkdir(parents=True)
+    (tmp_path / "media" / "deep" / "a.wav").write_bytes(b"a")
+    (tmp_path / "calls").mkdir()
+    (tmp_path / "calls" / "audio").symlink_to(tmp_path / "media")
+    (tmp_path / "calls" / "loop").symlink_to(tmp_path / "calls")
+    (tmp_path / "calls" / "b.wav").symlink_to(tmp_path / "media" / "deep" / "a.wav")
+    (tmp_path / "calls" / "broken.wav").symlink_to(tmp_path / "nowhere")
+    base = (tmp_path / "calls").as_uri()
+    assert storage.source_files(str(tmp_path / "calls"), "") == [f"{base}/audio/deep/a.wav", f"{base}/b.wav"]
+    assert storage.read_source(f"{base}/audio/deep/a.wav") == b"a"
+
+
 def test_colons_do_not_make_a_chain(tmp_path: Path) -> None:
     path = tmp_path / "a::b" / "c::d.parquet"
     path.parent.mkdir()

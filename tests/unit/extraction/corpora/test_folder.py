@@ -182,3 +182,36 @@ def test_folders_that_hold_no_corpus(tmp_path: Path) -> None:
 )
 def test_a_corpus_json_that_does_not_fit(tmp_path: Path, about: dict[str, Any], message: str) -> None:
     refused(tmp_path, message, {"utterances.csv": csv_of(ROWS), "corpus.json": json.dumps(about), **MEDIA})
+
+
+# --- folders as they are copied and linked ---
+
+
+def test_hidden_files_are_no_part_of_a_corpus(tmp_path: Path) -> None:
+    hidden = {"._utterances.csv": "x", ".ipynb_checkpoints/utterances.csv": csv_of(ROWS[:1]), "_tmp/clips/one.wav": ""}
+    corpus = read_folder(planted(tmp_path, {"utterances.csv": csv_of(ROWS), **MEDIA, **hidden}))
+    assert len(corpus.utterances) == 4
+    rows = changed(0, audio="_tmp/clips/one.wav")
+    refused(tmp_path / "b", "_tmp.*does not exist. Add the file .in no folder whose name begins with", rows | hidden)
+
+
+def test_media_in_a_linked_folder(tmp_path: Path) -> None:
+    planted(tmp_path / "elsewhere", {name.removeprefix("clips/"): "" for name in MEDIA})
+    planted(tmp_path / "ours", {"utterances.csv": csv_of(ROWS)})
+    (tmp_path / "ours" / "clips").symlink_to(tmp_path / "elsewhere")
+    corpus = read_folder(str(tmp_path / "ours"))
+    assert corpus.utterances[0].audio == Clip((tmp_path / "ours" / "clips" / "two.wav").as_uri())
+
+
+def test_times_and_other_columns_reach_the_corpus(tmp_path: Path) -> None:
+    rows = [{**line, "recorded_at": "1970-01-01T00:00:01Z" if line["dialogue_id"] == "a" else None} for line in ROWS]
+    columns = (*COLUMNS, "recorded_at")
+    corpus = read_folder(planted(tmp_path, {"utterances.csv": csv_of(rows, columns), **MEDIA}))
+    assert {item.dialogue_id: item.recorded_at for item in corpus.utterances} == {"a": 10**6, "b": None}
+    assert corpus.unused == {"mood": "nothing"}
+
+
+def test_a_corpus_json_that_is_deep_or_no_unicode(tmp_path: Path) -> None:
+    for number, about in enumerate(('{"name": ' + "[" * 100_000, '{"name": "\\ud83d"}')):
+        files = {"utterances.csv": csv_of(ROWS), "corpus.json": about, **MEDIA}
+        refused(tmp_path / str(number), r"corpus\.json must hold `name`", files)
