@@ -37,7 +37,7 @@ _SILENCE = 1e-4  # peak below which sound counts as silent: three 16-bit steps
 # Seconds decoded before the start: the first frame after a seek is incomplete, and may come after the start.
 _PREROLLS = 0.5, 4.0, 16.0
 _SLACK = 0.5  # seconds by which a stream may end early, since sound and picture clocks differ
-_ROUNDING = 0.005, 0.05  # seconds: a smaller, and a larger difference of times is always, and never rounding
+_ROUNDING = 0.005, 0.1  # seconds: a difference of times below is always rounding, above never; between, below a frame
 
 Source: TypeAlias = bytes | Path
 Code = Literal[
@@ -434,7 +434,7 @@ class _Sound:
         format_ = (frame.sample_rate, frame.format.name, frame.layout.name)
         seconds = frame.samples / frame.sample_rate
         least, most = _ROUNDING
-        rounding = max(least, min(0.75 * seconds, most)) * RATE
+        rounding = max(least, min(seconds - 0.002, most)) * RATE
         if self._graph is None or format_ != self._format or abs(place - self._due) >= rounding:
             self.finish()
             self._graph, self._format = _resampler(frame), format_

@@ -136,7 +136,10 @@ def unread(
         free: Names that would be read, but that no column has.
     """
     others, free = [name for name in dict.fromkeys(held) if name not in used], list(free)
-    found = {name: f"{(what := look(name))}{_advice(name, what, free)}" for name in others[:_MOST_UNUSED]}
+    found = {}
+    for name in others[:_MOST_UNUSED]:
+        what = look(name)
+        found[name.encode(errors="replace").decode()] = f"{what}{_advice(name, what, free)}"  # JSON may hold no Unicode
     return found | ({"...": f"{len(others) - len(found)} more"} if len(others) > len(found) else {})
 
 

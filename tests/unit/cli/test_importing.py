@@ -34,6 +34,14 @@ def test_importing_says_where_and_what(run: Run, root: Path, tmp_path: Path) -> 
     assert f"Next: `ada2i audit {out.strip()}`" in err
 
 
+def test_what_is_not_read_and_has_no_label_is_named(run: Run, root: Path, tmp_path: Path) -> None:
+    columns = corpus() | {"label": [0, None, 1, 0, 1, 0, None, 1], "video_feat": [[1.0, 2.0]] * 8}
+    code, _, err = run("import", "table", str(write(tmp_path / "x.parquet", columns)), "--root", str(root))
+    assert code == 0
+    assert "train 2 dialogues, 5 utterances (1 without a label); dev 1 dialogue, 1 utterance; test" in err
+    assert "not read: `video_feat`: 2 numbers a row, looks like vectors; name it visual_feat\n" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

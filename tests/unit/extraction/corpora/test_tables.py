@@ -211,3 +211,8 @@ def test_columns_that_are_not_read_are_described(tmp_path: Path) -> None:
         "scores": "numbers; `score` would be read",
         "note": "text",
     }
+
+
+def test_a_name_of_a_column_that_is_no_unicode(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(r'{"dialogue_id": "a", "x\ud83d": 1}')
+    assert read_table((tmp_path / "t.jsonl").as_uri(), FIELDS).unused == {"x?": "numbers"}
