@@ -83,6 +83,31 @@ def test_the_event_of_extracted_calls_trains_on_text_and_audio(stack: Stack, cal
     assert modalities(root, version) == ("text", "audio")
 
 
+def test_the_main_commands_of_the_readme_take_calls(stack: Stack, calls: Path, tmp_path: Path) -> None:
+    root = f"{stack.environment()['ADA2I_ROOT']}/readme"
+
+    def ada2i(*arguments: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "ada2i", *arguments]
+        environment = {**os.environ, **stack.environment(), "ADA2I_ROOT": root, "COLUMNS": "120"}
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert ended.returncode == code, ended.stdout + ended.stderr
+        return ended.stdout
+
+    features = ada2i("extract", "folder", str(calls)).strip()
+    ada2i("audit", features)
+    quick = ("--set", "training.epochs=2")
+    assert "Registered version: ada2i-calls@1" in ada2i("train", features, "--seeds", "1", *quick)
+    again = ("train", f"corpus:folder:{calls}", "--seeds", "1", *quick, "--skip-unchanged", "--promote")
+    assert "Refused: ada2i-calls@1 is refused as champion: 2 dialogues" in ada2i(*again)  # not trained again
+    assert "/part-*.parquet" in ada2i("predict", "ada2i-calls@1", f"corpus:folder:{calls}")
+    assert "ada2i-calls@1" in ada2i("registry", "list")
+    assert "Dry run: champion stays without a version." in ada2i("registry", "gate", "ada2i-calls@1", code=1)
+    assert (
+        "linear on text + audio"
+        in ada2i("registry", "open", "ada2i-calls@1", "--to", "report.html") + (tmp_path / "report.html").read_text()
+    )
+
+
 def test_a_watched_run_ends_with_its_outcome(stack: Stack, calls: Path) -> None:
     root = f"{stack.environment()['ADA2I_ROOT']}/watched"
     parameters = [f"features=corpus:folder:{calls}", f"root={root}", 'overrides={"training.epochs": 2}']
