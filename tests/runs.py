@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 import urllib.request
@@ -76,7 +77,8 @@ def remains(run_uri: str, seed: int = 1) -> set[str]:
     expected = {f"seed-{seed}/checkpoints/{result.history[-1].step:09d}/{name}" for name in whole + adam}
     expected |= {f"seed-{seed}/best/{result.history[result.best_epoch - 1].step:09d}/{name}" for name in whole}
     expected |= {"request.json", "environment.json", f"seed-{seed}/result.json"}
-    return expected ^ {name for name in stored(run_uri) if not name.startswith("jobs/")}
+    found = {re.sub(r"/[0-9a-f]{16}-", "/", name) for name in stored(run_uri)}  # without the files' digests
+    return expected ^ {name for name in found if not name.startswith(("jobs/", f"seed-{seed}/attempts/"))}
 
 
 def same_weights(ours: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

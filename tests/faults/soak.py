@@ -116,7 +116,9 @@ def differences(undisturbed: Path, killed: Path) -> list[str]:
     """Return the tensors, epochs and choices in which two finished seeds differ."""
     found = []
     for name in ("checkpoints", "best"):
-        ours, other = (load_file(newest(run / name) / "weights.safetensors") for run in (killed, undisturbed))
+        ours, other = (
+            load_file(next(newest(run / name).glob("*weights.safetensors"))) for run in (killed, undisturbed)
+        )
         found += [f"{name}/{key}" for key in other if not torch.equal(ours[key], other[key])]
     ends = [SeedResult.load((run / "result.json").as_uri()) for run in (killed, undisturbed)]
     histories = [[r.model_dump(exclude={"seconds", "utterances_per_second"}) for r in end.history] for end in ends]
