@@ -181,7 +181,7 @@ def test_letters_keep_their_order() -> None:
 
 @pytest.mark.parametrize("letters", ["", "x", "tt", "tavt", "T", "t,a"])
 def test_bad_letters(letters: str) -> None:
-    with pytest.raises(ConfigError, match="different letters of t"):
+    with pytest.raises(ConfigError, match="combination of the letters t"):
         parse_modalities(letters)
 
 

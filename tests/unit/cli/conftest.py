@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ada2i import cli
+from ada2i import cli, usecases
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.jobs import cluster
 from ada2i.storage.s3 import client_for
+from ada2i.training import launch
 from tests.unit.cli.commands import Run
 
 
@@ -26,7 +27,8 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse() -> None:
         raise AssertionError("a cluster was started")
 
-    monkeypatch.setattr(cluster, "cluster", refuse)
+    for module in (cluster, usecases, launch):
+        monkeypatch.setattr(module, "cluster", refuse)
     monkeypatch.chdir(tmp_path)
     client_for.cache_clear()
 

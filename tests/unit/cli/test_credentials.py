@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ada2i import usecases
 from ada2i.errors import UnreachableError
 from ada2i.jobs import cluster
 from ada2i.storage import retry
 from ada2i.storage.s3 import client_for
+from ada2i.training import launch
 from tests.unit.cli.commands import Run
 from tests.unit.data.tables import corpus
 
@@ -138,7 +140,8 @@ def _only_named_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
             return CLUSTER_OF_ENVIRONMENT()
         raise UnreachableError("No private cluster in this test.")
 
-    monkeypatch.setattr(cluster, "cluster", cluster_of_environment)
+    for module in (cluster, usecases, launch):
+        monkeypatch.setattr(module, "cluster", cluster_of_environment)
 
 
 @pytest.mark.parametrize("command", WEB)

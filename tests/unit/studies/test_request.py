@@ -259,7 +259,7 @@ def test_ablations_and_variations() -> None:
     ("more", "message"),
     [
         ({"presets": ("best",)}, "`preset` must be one of reference"),
-        ({"modalities": "ta,x"}, "`--modalities` must be different letters"),
+        ({"modalities": "ta,x"}, "`--modalities` must be a combination of the letters"),
         ({"ablations": "no_head"}, "`--ablations` must be none, all, or some of no_afw"),
         ({"variations": ("model.amw.scale",)}, "`--vary` takes FIELD=V1,V2"),
         ({"variations": ("model.amw.scale=5,fast",)}, r"`model\.amw\.scale`"),

@@ -82,7 +82,7 @@ def test_the_demo_is_written_under_the_given_root(tmp_path: Path) -> None:
     ("spec", "error", "message"),
     [
         ({"modalities": "tav"}, DataError, "has no visual, only text, audio"),
-        ({"modalities": "tx"}, ConfigError, "`--modalities` must be different letters"),
+        ({"modalities": "tx"}, ConfigError, "`--modalities` must be a combination of the letters"),
         ({"preset": "best"}, ConfigError, "`preset` must be one of"),
         ({"overrides": {"model.modalities": ["text"]}}, ConfigError, "is set by `--modalities`"),
         (
