@@ -21,6 +21,11 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")  # never a number, which names a version
 
 
+MARK = b"{}\n"
+MARKS = "moves"
+"""Folder in a version's folder with a mark for each move that gave it an alias."""
+
+
 class Move(Sealed):
     """One move of an alias."""
 
@@ -209,8 +214,15 @@ def _write(root: str, wanted: Move) -> Move:
         promoted = wanted.kind == winner.kind == "promote" and winner.number == wanted.number
         if winner.token != wanted.token and not promoted:
             _lose(wanted.model, wanted.alias, winner, wanted.before)
-        return winner
+        wanted = winner
+    # A crash here leaves a move without a mark: `verify` would not notice its loss. Nothing else needs the mark.
+    storage.put_if_absent(mark_uri(uri, wanted), MARK)
     return wanted
+
+
+def mark_uri(uri: str, move: Move) -> str:
+    """Return the URI of a mark in a version's folder, which tells `verify` that a move must exist."""
+    return storage.join(uri, MARKS, f"{move.alias}-{move.n}")
 
 
 def _lose(model: str, alias: str, winner: Move | None, expected: int | None) -> NoReturn:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from ada2i import storage
 from ada2i.errors import InputError, NotFoundError
 from ada2i.records import Record, Sealed, get_folder_file
-from ada2i.registry.aliases import history, is_alias
-from ada2i.registry.paths import CLAIM, FATE, MANIFEST, home_uri, number_of, number_uri, numbers
+from ada2i.registry.aliases import MARK, MARKS, history, is_alias
+from ada2i.registry.paths import CLAIM, FATE, MANIFEST, home_uri, number_of, number_uri, numbered, numbers
 from ada2i.registry.retention import KEPT, RETIRED
 from ada2i.registry.verdicts import verdicts
 from ada2i.registry.versions import Claim, Version, check_model_name, find, load_version
@@ -90,28 +90,31 @@ def _check_seal(record: Sealed, uri: str) -> Iterator[Problem]:
 
 def _check_aliases(root: str, model: str) -> list[Problem]:
     home = home_uri(root, model)
-    problems, named, whole = list[Problem](), set[int](), True
+    problems = list[Problem]()
     for alias in _aliases(home):
         uri = storage.join(home, "aliases", alias)
         try:
             moves = history(root, model, alias)
             for move in moves:
                 problems += _check_seal(move, storage.join(uri, f"{move.n}.json"))
-            named |= {move.number for move in moves}
             for number in sorted({move.number for move in moves}):
                 find(root, model, number)
         except InputError as error:
             problems.append(_problem(error, uri))
-            whole = False
-    fates = {number: storage.join(number_uri(home, number), FATE) for number in numbers(home) if number not in named}
-    for number, fate in fates.items():
-        if whole and storage.exists(fate) and storage.get(fate) == KEPT:
-            found = (
-                f"{model}@{number} was given an alias, but no move names it: a history lost its end, or the move was "
-                f"interrupted. Restore the moves in {home}/aliases, or promote it again."
-            )
-            problems.append(Problem(uri=fate, message=found))
-    return problems
+    return [*problems, *(problem for number in numbers(home) for problem in _check_marks(home, model, number))]
+
+
+def _check_marks(home: str, model: str, number: int) -> Iterator[Problem]:
+    """Report moves after the newest one of their alias that a version's marks name: a history that was cut."""
+    uri = storage.join(number_uri(home, number), MARKS)
+    for name in storage.children(uri):
+        yield from _check_bytes(storage.join(uri, name), [MARK])
+        alias, _, n = name.rpartition("-")
+        folder = storage.join(home, "aliases", alias)
+        if (number_of(n) or 0) > max(numbered(folder, ".json"), default=0):
+            place = storage.join(folder, f"{n}.json")
+            found = f"{model}@{number} was given {alias} by move {n}, but {place} is missing: the history lost its end."
+            yield Problem(uri=place, message=f"{found} Restore it.")
 
 
 def _check_verdicts(root: str, model: str) -> list[Problem]:

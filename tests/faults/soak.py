@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -128,8 +129,11 @@ def differences(undisturbed: Path, killed: Path) -> list[str]:
 
 def left_behind(undisturbed: Path, killed: Path) -> list[str]:
     """Return the files that only a disturbed run has, or lacks."""
-    files = [{str(path.relative_to(run)) for path in run.rglob("*")} for run in (undisturbed, killed)]
-    return sorted(files[0] ^ files[1])
+    whole, other = (
+        {re.sub(r"(^|/)[0-9a-f]{16}-", r"\1", str(path.relative_to(run))) for path in run.rglob("*")}
+        for run in (undisturbed, killed)
+    )
+    return sorted(name for name in whole ^ other if not name.startswith("attempts/"))  # one for each attempt
 
 
 def newest(base: Path) -> Path:

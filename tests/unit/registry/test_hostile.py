@@ -178,7 +178,8 @@ def test_a_history_without_its_end_is_reported(root: str) -> None:
     assert verify(root, "ada2i") == []
     (home(root) / "aliases/champion/2.json").unlink()
     (problem,) = verify(root, "ada2i")
-    assert "ada2i@2 was given an alias, but no move names it: a history lost its end" in problem.message
+    assert "ada2i@2 was given champion by move 2, but " in problem.message
+    assert "2.json is missing: the history lost its end" in problem.message
     shutil.rmtree(home(root) / "aliases")
     assert len(verify(root, "ada2i")) == 2
 
