@@ -271,8 +271,8 @@ def check(uri: str) -> TrainCursor:
         IntegrityError: A file differs from its digest.
         DataError: The checkpoint is of another schema version.
     """
-    for name in FolderManifest.load(storage.join(uri, MANIFEST)).files:
-        _read(uri, name)
+    for name, entry in FolderManifest.load(storage.join(uri, MANIFEST)).files.items():
+        get_folder_file(uri, name, entry)
     return load_progress(uri)
 
 

@@ -344,6 +344,13 @@ class Baseline(Record):
     accuracy: float
 
 
+class Baselines(Record):
+    """The one evaluation of all baselines of a run on the test split."""
+
+    schema_version: Literal[1] = 1
+    rows: tuple[Baseline, ...]
+
+
 class Summary(Record):
     """A score over seeds."""
 

@@ -88,6 +88,11 @@ class RunFolder:
         """URI of the run's result, which is written last."""
         return storage.join(self.uri, "result.json")
 
+    @property
+    def baselines_uri(self) -> str:
+        """URI of the baselines' one evaluation on test."""
+        return storage.join(self.uri, "baselines.json")
+
     def seed(self, seed: int) -> SeedFolder:
         """Return the folder of a seed."""
         return SeedFolder(storage.join(self.uri, f"seed-{seed}"))

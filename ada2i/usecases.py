@@ -4,6 +4,7 @@ The command line and the flows call the same functions. They differ only in thei
 or as a Prefect task with retries) and how a job is shown (bars in a terminal, or a progress artifact).
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from ada2i.prediction.request import PredictSpec
 from ada2i.prediction.run import predict_here
 from ada2i.promotion.gate import check_judged_again, holding, is_settled, last_verdict, pass_gate, resolve_rules
 from ada2i.promotion.page import headline
-from ada2i.records import RunResult
+from ada2i.records import RunRequest, RunResult
 from ada2i.registry.aliases import CHAMPION, Move, current
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Verdict
@@ -163,8 +164,13 @@ def newest_unfinished(spec: TrainSpec, store: Store) -> str:
     Raises:
         NotFoundError: There is no such run.
     """
+
+    @functools.cache
+    def planned(features: str) -> RunRequest:
+        return training.planned(spec.model_copy(update={"features": features}), root=store.root, run_id="planned")
+
     for run_id in store.unfinished_runs():
-        if _was_started_with(spec, store, run_id):
+        if _was_started_with(spec, store, run_id, planned):
             return run_id
     raise NotFoundError(
         f"`--resume` needs an unfinished run of these features and this config in {store.root}, but there is none. "
@@ -174,16 +180,18 @@ def newest_unfinished(spec: TrainSpec, store: Store) -> str:
     )
 
 
-def _was_started_with(spec: TrainSpec, store: Store, run_id: str) -> bool:
+def _was_started_with(spec: TrainSpec, store: Store, run_id: str, planned: Callable[[str], RunRequest]) -> bool:
+    features = spec.features
     if (raw := extraction.parse(spec.features)) is not None:
         place = storage.join(store.extraction(extraction_id(run_id)), "request.json")
         if not storage.exists(place) or not extraction.is_of(ExtractionRequest.load(place), *raw, store.root):
             return False
         if not storage.exists(store.run(run_id).request_uri):
             return True  # interrupted while its features were extracted
-        spec = spec.model_copy(update={"features": store.run(run_id).request().features.uri})
-    request = store.run(run_id).request()
-    now = training.planned(spec, root=store.root, run_id=run_id)
+        features = store.run(run_id).request().features.uri
+    elif not storage.exists(store.run(run_id).request_uri):
+        return False  # interrupted while the features of a raw corpus were extracted
+    request, now = store.run(run_id).request(), planned(features)
     same = {"resources": now.config.resources}
     return request.features == now.features and request.config.model_copy(update=same) == now.config
 

@@ -208,7 +208,7 @@ def parse_encoders(texts: list[str] | None) -> "dict[Modality, str | None]":
         if modality is None or not name:
             raise ConfigError(
                 f"`--encoder` takes MODALITY=NAME with a modality of {', '.join(MODALITIES)}, but got {text!r}. Write "
-                "for example `--encoder text=hashing`.",
+                "for example `--encoder text=minilm`.",
                 field="encoder",
             )
         found[modality] = name

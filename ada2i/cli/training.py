@@ -25,6 +25,7 @@ from ada2i.cli.options import (
     train_spec,
 )
 from ada2i.cli.output import line, mean_text, out, print_record
+from ada2i.config import ResourceConfig, TrainingConfig
 from ada2i.errors import ConfigError
 from ada2i.jobs import logs
 from ada2i.records import RunResult
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from ada2i.usecases import Outcome
 
 app = typer.Typer()
+
+_SEEDS = ",".join(map(str, TrainingConfig.model_fields["seeds"].default))
 
 
 @app.command()
@@ -56,8 +59,8 @@ def train(  # noqa: PLR0917
     settings: Settings = None,
     modalities: Modalities = None,
     encoder: Encoders = None,
-    workers: Annotated[int | None, typer.Option(help="Training workers. Default: 2.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas. Default: 12.")] = None,
+    workers: Annotated[int | None, typer.Option(help=f"Training workers. Default: {ResourceConfig().workers}.")] = None,
+    seeds: Annotated[str | None, typer.Option(help=f"Seeds, separated by commas. Default: {_SEEDS}.")] = None,
     no_afw: Annotated[bool, typer.Option("--no-afw", help="Ablation: without adaptive feature weighting.")] = False,
     no_amw: Annotated[bool, typer.Option("--no-amw", help="Ablation: without adaptive modality weighting.")] = False,
     no_modulation: Annotated[

@@ -1,7 +1,7 @@
 """One prediction from request to manifest. Does not depend on Ray."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,11 @@ def predict_here(uri: str, request: PredictionRequest, *, report: Callable[..., 
     report("started", run_id=request.run_id, workers=1, device="cpu")
     try:
         worker = Worker(uri, request, "cpu")
-        tasks: RunTasks = lambda calls: (getattr(worker, name)(*arguments) for name, arguments in calls)  # noqa: E731
-        return predict(uri, request, tasks, report=report, code=code())
+
+        def run_tasks(calls: Iterable[Call]) -> Iterator[Any]:
+            return (getattr(worker, name)(*arguments) for name, arguments in calls)
+
+        return predict(uri, request, run_tasks, report=report, code=code())
     finally:
         torch.set_num_threads(threads)
 

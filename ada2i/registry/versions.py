@@ -108,8 +108,9 @@ def check_same_kind(root: str, features: FeatureInfo) -> None:
         ConfigError: It has others, so the two would not be versions of one model; the caller must name the model.
     """
     name = model_name(features, None)
-    newest = next(iter(reversed(versions(root, name))), None)
-    if newest is None:
+    try:
+        newest = find(root, name)
+    except NotFoundError:  # this will be the first version
         return
     shared = newest.features.widths.keys() & features.widths.keys()
     then = {"classes": newest.features.labels, "widths": {m: newest.features.widths[m] for m in sorted(shared)}}

@@ -111,6 +111,8 @@ def from_rank_zero(number: int, device: torch.device) -> int:
 
 def differing_ranks(tensors: Sequence[Tensor]) -> list[int]:
     """Return the ranks whose tensors are not those of rank 0 to the last bit; the same list on all ranks."""
+    if world_size() == 1:
+        return []
     sums = torch.stack([_bits(tensor) for tensor in tensors])
     # Both halves of a 62-bit sum fit into float64 exactly, so the comparison works on any device.
     row = torch.zeros(world_size(), 2 * len(sums), dtype=torch.float64, device=sums.device)

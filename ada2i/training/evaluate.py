@@ -1,9 +1,11 @@
 """The only evaluation on the test split, after selection on dev, and everything derived from it.
 
-A run's folder gets, per seed, ``predictions.parquet`` and ``test.json`` (written once: a second call reads it and
-does not open the test split), then ``report.html``, the model card ``README.md``, and last ``result.json``.
+A run's folder gets, per seed, ``predictions.parquet`` and ``test.json``, and for the run ``baselines.json``. Each is
+written once: a second call reads them and does not open the test split. Then it gets ``report.html``, the model card
+``README.md``, and last ``result.json``.
 """
 
+import functools
 import statistics
 from collections.abc import Sequence
 
@@ -20,7 +22,8 @@ from ada2i.evaluation.probe import linear_confusion
 from ada2i.inference.models import load_checkpoint
 from ada2i.inference.predict import Floats, Ints, predict_split, predictions_file
 from ada2i.loader.split_data import SplitData, open_split
-from ada2i.records import Baseline, RunRequest, RunResult, SeedResult, TestResult, put_folder_file
+from ada2i.modalities import Modality
+from ada2i.records import Baseline, Baselines, RunRequest, RunResult, SeedResult, TestResult, put_folder_file
 from ada2i.reports.report import markdown_summary, render_report
 from ada2i.store import RunFolder, SeedFolder
 
@@ -37,7 +40,7 @@ def evaluate_run(run_uri: str) -> RunResult:
     seeds = [_seed_result(run, seed) for seed in request.config.training.seeds]
     tests = [_test_once(request, run.seed(result.seed), result) for result in seeds]
     result = _gather(request, run_uri, seeds, tests)
-    result = result.model_copy(update={"baselines": _baselines(request), "licences": licences(request)})
+    result = result.model_copy(update={"baselines": _baselines_once(run, request), "licences": licences(request)})
     files = {"report.html": render_report(result).encode(), "README.md": markdown_summary(result).encode()}
     if storage.exists(run.environment_uri):  # of the job that trained
         files["environment.json"] = storage.get(run.environment_uri)
@@ -101,10 +104,19 @@ def _score(
     )
 
 
-def _baselines(request: RunRequest) -> tuple[Baseline, ...]:
+def _baselines_once(run: RunFolder, request: RunRequest) -> tuple[Baseline, ...]:
+    if not storage.exists(run.baselines_uri):
+        config = request.config
+        rows = _baselines(request.features.uri, config.model.modalities, config.training.shuffle_gib)
+        storage.put_if_absent(run.baselines_uri, Baselines(rows=rows).stored())
+    return Baselines.load(run.baselines_uri).rows
+
+
+@functools.lru_cache(maxsize=8)  # the runs of a study share features, whose content never changes
+def _baselines(uri: str, modalities: tuple[Modality, ...], shuffle_gib: float) -> tuple[Baseline, ...]:
     """Return the scores on test of the majority class of train, and of linear probes on each modality and on all."""
-    features, config, names = open_features(request.features.uri), request.config, request.features.labels
-    modalities, shuffle_gib = config.model.modalities, config.training.shuffle_gib
+    features = open_features(uri)
+    names = features.manifest.labels
     train, test = (open_split(features, split, modalities, shuffle_gib=shuffle_gib) for split in ("train", "test"))
     alone = [(modality,) for modality in modalities]
     found = [

@@ -14,7 +14,7 @@ from ada2i.data.manifest import open_features, read_shard
 from ada2i.errors import DataError
 from ada2i.inference.models import load_checkpoint
 from ada2i.jobs.environment import environment
-from ada2i.records import FileEntry, Interval, RunRequest, RunResult, SeedResult, TestResult
+from ada2i.records import Baselines, FileEntry, Interval, RunRequest, RunResult, SeedResult, TestResult
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import register
 from ada2i.training.evaluate import evaluate_run
@@ -60,6 +60,7 @@ def load_all(root: Path) -> None:
     RunRequest.load((root / RUN / "request.json").as_uri())
     SeedResult.load((root / RUN / "seed-5" / "result.json").as_uri())
     TestResult.load((root / RUN / "seed-5" / "test.json").as_uri())
+    Baselines.load((root / RUN / "baselines.json").as_uri())
     for manifest in sorted((root / RUN).glob("seed-5/*/*/manifest.json")):
         (restore if manifest.parts[-3] == "checkpoints" else load_checkpoint)(manifest.parent.as_uri())
     register((root / RUN).as_uri(), root=str(root), model="again")

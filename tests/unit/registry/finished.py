@@ -7,6 +7,7 @@ import pytest
 
 from ada2i import storage
 from ada2i.records import FolderManifest, RunResult, SeedResult, put_folder_file
+from ada2i.registry.aliases import move
 from ada2i.registry.versions import Version, register
 from tests.runs import run_uri, seed_uri
 from tests.unit.evaluation.runs import build_run
@@ -46,6 +47,15 @@ def _build(seeds: tuple[int, ...], *, synthetic: bool) -> RunResult:
 def registered(root: str, run_id: str, model: str | None = "ada2i") -> Version:
     """Write the folder of an evaluated run and register it."""
     return register(finished_run(root, run_id).run_uri, root=root, model=model)
+
+
+def with_champion(root: str) -> str:
+    """Register two versions, of which the champion is the second; return the root."""
+    for name in ("run-a", "run-b"):
+        registered(root, name)
+    move(root, "ada2i", "champion", 1, expected=None, by="anna", reason="first")
+    move(root, "ada2i", "champion", 2, expected=1, by="anna", reason="better")
+    return root
 
 
 def unfinished(root: str, run_id: str, at: str = "manifest.json") -> str:

@@ -25,19 +25,14 @@ from ada2i.registry.verify import verify
 from ada2i.registry.versions import Version, find, load_version, models, register, versions
 from ada2i.training.dedup import repeats
 from ada2i.training.request import TrainSpec, prepare
-from tests.unit.registry.finished import finished_run, registered
+from tests.unit.registry.finished import finished_run, with_champion
 
 NAMES = ("../x", "a/b", "/x", "..%2fx", "s3://x", "x\0", "", ".", "..", ".x", "x\n", "a\\b", "x?y", "x" * 256)
 
 
 @pytest.fixture
 def root(root: str) -> str:
-    """A root with two versions, of which the champion is the second."""
-    for name in ("run-a", "run-b"):
-        registered(root, name)
-    move(root, "ada2i", "champion", 1, expected=None, by="anna", reason="first")
-    move(root, "ada2i", "champion", 2, expected=1, by="anna", reason="better")
-    return root
+    return with_champion(root)
 
 
 def home(root: str) -> Path:

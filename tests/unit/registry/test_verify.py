@@ -7,13 +7,13 @@ import pytest
 
 from ada2i import storage
 from ada2i.errors import ConfigError, DataError, NotFoundError
-from ada2i.registry.aliases import current, move
+from ada2i.registry.aliases import current
 from ada2i.registry.paths import MANIFEST
 from ada2i.registry.pull import pull
 from ada2i.registry.references import resolve
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import SWEPT, read_file
-from tests.unit.registry.finished import registered, unfinished
+from tests.unit.registry.finished import unfinished, with_champion
 
 FILES = (
     "weights.safetensors",
@@ -28,12 +28,7 @@ FILES = (
 
 @pytest.fixture
 def root(root: str) -> str:
-    """A root with two versions, of which the champion is the second."""
-    for name in ("run-a", "run-b"):
-        registered(root, name)
-    move(root, "ada2i", "champion", 1, expected=None, by="anna", reason="first")
-    move(root, "ada2i", "champion", 2, expected=1, by="anna", reason="better")
-    return root
+    return with_champion(root)
 
 
 def home(root: str) -> str:
