@@ -166,6 +166,7 @@ def test_unknown_names(names: dict[str, str], message: str) -> None:
         ("iemocap_6way", "iemocap"),
         ("IEMOCAP.v2", "iemocap"),
         ("synthetic-demo", "demo"),
+        ("synthetic-demo-media", "demo"),
         ("mosi", "default"),
         ("melding", "default"),
         ("", "default"),

@@ -19,6 +19,7 @@ from ada2i.extraction.corpora.folder import ABOUT, TABLE, About
 from ada2i.importers.demo import DATASET, LABELS, emotions, sentences, splits
 from ada2i.modalities import Modality
 
+NAME = f"{DATASET}-media"  # not that of the made-up features, whose classes and widths are others
 LICENCE = "none needed: made up here, from no recording"
 
 SHOWN: Mapping[Modality, float] = {"text": 0.85, "audio": 0.65, "visual": 0.45}
@@ -79,7 +80,7 @@ def write_demo_media(folder: str, *, dialogues: int = 60, seed: int = 7) -> str:
     turns = list(_turns(random, dialogues))
     said = sentences(random, len(turns))
     rows = [_write_turn(uri, turn, sentence, seed) for turn, sentence in zip(turns, said, strict=True)]
-    about = About(name=DATASET, labels=LABELS, licence=LICENCE, synthetic=True)
+    about = About(name=NAME, labels=LABELS, licence=LICENCE, synthetic=True)
     storage.put(storage.join(uri, ABOUT), about.to_json())
     # Written last: a crash before this leaves media without a table, which no reader reads and the next call replaces.
     storage.put(storage.join(uri, f"{TABLE}.csv"), _csv(rows))
