@@ -65,6 +65,7 @@ def node(stack: Stack, tmp_path: Path) -> Iterator[processes.Process]:
     address = known.read_text().strip()
     command = [sys.executable, "-m", "tests.faults.node", address, str(CPUS)]
     env = {**os.environ, **cluster._FIXED, "TMPDIR": str(stack.layout.ray_folder)}
+    env["PYTHONPATH"] = str(Path(__file__).parents[2])  # PYTHONSAFEPATH hides the working directory, where tests/ is
     before, owner = capacity()["CPU"], f"{stack.layout.ray_folder}-2"
     child = processes.spawn(command, owner=owner, env=env, log=tmp_path / "node.log")
     try:
