@@ -13,6 +13,7 @@ from ada2i.modalities import Modality
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Distance = Annotated[float, Field(ge=0.1, le=1e4)]
 
 
 class Config(BaseModel):
@@ -42,15 +43,22 @@ class Config(BaseModel):
 class EncoderConfig(Config):
     """One encoder per modality."""
 
-    kind: Literal["transformer", "lstm", "context"] = Field(
+    kind: Literal["transformer", "lstm", "context", "relational"] = Field(
         "transformer",
-        description="Post-norm transformer (paper), LSTM (released code's alternative), or `context`: a pre-norm "
-        "transformer that starts as an average over neighbours.",
+        description="Post-norm transformer (paper), LSTM (released code's alternative), `context`: a pre-norm "
+        "transformer that starts as an average over neighbours, or `relational`: decayed means of past and next "
+        "utterances of the same and of other speakers.",
     )
-    layers: Positive = 2
-    feedforward_dim: Positive = Field(2048, description="Width inside a transformer layer.")
+    layers: int = Field(2, ge=0, description="Layers; 0 only for `relational`, which is then linear.")
+    feedforward_dim: Positive = Field(2048, description="Width inside a layer.")
     dropout: Fraction = 0.5
-    input_dropout: Fraction = Field(0.0, description="For `context`: share of feature values dropped in training.")
+    input_dropout: Fraction = Field(
+        0.0, description="For `context` and `relational`: share of input values dropped in training."
+    )
+    decays: tuple[Distance, ...] = Field(
+        (3.0,), description="For `relational`: utterances over which a neighbour's weight falls by 1/e; one or several."
+    )
+    dialogue_decay: Distance = Field(15.0, description="For `relational`: the same for the mean of the dialogue.")
     inertia: float = Field(0.0, ge=0.0, description="For `context`: weight of the neighbours' average at the start.")
     attend_to_padding: bool = Field(
         True, description="A transformer sees the zeros that pad a batch, as in the released code; false masks them."
@@ -155,18 +163,20 @@ class ModelConfig(Config):
             raise ValueError(f"`hidden_dim` must be even for LSTM encoders (two directions), but is {self.hidden_dim}")
         if encoder.kind == "lstm" and encoder.causal:
             raise ValueError("`encoder.causal` needs an `encoder.kind` other than lstm, which reads both directions")
-        if encoder.kind != "context" and (
-            encoder.inertia or encoder.input_dropout or encoder.positions or encoder.speakers
-        ):
-            raise ValueError(
-                "`encoder.inertia`, `.input_dropout`, `.positions` and `.speakers` need `encoder.kind=context`"
-            )
+        if encoder.kind != "context" and (encoder.inertia or encoder.positions or encoder.speakers):
+            raise ValueError("`encoder.inertia`, `.positions` and `.speakers` need `encoder.kind=context`")
+        if encoder.kind not in ("context", "relational") and encoder.input_dropout:
+            raise ValueError("`encoder.input_dropout` needs `encoder.kind` context or relational")
+        if encoder.kind != "relational" and not encoder.layers:
+            raise ValueError("`encoder.layers` must be at least 1, unless `encoder.kind` is relational")
         if (encoder.causal or self.mask_missing) and (encoder.attend_to_padding or self.afw.average_padding):
             raise ValueError(
                 "`encoder.causal` and `mask_missing` need `encoder.attend_to_padding` and `afw.average_padding` false"
             )
-        if encoder.kind == "context" and encoder.attend_to_padding:
-            raise ValueError("`encoder.kind=context` needs `encoder.attend_to_padding` false: it never sees padding")
+        if encoder.kind in ("context", "relational") and encoder.attend_to_padding:
+            raise ValueError(
+                f"`encoder.kind={encoder.kind}` needs `encoder.attend_to_padding` false: it never sees padding"
+            )
         return self
 
 

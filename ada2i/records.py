@@ -336,12 +336,21 @@ class TestResult(Record):
 
 
 class Baseline(Record):
-    """Scores on test of a simple model that was fitted on train: what the trained model must exceed."""
+    """Scores on test of a simple model that was fitted on train: what the trained model must exceed.
+
+    Attributes:
+        interval: Of weighted F1; None in records older than the field, as the fields below.
+        dev_weighted_f1: Weighted F1 on dev, by which linear models are chosen; None for the majority class.
+        l2: The strength of L2 that was chosen on dev.
+    """
 
     name: str
     weighted_f1: float
     macro_f1: float
     accuracy: float
+    interval: Interval | None = None
+    dev_weighted_f1: float | None = None
+    l2: float | None = None
 
 
 class Baselines(Record):
@@ -384,6 +393,14 @@ class RunResult(Record):
     baselines: tuple[Baseline, ...] = ()  # empty in older results
     files: dict[FileName, FileEntry] = {}  # next to the result, by name; empty in older results
     licences: dict[str, str] = {}  # of the corpus and, by modality, of the encoders; empty if the vectors were imported
+
+    @property
+    def floor(self) -> Baseline | None:
+        """The linear model with the highest weighted F1 on dev; in older results, the best baseline on test."""
+        fitted = [found for found in self.baselines if found.dev_weighted_f1 is not None]
+        if fitted:
+            return max(fitted, key=lambda found: found.dev_weighted_f1 or 0.0)
+        return max(self.baselines, key=lambda found: found.weighted_f1, default=None)
 
 
 class ModelScores(Record):

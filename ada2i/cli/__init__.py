@@ -18,6 +18,7 @@ from ada2i.cli import (
     comparing,
     doctoring,
     extracting,
+    flooring,
     importing,
     predicting,
     registry,
@@ -32,7 +33,19 @@ from ada2i.jobs import logs
 __all__ = ["app", "main", "training"]
 
 # In the order in which `ada2i --help` lists them.
-_FILES = (extracting, importing, auditing, training, tuning, predicting, reproducing, comparing, registry, doctoring)
+_FILES = (
+    extracting,
+    importing,
+    auditing,
+    flooring,
+    training,
+    tuning,
+    predicting,
+    reproducing,
+    comparing,
+    registry,
+    doctoring,
+)
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Balanced emotion recognition in conversations."

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from ada2i import presets, storage
 from ada2i.cli.aliasing import user
+from ada2i.cli.flooring import baseline_rows
 from ada2i.cli.gating import what_moved
 from ada2i.cli.options import (
     Allow,
@@ -140,13 +141,6 @@ def _result_of(root: str, version: Version) -> RunResult:
     return RunResult.model_validate_json(read_file(root, version, "result.json"))
 
 
-def _baselines(result: RunResult) -> Table:
-    table = Table("baseline", "test wF1", "macro F1", "accuracy", title="Baselines on the same test split")
-    for found in result.baselines:
-        table.add_row(found.name, *(f"{number:.4f}" for number in (found.weighted_f1, found.macro_f1, found.accuracy)))
-    return table
-
-
 def show_result(result: RunResult, version: str) -> None:
     """Print the test table, the baselines, the version and the path of the report."""
     from ada2i.reports.report import baseline_note, dead_classes
@@ -169,7 +163,7 @@ def show_result(result: RunResult, version: str) -> None:
         table.add_row("mean", "", mean["weighted_f1"], "", mean["macro_f1"], mean["accuracy"])
     out.show(table)
     if result.baselines:
-        out.show(_baselines(result))
+        out.show(baseline_rows(result.baselines))
     for note in filter(None, (baseline_note(result), *dead_classes(result))):
         line(note, "bold yellow")
     out.print(Text(result.protocol, "dim"))

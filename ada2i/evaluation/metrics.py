@@ -84,6 +84,20 @@ def scores(confusion: Counts, labels: Sequence[str], split: str) -> Scores:
     )
 
 
+def by_dialogue(labels: Counts, predictions: Counts, lengths: Counts, classes: int) -> Counts:
+    """Return confusion counts of each dialogue, ``(D, C, C)``; utterances without a label do not count.
+
+    Args:
+        labels: ``(N,)`` class indices, negative without a label.
+        predictions: ``(N,)`` class indices.
+        lengths: ``(D,)`` utterances of each dialogue.
+        classes: ``C``.
+    """
+    edges = np.cumsum(lengths)[:-1]
+    pairs = zip(np.split(labels, edges), np.split(predictions, edges), strict=True)
+    return np.stack([confusion_matrix(truth[truth >= 0], guess[truth >= 0], classes) for truth, guess in pairs])
+
+
 def dialogue_bootstrap(
     confusion_by_dialogue: Counts, resamples: int = 2000, level: float = 0.95, seed: int = 0
 ) -> Interval:

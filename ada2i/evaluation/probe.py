@@ -6,8 +6,7 @@ Shape letters in this file:
     N utterances     D width of the vectors     C classes
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,6 @@ _RIDGE = 1.0  # per row, on standardised vectors: strong, since there may be mor
 _FOLDS = 5
 _UTTERANCES = 20_000  # enough to separate strong from weak modalities
 _WIDEST = 1024  # maximum columns; of wider vectors, evenly spaced columns are used
-_BATCH = 64  # dialogues that are read at a time
 _CLIP = 3.0  # deviations: one extreme value must not decide a fold
 
 Floats = NDArray[np.float64]
@@ -76,39 +74,6 @@ def held_out_skill(split: "SplitData", modality: Modality, *, classes: int) -> f
             weights = fit(gram - own_gram, cross - own_cross)
             np.add.at(counts, (labels[rows], (values[rows] @ weights).argmax(axis=1)), 1)
     return weighted_f1(counts)
-
-
-def linear_confusion(train: "SplitData", test: "SplitData", modalities: Sequence[Modality], *, classes: int) -> Ints:
-    """Return ``(C, C)`` confusion counts on a split of a probe that is fitted on train, on some modalities together.
-
-    A missing vector counts as the mean of train, so every labelled utterance is predicted.
-    """
-    scale = {m: _thinned(*train.statistics(m)) for m in modalities}
-    gram: Any = 0.0
-    cross: Any = 0.0
-    used = 0
-    for dialogues in train.in_order(_BATCH).batches():
-        values, labels = _joined(train, dialogues, scale)
-        gram, cross = gram + values.T @ values, cross + values.T @ np.eye(classes)[labels]
-        used += len(labels)
-        if used >= _UTTERANCES:
-            break
-    weights = fit(gram, cross)
-    counts = np.zeros((classes, classes), np.int64)
-    for dialogues in test.in_order(_BATCH).batches():
-        values, labels = _joined(test, dialogues, scale)
-        np.add.at(counts, (labels, (values @ weights).argmax(axis=1)), 1)
-    return counts
-
-
-def _joined(
-    split: "SplitData", dialogues: Sequence[int], scale: Mapping[Modality, tuple[Floats, Floats]]
-) -> tuple[Floats, Ints]:
-    """Return ``(N, sum of D + 1)`` standardised values of labelled utterances, 0 if missing, and ``(N,)`` labels."""
-    batch = split.batch(dialogues, dialogues)
-    known = batch.labels.numpy() != UNLABELLED
-    parts = [_standardised(batch, m, *scale[m])[known] * batch.present[m].numpy()[known, None] for m in scale]
-    return np.hstack([*parts, np.ones((int(known.sum()), 1))]), batch.labels.numpy()[known]
 
 
 def _rows(split: "SplitData", modality: Modality) -> tuple[Floats, Ints, Ints]:

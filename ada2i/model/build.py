@@ -21,6 +21,7 @@ from ada2i.model.encoders import (
     Unpadded,
 )
 from ada2i.model.inputs import KeepInputs, MaskInputs, Standardise
+from ada2i.model.relational import RelationalEncoder
 
 
 def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes: int) -> Ada2I:
@@ -72,6 +73,18 @@ def _encoder(config: TrainConfig, width: int) -> nn.Module:
             layers=encoder.layers,
             feedforward_dim=encoder.feedforward_dim,
             dropout=encoder.dropout,
+            causal=encoder.causal,
+        )
+    if encoder.kind == "relational":
+        return RelationalEncoder(
+            width=width,
+            hidden_dim=hidden_dim,
+            layers=encoder.layers,
+            feedforward_dim=encoder.feedforward_dim,
+            dropout=encoder.dropout,
+            input_dropout=encoder.input_dropout,
+            decays=encoder.decays,
+            dialogue_decay=encoder.dialogue_decay,
             causal=encoder.causal,
         )
     return ContextEncoder(

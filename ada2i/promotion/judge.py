@@ -5,16 +5,25 @@ pair of versions that it judges is counted: a test split that decides every nigh
 """
 
 import hashlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ada2i.data.leakage import SEEN, read_dialogues
 from ada2i.data.manifest import FeatureSet, open_features
-from ada2i.promotion.predictions import dialogues, in_common, own_features, predictions, to_file
-from ada2i.promotion.rules import GateRules, against, alone, enough, measure, not_used_up
+from ada2i.promotion.predictions import (
+    dialogues,
+    floor_predictions,
+    in_common,
+    own_features,
+    predictions,
+    to_file,
+)
+from ada2i.promotion.rules import GateRules, against, alone, enough, measure, not_used_up, over_floor
 from ada2i.records import ModelScores, RuleResult
 from ada2i.registry.verdicts import Judgement, use_test
 from ada2i.registry.versions import Version
@@ -39,6 +48,11 @@ class _Evidence:
     left_out: dict[str, int]
     digest: str
     counts: tuple[int, int]
+
+    def same_dialogues(self, table: pa.Table) -> pa.Table:
+        """Return the rows of predictions for the dialogues that count."""
+        ids = pq.read_table(io.BytesIO(self.files[0]))["dialogue_id"]
+        return table.filter(pc.is_in(table["dialogue_id"], value_set=ids.combine_chunks()))
 
 
 def judge(
@@ -72,6 +86,10 @@ def judge(
         results.append(not_used_up(rules, uses))
     sides = _sides(evidence, challenger.features.labels)
     results += _compared(rules, evidence, sides)
+    if sides and rules.min_over_floor > -1:
+        features = open_features(challenger.features.uri)
+        floor = evidence.same_dialogues(floor_predictions(root, challenger, features, evidence.split))
+        results.append(over_floor(rules, sides[0], to_file(floor), challenger.features.labels))
     return Judgement(
         model=challenger.model,
         alias=alias,

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from ada2i.config import TrainConfig
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import DataError, IntegrityError
+from ada2i.inference.floor import fit_floor
 from ada2i.inference.models import load_config, load_model
 from ada2i.inference.predict import predict_split, predictions_file
 from ada2i.loader.split_data import open_split
@@ -34,6 +35,20 @@ def predictions(root: str, version: Version, features: FeatureSet, split: str) -
         return _table(_run(uri, version, features, split))
     stored = _table(read_file(root, version, "predictions.parquet"))
     return stored if split == "test" else stored.slice(0, 0)
+
+
+def floor_predictions(root: str, version: Version, features: FeatureSet, split: str) -> pa.Table:
+    """Return the predictions for a split of the linear model that is fitted to the features of a version.
+
+    Raises:
+        IntegrityError: A shard differs from its digest.
+        DataError: Train or dev has no labelled utterance.
+    """
+    config = _config(version_uri(root, version), version)
+    modalities = config.model.modalities if config else tuple(features.manifest.modalities)
+    train, dev, held = (open_split(features, name, modalities) for name in ("train", "dev", split))
+    floor = fit_floor(train, dev, modalities, classes=len(features.manifest.labels))
+    return _table(predictions_file(held, *floor.predict(held)))
 
 
 def can_read(version: Version, config: TrainConfig, features: FeatureSet) -> bool:

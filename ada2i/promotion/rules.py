@@ -10,13 +10,14 @@ from typing import Annotated
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import Field
 
 from ada2i.config import Config
 from ada2i.display import count
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.compare import compare
-from ada2i.evaluation.metrics import confusion_matrix, scores
+from ada2i.evaluation.metrics import by_dialogue, confusion_matrix, dialogue_bootstrap, scores, weighted_f1
 from ada2i.records import ClassRow, ModelScores, RuleResult
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -32,6 +33,13 @@ class GateRules(Config):
     class_utterances: int = Field(20, ge=1, description="Classes with fewer utterances are not held to floors.")
     class_floor: Share = Field(0.0, description="F1 that each class must exceed.")
     class_drop: Share = Field(0.15, description="Maximum loss of F1 of a class.")
+    min_over_floor: float = Field(
+        0.0,
+        ge=-1.0,
+        le=1.0,
+        description="Weighted F1 that the challenger must have above the lower bound of the interval of the linear "
+        "floor, on the same dialogues; -1 switches the rule off.",
+    )
     calibration_rise: Share = Field(0.05, description="Maximum rise of the expected calibration error.")
     test_uses: int = Field(
         20, ge=0, description="Pairs that one test split may judge if there is no gate split; then it is used up."
@@ -83,6 +91,34 @@ def alone(rules: GateRules, challenger: ModelScores) -> RuleResult:
     says = f"lowest F1 of a class is {lowest.f1:.4f} ({lowest.label}), more than {rules.class_floor:g}"
     passed = lowest.f1 > rules.class_floor
     return RuleResult(rule="class-floor", passed=passed, measured=lowest.f1, bound=rules.class_floor, says=says)
+
+
+def over_floor(rules: GateRules, challenger: ModelScores, floor: bytes, labels: Sequence[str]) -> RuleResult:
+    """Return the result of the rule that a challenger is not below the linear floor.
+
+    Args:
+        rules: The rules.
+        challenger: Scores of the challenger.
+        floor: A ``predictions.parquet`` of the linear model for the same utterances.
+        labels: Class names by index.
+    """
+    counts = confusions(floor, len(labels))
+    score, found = float(weighted_f1(counts.sum(axis=0))), challenger.scores.weighted_f1
+    interval = dialogue_bootstrap(counts, rules.resamples, seed=rules.seed)
+    bound = interval.low + rules.min_over_floor
+    says = (
+        f"weighted F1 is {found:.4f}; the linear floor has {score:.4f}, {interval.level:.0%} interval "
+        f"{interval.low:.4f} to {interval.high:.4f}, and at least its lower bound {rules.min_over_floor:+g} is required"
+    )
+    return RuleResult(rule="over-floor", passed=found >= bound, measured=found, bound=bound, says=says)
+
+
+def confusions(predictions: bytes, classes: int) -> NDArray[np.int64]:
+    """Return confusion counts of each dialogue of a ``predictions.parquet``, ``(D, C, C)``."""
+    table = pq.read_table(io.BytesIO(predictions)).sort_by("dialogue_id")
+    true, guess = (np.asarray(table[name].to_numpy()) for name in ("label", "prediction"))
+    _, lengths = np.unique(np.asarray(table["dialogue_id"].to_pylist()), return_counts=True)
+    return by_dialogue(true, guess, lengths, classes)
 
 
 def against(

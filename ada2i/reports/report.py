@@ -111,20 +111,28 @@ def scores_table(result: RunResult) -> list[Row]:
 def baseline_table(result: RunResult) -> list[Row]:
     """Return a row per baseline with its scores on the same test split; empty for older results."""
     return [
-        {"baseline": found.name, **{f"test {_NAMES[name]}": round(getattr(found, name), 4) for name in HEADLINES}}
+        {
+            "baseline": found.name,
+            "dev weighted F1": "" if found.dev_weighted_f1 is None else round(found.dev_weighted_f1, 4),
+            **{f"test {_NAMES[name]}": round(getattr(found, name), 4) for name in HEADLINES},
+            "95% low": "" if found.interval is None else round(found.interval.low, 4),
+            "95% high": "" if found.interval is None else round(found.interval.high, 4),
+        }
         for found in result.baselines
     ]
 
 
 def baseline_note(result: RunResult) -> str:
-    """Return a sentence about the best baseline; empty if the mean over seeds is above it by weighted F1."""
-    best = max(result.baselines, key=lambda found: found.weighted_f1, default=None)
-    mean = result.test_summary["weighted_f1"].mean
-    if best is None or mean > best.weighted_f1:
+    """Return a sentence about the linear floor; empty if the mean over seeds is above it by weighted F1."""
+    floor, mean = result.floor, result.test_summary["weighted_f1"].mean
+    if floor is None or mean > floor.weighted_f1:
         return ""
+    low = floor.interval.low if floor.interval else floor.weighted_f1
+    where = "and is below" if mean < low else "but is above"
+    interval = f", {where} the lower bound {low:.4f} of its interval" if floor.interval else ""
     return (
-        f"Below a baseline: the weighted F1 of {mean:.4f} does not exceed {best.weighted_f1:.4f} of the baseline "
-        f"`{best.name}` on the same test split."
+        f"Below the linear floor: the weighted F1 of {mean:.4f} does not exceed {floor.weighted_f1:.4f} of the "
+        f"baseline `{floor.name}` on the same test split{interval}."
     )
 
 

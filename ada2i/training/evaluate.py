@@ -5,11 +5,8 @@ written once: a second call reads them and does not open the test split. Then it
 ``README.md``, and last ``result.json``.
 """
 
-import functools
 import statistics
 from collections.abc import Sequence
-
-import numpy as np
 
 from ada2i import storage
 from ada2i.batch import UNLABELLED
@@ -17,12 +14,11 @@ from ada2i.data.manifest import open_features
 from ada2i.display import count
 from ada2i.errors import NotFoundError
 from ada2i.evaluation.calibration import expected_calibration_error
-from ada2i.evaluation.metrics import confusion_matrix, dialogue_bootstrap, over_seeds, scores
-from ada2i.evaluation.probe import linear_confusion
+from ada2i.evaluation.metrics import by_dialogue, dialogue_bootstrap, over_seeds, scores
+from ada2i.inference.floor import baselines
 from ada2i.inference.models import load_checkpoint
 from ada2i.inference.predict import Floats, Ints, predict_split, predictions_file
 from ada2i.loader.split_data import SplitData, open_split
-from ada2i.modalities import Modality
 from ada2i.records import Baseline, Baselines, RunRequest, RunResult, SeedResult, TestResult, put_folder_file
 from ada2i.reports.report import markdown_summary, render_report
 from ada2i.store import RunFolder, SeedFolder
@@ -87,50 +83,22 @@ def _test_once(request: RunRequest, seed: SeedFolder, result: SeedResult) -> Tes
 def _score(
     request: RunRequest, result: SeedResult, split: SplitData, labels: Ints, probabilities: Floats
 ) -> TestResult:
-    names, predictions, known = request.features.labels, probabilities.argmax(axis=1), labels != UNLABELLED
-    edges = np.cumsum(split.lengths)[:-1]
-    by_dialogue = np.stack(
-        [
-            confusion_matrix(truth[truth != UNLABELLED], guess[truth != UNLABELLED], len(names))
-            for truth, guess in zip(np.split(labels, edges), np.split(predictions, edges), strict=True)
-        ]
-    )
+    names, known = request.features.labels, labels != UNLABELLED
+    counts = by_dialogue(labels, probabilities.argmax(axis=1), split.lengths, len(names))
     return TestResult(
         seed=result.seed,
         checkpoint_uri=result.checkpoint_uri,
-        scores=scores(by_dialogue.sum(axis=0), names, "test"),
-        weighted_f1_interval=dialogue_bootstrap(by_dialogue),
+        scores=scores(counts.sum(axis=0), names, "test"),
+        weighted_f1_interval=dialogue_bootstrap(counts),
         calibration_error=expected_calibration_error(probabilities[known], labels[known]),
     )
 
 
 def _baselines_once(run: RunFolder, request: RunRequest) -> tuple[Baseline, ...]:
     if not storage.exists(run.baselines_uri):
-        config = request.config
-        rows = _baselines(request.features.uri, config.model.modalities, config.training.shuffle_gib)
+        rows = baselines(request.features.uri, request.config.model.modalities)
         storage.put_if_absent(run.baselines_uri, Baselines(rows=rows).stored())
     return Baselines.load(run.baselines_uri).rows
-
-
-@functools.lru_cache(maxsize=8)  # the runs of a study share features, whose content never changes
-def _baselines(uri: str, modalities: tuple[Modality, ...], shuffle_gib: float) -> tuple[Baseline, ...]:
-    """Return the scores on test of the majority class of train, and of linear probes on each modality and on all."""
-    features = open_features(uri)
-    names = features.manifest.labels
-    train, test = (open_split(features, split, modalities, shuffle_gib=shuffle_gib) for split in ("train", "test"))
-    alone = [(modality,) for modality in modalities]
-    found = [
-        _baseline(f"linear on {' + '.join(chosen)}", linear_confusion(train, test, chosen, classes=len(names)), names)
-        for chosen in dict.fromkeys([*alone, modalities])
-    ]
-    majority = np.zeros((len(names), len(names)), np.int64)
-    majority[:, int(train.class_counts.argmax())] = test.class_counts
-    return _baseline(f"always {names[int(train.class_counts.argmax())]}", majority, names), *found
-
-
-def _baseline(name: str, counts: Ints, names: Sequence[str]) -> Baseline:
-    got = scores(counts, names, "test")
-    return Baseline(name=name, weighted_f1=got.weighted_f1, macro_f1=got.macro_f1, accuracy=got.accuracy)
 
 
 def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> RunResult:

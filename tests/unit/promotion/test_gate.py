@@ -26,7 +26,9 @@ from ada2i.registry.verify import verify
 from ada2i.registry.versions import Version, find, version_uri
 from tests.unit.promotion.versions import UNTRAINED, early, features, trained
 
-LENIENT = GateRules(dialogues=4, utterances=30, margin=1, class_drop=1, calibration_rise=1, resamples=500)
+LENIENT = GateRules(
+    dialogues=4, utterances=30, margin=1, min_over_floor=-1, class_drop=1, calibration_rise=1, resamples=500
+)
 WORSE = {name.replace(".", "__"): value for name, value in UNTRAINED.items()}
 
 
@@ -105,7 +107,7 @@ def test_the_gate_split_decides_where_there_is_one(root: str) -> None:
 
 def test_a_worse_challenger_is_refused_and_stays_a_version(root: str) -> None:
     crown(root, 1)
-    verdict = pass_gate(root, version(root, 3), GateRules(dialogues=5, utterances=40), by="anna")
+    verdict = pass_gate(root, version(root, 3), GateRules(dialogues=5, utterances=40, min_over_floor=-1), by="anna")
     assert verdict.judgement.decision == "refuse"
     assert not passed(verdict.judgement)["weighted-f1"]
     assert champion(root) == 1
@@ -128,7 +130,7 @@ def test_a_passed_one_is_promoted_and_can_be_rolled_back(root: str) -> None:
 
 def test_an_override_is_recorded_with_what_it_overrides(root: str) -> None:
     crown(root, 1)
-    strict = GateRules(dialogues=5, utterances=40, margin=0.0)
+    strict = GateRules(dialogues=5, utterances=40, margin=0.0, min_over_floor=-1)
     verdict = pass_gate(root, version(root, 3), strict, by="anna", override="the old one has a licence problem")
     assert verdict.judgement.decision == "refuse"
     moved = history(root, "talks", "champion")[-1]

@@ -8,6 +8,7 @@ import pytest
 from ada2i import storage
 from ada2i.data.manifest import open_features
 from ada2i.importers.demo import write_demo_corpus
+from ada2i.inference.floor import baselines
 from ada2i.inference.predict import predict_split
 from ada2i.store import Store
 from ada2i.training import evaluate
@@ -35,7 +36,7 @@ def test_test_is_opened_once_for_the_model_and_once_for_the_baselines(
         ),
         Listener(),
     )
-    evaluate._baselines.cache_clear()
+    baselines.cache_clear()
     first = evaluate_run(run.uri)
     names = [found.name for found in first.baselines]
     assert names[0].startswith("always ")
@@ -49,6 +50,7 @@ def test_test_is_opened_once_for_the_model_and_once_for_the_baselines(
 
     for name in ("open_split", predict_split.__name__):
         monkeypatch.setattr(evaluate, name, opened_again)
-    evaluate._baselines.cache_clear()
+    monkeypatch.setattr("ada2i.inference.floor.open_split", opened_again)
+    baselines.cache_clear()
     storage.delete(run.result_uri)
     assert evaluate_run(run.uri) == first

@@ -1,0 +1,183 @@
+"""The linear floor: the score that a trained model must exceed to be worth its training.
+
+Multinomial logistic regression on each utterance's standardised vectors, next to the decayed means of its neighbours
+that the relational encoder is given (``ada2i.model.relational``). It is convex, has no seed, and takes seconds. Its one
+choice, the strength of L2, is made on dev.
+
+Shape letters in this file:
+    N labelled utterances     P inputs: vectors and means of all modalities, and a column of 1s     C classes
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.data.manifest import open_features
+from ada2i.errors import DataError
+from ada2i.evaluation.metrics import by_dialogue, confusion_matrix, dialogue_bootstrap, scores, weighted_f1
+from ada2i.inference.predict import Floats, Ints
+from ada2i.loader.split_data import SplitData, open_split
+from ada2i.modalities import Modality
+from ada2i.model.inputs import Standardise
+from ada2i.model.relational import relation_means
+from ada2i.records import Baseline
+
+_L2 = (
+    10.0,
+    3.0,
+    1.0,
+    0.3,
+    0.1,
+    0.03,
+    0.01,
+    0.003,
+)  # weights of half the squared norm; the loss is a mean over utterances
+_PATIENCE = 2  # weaker ones that are tried without a better score on dev
+_STEPS = 60  # of LBFGS, from the solution of the stronger L2
+_CELLS = 1 << 27  # largest table of inputs, 512 MiB: of a larger train split, the first dialogues
+_BATCH = 64  # dialogues that are read at a time
+_CLIP = 5.0  # deviations: one extreme value must not decide
+_DECAY, _DIALOGUE_DECAY = 3.0, 15.0  # as in the relational encoder's defaults
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A fitted linear model.
+
+    Attributes:
+        modalities: The modalities that it reads.
+        norms: How their vectors are standardised.
+        weights: ``(P, C)``; the bias is the last row.
+        l2: The strength that was chosen on dev.
+        dev_weighted_f1: Its weighted F1 there.
+        utterances: Labelled utterances of train that it was fitted to.
+    """
+
+    modalities: tuple[Modality, ...]
+    norms: dict[Modality, Standardise]
+    weights: Tensor
+    l2: float
+    dev_weighted_f1: float
+    utterances: int
+
+    def predict(self, split: SplitData) -> tuple[Ints, Floats]:
+        """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a split, unlabelled utterances included."""
+        labels, chances = [], []
+        for dialogues in split.in_order(_BATCH).batches():
+            batch = split.batch(dialogues, dialogues)
+            labels.append(batch.labels.numpy())
+            chances.append(torch.softmax(_inputs(batch, self.norms) @ self.weights, dim=1).numpy())
+        return np.concatenate(labels), np.concatenate(chances)
+
+
+@functools.lru_cache(maxsize=8)  # the runs of a study share features, whose content never changes
+def baselines(uri: str, modalities: tuple[Modality, ...], *, split: str = "test") -> tuple[Baseline, ...]:
+    """Return the scores on a split of the majority class of train, and of linear models on each modality and on all."""
+    features = open_features(uri)
+    names = features.manifest.labels
+    train, dev, held = (open_split(features, name, modalities) for name in ("train", "dev", split))
+    most = int(train.class_counts.argmax())
+    labels = np.concatenate([held.batch(d, d).labels.numpy() for d in held.in_order(_BATCH).batches()])
+    found = [_baseline(f"always {names[most]}", held, labels, np.full_like(labels, most), names)]
+    for chosen in dict.fromkeys([*((modality,) for modality in modalities), modalities]):
+        floor = fit_floor(train, dev, chosen, classes=len(names))
+        row = _baseline(f"linear on {' + '.join(chosen)}", held, labels, floor.predict(held)[1].argmax(axis=1), names)
+        found.append(row.model_copy(update={"dev_weighted_f1": floor.dev_weighted_f1, "l2": floor.l2}))
+    return tuple(found)
+
+
+def _baseline(name: str, split: SplitData, labels: Ints, guess: Ints, names: Sequence[str]) -> Baseline:
+    counts = by_dialogue(labels, guess, split.lengths, len(names))
+    got = scores(counts.sum(axis=0), names, "test")
+    return Baseline(
+        name=name,
+        weighted_f1=got.weighted_f1,
+        macro_f1=got.macro_f1,
+        accuracy=got.accuracy,
+        interval=dialogue_bootstrap(counts),
+    )
+
+
+def fit_floor(train: SplitData, dev: SplitData, modalities: Sequence[Modality], *, classes: int) -> Floor:
+    """Fit the linear model on some modalities together; L2 is the one with the highest weighted F1 on dev.
+
+    A missing vector counts as the mean of train, so every labelled utterance counts.
+
+    Raises:
+        DataError: Train or dev has no labelled utterance.
+    """
+    norms = {m: _norm(train, m) for m in modalities}
+    inputs, labels = _table(train, norms)
+    dev_inputs, dev_labels = _table(dev, norms)
+    best: tuple[float, float, Tensor] | None = None
+    weights, worse = torch.zeros(inputs.shape[1], classes), 0
+    for l2 in _L2:
+        weights = _solve(inputs, labels, weights, l2)
+        guess = (dev_inputs @ weights).argmax(dim=1).numpy()
+        score = float(weighted_f1(confusion_matrix(dev_labels.numpy(), guess, classes)))
+        if best is None or score > best[0]:
+            best, worse = (score, l2, weights), 0
+        worse += score < best[0]  # at the strongest L2 all predictions are the majority class, so scores are equal
+        if worse == _PATIENCE:
+            break
+    assert best is not None
+    return Floor(tuple(modalities), norms, best[2], best[1], best[0], len(labels))
+
+
+def _norm(train: SplitData, modality: Modality) -> Standardise:
+    mean, deviation = train.statistics(modality)
+    norm = Standardise(width=len(mean))
+    norm.set(torch.from_numpy(mean), torch.from_numpy(deviation))
+    return norm
+
+
+def _table(split: SplitData, norms: dict[Modality, Standardise]) -> tuple[Tensor, Tensor]:
+    """Return ``(N, P)`` inputs and ``(N,)`` labels of a split, or of its first dialogues if it is too large."""
+    rows: list[Tensor] = []
+    labels: list[Tensor] = []
+    cells = 0
+    for dialogues in split.in_order(_BATCH).batches():
+        batch = split.batch(dialogues, dialogues)
+        known = batch.labels != UNLABELLED
+        rows.append(_inputs(batch, norms)[known])
+        labels.append(batch.labels[known])
+        cells += rows[-1].numel()
+        if cells > _CELLS:
+            break
+    if not sum(map(len, labels)):
+        raise DataError("Train and dev must hold labelled utterances for a linear model, but one holds none.")
+    return torch.cat(rows), torch.cat(labels)
+
+
+@torch.no_grad()
+def _inputs(batch: DialogueBatch, norms: dict[Modality, Standardise]) -> Tensor:
+    parts = [torch.ones(len(batch.labels), 1)]
+    for modality, norm in norms.items():
+        own = norm(batch.features[modality], batch.present[modality]).clamp(-_CLIP, _CLIP)
+        there = batch.present[modality]
+        means = relation_means(
+            own, batch.layout, batch.speakers, there, decays=(_DECAY,), dialogue_decay=_DIALOGUE_DECAY
+        )
+        parts = [own, means, *parts]
+    return torch.cat(parts, dim=1)
+
+
+def _solve(inputs: Tensor, labels: Tensor, start: Tensor, l2: float) -> Tensor:
+    """Return the weights that minimise the mean cross-entropy plus the L2 term, which spares the bias."""
+    weights = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([weights], max_iter=_STEPS, tolerance_change=1e-6, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(inputs @ weights, labels) + 0.5 * l2 * weights[:-1].square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return weights.detach()
