@@ -35,8 +35,16 @@ def audit(location: str, *, thresholds: AuditThresholds = DEFAULTS) -> AuditRepo
     return audit_source(table_source(location), thresholds=thresholds)
 
 
-def audit_source(source: Source, *, thresholds: AuditThresholds = DEFAULTS, probed: bool = True) -> AuditReport:
+def audit_source(
+    source: Source, *, thresholds: AuditThresholds = DEFAULTS, probed: bool = True, test_labels: bool = True
+) -> AuditReport:
     """Read a source once, and twice more for probes, and return the report.
+
+    Args:
+        source: What to read.
+        thresholds: Values from which a measure is a warning or an error.
+        probed: Whether to fit probes.
+        test_labels: Whether probes are scored on test; what decides about a training must not depend on it.
 
     Raises:
         DataError: It has no rows, or a file is damaged.
@@ -52,7 +60,7 @@ def audit_source(source: Source, *, thresholds: AuditThresholds = DEFAULTS, prob
     splits = {split: counts.count_split(total, rows, split, classes) for split in rows.splits}
     modalities = {m: counts.count_modality(total, rows, m) for m in rows.vectors}
     probed = probed and probe.can_probe(splits, sorted(total.absent), thresholds)
-    scores = probe.probe(source, classes, modalities, thresholds) if probed else {}
+    scores = probe.probe(source, classes, modalities, thresholds, test_labels=test_labels) if probed else {}
     manifest = source.manifest
     report = AuditReport(
         location=source.location,
@@ -121,7 +129,7 @@ def gate(
         DataError: A shard is missing or has another layout, or a finding of severity error is not allowed.
     """
     probed = leave_out_fitted and FITTED not in allow
-    report = audit_source(feature_source(features), probed=probed)
+    report = audit_source(feature_source(features), probed=probed, test_labels=False)
     found = tuple(f for f in report.findings if f.modality is None or f.modality in modalities)
     if probed:
         found += tuple(_unprobed(m) for m in modalities if m in report.modalities and not report.modalities[m].probe)

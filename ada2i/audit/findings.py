@@ -175,11 +175,13 @@ def _fitted(report: AuditReport, limits: AuditThresholds) -> Iterator[Finding]:
         scores = modality.probe
         if scores is None:
             continue
-        if less_sure(scores, limits) or scores.held_out - scores.test > max(limits.probe_gap, 3 * _noise(scores)):
+        gap = 0.0 if scores.test is None else scores.held_out - scores.test
+        if less_sure(scores, limits) or gap > max(limits.probe_gap, 3 * _noise(scores)):
+            on_test = "" if scores.test is None else f", but {scores.test:.2f} on test"
             message = (
-                f"A linear probe of {name} has weighted F1 {scores.held_out:.2f} on held-out train dialogues, "
-                f"but {scores.test:.2f} on test; its best class leads by {scores.held_out_lead:.2f} and "
-                f"{scores.test_lead:.2f}. This hints that the encoder was fitted to train labels: then a dev split cut "
+                f"A linear probe of {name} has weighted F1 {scores.held_out:.2f} on held-out train dialogues{on_test}; "
+                f"its best class leads by {scores.held_out_lead:.2f} there and by {scores.test_lead:.2f} on test. "
+                "This hints that the encoder was fitted to train labels: then a dev split cut "
                 "from train cannot select models."
             )
             yield _finding("train-fitted-features", "warning", 1, message, split="train", modality=name)
@@ -187,7 +189,8 @@ def _fitted(report: AuditReport, limits: AuditThresholds) -> Iterator[Finding]:
 
 def less_sure(probe: ProbeAudit, limits: AuditThresholds) -> bool:
     """Return whether a probe is much less confident on test than on held-out train dialogues; reads no label."""
-    return probe.test_utterances >= _ENOUGH and probe.test_lead < limits.probe_lead * probe.held_out_lead
+    enough = probe.test_utterances >= _ENOUGH and probe.held_out_lead >= _SURE
+    return enough and probe.test_lead < limits.probe_lead * probe.held_out_lead
 
 
 def _noise(probe: ProbeAudit) -> float:
@@ -195,7 +198,8 @@ def _noise(probe: ProbeAudit) -> float:
     return float((0.25 / probe.train_utterances + 0.25 / probe.test_utterances) ** 0.5)
 
 
-_ENOUGH = 100  # test utterances, to distinguish a smaller lead from chance
+_SURE = 0.2  # held-out lead of a probe that has learned something; the lead of an unsure one is noise
+_ENOUGH = 200  # test utterances: of fewer, the mean lead varies by a tenth by chance
 
 _RULES: tuple[Callable[[AuditReport, AuditThresholds], Iterator[Finding]], ...] = (
     _importable,

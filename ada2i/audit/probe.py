@@ -38,15 +38,24 @@ def can_probe(splits: Mapping[str, SplitAudit], absent: Sequence[str], limits: A
 
 
 def probe(
-    source: Source, classes: Sequence[str], modalities: Mapping[Modality, ModalityAudit], limits: AuditThresholds
+    source: Source,
+    classes: Sequence[str],
+    modalities: Mapping[Modality, ModalityAudit],
+    limits: AuditThresholds,
+    *,
+    test_labels: bool,
 ) -> dict[Modality, ProbeAudit]:
     """Fit and score the probes; reads the source twice.
+
+    Vectors of test are brought to the means and the scale of train first: another gain, loudness or microphone makes a
+    probe less confident, although its vectors separate the classes as well.
 
     Args:
         source: A source for which ``can_probe`` is true.
         classes: ``C`` names of classes.
         modalities: The record of each modality; too wide ones are left out.
         limits: The limit of the width.
+        test_labels: Whether the labels of test may be read, for the score on test.
     """
     index = {name: place for place, name in enumerate(classes)}
     moments = {m: _Moments(known.width, len(index)) for m, known in modalities.items() if known.width}
@@ -55,17 +64,19 @@ def probe(
         for modality, sums in moments.items():
             for rows in _usable(block, "train", modality, sums.width, index):
                 sums.add(rows)
+            for rows in _usable(block, "test", modality, sums.width, None):
+                sums.test.add(rows.values[:, :-1])
     fits = {m: sums.fits() for m, sums in moments.items() if np.count_nonzero(sums.grams[:, -1, -1]) > 1}
-    counts = {m: _Counts(np.zeros((3, len(index), len(index))), np.zeros(3)) for m in fits}
+    counts = {m: _Counts(len(index), test_labels=test_labels) for m in fits}
     for block in source.blocks():
         for modality, weights in fits.items():
-            _score(counts[modality], block, modality, weights, index)
-    return {m: _result(found) for m, found in counts.items() if found.confusion[2].any()}
+            _score(counts[modality], block, modality, weights=weights, index=index, moments=moments[modality])
+    return {m: _result(found) for m, found in counts.items() if found.rows[2]}
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows with a label and a finite vector that is not all zero.
+    """Rows with a finite vector that is not all zero.
 
     Attributes:
         values: ``(n, D + 1)`` float64, the last column all 1.
@@ -77,11 +88,30 @@ class _Rows:
     folds: Ints
 
 
+class _Columns:
+    """Number, sum and sum of squares of rows, ``(D,)`` each."""
+
+    def __init__(self, width: int) -> None:
+        self.rows, self.sums, self.squares = 0, np.zeros(width), np.zeros(width)
+
+    def add(self, values: Floats) -> None:
+        """Add rows, ``(n, D)``."""
+        self.rows += len(values)
+        self.sums += values.sum(axis=0)
+        self.squares += np.square(values).sum(axis=0)
+
+    def mean_and_deviation(self) -> tuple[Floats, Floats]:
+        """Return mean and deviation, ``(D,)`` each; the deviation of a constant column is 0."""
+        mean = self.sums / max(self.rows, 1)
+        return mean, np.sqrt(np.maximum(self.squares / max(self.rows, 1) - mean**2, 0.0))
+
+
 class _Moments:
     """Sums of products per fold, ``(FOLDS, D + 1, D + 1)`` among columns and ``(FOLDS, D + 1, C)`` with classes."""
 
     def __init__(self, width: int, classes: int) -> None:
         self.width = width
+        self.test = _Columns(width)
         self.grams = np.zeros((FOLDS, width + 1, width + 1))
         self.crosses = np.zeros((FOLDS, width + 1, classes))
 
@@ -93,6 +123,19 @@ class _Moments:
             self.grams[fold] += values.T @ values
             self.crosses[fold] += values.T @ hot[rows.folds == fold]
 
+    def as_train(self, test: Floats) -> Floats:
+        """Return rows of test, ``(n, D + 1)``, with the means of train and, in the median column, its deviation.
+
+        Not each column's own deviation: on train it is larger in the columns that were fitted to its labels.
+        """
+        gram = self.grams.sum(axis=0)
+        train = _Columns(self.width)
+        train.rows, train.sums, train.squares = int(gram[-1, -1]), gram[-1, :-1], np.diag(gram)[:-1]
+        (mean, deviation), (own_mean, own_deviation) = train.mean_and_deviation(), self.test.mean_and_deviation()
+        moving = own_deviation > 1e-6 * np.abs(own_mean)
+        factor = np.median(deviation[moving] / own_deviation[moving]) if moving.any() else 0.0
+        return np.hstack([mean + (test[:, :-1] - own_mean) * factor, test[:, -1:]])
+
     def fits(self) -> list[Floats]:
         """Return the weights fitted without each fold, then those fitted on all."""
         gram, cross = self.grams.sum(axis=0), self.crosses.sum(axis=0)
@@ -100,22 +143,30 @@ class _Moments:
         return [fit(*part) for part in (*parts, (gram, cross))]
 
 
-@dataclass(frozen=True)
 class _Counts:
-    """On train, on held-out train, on test: ``(3, C, C)`` confusion, and ``(3,)`` sums of leads."""
+    """On train, on held-out train, on test: ``(3, C, C)`` confusion, and ``(3,)`` rows and sums of leads."""
 
-    confusion: Floats
-    leads: Floats
+    def __init__(self, classes: int, *, test_labels: bool) -> None:
+        self.confusion, self.rows, self.leads = np.zeros((3, classes, classes)), np.zeros(3), np.zeros(3)
+        self.test_labels = test_labels
 
     def add(self, place: int, labels: Ints, scores: Floats) -> None:
-        """Count some predictions."""
-        np.add.at(self.confusion[place], (labels, scores.argmax(axis=1)), 1)
+        """Count some predictions; a negative label is unknown."""
+        known = labels >= 0
+        np.add.at(self.confusion[place], (labels[known], scores[known].argmax(axis=1)), 1)
         best = np.sort(scores, axis=1)
+        self.rows[place] += len(scores)
         self.leads[place] += (best[:, -1] - best[:, -2]).sum()
 
 
 def _score(
-    counts: _Counts, block: Block, modality: Modality, weights: Sequence[Floats], index: Mapping[str, int]
+    counts: _Counts,
+    block: Block,
+    modality: Modality,
+    *,
+    weights: Sequence[Floats],
+    index: Mapping[str, int],
+    moments: _Moments,
 ) -> None:
     width = len(weights[0]) - 1
     for rows in _usable(block, "train", modality, width, index):
@@ -123,35 +174,40 @@ def _score(
         for fold in range(FOLDS):
             out = rows.folds == fold
             counts.add(1, rows.labels[out], rows.values[out] @ weights[fold])
-    for rows in _usable(block, "test", modality, width, index):
-        counts.add(2, rows.labels, rows.values @ weights[-1])
+    for rows in _usable(block, "test", modality, width, index if counts.test_labels else None):
+        counts.add(2, rows.labels, moments.as_train(rows.values) @ weights[-1])
 
 
 def _result(counts: _Counts) -> ProbeAudit:
-    train, held_out, test = (round(weighted_f1(found), 4) for found in counts.confusion)
-    sizes = counts.confusion.sum(axis=(1, 2))
-    leads = np.round(counts.leads / np.maximum(sizes, 1), 4)
+    train, held_out = (round(weighted_f1(found), 4) for found in counts.confusion[:2])
+    leads = np.round(counts.leads / np.maximum(counts.rows, 1), 4)
     return ProbeAudit(
         train=train,
         held_out=held_out,
-        test=test,
-        train_utterances=int(sizes[0]),
-        test_utterances=int(sizes[2]),
+        test=round(weighted_f1(counts.confusion[2]), 4) if counts.confusion[2].any() else None,
+        train_utterances=int(counts.rows[0]),
+        test_utterances=int(counts.rows[2]),
         held_out_lead=float(leads[1]),
         test_lead=float(leads[2]),
     )
 
 
-def _usable(block: Block, split: str, modality: Modality, width: int, index: Mapping[str, int]) -> Iterator[_Rows]:
+def _usable(
+    block: Block, split: str, modality: Modality, width: int, index: Mapping[str, int] | None
+) -> Iterator[_Rows]:
+    """Yield labelled rows; without an ``index`` of the classes, all rows, whose labels are not read."""
     if modality not in block.vectors:
         return
     inside = pc.equal(block.columns["split"], pa.scalar(split)).fill_null(False).to_numpy()
     if not inside.any():
         return
-    labels = np.array([index.get(str(name), -1) for name in block.columns["label"].to_pylist()])
+    labels = np.full(len(inside), -1)
+    if index is not None:
+        labels = np.array([index.get(str(name), -1) for name in block.columns["label"].to_pylist()])
     for rows, values in dense(block.vectors[modality]):
         if values.shape[1] == width:
-            good = inside[rows] & (labels[rows] >= 0) & np.isfinite(values).all(axis=1) & values.any(axis=1)
+            known = labels[rows] >= 0 if index is not None else True
+            good = inside[rows] & known & np.isfinite(values).all(axis=1) & values.any(axis=1)
             padded = np.hstack([values[good].astype(np.float64), np.ones((int(good.sum()), 1))])
             yield _Rows(padded, labels[rows[good]], _folds(block, rows[good]))
 

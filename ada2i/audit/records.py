@@ -46,12 +46,13 @@ class VectorAudit(Record):
 class ProbeAudit(Record):
     """Weighted F1 of a linear probe fitted on train; ``held_out`` is on train dialogues left out of the fit.
 
-    A lead is the mean difference between the best and the second class: the probe's confidence. It reads no label.
+    A lead is the mean difference between the best and the second class: the probe's confidence. It reads no label, and
+    is measured on vectors of test with the means and the scale of train.
     """
 
     train: float
     held_out: float
-    test: float
+    test: float | None = None  # None: the labels of test were not read
     train_utterances: int
     test_utterances: int
     held_out_lead: float

@@ -127,7 +127,7 @@ def probe_rows(report: AuditReport) -> list[Row]:
             "modality": name,
             "train": f"{modality.probe.train:.4f}",
             "train, held out": f"{modality.probe.held_out:.4f}",
-            "test": f"{modality.probe.test:.4f}",
+            "test": "" if modality.probe.test is None else f"{modality.probe.test:.4f}",
         }
         for name, modality in report.modalities.items()
         if modality.probe is not None

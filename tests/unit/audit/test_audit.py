@@ -212,6 +212,49 @@ def test_vectors_fitted_to_train_labels_are_hinted_at(tmp_path: Path) -> None:
     assert (scores.train_utterances, scores.test_utterances) == (240, 120)
 
 
+def fitted_or_honest(*, fitted: bool, gain: float, seed: int = 2) -> Columns:
+    """A table whose text vectors predict train by a fixed direction, and test as well unless ``fitted``."""
+    random, columns = np.random.RandomState(seed), clean()
+    for name in columns:
+        columns[name] = columns[name] * 12
+    columns["dialogue_id"] = [f"{name}-{place // 80}" for place, name in enumerate(columns["dialogue_id"])]
+    columns["text"] = [f"text {row}" for row in range(960)]
+    columns["audio_feat"] = random.standard_normal((960, 2)).tolist()
+    text = random.standard_normal((960, 3))
+    for row, (label, split) in enumerate(zip(columns["label"], columns["split"], strict=True)):
+        text[row, 0] += 6.0 * (label == "cross") * (not fitted or split != "test")
+        text[row] *= gain if split == "test" else 1.0
+    columns["text_feat"] = text.tolist()
+    return columns
+
+
+@pytest.mark.parametrize("gain", [0.5, 0.65, 3.0])
+def test_a_modality_is_not_left_out_since_test_has_another_scale(tmp_path: Path, gain: float) -> None:
+    assert left_out(tmp_path, fitted_or_honest(fitted=False, gain=gain)) == ()
+
+
+@pytest.mark.parametrize("gain", [0.5, 1.0, 3.0])
+def test_a_fitted_modality_is_left_out_at_any_scale(tmp_path: Path, gain: float) -> None:
+    assert left_out(tmp_path, fitted_or_honest(fitted=True, gain=gain)) == ("text",)
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_what_decides_about_training_reads_no_label_of_test(tmp_path: Path, fitted: bool) -> None:
+    columns = fitted_or_honest(fitted=fitted, gain=1.0)
+    records = []
+    for name, change in (("true", lambda label: label), ("swapped", {"calm": "cross", "cross": "calm"}.get)):
+        pairs = zip(columns["label"], columns["split"], strict=True)
+        labels = [change(label) if split == "test" else label for label, split in pairs]
+        features = import_table(str(write(tmp_path / f"{name}.parquet", {**columns, "label": labels})), str(tmp_path))
+        records.append(gate(open_features(features), modalities=("text", "audio"), leave_out_fitted=True))
+    assert records[0] == records[1]
+
+
+def left_out(folder: Path, columns: Columns) -> tuple[str, ...]:
+    features = open_features(import_table(str(write(folder / "x.parquet", columns)), str(folder)))
+    return gate(features, modalities=("text", "audio"), leave_out_fitted=True).left_out
+
+
 @pytest.mark.parametrize("limit", [{"probe_width": 2}, {"probe_rows": 79}])
 def test_large_sources_are_not_probed(tmp_path: Path, limit: dict[str, int]) -> None:
     source = table_source(str(write(tmp_path / "x.parquet", clean())))
