@@ -233,8 +233,11 @@ class TrainingConfig(Config):
     batch_dialogues: Positive = Field(description="Dialogues in one global batch, over all workers.")
     epochs: Positive
     clip_norm: float = Field(2.0, gt=0.0, description="L2 norm to which the gradient of all parameters is clipped.")
+    selection: Literal["best", "last"] = Field(
+        "best", description="Weights to keep: of the epoch with the best dev weighted F1, or of the schedule's end."
+    )
     early_stopping_epochs: Positive = Field(
-        20, description="Stop after this many epochs without a better dev weighted F1."
+        20, description="For selection `best`: stop after this many epochs without a better dev weighted F1."
     )
     schedule: Literal["plateau", "cosine"] = Field(
         "plateau",

@@ -321,6 +321,20 @@ class Interval(Record):
     resamples: int
 
 
+class MissingScore(Record):
+    """Weighted F1 on test when vectors are missing.
+
+    Attributes:
+        kept: The only modalities that the model is given; empty if vectors are removed at random.
+        rate: Probability with which a vector is removed; None if whole modalities are.
+        weighted_f1: The score.
+    """
+
+    kept: tuple[Modality, ...] = ()
+    rate: float | None = None
+    weighted_f1: float
+
+
 class TestResult(Record):
     """The one evaluation of a seed's selected checkpoint on the test split."""
 
@@ -333,6 +347,7 @@ class TestResult(Record):
     weighted_f1_interval: Interval
     calibration_error: float | None = None  # expected calibration error; None in results older than this field
     predictions: FileEntry | None = None  # `predictions.parquet`; None in results older than this field
+    missing: tuple[MissingScore, ...] = ()  # empty for one modality, and in older results
 
 
 class Baseline(Record):

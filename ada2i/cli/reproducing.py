@@ -24,6 +24,9 @@ def reproduce(  # noqa: PLR0917
     vary: Annotated[list[str] | None, typer.Option(help="FIELD=V1,V2: one more row per value; repeatable.")] = None,
     seeds: Annotated[str, typer.Option(help="A count, or a list such as 1,2,3.")] = "5",
     set_: Overrides = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Also print scores with missing modalities: subsets, and rates to 70 %.")
+    ] = False,
     allow: Allow = None,
     out_: OutFolder = None,
     as_json: AsJson = False,
@@ -55,4 +58,4 @@ def reproduce(  # noqa: PLR0917
     if as_json:
         print_record(study)
     else:
-        show_wide(terminal_study(study), _WIDE)
+        show_wide(terminal_study(study, missing=missing), _WIDE)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ada2i.errors import DataError
-from ada2i.records import ClassRow, Interval, Scores, Summary, TestResult
+from ada2i.records import ClassRow, Interval, MissingScore, Scores, Summary, TestResult
 
 Counts = NDArray[np.int64]
 Numbers = NDArray[np.float64]
@@ -146,6 +146,19 @@ def summary(values: Sequence[float]) -> Summary:
 def over_seeds(tests: Sequence[TestResult]) -> dict[str, Summary]:
     """Return ``RunResult.test_summary``: each of ``HEADLINES`` over the seeds' test scores."""
     return {name: summary([getattr(test.scores, name) for test in tests]) for name in HEADLINES}
+
+
+def area(found: Sequence[MissingScore]) -> float:
+    """Return the area under weighted F1 over the rates of missing vectors, divided by the rates' range.
+
+    Raises:
+        DataError: There are fewer than two rates.
+    """
+    points = sorted((score.rate, score.weighted_f1) for score in found if score.rate is not None)
+    if len(points) < 2:
+        raise DataError("The area needs scores at two missing rates or more. Evaluate the run again.")
+    rates, values = np.array(points).T
+    return float(np.trapezoid(values, rates) / (rates[-1] - rates[0]))
 
 
 def check_classes(name: str, values: NDArray[np.generic], classes: int) -> None:

@@ -13,8 +13,8 @@ from ada2i.config import Ada2IBalance, TrainConfig
 from ada2i.data.provenance import licence_warning
 from ada2i.display import count
 from ada2i.errors import DataError
-from ada2i.evaluation.metrics import HEADLINES, summary
-from ada2i.records import RunResult, SeedResult, Summary, TestResult
+from ada2i.evaluation.metrics import HEADLINES, area, summary
+from ada2i.records import MissingScore, RunResult, SeedResult, Summary, TestResult
 from ada2i.reports import plots
 from ada2i.reports.templates import template
 
@@ -46,6 +46,7 @@ def render_report(result: RunResult) -> str:
         rows=scores_table(result),
         baselines=baseline_table(result),
         baseline_note=baseline_note(result),
+        missing=missing_table(result),
         licence_note=licence_warning(result.licences),
         modalities=_modality_table(result),
         dead=dead_classes(result),
@@ -82,6 +83,7 @@ def markdown_summary(result: RunResult) -> str:
         "## By seed",
         markdown_table(scores_table(result)),
         *(["## Baselines", markdown_table(rows)] if (rows := baseline_table(result)) else []),
+        *(["## With missing modalities", markdown_table(rows)] if (rows := missing_table(result)) else []),
         "## By class",
         markdown_table(_class_table(result)),
     ]
@@ -136,6 +138,27 @@ def baseline_note(result: RunResult) -> str:
     )
 
 
+def missing_table(result: RunResult) -> list[Row]:
+    """Return a row per subset of modalities, per rate of missing vectors, and for the area under the rates.
+
+    Scores are over seeds. Empty for a model of one modality, and for older results.
+    """
+    if not all(test.missing for test in result.tests):
+        return []
+    rows: list[Row] = [
+        {"test vectors": _given(scores[0]), "test weighted F1": _mean(summary([found.weighted_f1 for found in scores]))}
+        for scores in zip(*(test.missing for test in result.tests), strict=True)
+    ]
+    areas = summary([area(test.missing) for test in result.tests])
+    return [*rows, {"test vectors": "mean over the rates (area)", "test weighted F1": _mean(areas)}]
+
+
+def _given(found: MissingScore) -> str:
+    if found.rate is None:
+        return f"only {' + '.join(found.kept)}"
+    return f"{found.rate:.0%} of vectors removed at random" if found.rate else "all"
+
+
 def dead_classes(result: RunResult) -> list[str]:
     """Return the classes with test F1 = 0 in at least one seed, one line each; weighted F1 hides them."""
     lines = []
@@ -172,7 +195,7 @@ def _seed_row(seed: SeedResult, test: TestResult) -> Row:
     return {
         "seed": seed.seed,
         "dev weighted F1": round(seed.dev.weighted_f1, 4),
-        "best epoch": seed.best_epoch,
+        "selected epoch": seed.best_epoch,
         "epochs run": len(seed.history),
         **{f"test {_NAMES[name]}": round(getattr(test.scores, name), 4) for name in HEADLINES},
         f"{interval.level:.0%} low": round(interval.low, 4),
@@ -198,7 +221,7 @@ def _class_table(result: RunResult) -> list[Row]:
 
 
 def _modality_table(result: RunResult) -> list[Row]:
-    """Return a row per modality: the width of its vectors and its gate share in the best epochs."""
+    """Return a row per modality: the width of its vectors and its gate share in the selected epochs."""
     best = [next(epoch for epoch in seed.history if epoch.epoch == seed.best_epoch) for seed in result.seeds]
     return [
         {

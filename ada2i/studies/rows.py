@@ -16,9 +16,11 @@ from ada2i.evaluation.metrics import dialogue_bootstrap, summary
 from ada2i.evaluation.pooling import dialogue_counts, pool
 from ada2i.modalities import LETTERS, MODALITIES, Modality
 from ada2i.records import (
+    Baseline,
     FeatureInfo,
     FileEntry,
     Interval,
+    MissingScore,
     Record,
     RunResult,
     Summary,
@@ -72,6 +74,7 @@ class Measured(Record):
     dead_classes: tuple[str, ...]
     calibration_error: float | None
     gate_share: float | None  # in the last epoch; None without AFW
+    missing: tuple[MissingScore, ...] = ()  # means over seeds; empty for one modality
 
 
 class Row(Record):
@@ -104,6 +107,7 @@ class Gain(Record):
     better: int  # seeds whose test weighted F1 is higher in the second cell
     weighted_f1: Difference
     macro_f1: Difference
+    p_adjusted: float | None = None  # of weighted F1 by the swap test, corrected by Holm's method over all comparisons
 
 
 class Study(Record):
@@ -120,6 +124,7 @@ class Study(Record):
     contributions: tuple[Contribution, ...]
     gains: tuple[Gain, ...]
     notes: tuple[str, ...]
+    baselines: tuple[Baseline, ...] = ()  # of all modalities that any run uses
 
 
 @dataclass(frozen=True)
@@ -186,8 +191,11 @@ def gather(
         synthetic=features.synthetic,
         rows=tuple(rows),
         contributions=tuple(_contributions(rows)),
-        gains=tuple(_gain(runs, *pair) for pair in _pairs(cells) if all(cell.run_id in runs.results for cell in pair)),
+        gains=_adjusted(
+            [_gain(runs, *pair) for pair in _pairs(cells) if all(cell.run_id in runs.results for cell in pair)]
+        ),
         notes=tuple(_notes(dataset, settings, features, rows, runs)),
+        baselines=_baselines(runs),
     )
 
 
@@ -221,7 +229,30 @@ def _measure(runs: Runs, cell: Cell) -> Measured | None:
         dead_classes=tuple(dead_classes(result)),
         calibration_error=_mean([test.calibration_error for test in result.tests]),
         gate_share=None if result.config.ablations.no_afw else _mean(list(_gate_shares(result))),
+        missing=tuple(_mean_missing(result)),
     )
+
+
+def _mean_missing(result: RunResult) -> Iterator[MissingScore]:
+    for scores in zip(*(test.missing for test in result.tests), strict=True):
+        mean = sum(found.weighted_f1 for found in scores) / len(scores)
+        yield scores[0].model_copy(update={"weighted_f1": mean})
+
+
+def _baselines(runs: Runs) -> tuple[Baseline, ...]:
+    """Return the baselines of all runs, each once; those of one modality come first."""
+    found = {row.name: row for result in runs.results.values() for row in result.baselines}
+    return tuple(sorted(found.values(), key=lambda row: row.name.count(" + ")))
+
+
+def _adjusted(gains: Sequence[Gain]) -> tuple[Gain, ...]:
+    """Return comparisons with p-values that Holm's method (1979) corrects for their number."""
+    order = sorted(range(len(gains)), key=lambda place: gains[place].weighted_f1.p_randomisation)
+    adjusted, least = dict.fromkeys(order, 0.0), 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(gains) - rank) * gains[place].weighted_f1.p_randomisation))
+        adjusted[place] = least
+    return tuple(gain.model_copy(update={"p_adjusted": adjusted[place]}) for place, gain in enumerate(gains))
 
 
 def _gate_shares(result: RunResult) -> Iterator[float | None]:

@@ -9,7 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ada2i.evaluation.metrics import HEADLINES
+from ada2i.evaluation.metrics import HEADLINES, area
+from ada2i.modalities import LETTERS, Modality
 from ada2i.records import Summary
 from ada2i.reports.report import markdown_table, markdown_text
 from ada2i.studies.plot import study_plot
@@ -34,7 +35,7 @@ def write_tables(study: Study, folder: Path) -> None:
 def study_markdown(study: Study) -> str:
     """Return all tables and notes as markdown, with a link to the plot."""
     blocks = [f"# {markdown_text(title(study))}", "![Weighted F1 by row](plot.png)"]
-    for caption, lines in TABLES.items():
+    for caption, lines in {**TABLES, MISSING: missing_lines}.items():
         if found := _known(lines(study)):
             blocks += [f"## {caption}", markdown_table(found)]
     notes = "\n".join(f"- {markdown_text(note)}" for note in study.notes)
@@ -52,9 +53,10 @@ def study_csv(study: Study) -> str:
     return buffer.getvalue()
 
 
-def terminal_study(study: Study) -> list[Table | Text]:
-    """Return tables to print."""
-    tables = [_rich(caption, found) for caption, lines in TABLES.items() if (found := _known(lines(study)))]
+def terminal_study(study: Study, *, missing: bool = False) -> list[Table | Text]:
+    """Return tables to print; that of missing modalities only on request."""
+    chosen = {**TABLES, MISSING: missing_lines} if missing else TABLES
+    tables = [_rich(caption, found) for caption, lines in chosen.items() if (found := _known(lines(study)))]
     return [Text(title(study), "bold"), *tables, *(Text(note, "dim") for note in study.notes)]
 
 
@@ -94,12 +96,46 @@ def gain_lines(study: Study) -> list[Line]:
     return [_gain(each) for each in study.gains]
 
 
+def baseline_lines(study: Study) -> list[Line]:
+    """Return a line per baseline; linear ones read vectors and decayed means of their context."""
+    return [
+        {
+            "baseline": each.name,
+            "wF1": f"{each.weighted_f1:.4f}",
+            "95% interval": f"{each.interval.low:.4f} to {each.interval.high:.4f}" if each.interval else _BLANK,
+            "macro F1": f"{each.macro_f1:.4f}",
+            "accuracy": f"{each.accuracy:.4f}",
+            "dev wF1": _number(each.dev_weighted_f1),
+        }
+        for each in study.baselines
+    ]
+
+
+def missing_lines(study: Study) -> list[Line]:
+    """Return a line per measured row: weighted F1 with only some modalities, by missing rate, and the rates' area."""
+    lines = []
+    for row in study.rows:
+        if row.measured and row.measured.missing:
+            found = row.measured.missing
+            subsets = {f"only {_letters(x.kept)}": f"{x.weighted_f1:.4f}" for x in found if x.rate is None}
+            rates = {f"{x.rate:.0%} missing": f"{x.weighted_f1:.4f}" for x in found if x.rate is not None}
+            lines.append(_place(row) | subsets | rates | {"area": f"{area(found):.4f}"})
+    heads = list(dict.fromkeys(head for line in lines for head in line))
+    return [{head: line.get(head, _BLANK) for head in heads} for line in lines]
+
+
+def _letters(modalities: Sequence[Modality]) -> str:
+    return "+".join(letter.upper() for letter, modality in LETTERS.items() if modality in modalities)
+
+
 TABLES: Mapping[str, Callable[[Study], list[Line]]] = {
     "Test scores, mean ± sample deviation over seeds; wF1: weighted F1": score_lines,
+    "Baselines on the same test split": baseline_lines,
     "Details that a mean hides": health_lines,
     "What each modality adds, weighted F1": contribution_lines,
     "Paired on the same test dialogues, all seeds together, weighted F1": gain_lines,
 }
+MISSING = "With missing modalities, weighted F1, mean over seeds"
 
 
 def _known(lines: Sequence[Line]) -> list[Line]:
@@ -164,6 +200,7 @@ def _gain(each: Gain) -> Line:
         f"{found.interval.level:.0%} interval": f"{found.interval.low:+.4f} to {found.interval.high:+.4f}",
         "p boot": f"{found.p_bootstrap:.4f}",
         "p swap": f"{found.p_randomisation:.4f}",
+        "p Holm": _number(each.p_adjusted),
         "macro F1": _signed(each.macro_f1.difference),
         "seeds better": f"{each.better} of {each.seeds}",
     }

@@ -16,6 +16,7 @@ from ada2i.errors import NotFoundError
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.metrics import by_dialogue, dialogue_bootstrap, over_seeds, scores
 from ada2i.inference.floor import baselines
+from ada2i.inference.missing import missing_scores
 from ada2i.inference.models import load_checkpoint
 from ada2i.inference.predict import Floats, Ints, predict_split, predictions_file
 from ada2i.loader.split_data import SplitData, open_split
@@ -70,11 +71,12 @@ def _test_once(request: RunRequest, seed: SeedFolder, result: SeedResult) -> Tes
     config = request.config
     features, shuffle_gib = open_features(request.features.uri), config.training.shuffle_gib
     split = open_split(features, "test", config.model.modalities, shuffle_gib=shuffle_gib)
-    labels, probabilities = predict_split(
-        load_checkpoint(result.checkpoint_uri), split, config.training.batch_dialogues
-    )
+    model = load_checkpoint(result.checkpoint_uri)
+    labels, probabilities = predict_split(model, split, config.training.batch_dialogues)
     predictions = put_folder_file(seed.uri, "predictions.parquet", predictions_file(split, labels, probabilities))
-    test = _score(request, result, split, labels, probabilities).model_copy(update={"predictions": predictions})
+    missing = missing_scores(model, split, config.training.batch_dialogues)
+    test = _score(request, result, split, labels, probabilities)
+    test = test.model_copy(update={"predictions": predictions, "missing": missing})
     # Predictions first: a crash in between leaves them without a result, and the next call writes the same ones again.
     storage.put_if_absent(seed.test_uri, test.stored())
     return TestResult.load(seed.test_uri)
@@ -107,7 +109,7 @@ def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], test
         run_uri=run_uri,
         config=request.config,
         features=request.features,
-        protocol=" ".join(filter(None, (_protocol(seeds, tests), request.searched, request.left_out))),
+        protocol=" ".join(filter(None, (_protocol(request, seeds, tests), request.searched, request.left_out))),
         seeds=tuple(seeds),
         tests=tuple(tests),
         test_summary=over_seeds(tests),
@@ -115,13 +117,15 @@ def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], test
     )
 
 
-def _protocol(seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> str:
+def _protocol(request: RunRequest, seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> str:
     interval = tests[0].weighted_f1_interval
     epochs = statistics.median(seed.best_epoch for seed in seeds)
     names = ", ".join(str(seed.seed) for seed in seeds)
+    last = request.config.training.selection == "last"
+    chosen = "the last epoch" if last else f"the epoch with the best dev weighted F1 (median epoch {epochs:g})"
     over = f"seeds {names}, mean and sample standard deviation" if len(seeds) > 1 else f"one seed, {names}"
     return (
-        f"Test split ({count(tests[0].scores.utterances, 'utterance')}), evaluated once per seed on the epoch with the "
-        f"best dev weighted F1 (median epoch {epochs:g}); {over}; intervals: {interval.level:.0%} bootstrap over test "
+        f"Test split ({count(tests[0].scores.utterances, 'utterance')}), evaluated once per seed on {chosen}; {over}; "
+        f"intervals: {interval.level:.0%} bootstrap over test "
         f"dialogues, {interval.resamples} resamples."
     )

@@ -1,4 +1,4 @@
-"""Trains one seed: epochs, selection on dev, early stop and resume. Uses ranks, but not Ray."""
+"""Trains one seed: epochs, selection of an epoch, early stop and resume. Uses ranks, but not Ray."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -148,12 +148,14 @@ def validate(task: Task, state: TrainState, meter: EpochMeter, cursor: TrainCurs
         measured[name] = (
             dict(zip(task.config.model.modalities, means, strict=True)) if name in by_modality else means[0]
         )
-    return cursor.after_epoch(EpochRecord(**measured), dev, best=is_best(cursor, dev))
+    return cursor.after_epoch(EpochRecord(**measured), dev, best=is_selected(task.config.training, cursor, dev))
 
 
-def is_best(cursor: TrainCursor, dev: Scores) -> bool:
-    """Return whether an epoch's weighted F1 on dev is above that of all epochs before."""
-    return cursor.best_dev is None or dev.weighted_f1 > cursor.best_dev.weighted_f1
+def is_selected(settings: TrainingConfig, cursor: TrainCursor, dev: Scores) -> bool:
+    """Return whether an epoch's weights are selected rather than those of all epochs before."""
+    if settings.selection == "last" or cursor.best_dev is None:
+        return True
+    return dev.weighted_f1 > cursor.best_dev.weighted_f1
 
 
 def check_lease(task: Task, saver: Saver) -> None:

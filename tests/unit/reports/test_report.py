@@ -215,7 +215,7 @@ def test_scores_table_rows_share_their_heads(run: RunResult) -> None:
     assert len(rows) == 4
     assert all(list(row) == list(rows[0]) for row in rows)
     assert [row["test accuracy"] for row in rows[:3]] == [round(test.scores.accuracy, 4) for test in run.tests]
-    assert rows[3]["best epoch"] == ""
+    assert rows[3]["selected epoch"] == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""Scores of a model when vectors of a split are missing: without whole modalities, and at random.
+
+Shape letters in this file:
+    N utterances of the split     M modalities     C classes
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.evaluation.metrics import confusion_matrix, weighted_f1
+from ada2i.inference.predict import predict
+from ada2i.loader.split_data import SplitData
+from ada2i.model.ada2i import Ada2I
+from ada2i.records import MissingScore
+
+RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # as in the studies of missing modalities (GCNet, arXiv 2203.02177)
+_SEED = 0  # of the draw, the same for all models and rates: what is missing at a rate is missing at higher ones
+
+Keep = Callable[[DialogueBatch, slice], npt.NDArray[np.bool_]]  # of a batch and its rows in the split, (n, M)
+
+
+def missing_scores(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[MissingScore, ...]:
+    """Return weighted F1 for every subset of modalities and every rate; empty for a model of one modality.
+
+    At a rate each vector is removed with that probability, but never the last one of an utterance.
+    """
+    modalities = model.modalities
+    if len(modalities) == 1:
+        return ()
+    draws = np.random.RandomState(_SEED).random_sample((int(split.lengths.sum()), len(modalities)))
+
+    def at_rate(rate: float) -> Keep:
+        return lambda batch, rows: _thinned(_present(batch, modalities), draws[rows], rate)
+
+    def only(kept: tuple[str, ...]) -> Keep:
+        inside = np.array([m in kept for m in modalities])
+        return lambda batch, rows: _present(batch, modalities) & inside  # noqa: ARG005
+
+    subsets = [part for size in range(1, len(modalities)) for part in combinations(modalities, size)]
+    found = [MissingScore(kept=part, weighted_f1=_score(model, split, batch_dialogues, only(part))) for part in subsets]
+    rates = [
+        MissingScore(rate=rate, weighted_f1=_score(model, split, batch_dialogues, at_rate(rate))) for rate in RATES
+    ]
+    return *found, *rates
+
+
+def _score(model: Ada2I, split: SplitData, batch_dialogues: int, keep: Keep) -> float:
+    counts = np.zeros((model.fusion.classifier.out_features,) * 2)
+    batches = _batches(model, split, batch_dialogues, keep)
+    for batch, prediction in predict(model, batches, torch.device("cpu")):
+        known = (batch.labels != UNLABELLED).numpy()
+        guess = prediction.logits.argmax(dim=-1).numpy()
+        counts += confusion_matrix(batch.labels.numpy()[known], guess[known], len(counts))
+    return float(weighted_f1(counts))
+
+
+def _batches(model: Ada2I, split: SplitData, batch_dialogues: int, keep: Keep) -> Iterator[DialogueBatch]:
+    start = 0
+    for dialogues in split.in_order(batch_dialogues).batches():
+        batch = split.batch(dialogues, dialogues)
+        rows = slice(start, start + len(batch.labels))
+        start = rows.stop
+        kept = torch.from_numpy(keep(batch, rows))
+        present = {m: kept[:, place] for place, m in enumerate(model.modalities)}
+        features = {m: batch.features[m] * present[m][:, None] for m in model.modalities}
+        yield replace(batch, features=features, present=present)
+
+
+def _present(batch: DialogueBatch, modalities: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    return np.stack([batch.present[m].numpy() for m in modalities], axis=1)  # type: ignore[index]
+
+
+def _thinned(present: npt.NDArray[np.bool_], draws: npt.NDArray[np.float64], rate: float) -> npt.NDArray[np.bool_]:
+    """Return which vectors ``(n, M)`` remain: those drawn at or above the rate, and the highest of each utterance."""
+    ranked = np.where(present, draws, -1.0)
+    highest = ranked == ranked.max(axis=1, keepdims=True)
+    kept: npt.NDArray[np.bool_] = present & ((draws >= rate) | highest)
+    return kept
