@@ -28,7 +28,7 @@ class Ada2IBalancer(NoBalancer):
         """See ``Balancer``."""
         if not self.active:
             return super().scales(statistics)
-        ratio = disparity_ratio(statistics["scores"])
+        ratio = disparity_ratio(statistics["scores"], statistics["counts"])
         coefficient = modulation(ratio, self.config.alpha)
         noise = torch.ones_like(ratio) if self.config.noise else None
         metrics = {"ratio": ratio, "coefficient": coefficient}

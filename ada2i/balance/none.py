@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ada2i.balance.base import StepScales
-from ada2i.balance.disparity import disparity_ratio, true_class_scores
+from ada2i.balance.disparity import counted, disparity_ratio, true_class_scores
 from ada2i.batch import DialogueBatch
 from ada2i.config import BalanceConfig
 from ada2i.model.ada2i import Prediction
@@ -23,7 +23,9 @@ class NoBalancer:
 
     def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
         """See ``Balancer``."""
-        return {"scores": true_class_scores(prediction.unimodal_logits, batch.labels)}
+        alone, present = prediction.unimodal_logits, prediction.present
+        scores = true_class_scores(alone, batch.labels, present)
+        return {"scores": scores, "counts": counted(batch.labels, present, len(alone))}
 
     def extra_losses(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:  # noqa: ARG002
         """See ``Balancer``."""
@@ -31,7 +33,7 @@ class NoBalancer:
 
     def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:
         """See ``Balancer``."""
-        ratio = disparity_ratio(statistics["scores"])
+        ratio = disparity_ratio(statistics["scores"], statistics["counts"])
         return StepScales(metrics={"ratio": ratio, "coefficient": torch.ones_like(ratio)})
 
     def state(self) -> dict[str, Tensor]:

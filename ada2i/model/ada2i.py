@@ -30,6 +30,7 @@ class Prediction:
         unimodal_logits: ``(M, N, C)``, no gradient: the prediction of each modality alone.
         mapping_gap: ``(S,)`` or ``(N,)`` distance of AFW's mapping network; None in eval mode and without AFW.
         gate_share: ``(M,)`` data-dependent share of AFW's gate; zeros without AFW.
+        present: ``(M, N)`` bool: the modalities that each utterance has. None: nothing counts as missing.
     """
 
     logits: Tensor
@@ -38,6 +39,7 @@ class Prediction:
     unimodal_logits: Tensor
     mapping_gap: Tensor | None
     gate_share: Tensor
+    present: Tensor | None = None
 
 
 class Ada2I(nn.Module):
@@ -92,7 +94,16 @@ class Ada2I(nn.Module):
         fused = self.fusion.fuse(votes)
         with torch.no_grad():
             alone = self.unimodal(self.fusion, weighted.features, votes)
-        return Prediction(self.head(fused), votes, fused, alone, weighted.mapping_gap, weighted.gate_share)
+        known = [there for there in present.values() if there is not None]
+        return Prediction(
+            logits=self.head(fused),
+            votes=votes,
+            fused=fused,
+            unimodal_logits=alone,
+            mapping_gap=weighted.mapping_gap,
+            gate_share=weighted.gate_share,
+            present=torch.stack(known) if known else None,
+        )
 
 
 def all_present(batch: DialogueBatch) -> Present:
