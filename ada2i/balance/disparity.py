@@ -45,6 +45,22 @@ def disparity_ratio(scores: Tensor, counts: Tensor) -> Tensor:
     return torch.where(counts > 0, means / weakest, 1.0)
 
 
+def lead(scores: Tensor, counts: Tensor) -> Tensor:
+    """Return each modality's mean score over the mean of the others', ``(M,)``; 1 where there is nothing to compare.
+
+    With two modalities it is OGM's ratio, s_u / s_v.
+
+    Args:
+        scores: ``(M,)`` s_m.
+        counts: ``(M,)`` n_m.
+    """
+    there = (counts > 0).to(scores.dtype)
+    means = mean_scores(scores, counts).clamp_min(1e-12) * there
+    others = there.sum() - there
+    ahead = means * others / (means.sum() - means).clamp_min(1e-12)
+    return torch.where((there > 0) & (others > 0), ahead, 1.0)
+
+
 def modulation(ratio: Tensor, alpha: float) -> Tensor:
     """Return k_m, ``(M,)``: 1 - tanh(alpha * rho_m) where rho_m > 1, else 1."""
     return torch.where(ratio > 1, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
