@@ -11,10 +11,10 @@ ACTIVE: Mapping[str, Mapping[str, Any]] = {
     "tcmax": {},
     "dgl": {},
     "mmpareto": {},
-    "agm": {},
+    "agm": {"alpha": 5.0},
     "arl": {"start_epoch": 1},
     "spcl": {"threshold": 0.005},
-    "pmr": {},
+    "pmr": {"alpha": 20.0, "entropy": 1.0},
     "opm": {"rate": 0.2},
 }
 NULL: Mapping[str, Mapping[str, Any]] = {

@@ -26,7 +26,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _without_ada2is_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.unit.training.small.TINY", {**KEPT, "training.epochs": 3})
+    monkeypatch.setattr("tests.unit.training.small.TINY", {**KEPT, "training.epochs": 2})
 
 
 def run(base: Path, name: str, preset: str, balance: dict[str, Any], **more: Any) -> dict[str, Tensor]:
@@ -34,7 +34,7 @@ def run(base: Path, name: str, preset: str, balance: dict[str, Any], **more: Any
     fields = {key.replace(".", "__"): value for key, value in balance.items()}
     task = tiny_task(base, f"{name}-{preset}", preset=preset, **fields, **more)
     fit(task, Listener())
-    return checkpoint.load_weights(checkpoint.checkpoint_uri(task.folder.checkpoints, 9))
+    return checkpoint.load_weights(checkpoint.checkpoint_uri(task.folder.checkpoints, 6))
 
 
 @pytest.fixture(scope="module")
