@@ -57,7 +57,8 @@ def measure(steps: int) -> list[Figure]:
     figures = []
     free = stepper("none")
     for method in BALANCE_METHODS:
-        own, seconds = stepper(method), {True: [], False: []}  # type: dict[bool, list[float]]
+        own = stepper(method)
+        seconds: dict[bool, list[float]] = {True: [], False: []}
         for number in range(steps + WARM_UP):
             for mine in (number % 2 == 0, number % 2 == 1):
                 seconds[mine].append((own if mine else free)())
