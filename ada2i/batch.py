@@ -156,6 +156,8 @@ class DialogueBatch:
         counted: False for a rank without a dialogue of this global batch. It computes on a borrowed one, so that
             collective calls match, and its sums count as zero.
         labelled: Utterances of the global batch with a label, over all ranks; None: all.
+        dialogues: Indices of these dialogues in their split; empty if they belong to no split.
+        members: The same of all dialogues of the global batch.
     """
 
     features: Mapping[Modality, Tensor]
@@ -167,6 +169,8 @@ class DialogueBatch:
     global_dialogues: int
     counted: bool = True
     labelled: int | None = None
+    dialogues: tuple[int, ...] = ()
+    members: tuple[int, ...] = ()
 
     @property
     def global_labelled(self) -> int:

@@ -186,17 +186,20 @@ Ratio = Annotated[
 ]
 
 
+ActsOn = Annotated[
+    Literal["gradient", "update"],
+    Field(description="Apply modulation and noise to the gradient before Adam, as released, or to the update."),
+]
+
+
 class Ada2IBalance(Config):
     """Disparity ratio, modulation and noise."""
 
-    method: Literal["ada2i"] = Field("ada2i", description="How modalities are balanced: `ada2i` or `none`.")
+    method: Literal["ada2i"] = Field("ada2i", description="How modalities are balanced: see docs/training.md.")
     alpha: float = Field(ge=0.0, description="Strength of the modulation.")
     start_epoch: Positive = Field(4, description="First epoch, counted from 1, with modulation and noise.")
     ratio: Ratio = "linear"
-    acts_on: Literal["gradient", "update"] = Field(
-        "gradient",
-        description="Apply modulation and noise to the gradient before Adam, as released, or to the update.",
-    )
+    acts_on: ActsOn = "gradient"
     noise: bool = Field(
         True, description="Gaussian noise on the encoders' gradients, scaled by each gradient's standard deviation."
     )
@@ -209,14 +212,152 @@ class NoBalance(Config):
     ratio: Ratio = "linear"
 
 
+class OgmGeBalance(Config):
+    """OGM-GE: encoders ahead of the mean of the others learn more slowly, and all get noise."""
+
+    method: Literal["ogm-ge"] = "ogm-ge"
+    alpha: float = Field(0.3, ge=0.0, description="Strength of the modulation; 0: none.")
+    start_epoch: Positive = Field(4, description="First epoch, counted from 1, with modulation and noise.")
+    noise: bool = Field(True, description="Gaussian noise, scaled by each gradient's standard deviation.")
+    acts_on: ActsOn = "gradient"
+    ratio: Ratio = "linear"
+
+
+class UnimodalBalance(Config):
+    """A cross-entropy for each modality's vote, over the utterances that have the modality."""
+
+    method: Literal["unimodal"] = "unimodal"
+    weight: float = Field(0.5, ge=0.0, description="Weight of each modality's cross-entropy; 0: none.")
+    ratio: Ratio = "linear"
+
+
+class TcMaxBalance(Config):
+    """TCMax: maximises the total correlation of the votes and the label."""
+
+    method: Literal["tcmax"] = "tcmax"
+    weight: float = Field(
+        1.0, ge=0.0, le=1.0, description="Share of the objective in the classification loss; 0: cross-entropy alone."
+    )
+    ratio: Ratio = "linear"
+
+
+class DglBalance(Config):
+    """DGL: encoders learn from their own cross-entropy, the rest of the network from the joint loss."""
+
+    method: Literal["dgl"] = "dgl"
+    weight: float = Field(1.0, ge=0.0, description="Weight of each encoder's own cross-entropy.")
+    joint: float = Field(
+        0.0, ge=0.0, le=1.0, description="Factor of the joint loss's gradient on the encoders; 1: not reduced."
+    )
+    ratio: Ratio = "linear"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.weight and not self.joint:
+            raise ValueError("`weight` or `joint` must be above 0, or the encoders learn nothing")
+        return self
+
+
+class MmParetoBalance(Config):
+    """MMPareto: each encoder's joint and own gradients are combined so that they do not oppose each other."""
+
+    method: Literal["mmpareto"] = "mmpareto"
+    weight: float = Field(1.0, ge=0.0, description="Weight of each modality's own cross-entropy; 0: method `none`.")
+    alpha: float = Field(1.5, gt=0.0, description="Factor of the combined gradient.")
+    ratio: Ratio = "linear"
+
+
+class AgmBalance(Config):
+    """AGM: an encoder is slowed while its lead is above the mean of the lead over all steps before."""
+
+    method: Literal["agm"] = "agm"
+    alpha: float = Field(1.0, ge=0.0, description="Strength of the modulation; 0: none.")
+    largest: float = Field(2.0, ge=1.0, description="Largest factor: an encoder that is behind learns faster.")
+    start_epoch: Positive = Field(1, description="First epoch, counted from 1, with modulation.")
+    acts_on: ActsOn = "gradient"
+    ratio: Ratio = "linear"
+
+
+class ArlBalance(Config):
+    """ARL: encoders of confident modalities that contribute little learn faster."""
+
+    method: Literal["arl"] = "arl"
+    weight: float = Field(1.0, ge=0.0, description="Weight of each modality's own cross-entropy.")
+    strength: float = Field(1.0, ge=0.0, description="Factor of the modulation; 0: none.")
+    temperature: float = Field(8.0, gt=0.0, description="Factor of the softmax's inputs; large: one modality only.")
+    start_epoch: Positive = Field(6, description="First epoch, counted from 1, with modulation.")
+    acts_on: ActsOn = "gradient"
+    ratio: Ratio = "linear"
+
+
+class SpclBalance(Config):
+    """SPCL: easy, balanced utterances first; the others follow as a threshold grows by epochs."""
+
+    method: Literal["spcl"] = "spcl"
+    threshold: float | None = Field(
+        0.5, gt=0.0, description="Difficulty up to which an utterance counts in the second epoch; null: all count."
+    )
+    growth: float = Field(1.3, ge=1.0, description="Factor of the threshold from epoch to epoch.")
+    ratio: Ratio = "linear"
+
+
+class PmrBalance(Config):
+    """PMR: slow modalities are drawn to the prototypes of their classes, fast ones are held back at first."""
+
+    method: Literal["pmr"] = "pmr"
+    alpha: float = Field(0.6, ge=0.0, description="Weight of the prototypes' cross-entropy of slow modalities.")
+    momentum: Fraction = Field(0.5, description="Share of the old prototypes that stays at the end of an epoch.")
+    entropy: float = Field(0.01, ge=0.0, description="Weight of the prototypes' entropy of fast modalities.")
+    entropy_epochs: int = Field(4, ge=0, description="Last epoch with the entropy, counted from 1.")
+    ratio: Ratio = "linear"
+
+
+class OpmBalance(Config):
+    """OPM and modality dropout: modalities of single utterances are left out in training."""
+
+    method: Literal["opm"] = "opm"
+    rate: Fraction = Field(0.0, description="Probability with which each modality of an utterance is left out.")
+    base: Fraction = Field(0.4, description="Additional probability for modalities ahead of the mean of the others.")
+    alpha: float = Field(0.5, ge=0.0, le=1.0, description="How much of `base` is added for a large lead.")
+    batches: float = Field(0.7, ge=0.0, le=1.0, description="Share of the batches in which `base` applies.")
+    ratio: Ratio = "linear"
+
+
+_METHODS = (
+    Ada2IBalance,
+    NoBalance,
+    OgmGeBalance,
+    UnimodalBalance,
+    TcMaxBalance,
+    DglBalance,
+    MmParetoBalance,
+    AgmBalance,
+    ArlBalance,
+    SpclBalance,
+    PmrBalance,
+    OpmBalance,
+)
+BALANCE_METHODS: Mapping[str, type[Config]] = {model.model_fields["method"].default: model for model in _METHODS}
+
+
 def _method(given: object) -> str:
     """Return the tag of a balance config; configs stored before the field existed lack it and mean ``ada2i``."""
     return str(given.get("method", "ada2i") if isinstance(given, dict) else getattr(given, "method", "ada2i"))
 
 
-BALANCE_METHODS: Mapping[str, type[Config]] = {"ada2i": Ada2IBalance, "none": NoBalance}
 BalanceConfig = Annotated[
-    Annotated[Ada2IBalance, Tag("ada2i")] | Annotated[NoBalance, Tag("none")],
+    Annotated[Ada2IBalance, Tag("ada2i")]
+    | Annotated[NoBalance, Tag("none")]
+    | Annotated[OgmGeBalance, Tag("ogm-ge")]
+    | Annotated[UnimodalBalance, Tag("unimodal")]
+    | Annotated[TcMaxBalance, Tag("tcmax")]
+    | Annotated[DglBalance, Tag("dgl")]
+    | Annotated[MmParetoBalance, Tag("mmpareto")]
+    | Annotated[AgmBalance, Tag("agm")]
+    | Annotated[ArlBalance, Tag("arl")]
+    | Annotated[SpclBalance, Tag("spcl")]
+    | Annotated[PmrBalance, Tag("pmr")]
+    | Annotated[OpmBalance, Tag("opm")],
     Discriminator(
         _method,
         custom_error_type="balance_method",
@@ -301,3 +442,9 @@ class TrainConfig(Config):
     training: TrainingConfig
     resources: ResourceConfig = ResourceConfig()
     ablations: AblationConfig = AblationConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.balance.method == "tcmax" and self.model.prediction != "sum":
+            raise ValueError("`balance.method=tcmax` needs `model.prediction=sum`: it recombines the votes of the sum")
+        return self

@@ -181,7 +181,10 @@ def _numbers_of(preset: str, settings: str) -> Fields:
 def _has(method: object, field: str) -> bool:
     """Return whether a preset's field exists; fields of another balancing method than the chosen one do not."""
     group, _, name = field.partition(".")
-    return group != "balance" or name in BALANCE_METHODS.get(str(method), BALANCE_METHODS["ada2i"]).model_fields
+    if group != "balance" or method in (None, "ada2i"):
+        return True
+    other = BALANCE_METHODS.get(str(method), BALANCE_METHODS["none"])
+    return name in ("ratio", "acts_on") and name in other.model_fields  # only these mean the same for all methods
 
 
 def field_names(model: type[BaseModel], prefix: str = "") -> Iterable[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from ada2i.balance.base import StepScales
@@ -28,10 +27,6 @@ class Ada2IBalancer(NoBalancer):
         """See ``Balancer``."""
         if not self.active:
             return super().scales(statistics)
-        ratio = disparity_ratio(statistics["scores"])
+        ratio = disparity_ratio(statistics["scores"], statistics["counts"])
         coefficient = modulation(ratio, self.config.alpha)
-        noise = torch.ones_like(ratio) if self.config.noise else None
-        metrics = {"ratio": ratio, "coefficient": coefficient}
-        if self.config.acts_on == "gradient":
-            return StepScales(gradient=coefficient, gradient_noise=noise, metrics=metrics)
-        return StepScales(update=coefficient, update_noise=noise, metrics=metrics)
+        return self.modulated(statistics, coefficient, self.config.acts_on, noise=self.config.noise)

@@ -1,16 +1,17 @@
 """The interface between training and a method that balances modalities.
 
 Shape letters in this file:
-    M modalities, in the model's order
+    N utterances     M modalities, in the model's order     P parameters of an encoder
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from ada2i.batch import DialogueBatch
-from ada2i.model.ada2i import Prediction
+from ada2i.model.ada2i import Ada2I, Prediction
+from ada2i.model.afw import Features, Present
 
 
 class StepScales(NamedTuple):
@@ -33,17 +34,66 @@ class StepScales(NamedTuple):
     metrics: Mapping[str, Tensor] = {}
 
 
+class StepInfo(NamedTuple):
+    """What a method may read in a step.
+
+    Attributes:
+        model: The model, whose parameters are those at the start of the step.
+        seed: The run's seed.
+        step: Number of the step over the whole run.
+        class_weights: ``(C,)`` weights of the cross-entropies; None: all 1.
+    """
+
+    model: Ada2I
+    seed: int
+    step: int
+    class_weights: Tensor | None = None
+
+
 class Balancer(Protocol):
-    """A method; all its results are equal on all ranks, to the last bit."""
+    """A method; all its results that are not a rank's share are equal on all ranks, to the last bit.
+
+    The calls of an epoch and of a step are in the order of the methods below.
+    """
 
     def set_epoch(self, epoch: int) -> None:
-        """Prepare for the steps of an epoch, counted from 1."""
+        """Prepare for the steps of an epoch, counted from 1; a resumed epoch is prepared again."""
+
+    def start_step(self, info: StepInfo) -> None:
+        """Prepare for the calls of a step."""
+
+    def adapt(self, encoded: Features, batch: DialogueBatch, present: Present) -> tuple[Features, Present]:
+        """Return what feature weighting and votes read in place of the encoders' outputs and their presence."""
+
+    def totals(self, batch: DialogueBatch, forward: Callable[[], Prediction]) -> dict[str, Tensor]:
+        """Return sums that the losses need, by name; they are summed over the parts of a step and over ranks first.
+
+        Args:
+            batch: A part of the step.
+            forward: Returns its prediction. If there are several parts, this costs another forward pass.
+        """
+
+    def row_weights(self, prediction: Prediction, batch: DialogueBatch) -> Tensor | None:
+        """Return the weight of each utterance in the cross-entropies of the prediction, ``(N,)``; None: all 1."""
+
+    def extra_losses(
+        self, prediction: Prediction, batch: DialogueBatch, totals: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return additional loss terms, by metric name: scalars, this rank's shares of the global mean."""
+
+    def encoder_loss(self, prediction: Prediction, batch: DialogueBatch, totals: Mapping[str, Tensor]) -> Tensor | None:
+        """Return a scalar, as above, whose gradient on the encoders is computed separately for ``blend``; or None."""
 
     def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
         """Return a batch's statistics for ``scales``, by name; they are summed over parts of a step and over ranks."""
 
-    def extra_losses(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
-        """Return additional loss terms, by metric name: scalars, this rank's shares of the global mean."""
+    def blend(self, gradients: Sequence[Tensor], others: Sequence[Tensor]) -> None:
+        """Change an encoder's gradients, one for each of its ``P`` parameters, in place.
+
+        Args:
+            gradients: Of all loss terms.
+            others: Of ``encoder_loss``.
+        """
 
     def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:
         """Return the factors of a step, from the statistics of the global batch."""

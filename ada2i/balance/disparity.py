@@ -8,24 +8,65 @@ import torch
 from torch import Tensor
 
 
-def true_class_scores(unimodal_logits: Tensor, labels: Tensor) -> Tensor:
-    """Return s_m, ``(M,)``: the probability of the true class, summed over labelled utterances.
+def true_class_scores(unimodal_logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Tensor:
+    """Return s_m, ``(M,)``: the probability of the true class, summed over the utterances that ``counted`` counts.
 
     Args:
         unimodal_logits: ``(M, N, C)``.
         labels: ``(N,)`` int64, negative without a label.
+        present: ``(M, N)`` bool: which utterances have a modality. None: all.
     """
     probabilities = torch.softmax(unimodal_logits, dim=-1)
     index = labels.clamp_min(0).expand(len(unimodal_logits), -1)[:, :, None]
-    return torch.where(labels[:, None] < 0, 0.0, probabilities.gather(2, index)).sum(dim=(1, 2))
+    rows = _counts(labels, present)[:, :, None]
+    return torch.where(rows, probabilities.gather(2, index), 0.0).sum(dim=(1, 2))
 
 
-def disparity_ratio(scores: Tensor) -> Tensor:
-    """Return rho_m, ``(M,)``: each modality's summed score over that of the weakest."""
-    scores = scores.clamp_min(1e-12)  # a probability may underflow to zero, and a ratio must stay finite
-    return scores / scores.min()
+def counted(labels: Tensor, present: Tensor | None, modalities: int) -> Tensor:
+    """Return n_m, ``(M,)``: the utterances that have a label and the modality; see ``true_class_scores``."""
+    return _counts(labels, present).sum(dim=1).float().expand(modalities)
+
+
+def mean_scores(scores: Tensor, counts: Tensor) -> Tensor:
+    """Return s_m / n_m times the largest n_m, ``(M,)``: s_m to the last bit if all n_m are equal."""
+    return scores * (counts.max() / counts.clamp_min(1))
+
+
+def disparity_ratio(scores: Tensor, counts: Tensor) -> Tensor:
+    """Return rho_m, ``(M,)``: each modality's mean score over that of the weakest; 1 if no utterance counts.
+
+    Args:
+        scores: ``(M,)`` s_m.
+        counts: ``(M,)`` n_m.
+    """
+    # A probability may underflow to zero, and a ratio must stay finite.
+    means = mean_scores(scores, counts).clamp_min(1e-12)
+    weakest = torch.where(counts > 0, means, torch.inf).min()
+    return torch.where(counts > 0, means / weakest, 1.0)
+
+
+def lead(scores: Tensor, counts: Tensor) -> Tensor:
+    """Return each modality's mean score over the mean of the others', ``(M,)``; 1 where there is nothing to compare.
+
+    With two modalities it is OGM's ratio, s_u / s_v.
+
+    Args:
+        scores: ``(M,)`` s_m.
+        counts: ``(M,)`` n_m.
+    """
+    there = (counts > 0).to(scores.dtype)
+    means = mean_scores(scores, counts).clamp_min(1e-12) * there
+    others = there.sum() - there
+    ahead = means * others / (means.sum() - means).clamp_min(1e-12)
+    return torch.where((there > 0) & (others > 0), ahead, 1.0)
 
 
 def modulation(ratio: Tensor, alpha: float) -> Tensor:
     """Return k_m, ``(M,)``: 1 - tanh(alpha * rho_m) where rho_m > 1, else 1."""
     return torch.where(ratio > 1, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
+
+
+def _counts(labels: Tensor, present: Tensor | None) -> Tensor:
+    """Return which utterances count for a modality: ``(M, N)``, or ``(1, N)`` if nothing is missing."""
+    labelled = labels[None] >= 0
+    return labelled if present is None else labelled & present

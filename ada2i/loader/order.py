@@ -101,7 +101,7 @@ class Order:
         dialogues = np.concatenate([np.arange(self.edges[s], self.edges[s + 1]) for s in shards])
         if self.key is None:
             return dialogues
-        return dialogues[np.argsort(_mix(dialogues.astype(np.uint64) ^ self.key), kind="stable")]
+        return dialogues[np.argsort(mix(dialogues.astype(np.uint64) ^ self.key), kind="stable")]
 
 
 def shuffled(shards: Shards, *, batch_dialogues: int, seed: int, epoch: int) -> Order:
@@ -113,8 +113,8 @@ def shuffled(shards: Shards, *, batch_dialogues: int, seed: int, epoch: int) -> 
         seed: The run's seed.
         epoch: Counted from 1.
     """
-    key = _mix(_mix(np.array([seed], dtype=np.uint64)) ^ np.uint64(epoch))
-    sequence = np.argsort(_mix(np.arange(len(shards.sizes), dtype=np.uint64) ^ _mix(key)), kind="stable")
+    key = mix(mix(np.array([seed], dtype=np.uint64)) ^ np.uint64(epoch))
+    sequence = np.argsort(mix(np.arange(len(shards.sizes), dtype=np.uint64) ^ mix(key)), kind="stable")
     # Within one window the shards' order has no effect: every dialogue has its own key.
     return Order(shards.edges, _windows(shards, sequence), batch_dialogues, key)
 
@@ -157,7 +157,7 @@ def _windows(shards: Shards, sequence: Ints) -> tuple[Ints, ...]:
     return tuple(np.split(sequence, starts[1:]))
 
 
-def _mix(keys: Keys) -> Keys:
+def mix(keys: Keys) -> Keys:
     """SplitMix64's finaliser (Steele, Lea, Flood 2014): maps neighbouring keys to unrelated keys."""
     keys = keys + np.uint64(0x9E3779B97F4A7C15)
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

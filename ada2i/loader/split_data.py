@@ -137,6 +137,8 @@ class SplitData:
             global_dialogues=len(of),
             counted=bool(own),
             labelled=None if self.all_labelled else self._labelled(of),
+            dialogues=tuple(dialogues),
+            members=tuple(of),
         )
 
     @cached_property

@@ -7,7 +7,7 @@ Shape letters in this file:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class Prediction:
         unimodal_logits: ``(M, N, C)``, no gradient: the prediction of each modality alone.
         mapping_gap: ``(S,)`` or ``(N,)`` distance of AFW's mapping network; None in eval mode and without AFW.
         gate_share: ``(M,)`` data-dependent share of AFW's gate; zeros without AFW.
+        present: ``(M, N)`` bool: the modalities that each utterance has. None: nothing counts as missing.
+        encoded: By modality, the encoder's output: ``(N, H)``, or ``(S, H)`` if AFW runs over the padded grid.
     """
 
     logits: Tensor
@@ -38,6 +40,12 @@ class Prediction:
     unimodal_logits: Tensor
     mapping_gap: Tensor | None
     gate_share: Tensor
+    present: Tensor | None = None
+    encoded: Features = field(default_factory=dict)
+
+
+# From the encoders' outputs, the batch and presence, what AFW and votes read in their place.
+Adapt = Callable[[Features, DialogueBatch, Present], tuple[Features, Present]]
 
 
 class Ada2I(nn.Module):
@@ -82,17 +90,28 @@ class Ada2I(nn.Module):
         """Whether AFW's mapping gap runs over the padded grid."""
         return self.afw.on_grid
 
-    def forward(self, batch: DialogueBatch) -> Prediction:
-        """Predict the emotion of each utterance of a batch."""
+    def forward(self, batch: DialogueBatch, adapt: Adapt | None = None) -> Prediction:
+        """Predict the emotion of each utterance of a batch; ``adapt`` may change what AFW reads."""
         present = self.presence(batch)
         inputs = {m: self.standardise[m](batch.features[m], batch.present[m]) for m in self.modalities}
         encoded = {m: self.encode[m](x, batch.layout, batch.speakers, present[m]) for m, x in inputs.items()}
-        weighted = self.afw(encoded, batch.layout, present)
+        features, present = adapt(encoded, batch, present) if adapt else (encoded, present)
+        weighted = self.afw(features, batch.layout, present)
         votes = self.fusion(weighted.features, present)
         fused = self.fusion.fuse(votes)
         with torch.no_grad():
             alone = self.unimodal(self.fusion, weighted.features, votes)
-        return Prediction(self.head(fused), votes, fused, alone, weighted.mapping_gap, weighted.gate_share)
+        known = [there for there in present.values() if there is not None]
+        return Prediction(
+            logits=self.head(fused),
+            votes=votes,
+            fused=fused,
+            unimodal_logits=alone,
+            mapping_gap=weighted.mapping_gap,
+            gate_share=weighted.gate_share,
+            present=torch.stack(known) if known else None,
+            encoded=encoded,
+        )
 
 
 def all_present(batch: DialogueBatch) -> Present:

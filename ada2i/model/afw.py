@@ -30,9 +30,11 @@ class Weighted(NamedTuple):
 
     Attributes:
         features: By modality, ``(R, H)``.
-        mapping_gap: ``(R,)`` distance of the attention mapping network, summed over layers; None in eval mode.
+        mapping_gap: ``(R,)`` distance of the attention mapping network, summed over layers; 0 for a modality where it
+            is absent; None in eval mode.
         gate_share: ``(M,)`` share of the last layer's gate, attention plus beta, that depends on the data: the standard
-            deviation of its channels over rows, relative to their size. Near 0, AFW is a constant gate.
+            deviation of its channels over rows that have the modality, relative to their size. Near 0, AFW is a
+            constant gate.
     """
 
     features: Features
@@ -134,9 +136,10 @@ class AfwLayer(nn.Module):
         means = {m: present_mean(theta, layout, present[m], self.mean) for m, theta in scores.items()}
         attention = {m: self._attend(m, scores[m], means) for m in features}
         weighted = {m: attention[m] * x + self.beta * x for m, x in features.items()}
-        gap = self._mapping_gap(features, attention, weighted) if self.training else None
+        gap = self._mapping_gap(features, attention, weighted, present) if self.training else None
         dropped = {m: dropout(x, self.dropout, self.training) for m, x in weighted.items()}
-        return Weighted(dropped, gap, torch.stack([_gate_share(a + self.beta) for a in attention.values()]))
+        shares = [_gate_share(a + self.beta, present[m]) for m, a in attention.items()]
+        return Weighted(dropped, gap, torch.stack(shares))
 
     def start_quietly(self) -> None:
         """Initialise attention near 0: a gate near ``beta``.
@@ -161,9 +164,10 @@ class AfwLayer(nn.Module):
             contracted = contracted @ means[other]
         return self.attention[modality](self.normalise(contracted.flatten(1)))  # type: ignore[no-any-return]
 
-    def _mapping_gap(self, features: Features, attention: Features, weighted: Features) -> Tensor:
+    def _mapping_gap(self, features: Features, attention: Features, weighted: Features, present: Present) -> Tensor:
         targets = self.gap.target(attention, weighted)
-        return self.gap.over_modalities([(self.mapping[m](x) - targets[m]).abs().mean(-1) for m, x in features.items()])
+        gaps = {m: (self.mapping[m](x) - targets[m]).abs().mean(-1) for m, x in features.items()}
+        return self.gap.over_modalities([gap if present[m] is None else gap * present[m] for m, gap in gaps.items()])
 
 
 class Gap(NamedTuple):
@@ -244,7 +248,11 @@ def present_mean(theta: Tensor, layout: Layout, present: Tensor | None, mean: Me
     return torch.where(share[:, :, None] > 0, found, identity)
 
 
-def _gate_share(gate: Tensor) -> Tensor:
+def _gate_share(gate: Tensor, present: Tensor | None) -> Tensor:
     with torch.no_grad():
-        moving = gate - gate.mean(dim=0)
-        return (moving.square().mean() / gate.square().mean().clamp_min(1e-30)).sqrt()
+        if present is None:
+            moving = gate - gate.mean(dim=0)
+            return (moving.square().mean() / gate.square().mean().clamp_min(1e-30)).sqrt()
+        rows = present.to(gate.dtype)[:, None]
+        moving = (gate - (gate * rows).sum(dim=0) / rows.sum().clamp_min(1)) * rows
+        return (moving.square().sum() / (gate * rows).square().sum().clamp_min(1e-30)).sqrt()

@@ -61,7 +61,7 @@ class Fusion(nn.Module):
             features: By modality, ``(N, H)``.
             present: By modality, ``(N,)`` bool: an absent modality votes zero. None: all vote.
         """
-        return torch.stack([_masked(self.vote(features[m], part), present[m]) for m, part in self._parts().items()])
+        return torch.stack([_masked(self.vote(features[m], part), present[m]) for m, part in self.parts().items()])
 
     def weigh_votes(self, votes: Tensor) -> Tensor:
         """Return votes ``(M, ...)`` multiplied by their modality's weight."""
@@ -74,10 +74,10 @@ class Fusion(nn.Module):
 
     def unimodal(self, features: Mapping[Modality, Tensor]) -> Tensor:
         """Return each modality's own logits, ``(M, N, C)``: its part of the classifier, un-normalised, bias / M."""
-        alone = torch.stack([features[m] @ part.T for m, part in self._parts().items()])
+        alone = torch.stack([features[m] @ part.T for m, part in self.parts().items()])
         return alone if self.classifier.bias is None else alone + self.classifier.bias / len(self.modalities)
 
-    def _parts(self) -> dict[Modality, Tensor]:
+    def parts(self) -> dict[Modality, Tensor]:
         """Return the classifier's columns by modality, ``(C, H)``."""
         parts = self.classifier.weight.chunk(len(self.modalities), dim=1)
         return dict(zip(self.modalities, parts, strict=True))

@@ -113,7 +113,7 @@ def balance_curves(seeds: Sequence[SeedResult], best_seed: int, start_epoch: int
             _curves(coefficient, seeds, best_seed, _coefficient(modality), colour)
         ratio.axhline(1, color=_MUTED, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
         _label(ratio, f"Disparity ratio {_RHO}", f"{_RHO}, 1 is the weakest modality")
-        coefficient.set_ylim(0, 1.05)
+        coefficient.set_ylim(0, max(1.05, coefficient.get_ylim()[1]))
         _label(coefficient, "Modulation coefficient k", "k, 1 is unmodulated")
         _mark_start(coefficient, start_epoch, max(len(seed.history) for seed in seeds))
         _legend(ratio, columns=3)

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ada2i.config import Ada2IBalance, TrainConfig
+from ada2i.config import TrainConfig
 from ada2i.data.provenance import licence_warning
 from ada2i.display import count
 from ada2i.errors import DataError
@@ -235,8 +235,7 @@ def _modality_table(result: RunResult) -> list[Row]:
 
 def _plots(result: RunResult, best: SeedResult, tests: Mapping[int, TestResult]) -> Mapping[str, str]:
     balance = result.config.balance
-    start = balance.start_epoch if isinstance(balance, Ada2IBalance) else None
-    start = None if result.config.ablations.no_modulation else start
+    start = None if result.config.ablations.no_modulation else getattr(balance, "start_epoch", None)
     return {
         "learning": plots.learning_curves(result.seeds, best.seed),
         "balance": plots.balance_curves(result.seeds, best.seed, start),

@@ -118,7 +118,9 @@ def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None)
     """
     training = spec.spec
     tried = check(training)  # find mistakes before features are read
-    space = given_space(spec.space, spec.vary) or default_space(training.preset, training.overrides)
+    method = "none" if tried.ablations.no_modulation else tried.balance.method
+    default = default_space(training.preset, training.overrides, method=method)
+    space = given_space(spec.space, spec.vary) or default
     check_space(space, preset=training.preset, settings=tried.settings, overrides=training.overrides)
     _check_options(spec.options, tried)
     run = planned(training, root=root, run_id="search")

@@ -22,7 +22,6 @@ _PLAIN: Mapping[str, Dimension] = {
     "training.batch_dialogues": Whole(low=4, high=48),
     "model.encoder.dropout": Uniform(low=0.1, high=0.7),
     "model.afw.dropout": Uniform(low=0.0, high=0.6),
-    "balance.alpha": Uniform(low=0.0, high=1.0),
 }
 _CORRECTED: Mapping[str, Dimension] = {
     **_PLAIN,
@@ -30,6 +29,26 @@ _CORRECTED: Mapping[str, Dimension] = {
     "model.encoder.inertia": Uniform(low=0.0, high=0.8),
     "model.amw.scale": LogUniform(low=5.0, high=60.0),
     "loss.class_balance": Uniform(low=0.0, high=1.0),
+}
+
+# In addition, by balance method.
+_BALANCE: Mapping[str, Mapping[str, Dimension]] = {
+    "none": {},
+    "ada2i": {"alpha": Uniform(low=0.0, high=1.0)},
+    "ogm-ge": {"alpha": Uniform(low=0.0, high=1.0)},
+    "unimodal": {"weight": Uniform(low=0.0, high=1.5)},
+    "tcmax": {"weight": Uniform(low=0.0, high=1.0)},
+    "dgl": {"weight": LogUniform(low=0.2, high=4.0), "joint": Uniform(low=0.0, high=1.0)},
+    "mmpareto": {"weight": LogUniform(low=0.2, high=4.0), "alpha": Uniform(low=0.5, high=3.0)},
+    "agm": {"alpha": Uniform(low=0.0, high=3.0), "largest": Uniform(low=1.0, high=4.0)},
+    "arl": {
+        "weight": Uniform(low=0.0, high=4.0),
+        "strength": Uniform(low=0.0, high=2.0),
+        "temperature": LogUniform(low=1.0, high=16.0),
+    },
+    "spcl": {"threshold": Uniform(low=0.05, high=0.75), "growth": Uniform(low=1.05, high=1.85)},
+    "pmr": {"alpha": Uniform(low=0.0, high=2.0), "momentum": Uniform(low=0.0, high=0.9)},
+    "opm": {"rate": Uniform(low=0.0, high=0.4), "base": Uniform(low=0.0, high=0.6)},
 }
 
 # Fields that must be equal in everything that a search trains.
@@ -43,9 +62,10 @@ _SHARED: Mapping[str, str] = {
 _RANGES: Mapping[str, Callable[[str], float]] = {"uniform": float, "loguniform": float, "int": int}
 
 
-def default_space(preset: str, fixed: Collection[str]) -> Space:
-    """Return the default space, without the fields that the caller has set."""
-    whole = _CORRECTED if preset == "corrected" else _PLAIN
+def default_space(preset: str, fixed: Collection[str], *, method: str = "ada2i") -> Space:
+    """Return the default space of a preset and a balance method, without the fields that the caller has set."""
+    own = {f"balance.{name}": kind for name, kind in _BALANCE[method].items()}
+    whole = {**(_CORRECTED if preset == "corrected" else _PLAIN), **own}
     return _space({field: kind for field, kind in whole.items() if field not in fixed})
 
 

@@ -30,23 +30,40 @@ class Term(NamedTuple):
         return self.total / self.global_count
 
 
-def classification_loss(prediction: Prediction, batch: DialogueBatch, class_weights: Tensor | None = None) -> Term:
-    """Negative log-likelihood (nats) of the true class under the fused logits, times the class's weight, ``(C,)``.
+def classification_loss(
+    prediction: Prediction,
+    batch: DialogueBatch,
+    class_weights: Tensor | None = None,
+    row_weights: Tensor | None = None,
+) -> Term:
+    """Negative log-likelihood (nats) of the true class under the fused logits, weighted as in ``cross_entropy``."""
+    return cross_entropy(prediction.logits, batch, class_weights, row_weights)
 
-    Utterances without a label do not count.
-    """
-    return cross_entropy(prediction.logits, batch, class_weights)
 
-
-def modal_loss(prediction: Prediction, batch: DialogueBatch, class_weights: Tensor | None = None) -> Term:
+def modal_loss(
+    prediction: Prediction,
+    batch: DialogueBatch,
+    class_weights: Tensor | None = None,
+    row_weights: Tensor | None = None,
+) -> Term:
     """L_modal: the same for the sum of the votes, on which an MLP predicts."""
-    return cross_entropy(prediction.fused, batch, class_weights)
+    return cross_entropy(prediction.fused, batch, class_weights, row_weights)
 
 
-def cross_entropy(logits: Tensor, batch: DialogueBatch, weights: Tensor | None = None) -> Term:
-    """Cross-entropy (nats) of ``(N, C)`` logits over the labelled utterances, each times its class's weight."""
-    total = F.cross_entropy(logits, batch.labels, weight=weights, reduction="sum", ignore_index=UNLABELLED)
-    return Term(total, batch.global_labelled)
+def cross_entropy(
+    logits: Tensor, batch: DialogueBatch, weights: Tensor | None = None, rows: Tensor | None = None
+) -> Term:
+    """Cross-entropy (nats) of ``(N, C)`` logits over the labelled utterances.
+
+    Args:
+        logits: ``(N, C)``.
+        batch: The utterances; those without a label do not count.
+        weights: ``(C,)`` weight of each class; None: 1.
+        rows: ``(N,)`` weight of each utterance; None: 1. The divisor stays the number of labelled utterances.
+    """
+    reduction = "sum" if rows is None else "none"
+    found = F.cross_entropy(logits, batch.labels, weight=weights, reduction=reduction, ignore_index=UNLABELLED)
+    return Term(found if rows is None else (found * rows).sum(), batch.global_labelled)
 
 
 def balanced_weights(counts: Tensor, power: float) -> Tensor:

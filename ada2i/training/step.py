@@ -6,19 +6,20 @@ Shape letters in this file:
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ada2i.balance.base import Balancer
+from ada2i.balance.base import Balancer, StepInfo
 from ada2i.balance.noise import stream_key
 from ada2i.batch import DialogueBatch
 from ada2i.config import LossConfig
 from ada2i.model.ada2i import Ada2I, Prediction
 from ada2i.training import distributed, losses
-from ada2i.training.clipping import gradient_norms
+from ada2i.training.clipping import Norms, gradient_norms
 from ada2i.training.status import StepKey, StepStatus
 from ada2i.training.update import update
 
@@ -65,35 +66,101 @@ def train_step(
         class_weights: ``(C,)`` weights of the cross-entropies; None: all 1.
         leaving: Whether this rank was requested to leave; all ranks receive it.
     """
-    model, world = unwrap(network), distributed.world_size()
+    model, stream = unwrap(network), (key.seed, key.step)
     network.train()
-    torch.manual_seed(stream_key(key.seed, key.step, f"dropout/{distributed.rank()}"))
     optimizer.zero_grad(set_to_none=True)
+    balancer.start_step(StepInfo(model, *stream, class_weights))
+    passes = _Passes(network, parts, balancer, key)
+    totals = _sum_over_ranks(passes.totals())
     sums: dict[str, Tensor] = {}
+    second: list[Tensor] = []  # the encoders' gradients of ``Balancer.encoder_loss``, if the method has one
     for part in parts:
         with _gradient_sync(network, on=part is parts[-1]):
-            prediction = network(part)
-            shares = loss_shares(prediction, part, over_padding=model.average_padding, class_weights=class_weights)
-            extra = balancer.extra_losses(prediction, part)
+            prediction = passes.forward(part)
+            rows = balancer.row_weights(prediction, part)
+            shares = loss_shares(prediction, part, model.average_padding, class_weights, rows)
+            extra = balancer.extra_losses(prediction, part, totals)
             loss = sum((term * float(part.counted) for term in extra.values()), weigh(shares, weights or LossConfig()))
+            if (other := balancer.encoder_loss(prediction, part, totals)) is not None:
+                second = _added(second, _encoder_gradients(other * float(part.counted), optimizer))
             # DDP divides by the number of ranks; the shares already sum to the mean over the global batch.
-            (loss * world).backward()  # type: ignore[no-untyped-call]
+            (loss * distributed.world_size()).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             statistics = balancer.statistics(prediction, part)
-        measured = _measured(prediction, part, shares, loss, {**statistics, **extra})
-        sums = {name: value + sums.get(name, 0) for name, value in measured.items()}
+        for name, value in _measured(prediction, part, shares, loss, {**statistics, **extra}).items():
+            sums[name] = value + sums.get(name, 0)
     sums["flags"][-1] += float(leaving)
     sums = _sum_over_ranks(sums)
+    _blend(balancer, optimizer, second)
     norms = gradient_norms(optimizer)
     scales = balancer.scales({name: sums[name] for name in statistics})
     broken = sums["flags"][:-1].any()
-    update(
-        model, optimizer, norms=norms, broken=broken, clip_norm=clip_norm, scales=scales, stream=(key.seed, key.step)
-    )
-    metrics = dict(zip(LOSSES, sums["losses"].unbind(), strict=True)) | {name: sums[name] for name in extra}
-    metrics |= {"loss": sums["loss"], "gate_share": sums["gate_share"] / sums["parts"], **scales.metrics}
-    metrics |= {"gradient_norm": norms.total, "encoder_gradient_norm": norms.by_encoder}
+    update(model, optimizer, norms=norms, broken=broken, clip_norm=clip_norm, scales=scales, stream=stream)
+    metrics = _metrics(sums, norms) | {name: sums[name] for name in extra} | dict(scales.metrics)
     return StepReport(metrics, StepStatus.of(sums["flags"], norms.total, key))
+
+
+def _metrics(sums: Mapping[str, Tensor], norms: Norms) -> dict[str, Tensor]:
+    """Return the metrics that do not depend on the method."""
+    metrics = dict(zip(LOSSES, sums["losses"].unbind(), strict=True))
+    metrics |= {"loss": sums["loss"], "gate_share": sums["gate_share"] / sums["parts"]}
+    return metrics | {"gradient_norm": norms.total, "encoder_gradient_norm": norms.by_encoder}
+
+
+class _Passes:
+    """The forward passes of a step, one for each part; ``totals`` may make that of a single part early."""
+
+    def __init__(self, network: nn.Module, parts: Sequence[DialogueBatch], balancer: Balancer, key: StepKey) -> None:
+        self.network, self.parts, self.balancer = network, parts, balancer
+        self.key = stream_key(key.seed, key.step, f"dropout/{distributed.rank()}")
+        self.made: list[Prediction] = []
+        torch.manual_seed(self.key)
+
+    def totals(self) -> dict[str, Tensor]:
+        """Return this rank's sums of ``Balancer.totals``, in double precision."""
+        sums: dict[str, Tensor] = {}
+        for part in self.parts:
+            for name, value in self.balancer.totals(part, partial(self._early, part)).items():
+                sums[name] = sums.get(name, 0.0) + value.detach().double() * float(part.counted)
+        if len(self.parts) > 1:
+            torch.manual_seed(self.key)  # the passes that count draw the same random numbers
+        return sums
+
+    def forward(self, part: DialogueBatch) -> Prediction:
+        """Return the prediction of a part."""
+        if self.made:
+            return self.made.pop()
+        prediction: Prediction = self.network(part, self.balancer.adapt)
+        return prediction
+
+    def _early(self, part: DialogueBatch) -> Prediction:
+        if len(self.parts) == 1:
+            self.made = [self.forward(part)]
+            return self.made[0]
+        with torch.no_grad():
+            prediction: Prediction = unwrap(self.network)(part, self.balancer.adapt)
+        return prediction
+
+
+def _encoder_gradients(loss: Tensor, optimizer: torch.optim.Adam) -> list[Tensor]:
+    """Return the gradients of a loss on all parameters of the encoders; the graph is kept."""
+    parameters = [p for group in optimizer.param_groups[:-1] for p in group["params"]]
+    return list(torch.autograd.grad(loss, parameters, retain_graph=True))
+
+
+def _added(sums: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+    return list(torch._foreach_add(sums, gradients)) if sums else gradients
+
+
+def _blend(balancer: Balancer, optimizer: torch.optim.Adam, second: list[Tensor]) -> None:
+    """Sum the second gradients over ranks, in one call, and let the balancer change each encoder's gradients."""
+    if not second:
+        return
+    together = distributed.sum_over_ranks(torch.cat([gradient.reshape(-1) for gradient in second]))
+    left = iter(torch.split(together, [gradient.numel() for gradient in second]))
+    for group in optimizer.param_groups[:-1]:
+        gradients = [p.grad for p in group["params"]]
+        balancer.blend(gradients, [next(left).view_as(gradient) for gradient in gradients])
 
 
 def unwrap(network: nn.Module) -> Ada2I:
@@ -104,12 +171,16 @@ def unwrap(network: nn.Module) -> Ada2I:
 
 
 def loss_shares(
-    prediction: Prediction, batch: DialogueBatch, *, over_padding: bool, class_weights: Tensor | None = None
+    prediction: Prediction,
+    batch: DialogueBatch,
+    over_padding: bool,
+    class_weights: Tensor | None = None,
+    row_weights: Tensor | None = None,
 ) -> Tensor:
     """Return this rank's shares of ``LOSSES``, unweighted, ``(3,)``; zeros if the batch is not counted."""
     terms = (
-        losses.classification_loss(prediction, batch, class_weights),
-        losses.modal_loss(prediction, batch, class_weights),
+        losses.classification_loss(prediction, batch, class_weights, row_weights),
+        losses.modal_loss(prediction, batch, class_weights, row_weights),
         losses.feature_loss(prediction, batch, over_padding=over_padding),
     )
     return torch.stack([term.share() for term in terms]) * float(batch.counted)
@@ -151,7 +222,9 @@ def _gradient_sync(network: nn.Module, *, on: bool) -> AbstractContextManager[No
 
 
 def _sum_over_ranks(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sum over ranks, in one call."""
+    """Sum over ranks, in one call; there is none if nothing is to be summed."""
+    if not sums:
+        return {}
     together = distributed.sum_over_ranks(torch.cat([value.reshape(-1) for value in sums.values()]))
     flat = torch.split(together, [value.numel() for value in sums.values()])
     return {name: part.view(value.shape) for (name, value), part in zip(sums.items(), flat, strict=True)}

@@ -120,7 +120,8 @@ def check_eval(model: Ada2I, case: Case, golden: Golden, seen: Differences) -> N
     with torch.no_grad():
         prediction = model.eval()(batch)
     seen.see("outputs", prediction.logits.log_softmax(-1), golden["eval/log_prob"])
-    ratio = disparity.disparity_ratio(disparity.true_class_scores(prediction.unimodal_logits, batch.labels))
+    scores = disparity.true_class_scores(prediction.unimodal_logits, batch.labels)
+    ratio = disparity.disparity_ratio(scores, disparity.counted(batch.labels, None, len(scores)))
     for m, alone, rho in zip(case["modalities"], prediction.unimodal_logits, ratio, strict=True):
         seen.see("outputs", alone.log_softmax(-1), golden[f"eval/unimodal_log_prob/{m}"])
         seen.see("ratios", rho, golden[f"eval/ratio/{m}"])

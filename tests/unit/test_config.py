@@ -90,7 +90,7 @@ def test_no_balancing_has_few_fields() -> None:
     assert config.balance.model_dump() == {"method": "none", "ratio": "linear"}
 
 
-@pytest.mark.parametrize("method", ["pmr", 3, ["ada2i"], None])
+@pytest.mark.parametrize("method", ["cggm", 3, ["ada2i"], None])
 def test_unknown_methods_are_refused(method: Any) -> None:
     with pytest.raises(ValidationError, match="`method` must be one of ada2i, none"):
         TrainConfig.model_validate(stored(balance__method=method))

@@ -11,7 +11,7 @@ from ada2i.balance.base import StepScales
 from ada2i.balance.none import NoBalancer
 from ada2i.presets import resolve
 
-STATISTICS = {"scores": torch.tensor([2.0, 1.0])}
+STATISTICS = {"scores": torch.tensor([2.0, 1.0]), "counts": torch.tensor([4.0, 4.0])}
 
 
 def scales(epoch: int = 4, **balance: Any) -> StepScales:

@@ -180,6 +180,17 @@ def test_what_is_missing_has_no_influence() -> None:
     assert not torch.allclose(zeros, predict(network, batch).logits)
 
 
+def test_rows_without_a_modality_are_in_neither_its_mapping_gap_nor_its_gate_share() -> None:
+    there = torch.tensor([True, True, False, True, False])
+    layer = afw_layer(hidden_dim=6, rank=3, beta=0.1, gap=afw.Gap(afw.attention_target, afw.gap_sum)).train()
+    features: afw.Features = {m: random_rows(5, 6, seed=i) for i, m in enumerate(MODALITIES)}
+    present: afw.Present = {m: there if m == "audio" else torch.ones_like(there) for m in MODALITIES}
+    found = layer(features, Layout((5,), 5), present)
+    other = layer({**features, "audio": features["audio"] + 7 * (~there)[:, None]}, Layout((5,), 5), present)
+    torch.testing.assert_close(other.mapping_gap, found.mapping_gap)
+    torch.testing.assert_close(other.gate_share, found.gate_share)
+
+
 def test_nothing_at_all_present_gives_a_flat_answer() -> None:
     network, batch = model("corrected"), make_batch((4,))
     gone = {m: torch.zeros(4, dtype=torch.bool) for m in MODALITIES}

@@ -150,6 +150,17 @@ def test_a_score_is_the_mean_over_the_seeds(root: Path, monkeypatch: pytest.Monk
     assert trials.records[0].score == pytest.approx(sum(found) / 2)
 
 
+@pytest.mark.parametrize(("method", "own"), [("none", set()), ("opm", {"balance.rate", "balance.base"})])
+def test_the_default_space_is_that_of_the_chosen_method(root: Path, method: str, own: set[str]) -> None:
+    plain = spec(root, overrides={"balance.method": method})
+    overrides = {name: value for name, value in plain.spec.overrides.items() if name != "balance.start_epoch"}
+    wanted = plain.model_copy(
+        update={"vary": (), "spec": plain.spec.model_copy(update={"preset": "corrected", "overrides": overrides})}
+    )
+    request, _ = opened(prepare_search(wanted, root=str(root)).uri)
+    assert {field for field in request.space.fields if field.startswith("balance.")} == own
+
+
 def test_nothing_is_done_twice(searched: str, root: Path) -> None:
     assert prepare_search(spec(root), root=str(root)).uri == searched
     _, trials = opened(searched)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ada2i import presets
+from ada2i.config import BALANCE_METHODS
 from ada2i.errors import ConfigError, NotFoundError
 from ada2i.search.records import Choice, LogUniform, Space, Uniform, Whole
 from ada2i.search.space import check_space, default_space, given_space, params_of, read_space
@@ -24,6 +25,17 @@ def test_every_default_space_resolves(preset: str, settings: str) -> None:
     check(space, preset, settings)
     config = presets.resolve(preset=preset, settings=settings, overrides={})
     assert set(params_of(config, space)) == set(space.fields)
+
+
+@pytest.mark.parametrize("method", BALANCE_METHODS)
+def test_every_methods_space_resolves(method: str) -> None:
+    chosen = {"balance.method": method}
+    space = default_space("corrected", chosen, method=method)
+    check_space(space, preset="corrected", settings="meld", overrides=chosen)
+    config = presets.resolve(preset="corrected", settings="meld", overrides=chosen)
+    assert set(params_of(config, space)) == set(space.fields)
+    own = {field for field in space.fields if field.startswith("balance.")}
+    assert bool(own) == (method != "none")
 
 
 def test_the_default_space_leaves_alone_what_is_given() -> None:

@@ -260,7 +260,10 @@ class Proximity(NoBalancer):
     def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
         return {"hits": (prediction.logits.argmax(1) == batch.labels).sum().float(), "votes": prediction.votes.mean(1)}
 
-    def extra_losses(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
+    def extra_losses(
+        self, prediction: Prediction, batch: DialogueBatch, totals: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        assert not totals  # this method needs none
         return {"spread": prediction.votes.square().sum() / batch.global_utterances}
 
     def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:

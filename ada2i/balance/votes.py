@@ -1,0 +1,49 @@
+"""Cross-entropies of single modalities, and votes that no other modality has influenced.
+
+Shape letters in this file:
+    N utterances     M modalities     C classes     H hidden width
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.modalities import Modality
+from ada2i.model.ada2i import Ada2I, Prediction
+
+
+def voters(model: Ada2I, batch: DialogueBatch) -> Tensor:
+    """Return which utterances have a modality and a label, ``(M, N)`` bool."""
+    return torch.stack([batch.present[m] for m in model.modalities]) & (batch.labels != UNLABELLED)
+
+
+def entropies(logits: Tensor, batch: DialogueBatch, class_weights: Tensor | None = None) -> Tensor:
+    """Return cross-entropies (nats) ``(M, N)`` of logits ``(M, N, C)``; 0 without a label."""
+    labels = batch.labels.expand(len(logits), -1).flatten()
+    found = F.cross_entropy(
+        logits.flatten(0, 1), labels, weight=class_weights, reduction="none", ignore_index=UNLABELLED
+    )
+    return found.view(logits.shape[:2])
+
+
+def encodings(prediction: Prediction, batch: DialogueBatch) -> dict[Modality, Tensor]:
+    """Return the encoders' outputs by modality, ``(N, H)``."""
+    rows = len(batch.labels)
+    return {m: x if len(x) == rows else batch.layout.unpad(x) for m, x in prediction.encoded.items()}
+
+
+def own_votes(model: Ada2I, encoded: Mapping[Modality, Tensor], *, train_head: bool) -> Tensor:
+    """Return votes before feature weighting, which mixes modalities, ``(M, N, C)``.
+
+    Args:
+        model: The model.
+        encoded: By modality, ``(N, H)``.
+        train_head: Whether the classifier gets a gradient.
+    """
+    parts = model.fusion.parts()
+    return torch.stack(
+        [model.fusion.vote(x, parts[m] if train_head else parts[m].detach()) for m, x in encoded.items()]
+    )
