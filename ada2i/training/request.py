@@ -64,8 +64,10 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
     storage.check_writable(root)
     features = resolve_features(spec.features, root, needs=requested_modalities(spec))
     held = tuple(modality for modality in MODALITIES if modality in features.manifest.modalities)
-    overrides = spec.overrides | {"model.modalities": requested_modalities(spec) or held}
     settings = spec.settings or presets.settings_for(features.manifest.dataset)
+    train = features.manifest.splits["train"]
+    sized = presets.sized(spec.preset, settings, dialogues=train.dialogues, utterances=train.utterances)
+    overrides = {**sized, **spec.overrides, "model.modalities": requested_modalities(spec) or held}
     config = presets.resolve(preset=spec.preset, settings=settings, overrides=overrides)
     audit = gate(
         features,
