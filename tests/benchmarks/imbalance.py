@@ -1,9 +1,9 @@
 """Which balance methods help where one modality is fast and another slow: ``python -m tests.benchmarks.imbalance``.
 
 Generated utterances of four classes. Text shows the class by its direction, which a linear map learns in a few steps,
-but of another class in 35 % of the utterances. Audio shows it by signs of products of pairs of values, which takes
-longer, and is wrong in 10 %. Visual is noise. Weighted F1 on test of the last epoch, mean and standard deviation over
-seeds, of the network and of audio's vote alone. It says nothing about recordings.
+but a random class in 35 % of the utterances. Audio shows it by signs of products of pairs of values, which takes
+longer, and a random class in 10 %. Visual is noise. Weighted F1 on test of the last epoch, mean and standard deviation
+over seeds, of the network and of audio's vote alone. It says nothing about recordings.
 """
 
 import argparse
