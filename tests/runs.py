@@ -30,6 +30,7 @@ SLOW = {
     "training.early_stopping_epochs": 40,
     "training.seeds": [1],
     "model.encoder.feedforward_dim": 1024,
+    "balance.method": "ada2i",
     "balance.start_epoch": 2,
 }
 

@@ -1,8 +1,8 @@
 """The relational encoder: an utterance next to decayed means of its neighbours, by direction and by speaker.
 
-Emotion has inertia, and it differs between a speaker's own turns and the answers of others. Instead of learning whom to
-attend to, which overfits on corpora of a thousand utterances, this encoder is given means over fixed relations:
-(past, next) x (same speaker, other speaker), and the whole dialogue. Means decay exponentially with the distance in
+Emotion has inertia, and it differs between a speaker's own turns and the answers of others. Learning which utterances
+to attend to overfits on corpora of a thousand utterances, so this encoder is given means over fixed relations: (past,
+next) x (same speaker, other speaker), and the whole dialogue. Means decay exponentially with the distance in
 utterances, so they are recurrences: time and memory grow with the number of utterances, not with its square.
 
 Shape letters in this file:

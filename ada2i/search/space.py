@@ -25,8 +25,8 @@ _PLAIN: Mapping[str, Dimension] = {
 }
 _CORRECTED: Mapping[str, Dimension] = {
     **_PLAIN,
-    "model.encoder.input_dropout": Uniform(low=0.0, high=0.7),
-    "model.encoder.inertia": Uniform(low=0.0, high=0.8),
+    "model.encoder.input_dropout": Uniform(low=0.2, high=0.85),
+    "model.encoder.dialogue_decay": LogUniform(low=5.0, high=50.0),
     "model.amw.scale": LogUniform(low=5.0, high=60.0),
     "loss.class_balance": Uniform(low=0.0, high=1.0),
 }
@@ -62,7 +62,7 @@ _SHARED: Mapping[str, str] = {
 _RANGES: Mapping[str, Callable[[str], float]] = {"uniform": float, "loguniform": float, "int": int}
 
 
-def default_space(preset: str, fixed: Collection[str], *, method: str = "ada2i") -> Space:
+def default_space(preset: str, fixed: Collection[str], *, method: str) -> Space:
     """Return the default space of a preset and a balance method, without the fields that the caller has set."""
     own = {f"balance.{name}": kind for name, kind in _BALANCE[method].items()}
     whole = {**(_CORRECTED if preset == "corrected" else _PLAIN), **own}

@@ -32,6 +32,7 @@ SETTINGS: Mapping[str, Any] = {
     "training.epochs": 4,
     "training.early_stopping_epochs": 4,
     "training.batch_dialogues": 7,
+    "balance.method": "ada2i",
     "balance.start_epoch": 2,
 }
 MINUTES = (0.0, 0.005, 5.0)  # a checkpoint at every step, several times a second, at the first epoch's end alone

@@ -151,7 +151,12 @@ def test_a_whole_run_ends_in_the_same_objects(
     launch(job_of(calm), listener(lambda _: None))
     wanted = final_weights(calm), seed_result(calm)
     behind.plan = plan = FailOnce(behind)
-    overrides = {"training.epochs": EPOCHS, "training.early_stopping_epochs": 16, "balance.start_epoch": 2}
+    overrides = {
+        "training.epochs": EPOCHS,
+        "training.early_stopping_epochs": 16,
+        "balance.method": "ada2i",
+        "balance.start_epoch": 2,
+    }
     overrides["model.encoder.feedforward_dim"] = 1024
     settings = [word for name, value in overrides.items() for word in ("--set", f"{name}={value}")]
     try:

@@ -12,7 +12,12 @@ from safetensors.torch import load_file
 
 from ada2i.importers.demo import write_demo_corpus
 
-TWENTY_STEPS = {"training.epochs": 2, "training.batch_dialogues": 7, "balance.start_epoch": 1}
+TWENTY_STEPS = {
+    "training.epochs": 2,
+    "training.batch_dialogues": 7,
+    "balance.method": "ada2i",
+    "balance.start_epoch": 1,
+}
 NO_DROPOUT = {"model.encoder.dropout": 0.0, "model.afw.dropout": 0.0}
 # The published rate: where a gradient is about as small as Adam's epsilon, a rounding difference becomes a step, and
 # the gap between worker counts grows with the rate.

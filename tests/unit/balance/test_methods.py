@@ -9,6 +9,7 @@ from ada2i.balance import make_balancer
 from ada2i.balance.ada2i import Ada2IBalancer
 from ada2i.balance.base import StepScales
 from ada2i.balance.none import NoBalancer
+from ada2i.balance.unimodal import UnimodalBalancer
 from ada2i.presets import resolve
 
 STATISTICS = {"scores": torch.tensor([2.0, 1.0]), "counts": torch.tensor([4.0, 4.0])}
@@ -26,7 +27,8 @@ def test_the_config_names_the_method() -> None:
         fields = {name.replace("__", "."): value for name, value in overrides.items()}
         return type(make_balancer(resolve(preset="corrected", settings="meld", overrides=fields)))
 
-    assert method() is Ada2IBalancer
+    assert method() is UnimodalBalancer
+    assert method(balance__method="ada2i") is Ada2IBalancer
     assert method(balance__method="none") is NoBalancer
     assert method(ablations__no_modulation=True) is NoBalancer
 

@@ -199,7 +199,7 @@ def test_nothing_at_all_present_gives_a_flat_answer() -> None:
 
 
 def test_positions_and_speakers_tell_utterances_apart() -> None:
-    off = {"model__encoder__positions": False, "model__encoder__speakers": False}
+    off = {"model__encoder__kind": "context", "model__encoder__positions": False, "model__encoder__speakers": False}
     batch = make_batch((4,))
     order = torch.tensor([2, 0, 3, 1])
     shuffled = replace(batch, features={m: x[order] for m, x in batch.features.items()})

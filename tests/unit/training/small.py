@@ -24,6 +24,7 @@ TINY: Mapping[str, Any] = {
     "training.batch_dialogues": 7,
     "training.epochs": 4,
     "training.seeds": [5],
+    "balance.method": "ada2i",
     "balance.start_epoch": 2,
     "resources.checkpoint_minutes": 0.0,
 }
