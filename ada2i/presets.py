@@ -145,25 +145,34 @@ def settings_for(dataset: str) -> str:
     return next((word for word in words if word in SETTINGS), "default")
 
 
-_UTTERANCES = 300  # of a batch
-_STEPS = 1000  # at least, of a training: fewer leave a small dataset below the linear floor
-_EPOCHS = (30, 300)  # fewest and most
+_UTTERANCES = 300  # of a batch, if train has ten such batches or more
+_BATCHES = 10  # at least, of an epoch, down to one dialogue each
+_STEPS, _EPOCHS = (
+    400,
+    100,
+)  # fewest steps of a training: fewer leave a small dataset below the linear floor; most epochs
+_WIDE = 256  # of narrower vectors, half of the values are dropped in training; of wider ones, seven tenths
 
 
-def sized(preset: str, settings: str, *, dialogues: int, utterances: int) -> Fields:
-    """Return the batch and epochs of `corrected` for a dataset without published numbers.
+def sized(preset: str, settings: str, *, dialogues: int, utterances: int, width: int) -> Fields:
+    """Return numbers of `corrected` for a dataset without published ones, from the size of train.
 
     Args:
         preset: The preset.
         settings: The settings.
         dialogues: Number of dialogues in train.
         utterances: Number of utterances in train.
+        width: Width of the widest modality's vectors.
     """
     if preset != "corrected" or settings != "default":
         return {}
-    batch = max(1, min(round(_UTTERANCES * dialogues / utterances), dialogues // 4))
+    batch = max(1, round(min(_UTTERANCES, utterances / _BATCHES) * dialogues / utterances))
     epochs = math.ceil(_STEPS / math.ceil(dialogues / batch))
-    return {"training.batch_dialogues": batch, "training.epochs": min(max(epochs, _EPOCHS[0]), _EPOCHS[1])}
+    return {
+        "training.batch_dialogues": batch,
+        "training.epochs": min(max(epochs, PRESETS[preset]["training.epochs"]), _EPOCHS),
+        "model.encoder.input_dropout": 0.7 if width >= _WIDE else 0.5,
+    }
 
 
 def resolve(*, preset: str, settings: str, overrides: Fields) -> TrainConfig:

@@ -66,8 +66,15 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
     held = tuple(modality for modality in MODALITIES if modality in features.manifest.modalities)
     settings = spec.settings or presets.settings_for(features.manifest.dataset)
     train = features.manifest.splits["train"]
-    sized = presets.sized(spec.preset, settings, dialogues=train.dialogues, utterances=train.utterances)
-    overrides = {**sized, **spec.overrides, "model.modalities": requested_modalities(spec) or held}
+    chosen = requested_modalities(spec) or held
+    sized = presets.sized(
+        spec.preset,
+        settings,
+        dialogues=train.dialogues,
+        utterances=train.utterances,
+        width=max(features.manifest.widths.get(m, 0) for m in chosen),
+    )
+    overrides = {**sized, **spec.overrides, "model.modalities": chosen}
     config = presets.resolve(preset=spec.preset, settings=settings, overrides=overrides)
     audit = gate(
         features,

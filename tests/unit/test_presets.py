@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from ada2i import presets
 from ada2i.config import BALANCE_METHODS, Ada2IBalance, TrainConfig
 from ada2i.errors import ConfigError
 from ada2i.presets import PRESETS, field_names, parse_modalities, parse_override, resolve, settings_for
@@ -243,3 +244,26 @@ def test_json_that_python_cannot_hold_is_refused(value: str) -> None:
     ) as caught:
         parse_override(f"training.epochs={value}")
     assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("dialogues", "utterances", "width", "expected"),
+    [
+        (55, 1266, 384, (6, 40, 0.7)),  # 127 utterances a batch: 10 batches
+        (7, 70, 20, (1, 58, 0.5)),  # a batch is one dialogue, and 400 steps are 58 epochs
+        (1, 900, 100, (1, 100, 0.5)),
+        (5000, 50_000, 768, (30, 40, 0.7)),
+    ],
+)
+def test_a_dataset_without_published_numbers_is_trained_by_its_size(
+    dialogues: int, utterances: int, width: int, expected: tuple[int, int, float]
+) -> None:
+    found = presets.sized("corrected", "default", dialogues=dialogues, utterances=utterances, width=width)
+    assert tuple(found.values()) == expected
+    config = presets.resolve(preset="corrected", settings="default", overrides=found)
+    assert (config.training.batch_dialogues, config.training.epochs) == expected[:2]
+
+
+@pytest.mark.parametrize(("preset", "settings"), [("reference", "default"), ("corrected", "meld"), ("paper", "demo")])
+def test_published_numbers_do_not_depend_on_the_size(preset: str, settings: str) -> None:
+    assert presets.sized(preset, settings, dialogues=7, utterances=70, width=20) == {}
