@@ -175,6 +175,16 @@ def sized(preset: str, settings: str, *, dialogues: int, utterances: int, width:
     }
 
 
+def sized_of(config: TrainConfig) -> Fields:
+    """Return the numbers of a config that ``sized`` may have set."""
+    training = config.training
+    return {
+        "training.batch_dialogues": training.batch_dialogues,
+        "training.epochs": training.epochs,
+        "model.encoder.input_dropout": config.model.encoder.input_dropout,
+    }
+
+
 def resolve(*, preset: str, settings: str, overrides: Fields) -> TrainConfig:
     """Build the config: a dataset's settings, then the preset, then overrides by dotted field.
 

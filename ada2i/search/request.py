@@ -84,7 +84,7 @@ class SearchRequest(Record):
             ConfigError: They contradict each other.
         """
         base = self.run.config
-        changed = {**self.overrides, **params, "training.seeds": list(seeds)}
+        changed = {**presets.sized_of(base), **self.overrides, **params, "training.seeds": list(seeds)}
         return presets.resolve(preset=base.preset, settings=base.settings, overrides=changed)
 
 

@@ -5,6 +5,7 @@ So a repeated command finds finished runs and trains only the rest.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations, product
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from ada2i.modalities import LETTERS, MODALITIES, Modality
 from ada2i.records import FeatureInfo, Record, RunRequest
 from ada2i.store import RunFolder, Store
 from ada2i.studies.rows import Cell
-from ada2i.training.request import TrainSpec, prepare, with_named
+from ada2i.training.request import TrainSpec, config_for, prepare, with_named
 
 JOB = "ada2i.studies.job:drive"
 ABLATIONS = tuple(AblationConfig.model_fields)
@@ -169,14 +170,15 @@ def _cell(
 ) -> Cell:
     """Return a cell with its run, after writing the run's request."""
     wanted = presets.parse_modalities(cell.letters)
-    whole = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": wanted})
+    config_of = partial(config_for, features, preset=cell.preset, settings=settings, overrides=overrides)
+    whole = config_of(modalities=wanted)
     left_out = tuple(m for m in wanted if m in fitted) if whole.model.train_fitted == "leave-out" else ()
     letters = "".join(letter for letter in cell.letters if LETTERS[letter] not in left_out)
     if not letters:
         return cell.model_copy(update={"left_out": left_out})
     # The id depends on what is really trained, so cells that differ only in left-out modalities share a run.
     kept = [LETTERS[letter] for letter in letters]
-    config = presets.resolve(preset=cell.preset, settings=settings, overrides=overrides | {"model.modalities": kept})
+    config = config_of(modalities=kept)
     run_id = study_run_id(config, features.info())
     if not storage.exists(Store.open(root).run(run_id).request_uri):
         single = TrainSpec(

@@ -1,7 +1,7 @@
 """From a spec to a run that can start: all checks are made here, before any work."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from pydantic import Field
 from ada2i import presets, storage
 from ada2i.audit.audit import FITTED, check_codes, gate
 from ada2i.config import TrainConfig
+from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError, DataError
 from ada2i.importers.resolve import resolve_features
 from ada2i.jobs.client import Job
@@ -65,17 +66,13 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
     features = resolve_features(spec.features, root, needs=requested_modalities(spec))
     held = tuple(modality for modality in MODALITIES if modality in features.manifest.modalities)
     settings = spec.settings or presets.settings_for(features.manifest.dataset)
-    train = features.manifest.splits["train"]
-    chosen = requested_modalities(spec) or held
-    sized = presets.sized(
-        spec.preset,
-        settings,
-        dialogues=train.dialogues,
-        utterances=train.utterances,
-        width=max(features.manifest.widths.get(m, 0) for m in chosen),
+    config = config_for(
+        features,
+        preset=spec.preset,
+        settings=settings,
+        overrides=spec.overrides,
+        modalities=requested_modalities(spec) or held,
     )
-    overrides = {**sized, **spec.overrides, "model.modalities": chosen}
-    config = presets.resolve(preset=spec.preset, settings=settings, overrides=overrides)
     audit = gate(
         features,
         modalities=config.model.modalities,
@@ -83,8 +80,34 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
         leave_out_fitted=config.model.train_fitted == "leave-out",
     )
     if audit.left_out:
-        config = presets.resolve(preset=spec.preset, settings=settings, overrides=overrides | _without(config, audit))
+        kept = _kept(config, audit)
+        config = config_for(features, preset=spec.preset, settings=settings, overrides=spec.overrides, modalities=kept)
     return RunRequest(run_id=run_id, config=config, features=features.info(), audit=audit)
+
+
+def config_for(
+    features: FeatureSet,
+    *,
+    preset: str,
+    settings: str,
+    overrides: Mapping[str, Any],
+    modalities: Sequence[Modality],
+) -> TrainConfig:
+    """Return the config that trains some modalities of features; ``overrides`` come last.
+
+    Raises:
+        ConfigError: A preset, settings name or field is unknown, or a value is bad; the message lists all mistakes.
+    """
+    train, widths = features.manifest.splits["train"], features.manifest.widths
+    sized = presets.sized(
+        preset,
+        settings,
+        dialogues=train.dialogues,
+        utterances=train.utterances,
+        width=max(widths.get(m, 0) for m in modalities),
+    )
+    chosen = {**sized, **overrides, "model.modalities": tuple(modalities)}
+    return presets.resolve(preset=preset, settings=settings, overrides=chosen)
 
 
 def check(spec: TrainSpec) -> TrainConfig:
@@ -110,8 +133,8 @@ def requested_modalities(spec: TrainSpec) -> tuple[Modality, ...]:
     return () if spec.modalities is None else presets.parse_modalities(spec.modalities)
 
 
-def _without(config: TrainConfig, audit: GateRecord) -> dict[str, Any]:
-    """Return the override that leaves modalities out; refuse if no modality remains."""
+def _kept(config: TrainConfig, audit: GateRecord) -> tuple[Modality, ...]:
+    """Return the modalities that are not left out; refuse if none remains."""
     kept = tuple(m for m in config.model.modalities if m not in audit.left_out)
     if not kept:
         raise DataError(
@@ -120,7 +143,7 @@ def _without(config: TrainConfig, audit: GateRecord) -> dict[str, Any]:
             f"with `--allow {FITTED}`.",
             codes=(FITTED,),
         )
-    return {"model.modalities": kept}
+    return kept
 
 
 def with_named(overrides: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
