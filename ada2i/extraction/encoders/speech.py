@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ada2i.data.provenance import EncoderInfo
 from ada2i.errors import ConfigError
 from ada2i.extraction.encoders import huggingface
+from ada2i.extraction.encoders import layers as chosen
 from ada2i.extraction.encoders.base import Encoded, encode_each, finite
 from ada2i.extraction.media import RATE, Waveform
 
@@ -21,17 +22,20 @@ if TYPE_CHECKING:
 
 
 class HuggingFaceSpeech:
-    """The mean of the last hidden states over an utterance.
+    """The mean of the hidden states of the last layer, or of chosen layers, over an utterance.
 
     Utterances are encoded one by one: in a batch, padding would change the norms over time in wav2vec 2.0's
     first layers, and one utterance is enough work for a CPU.
     """
 
-    def __init__(self, *, model: str, revision: str = "main", device: str = "cpu") -> None:
+    def __init__(
+        self, *, model: str, layers: chosen.Layers | None = None, revision: str = "main", device: str = "cpu"
+    ) -> None:
         """Load a model.
 
         Args:
             model: An id on the hub, or a folder.
+            layers: Hidden states from which the vector is made; see ``encoders/layers.py``. Default: the last layer.
             revision: Branch, tag or commit on the hub.
             device: Where it runs.
         """
@@ -50,13 +54,16 @@ class HuggingFaceSpeech:
         self._window = self._extractor.n_samples if network.config.model_type == "whisper" else None
         self._network = network.get_encoder() if self._window else network
         self._device = device
+        self._last = network.config.num_hidden_layers
+        self._layers = chosen.groups(self._last if layers is None else layers, self._last)
         self.info = EncoderInfo(
             name=huggingface.name_of(model),
             modality="audio",
-            width=network.config.hidden_size,
+            width=network.config.hidden_size * len(self._layers),
             licence="see the model's card",
             source="Hugging Face",
             weights_digest=huggingface.digest(place),
+            settings={} if layers is None else {"layers": chosen.name(self._layers)},
         )
 
     def encode(self, items: Sequence[Waveform | None]) -> list[Encoded]:
@@ -75,7 +82,8 @@ class HuggingFaceSpeech:
 
         inputs = self._extractor(samples, sampling_rate=RATE, return_tensors="pt").to(self._device)
         with torch.inference_mode():
-            states: Tensor = self._network(**inputs).last_hidden_state[0]
+            output = self._network(**inputs, output_hidden_states=True)
+            states: Tensor = torch.cat(chosen.outputs(self._layers, output, self._last), dim=-1)[0]
         if self._window:
             states = states[: -(-samples.size * len(states) // self._window)]
         array: npt.NDArray[np.float32] = states.float().cpu().numpy()
