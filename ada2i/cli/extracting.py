@@ -24,9 +24,11 @@ _KINDS = f"demo-media, {', '.join(CORPORA)}, or package.module:function"
 def extract(  # noqa: PLR0917
     kind: Annotated[str, typer.Argument(help=f"Which reader: {_KINDS}.")],
     location: Annotated[str, typer.Argument(help="Path or URI of the corpus; omit it for demo-media.")] = "",
-    text: Annotated[str | None, typer.Option(help="Text encoder, or `none`. `ada2i encoders` lists them.")] = None,
-    audio: Annotated[str | None, typer.Option(help="Audio encoder, or `none`.")] = None,
-    visual: Annotated[str | None, typer.Option(help="Visual encoder, or `none`.")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Text encoders, separated by commas, or `none`. `ada2i encoders` lists them.")
+    ] = None,
+    audio: Annotated[str | None, typer.Option(help="Audio encoders, or `none`.")] = None,
+    visual: Annotated[str | None, typer.Option(help="Visual encoders, or `none`.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(

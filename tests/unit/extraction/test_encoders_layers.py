@@ -1,5 +1,6 @@
 """Layers are a setting of every transformer: one, the mean of a range, or several side by side."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,11 @@ def test_a_choice_that_the_model_lacks(layers: Any) -> None:
 
 def encoder_of(modality: Any, place: Path, **settings: Any) -> Any:
     pytest.importorskip("transformers")
-    made: dict[str, Any] = {"text": tiny.bert, "audio": tiny.wav2vec2, "visual": lambda folder: tiny.vision(folder, "vit", layers=2)}
+    made: dict[str, Any] = {
+        "text": tiny.bert,
+        "audio": tiny.wav2vec2,
+        "visual": partial(tiny.vision, kind="vit", layers=2),
+    }
     folder = place if place.is_dir() else made[modality](place)
     return load(f"hf:{folder}", modality, settings=settings)
 
