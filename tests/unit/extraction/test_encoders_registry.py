@@ -77,6 +77,7 @@ def test_the_table_lists_every_encoder() -> None:
         "minilm": 384,
         "mpnet": 768,
         "prosody": 171,
+        "whisper-base": 512,
         "egemapsv02": 88,
         "is10": 1582,
         "compare2016": 6373,

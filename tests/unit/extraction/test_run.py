@@ -311,7 +311,8 @@ def test_side_by_side_resumes_after_a_kill_between_encoders(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modality: str
 ) -> None:
     other = {"text": BOTH, "visual": f"{OWN['visual']},{own.__name__}:Brightness"}[modality]
-    expected = extracted(folder, tmp_path / "whole", **{modality: other})
+    named: Any = {modality: other}
+    expected = extracted(folder, tmp_path / "whole", **named)
     write, written = Vectors.write, []
 
     def killed(store: Vectors, outcomes: Any) -> None:
@@ -323,8 +324,8 @@ def test_side_by_side_resumes_after_a_kill_between_encoders(
     with monkeypatch.context() as patch:
         patch.setattr(Vectors, "write", killed)
         with pytest.raises(KeyboardInterrupt):
-            extracted(folder, tmp_path / "root", **{modality: other})
-    again = extracted(folder, tmp_path / "root", **{modality: other})
+            extracted(folder, tmp_path / "root", **named)
+    again = extracted(folder, tmp_path / "root", **named)
     assert contents(again.features) == contents(expected.features)
 
 
