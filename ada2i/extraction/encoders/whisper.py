@@ -5,6 +5,7 @@ Shape letters in this file:
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,8 @@ class WhisperBase:
         place = WHISPER.folder()
         # With one thread: with more, the last bits may vary.
         self._model = ctranslate2.models.Whisper(str(place), device="cpu", compute_type="float32", intra_threads=1)
-        self._extractor = WhisperFeatureExtractor(feature_size=_MELS)
+        extractor: Any = WhisperFeatureExtractor
+        self._extractor = extractor(feature_size=_MELS)
         self.info = EncoderInfo(
             name="whisper-base",
             modality="audio",

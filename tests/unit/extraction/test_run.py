@@ -262,9 +262,9 @@ def test_a_file_that_changes_while_it_is_extracted_is_refused(tmp_path: Path) ->
     workers = LocalWorkers(request)
     encode = workers.worker.encode
 
-    def late(*arguments: Any) -> Any:
+    def late(modality: Any, pieces: Any, parts: Any = (0,)) -> Any:
         put(folder, "audio/d0_0.wav", tone(0.3, 999))
-        return encode(*arguments)
+        return encode(modality, pieces, parts)
 
     workers.worker.encode = late  # type: ignore[method-assign]
     with pytest.raises(DataError, match=r"d0_0\.wav must not change while features are extracted, but did"):
