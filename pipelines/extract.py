@@ -40,7 +40,7 @@ def extract_features(  # noqa: PLR0917
     Args:
         corpus: Which reader: `demo-media` (synthetic), a published dataset, `folder`, or package.module:function.
         location: Path or URI of the corpus; empty for `demo-media`.
-        text: Text encoder, or `none`; by default the config's.
+        text: Text encoder, several separated by commas, or `none`; by default the config's.
         audio: Audio encoder, or `none`.
         visual: Visual encoder, or `none`.
         dataset: Name of the dataset; by default the corpus's.

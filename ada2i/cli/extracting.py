@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from ada2i.cli.features import show_features
-from ada2i.cli.options import AsJson, Root, parse_overrides
+from ada2i.cli.options import AsJson, Root, complete_encoder, parse_overrides
 from ada2i.cli.output import line, out, print_record
 from ada2i.display import count
 from ada2i.extraction.corpora.readers import CORPORA
@@ -24,13 +24,29 @@ _KINDS = f"demo-media, {', '.join(CORPORA)}, or package.module:function"
 def extract(  # noqa: PLR0917
     kind: Annotated[str, typer.Argument(help=f"Which reader: {_KINDS}.")],
     location: Annotated[str, typer.Argument(help="Path or URI of the corpus; omit it for demo-media.")] = "",
-    text: Annotated[str | None, typer.Option(help="Text encoder, or `none`. `ada2i encoders` lists them.")] = None,
-    audio: Annotated[str | None, typer.Option(help="Audio encoder, or `none`.")] = None,
-    visual: Annotated[str | None, typer.Option(help="Visual encoder, or `none`.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Text encoder, several separated by commas, or `none`. `ada2i encoders` lists them.",
+            autocompletion=lambda incomplete: complete_encoder("text", incomplete),
+        ),
+    ] = None,
+    audio: Annotated[
+        str | None,
+        typer.Option(
+            help="Audio encoders, or `none`.", autocompletion=lambda incomplete: complete_encoder("audio", incomplete)
+        ),
+    ] = None,
+    visual: Annotated[
+        str | None,
+        typer.Option(
+            help="Visual encoders, or `none`.", autocompletion=lambda incomplete: complete_encoder("visual", incomplete)
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="FIELD=VALUE, such as encoders.visual.size=160 or policy.unreadable=0.1; repeatable."
+            "--set", help="FIELD=VALUE, such as encoders.text.layers=5-8 or policy.unreadable=0.1; repeatable."
         ),
     ] = None,
     dataset: Annotated[

@@ -95,6 +95,23 @@ def _complete_override(incomplete: str) -> list[str]:
     return sorted(f"{field}=" for field in fields if field.startswith(incomplete))
 
 
+def complete_encoder(modality: Modality, incomplete: str) -> list[str]:
+    """Complete the last of a modality's encoders, which commas separate."""
+    from ada2i.extraction.encoders.registry import encoders_table
+
+    before, comma, last = incomplete.rpartition(",")
+    names = (row.name for row in encoders_table() if row.modality == modality and row.name not in before.split(","))
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+def _complete_choice(incomplete: str) -> list[str]:
+    given, equals, encoders = incomplete.partition("=")
+    modalities = [name for name in MODALITIES if name.startswith(given)]
+    if not equals:
+        return [f"{name}=" for name in modalities]
+    return [f"{given}={name}" for one in modalities if one == given for name in complete_encoder(one, encoders)]
+
+
 Model = Annotated[str, typer.Argument(help="A model's name.", autocompletion=_complete_model)]
 NewModel = Annotated[
     str | None, typer.Option("--model", callback=_name, help="Name in the registry. Default: ada2i-DATASET.")
@@ -126,7 +143,9 @@ Modalities = Annotated[
 Encoders = Annotated[
     list[str] | None,
     typer.Option(
-        "--encoder", help="MODALITY=NAME: encoder of a raw corpus; repeatable. Default: see `ada2i encoders`."
+        "--encoder",
+        help="MODALITY=NAME: encoder of a raw corpus, or NAME,NAME; repeatable. Default: see `ada2i encoders`.",
+        autocompletion=_complete_choice,
     ),
 ]
 Overrides = Annotated[

@@ -20,9 +20,9 @@ _ENCODERS = "encoders."  # prefix of overrides that set arguments of an encoder'
 class EncoderChoice(Config):
     """One modality's encoder."""
 
-    spec: str = Field(description="A built-in's name, hf:<id or folder>, or package.module:Class.")
+    spec: str = Field(description="A built-in's name, hf:<id or folder>, package.module:Class, or several of them.")
     settings: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments of its constructor; by default the constructor's defaults."
+        default_factory=dict, description="Arguments of its constructor; of several encoders, by encoder."
     )
 
 
@@ -69,8 +69,10 @@ def resolve(specs: Mapping[Modality, str | None], overrides: Mapping[str, Any]) 
     """Build the config from the defaults and the given values.
 
     Args:
-        specs: By modality, its encoder's name, ``none`` for no encoder, or None for the default.
-        overrides: Fields by dotted name; ``encoders.<modality>.<setting>`` is an encoder's setting.
+        specs: By modality, the names of its encoders, separated by commas, ``none`` for no encoder, or None for the
+            default.
+        overrides: Fields by dotted name; ``encoders.<modality>.<setting>`` is an encoder's setting, and
+            ``encoders.<modality>.<encoder>.<setting>`` one of several encoders'.
 
     Raises:
         ConfigError: An encoder, field or value is wrong, or a package that an encoder needs is not installed.
@@ -107,4 +109,12 @@ def _plant(tree: dict[str, Any], field: str, value: object) -> None:
             "not. Write for example `encoders.visual.size`.",
             field=field,
         )
-    tree["encoders"][modality]["settings"][setting] = value
+    encoder = tree["encoders"][modality]
+    settings, names = encoder["settings"], registry.parts(encoder["spec"])
+    part, _, argument = setting.rpartition(".")
+    if part not in names:
+        settings[setting] = value
+    elif len(names) == 1:
+        settings[argument] = value
+    else:
+        settings[part] = {**settings.get(part, {}), argument: value}

@@ -1,13 +1,14 @@
 """The result of encoding one item: a vector, or the reason why it has none."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ada2i.extraction.encoders.base import Encoded
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from ada2i.extraction.media import MediaProblem
@@ -46,3 +47,16 @@ def outcome(encoded: Encoded) -> Outcome:
 def lost(problem: "MediaProblem") -> Outcome:
     """Return the outcome of a file without usable sound or pictures."""
     return Outcome(None, problem=problem.code, message=problem.message)
+
+
+def side_by_side(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return one item's outcome of several encoders: concatenated vectors, or the first reason for a missing one."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    flags = tuple(dict.fromkeys(flag for one in outcomes for flag in one.flags))
+    measures = {name: value for one in reversed(outcomes) for name, value in one.measures.items()}
+    vectors = [one.vector for one in outcomes if one.vector is not None]
+    if len(vectors) < len(outcomes):
+        first = next(one for one in outcomes if one.vector is None)
+        return replace(first, flags=flags, measures=measures)
+    return Outcome(np.concatenate(vectors), flags, measures=measures)

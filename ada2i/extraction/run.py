@@ -3,12 +3,15 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 from ada2i import storage
 from ada2i.data.provenance import EncoderInfo
 from ada2i.extraction.cache import Files, Vectors
 from ada2i.extraction.config import ExtractionConfig
+from ada2i.extraction.encoders.base import side_by_side
+from ada2i.extraction.outcome import Outcome
+from ada2i.extraction.outcome import side_by_side as joined
 from ada2i.extraction.plan import Piece, Plan, chunks, files_of, item_of, plan
 from ada2i.extraction.publish import Source, publish, publish_table
 from ada2i.extraction.report import gather
@@ -20,6 +23,9 @@ from ada2i.modalities import MODALITIES, Modality
 
 _FILES = 64  # files per digest task
 _SLOWEST_FIRST = MODALITIES[::-1]  # avoids long chunks at the end
+
+# The pieces of a modality that some of its encoders have not encoded, by the indices of these encoders, then by key.
+Left: TypeAlias = Mapping[tuple[int, ...], Mapping[str, Piece]]
 
 
 def extract(
@@ -41,15 +47,18 @@ def extract(
     held = [m for m in config.encoders if any(item_of(item, m) is not None for item in corpus.utterances)]
     encoders = _describe(held, run_tasks)
     plans = _plan(request, corpus, held, run_tasks)
-    stores = {m: Vectors(request.root, info.digest(), info.width) for m, info in encoders.items()}
-    found = {one.modality: stores[one.modality].read(one.distinct.keys()) for one in plans}
-    left = {one.modality: _without(one, found[one.modality]) for one in plans}
+    stores = {m: [Vectors(request.root, info.digest(), info.width) for info in infos] for m, infos in encoders.items()}
+    found = {one.modality: [store.read(one.distinct.keys()) for store in stores[one.modality]] for one in plans}
+    left = {one.modality: _left(one, found[one.modality]) for one in plans}
     work = {one.modality: _work(one, left[one.modality]) for one in plans}
     report("planned", work={modality: each.model_dump() for modality, each in work.items()})
     encode(left, config, run_tasks, report=report)
-    for modality, pieces in left.items():
-        found[modality] |= stores[modality].read(pieces.keys())
-    extracted = [gather(one, encoders[one.modality], found[one.modality]) for one in plans]
+    for modality, groups in left.items():
+        for part, store in enumerate(stores[modality]):
+            found[modality][part] |= store.read(
+                {key for parts, group in groups.items() if part in parts for key in group}
+            )
+    extracted = [gather(one, side_by_side(encoders[one.modality]), _joined(found[one.modality])) for one in plans]
     source = Source(corpus, request.kind)
     if request.labelled:
         features = publish(request.root, source, extracted, config, log=uri)
@@ -64,8 +73,8 @@ def extract(
     return result
 
 
-def _describe(modalities: Sequence[Modality], run_tasks: RunTasks) -> dict[Modality, EncoderInfo]:
-    infos = {info.modality: info for info in run_tasks([("describe", (modality,)) for modality in modalities])}
+def _describe(modalities: Sequence[Modality], run_tasks: RunTasks) -> dict[Modality, list[EncoderInfo]]:
+    infos = {each[0].modality: each for each in run_tasks([("describe", (modality,)) for modality in modalities])}
     return {modality: infos[modality] for modality in modalities}
 
 
@@ -84,17 +93,30 @@ def _plan(
     return [plan(corpus, modality, digests | new, request.config.media) for modality in modalities]
 
 
-def _without(one: Plan, found: Mapping[str, Any]) -> dict[str, Piece]:
-    return {key: piece for key, piece in one.distinct.items() if key not in found}
+def _left(one: Plan, found: Sequence[Mapping[str, Outcome]]) -> Left:
+    left: dict[tuple[int, ...], dict[str, Piece]] = {}
+    for key, piece in one.distinct.items():
+        if parts := tuple(part for part, held in enumerate(found) if key not in held):
+            left.setdefault(parts, {})[key] = piece
+    return left
 
 
-def _work(one: Plan, left: Mapping[str, Piece]) -> Work:
+def _joined(found: Sequence[Mapping[str, Outcome]]) -> dict[str, Outcome]:
+    """Return each key's outcome of all encoders of a modality together."""
+    return {key: joined([held[key] for held in found]) for key in found[0]}
+
+
+def _work(one: Plan, left: Left) -> Work:
     utterances = sum(piece is not None for piece in one.pieces)
-    return Work(encoded=len(left), reused=len(one.distinct) - len(left), utterances=utterances)
+    return Work(encoded=_number(left), reused=len(one.distinct) - _number(left), utterances=utterances)
+
+
+def _number(left: Left) -> int:
+    return sum(map(len, left.values()))
 
 
 def encode(
-    left: Mapping[Modality, Mapping[str, Piece]],
+    left: Mapping[Modality, Left],
     config: ExtractionConfig,
     run_tasks: RunTasks,
     *,
@@ -104,14 +126,16 @@ def encode(
     calls: list[Call] = []
     for modality in (m for m in _SLOWEST_FIRST if left.get(m)):
         size = getattr(config.chunk, modality)
-        calls += [("encode", (modality, part)) for part in chunks(left[modality].values(), size, config.workers)]
+        for parts, pieces in left[modality].items():
+            chunked = chunks(pieces.values(), size, config.workers)
+            calls += [("encode", (modality, chunk, parts)) for chunk in chunked]
     shown: dict[Modality, Progress] = {}
     lost: dict[Modality, Counter[str]] = {}  # by problem
     last = time.monotonic()  # earliest start of the next modality's first chunk
     for chunk in run_tasks(calls):
         name = chunk.modality
         if name not in shown:
-            shown[name] = Progress(report, len(left[name]), digits=2, begun=last, modality=name)
+            shown[name] = Progress(report, _number(left[name]), digits=2, begun=last, modality=name)
             lost[name] = Counter()
         lost[name].update(chunk.lost)
         shown[name].add(chunk.pieces, lost=dict(lost[name]))

@@ -17,7 +17,7 @@ from ada2i.extraction.cache import Vectors
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.extraction.encoders import registry
 from ada2i.extraction.encoders.base import Encoder
-from ada2i.extraction.outcome import Outcome, lost, outcome
+from ada2i.extraction.outcome import Outcome, lost, outcome, side_by_side
 from ada2i.extraction.plan import Piece
 from ada2i.extraction.utterance import Clip
 from ada2i.modalities import Modality
@@ -43,12 +43,12 @@ class Worker:
 
     def __init__(self, root: str, config: ExtractionConfig, device: str) -> None:
         self._root, self._config, self._device = root, config, device
-        self._loaded: dict[Modality, Encoder[Any]] = {}
+        self._loaded: dict[Modality, list[Encoder[Any]]] = {}
         logging.getLogger("libav").setLevel(logging.ERROR)  # the report names damaged files
 
-    def describe(self, modality: Modality) -> EncoderInfo:
-        """Return the facts about a modality's encoder."""
-        return self._encoder(modality).info
+    def describe(self, modality: Modality) -> list[EncoderInfo]:
+        """Return the facts about a modality's encoders."""
+        return [encoder.info for encoder in self._encoders(modality)]
 
     def digests(self, files: Sequence[str]) -> dict[str, str]:
         """Return the SHA-256 of files; files that do not exist are left out."""
@@ -60,33 +60,45 @@ class Worker:
                 continue
         return found
 
-    def encode(self, modality: Modality, pieces: Sequence[Piece]) -> Done:
-        """Encode pieces and write them as a chunk, so that they survive the loss of this worker."""
-        encoder = self._encoder(modality)
+    def encode(self, modality: Modality, pieces: Sequence[Piece], parts: Sequence[int] = (0,)) -> Done:
+        """Encode pieces and write them as chunks, so that they survive the loss of this worker.
+
+        Args:
+            modality: Their modality.
+            pieces: The pieces.
+            parts: Indices of the modality's encoders that have not encoded them yet.
+        """
+        encoders = [self._encoders(modality)[part] for part in parts]
         if modality == "text":
-            encoded = encoder.encode([piece.item for piece in pieces])
-            outcomes = {piece.key: outcome(one) for piece, one in zip(pieces, encoded, strict=True)}
+            items = [piece.item for piece in pieces]
+            encoded = zip(*(map(outcome, encoder.encode(items)) for encoder in encoders), strict=True)
+            found = dict(zip((piece.key for piece in pieces), encoded, strict=True))
         else:
-            outcomes = {piece.key: self._encode_clip(modality, piece) for piece in pieces}
-        Vectors(self._root, encoder.info.digest(), encoder.info.width).write(outcomes)
-        problems = Counter(one.problem for one in outcomes.values() if one.problem is not None)
+            found = {piece.key: self._encode_clip(modality, piece, encoders) for piece in pieces}
+        for place, encoder in enumerate(encoders):
+            # A crash between two encoders' chunks costs the second chunk: the first is complete.
+            outcomes = {key: each[place] for key, each in found.items()}
+            Vectors(self._root, encoder.info.digest(), encoder.info.width).write(outcomes)
+        problems = Counter(one.problem for one in map(side_by_side, found.values()) if one.problem is not None)
         return Done(modality, len(pieces), dict(problems))
 
-    def _encode_clip(self, modality: Modality, piece: Piece) -> Outcome:
-        """Encode one clip at a time, as decoded pictures are large."""
+    def _encode_clip(self, modality: Modality, piece: Piece, encoders: Sequence[Encoder[Any]]) -> tuple[Outcome, ...]:
+        """Encode one clip at a time, as decoded pictures are large; return each encoder's outcome."""
         assert isinstance(piece.item, Clip)
         source = _fetch(piece.item.uri, piece.digest)
         try:
             item = _decode(modality, piece.item, source, self._config.media)
         except media.MediaProblem as problem:
-            return lost(problem)
-        (one,) = self._encoder(modality).encode([item])
-        return outcome(one)
+            return (lost(problem),) * len(encoders)
+        return tuple(outcome(encoder.encode([item])[0]) for encoder in encoders)
 
-    def _encoder(self, modality: Modality) -> Encoder[Any]:
+    def _encoders(self, modality: Modality) -> list[Encoder[Any]]:
         if modality not in self._loaded:
             choice = self._config.encoders[modality]
-            self._loaded[modality] = registry.load(choice.spec, modality, settings=choice.settings, device=self._device)
+            chosen = registry.parts_with_settings(choice.spec, choice.settings)
+            self._loaded[modality] = [
+                registry.load(spec, modality, settings=settings, device=self._device) for spec, settings in chosen
+            ]
             if torch := sys.modules.get("torch"):
                 torch.set_num_threads(1)
         return self._loaded[modality]

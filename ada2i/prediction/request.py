@@ -207,7 +207,8 @@ def raw_corpus(spec: PredictSpec, *, root: str) -> extraction.ExtractSpec | None
             f"{version.name} must record the encoder of {missing[0]}, but does not. Predict features of it."
         )
     for modality in wanted:
-        _check_allowed(encoders[modality].spec, modality, version, spec.allow_encoders)
+        for encoder in registry.parts(encoders[modality].spec):
+            _check_allowed(encoder, modality, version, spec.allow_encoders)
     overrides: dict[str, Any] = {f"media.{name}": value for name, value in recipe.media.model_dump().items()}
     for modality in wanted:
         settings = encoders[modality].settings

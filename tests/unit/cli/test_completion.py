@@ -29,6 +29,12 @@ def completed(words: str, root: Path) -> list[str]:
         ("ada2i registry history a", ["ada2i"]),
         ("ada2i train demo --preset c", ["corrected"]),
         ("ada2i train demo --settings me", ["meld"]),
+        ("ada2i extract folder calls --text mi", ["minilm"]),
+        ("ada2i extract folder calls --text minilm,mp", ["minilm,mpnet"]),
+        ("ada2i extract folder calls --audio whis", ["whisper-base"]),
+        ("ada2i extract folder calls --visual e", ["efficientnet-lite0"]),
+        ("ada2i train demo --encoder tex", ["text="]),
+        ("ada2i train demo --encoder audio=pro", ["audio=prosody"]),
         ("ada2i train demo --set training.ep", ["training.epochs="]),
     ],
 )

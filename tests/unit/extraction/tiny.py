@@ -82,11 +82,11 @@ def whisper(folder: Path) -> str:
     return str(folder)
 
 
-def vision(folder: Path, kind: str) -> str:
+def vision(folder: Path, kind: str, *, layers: int = 1) -> str:
     kit = transformers()
     parts: dict[str, Any] = {
         "hidden_size": 16,
-        "num_hidden_layers": 1,
+        "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "intermediate_size": 16,
     }

@@ -11,6 +11,7 @@ import pytest
 from ada2i import storage, usecases
 from ada2i.data.manifest import open_features
 from ada2i.errors import ConfigError, DataError
+from ada2i.extraction.config import resolve
 from ada2i.extraction.request import ExtractionRequest, prepare
 from ada2i.prediction.request import PredictSpec, raw_corpus
 from ada2i.records import FeatureInfo
@@ -107,6 +108,22 @@ def test_code_that_a_version_names_is_not_run(
     with pytest.raises(ConfigError, match=rf"text encoder of tiny@1 .* is '{spec}', code .* `--allow-encoder {spec}`"):
         usecases.predict(wanted, Store.open(store), hooks=usecases.Hooks(), extraction_run="x")
     assert not marker.exists()
+
+
+def test_each_of_several_encoders_must_be_allowed(root: str, tmp_path: Path) -> None:
+    store = (tmp_path / "other").as_uri()
+    name = f"minilm,{OWN['text']}"
+    registered(store, with_encoder(root, name, minilm={"layers": "1-2"}))
+    wanted = PredictSpec(version="tiny", source="corpus:folder:calls", allow_encoders=ALLOWED)
+    found = raw_corpus(wanted, root=store)
+    assert found is not None
+    assert found.encoders["text"] == name
+    assert resolve(found.encoders, found.overrides).encoders["text"].settings == {"minilm": {"layers": "1-2"}}
+    for number, other in enumerate(("minilm,subprocess:Popen", "hf:some/model,subprocess:Popen")):
+        store = (tmp_path / str(number)).as_uri()
+        registered(store, with_encoder(root, other))
+        with pytest.raises(ConfigError, match=r"is 'subprocess:Popen', code .* `--allow-encoder subprocess:Popen`"):
+            raw_corpus(wanted, root=store)
 
 
 def test_a_version_may_name_encoders_of_this_package(root: str, tmp_path: Path) -> None:
