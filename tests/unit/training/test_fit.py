@@ -317,3 +317,14 @@ def test_corrected_learns_weighs_its_votes_and_resumes(base: Path) -> None:
     assert weights[0] > weights[1] > weights[2] >= 0.1  # the corpus's planted strengths
     assert task.class_weights is not None
     assert result.history[-1].learning_rate < result.history[0].learning_rate
+
+
+def test_the_last_epoch_is_kept_if_it_is_selected(base: Path) -> None:
+    task = tiny_task(base, "last", preset="corrected", training__epochs=5, training__early_stopping_epochs=1)
+    result = fit(task, Listener())
+    assert task.config.training.selection == "last"
+    assert (result.best_epoch, len(result.history), result.stopped_early) == (5, 5, False)
+    assert result.dev.weighted_f1 == pytest.approx(result.history[-1].dev_weighted_f1)
+    best = tiny_task(base, "best", preset="corrected", training__epochs=5, training__selection="best")
+    chosen = fit(best, Listener())
+    assert chosen.dev.weighted_f1 == max(epoch.dev_weighted_f1 for epoch in chosen.history)
