@@ -326,7 +326,7 @@ def test_config_fields() -> None:
 
 def test_presets_and_settings() -> None:
     assert sorted(PRESETS) == ["corrected", "paper", "reference"]
-    assert sorted(SETTINGS) == ["default", "demo", "iemocap", "meld", "mosei"]
+    assert sorted(SETTINGS) == ["default", "demo", "iemocap", "meld", "mosei", "mosi"]
 
 
 def test_commands() -> None:
