@@ -265,8 +265,18 @@ def explain(problem: ValidationError) -> list[str]:
         message = error["msg"].removeprefix("Value error, ")
         # A check over several fields names them itself; its input is all of them.
         found = "" if isinstance(error["input"], dict) else f", but found {error['input']!r}"
-        lines.append(f"`{_dotted(error['loc']) or 'config'}`: {message}{found}")
+        what = _of_other_method(error["loc"]) or f"{message}{found}"
+        lines.append(f"`{_dotted(error['loc']) or 'config'}`: {what}")
     return lines
+
+
+def _of_other_method(place: tuple[int | str, ...]) -> str:
+    """Return what to do about a field that the chosen balance method lacks; empty for other mistakes."""
+    own = BALANCE_METHODS[str(place[1])].model_fields if place[:1] == ("balance",) and len(place) == 3 else {}
+    if not own or place[2] in own:
+        return ""
+    names = ", ".join(name for name in own if name != "method")
+    return f"the balance method `{place[1]}` has {names}; choose another with `balance.method`"
 
 
 def _dotted(place: tuple[int | str, ...]) -> str:

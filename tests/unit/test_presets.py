@@ -120,7 +120,7 @@ def test_our_own_checks_read_like_the_rest(overrides: dict[str, Any], line: str)
         ({"balance.method": "cggm"}, f"`balance`: `method` must be one of {', '.join(BALANCE_METHODS)}"),
         (
             {"balance.method": "none", "balance.alpha": 1},
-            "`balance.alpha`: Extra inputs are not permitted, but found 1",
+            "`balance.alpha`: the balance method `none` has ratio; choose another with `balance.method`",
         ),
         ({"balance.alpha": -1}, "`balance.alpha`: Input should be greater than or equal to 0, but found -1"),
     ],
@@ -269,3 +269,13 @@ def test_a_dataset_without_published_numbers_is_trained_by_its_size(
 @pytest.mark.parametrize(("preset", "settings"), [("reference", "default"), ("corrected", "meld"), ("paper", "demo")])
 def test_published_numbers_do_not_depend_on_the_size(preset: str, settings: str) -> None:
     assert presets.sized(preset, settings, dialogues=7, utterances=70, width=20) == {}
+
+
+@pytest.mark.parametrize(("field", "method"), [("alpha", None), ("weight", "ada2i"), ("rate", "none")])
+def test_a_field_of_another_balance_method_is_explained(field: str, method: str | None) -> None:
+    overrides = {f"balance.{field}": 0.1} | ({"balance.method": method} if method else {})
+    with pytest.raises(ConfigError) as caught:
+        resolve(preset="corrected", settings="meld", overrides=overrides)
+    message = str(caught.value)
+    assert f"`balance.{field}`: the balance method `{method or 'unimodal'}` has" in message
+    assert "choose another with `balance.method`" in message
