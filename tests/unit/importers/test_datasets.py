@@ -13,8 +13,8 @@ from ada2i.presets import settings_for
         ("meld", 7, "meld"),
         ("cmu-mosei-2", 2, "mosei"),
         ("cmu-mosei-7", 7, "mosei"),
-        ("cmu-mosi-2", 2, "default"),
-        ("cmu-mosi-7", 7, "default"),
+        ("cmu-mosi-2", 2, "mosi"),
+        ("cmu-mosi-7", 7, "mosi"),
     ],
 )
 def test_names_tell_classes_and_published_settings(name: str, classes: int, settings: str) -> None:
