@@ -24,11 +24,14 @@ class Layout:
     Attributes:
         lengths: Utterances of each dialogue, in row order; each at least 1.
         padded_length: ``T``, the longest dialogue of the *global* batch: the same on all ranks.
+        device: Of its tensors.
+        speakers: Most speakers of a dialogue, known without reading a tensor from the device; None: not known.
     """
 
     lengths: tuple[int, ...]
     padded_length: int
     device: torch.device = field(default=torch.device("cpu"))
+    speakers: int | None = None
 
     @cached_property
     def lengths_tensor(self) -> Tensor:

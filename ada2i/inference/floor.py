@@ -9,7 +9,7 @@ Shape letters in this file:
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ada2i.batch import UNLABELLED, DialogueBatch
-from ada2i.data.manifest import open_features
+from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import DataError
 from ada2i.evaluation.metrics import by_dialogue, confusion_matrix, dialogue_bootstrap, scores, weighted_f1
 from ada2i.inference.predict import Floats, Ints
@@ -41,6 +41,8 @@ _L2 = (
 _PATIENCE = 2  # weaker ones that are tried without a better score on dev
 _STEPS = 30  # of LBFGS, from the solution of the stronger L2
 _CELLS = 1 << 27  # largest table of inputs, 512 MiB: of a larger train split, the first dialogues
+_VECTORS = 6  # of an utterance and modality: its own and five means
+_WINDOW_GIB = 0.5  # larger splits stream
 _BATCH = 64  # dialogues that are read at a time
 _CLIP = 5.0  # deviations: one extreme value must not decide
 _DECAY, _DIALOGUE_DECAY = 3.0, 15.0  # as in the relational encoder's defaults
@@ -81,7 +83,7 @@ def baselines(uri: str, modalities: tuple[Modality, ...], *, split: str = "test"
     """Return the scores on a split of the majority class of train, and of linear models on each modality and on all."""
     features = open_features(uri)
     names = features.manifest.labels
-    train, dev, held = (open_split(features, name, modalities) for name in ("train", "dev", split))
+    train, dev, held = open_for_floor(features, modalities, split)
     most = int(train.class_counts.argmax())
     labels = np.concatenate([held.batch(d, d).labels.numpy() for d in held.in_order(_BATCH).batches()])
     found = [_baseline(f"always {names[most]}", held, labels, np.full_like(labels, most), names)]
@@ -90,6 +92,16 @@ def baselines(uri: str, modalities: tuple[Modality, ...], *, split: str = "test"
         row = _baseline(f"linear on {' + '.join(chosen)}", held, labels, floor.predict(held)[1].argmax(axis=1), names)
         found.append(row.model_copy(update={"dev_weighted_f1": floor.dev_weighted_f1, "l2": floor.l2}))
     return tuple(found)
+
+
+def open_for_floor(
+    features: FeatureSet, modalities: Sequence[Modality], split: str
+) -> tuple[SplitData, SplitData, SplitData]:
+    """Open train, dev and the split to score."""
+    train, dev, held = (
+        open_split(features, name, modalities, shuffle_gib=_WINDOW_GIB) for name in ("train", "dev", split)
+    )
+    return train, dev, held
 
 
 def _baseline(name: str, split: SplitData, labels: Ints, guess: Ints, names: Sequence[str]) -> Baseline:
@@ -112,9 +124,11 @@ def fit_floor(train: SplitData, dev: SplitData, modalities: Sequence[Modality], 
     Raises:
         DataError: Train or dev has no labelled utterance.
     """
-    norms = {m: _norm(train, m) for m in modalities}
-    inputs, labels = _table(train, norms)
-    weights, l2, score = solve_for(inputs, labels, *_table(dev, norms), classes=classes)
+    batches = list(_first(train, modalities))
+    norms = {m: _norm(batches, m) for m in modalities}
+    inputs, labels = _table(batches, norms)
+    dev_inputs, dev_labels = _table(_first(dev, modalities), norms)
+    weights, l2, score = solve_for(inputs, labels, dev_inputs, dev_labels, classes=classes)
     return Floor(tuple(modalities), norms, weights, l2, score, len(labels))
 
 
@@ -145,29 +159,34 @@ def solve_for(
     return best
 
 
-def _norm(train: SplitData, modality: Modality) -> Standardise:
-    mean, deviation = train.statistics(modality)
-    norm = Standardise(width=len(mean))
-    norm.set(torch.from_numpy(mean), torch.from_numpy(deviation))
+def _first(split: SplitData, modalities: Sequence[Modality]) -> Iterator[DialogueBatch]:
+    """Yield the batches of a split, or those of its first dialogues if all inputs together would be too large."""
+    rows = 0
+    for dialogues in split.in_order(_BATCH).batches():
+        batch = split.batch(dialogues, dialogues)
+        yield batch
+        rows += len(batch.labels)
+        if rows * _VECTORS * sum(batch.features[m].shape[1] for m in modalities) > _CELLS:
+            return
+
+
+def _norm(batches: Sequence[DialogueBatch], modality: Modality) -> Standardise:
+    """Return the standardisation by mean and deviation of the vectors that are present."""
+    values = torch.cat([batch.features[modality][batch.present[modality]] for batch in batches]).double()
+    norm = Standardise(width=values.shape[1])
+    if len(values):
+        norm.set(values.mean(dim=0), values.std(dim=0, correction=0))
     return norm
 
 
-def _table(split: SplitData, norms: dict[Modality, Standardise]) -> tuple[Tensor, Tensor]:
-    """Return ``(N, P)`` inputs and ``(N,)`` labels of a split, or of its first dialogues if it is too large."""
-    rows: list[Tensor] = []
-    labels: list[Tensor] = []
-    cells = 0
-    for dialogues in split.in_order(_BATCH).batches():
-        batch = split.batch(dialogues, dialogues)
-        known = batch.labels != UNLABELLED
-        rows.append(_inputs(batch, norms)[known])
-        labels.append(batch.labels[known])
-        cells += rows[-1].numel()
-        if cells > _CELLS:
-            break
-    if not sum(map(len, labels)):
+def _table(batches: Iterable[DialogueBatch], norms: dict[Modality, Standardise]) -> tuple[Tensor, Tensor]:
+    """Return ``(N, P)`` inputs and ``(N,)`` labels."""
+    found = [(_inputs(batch, norms), batch.labels) for batch in batches]
+    labels = torch.cat([label for _, label in found])
+    known = labels != UNLABELLED
+    if not known.any():
         raise DataError("Train and dev must hold labelled utterances for a linear model, but one holds none.")
-    return torch.cat(rows), torch.cat(labels)
+    return torch.cat([inputs[own != UNLABELLED] for inputs, own in found]), labels[known]
 
 
 @torch.no_grad()

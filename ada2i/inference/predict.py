@@ -100,7 +100,7 @@ class Dialogues:
             present={m: torch.from_numpy(x[rows]) for m, x in self.present.items()},
             labels=torch.zeros(len(rows), dtype=torch.int64),  # models do not read labels
             speakers=torch.from_numpy(self.speakers[rows]),
-            layout=Layout(tuple(lengths.tolist()), padded),
+            layout=Layout(tuple(lengths.tolist()), padded, speakers=int(self.speakers[rows].max()) + 1),
             global_utterances=len(rows),
             global_dialogues=len(chosen),
         )

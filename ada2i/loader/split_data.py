@@ -127,12 +127,17 @@ class SplitData:
         def joined(parts: Iterable[npt.NDArray[Any]]) -> torch.Tensor:
             return torch.from_numpy(np.concatenate(list(parts)))
 
+        speakers = joined(chunk.speakers[at] for chunk, at in rows)
         return DialogueBatch(
             features={m: joined(chunk.features[m][at] for chunk, at in rows) for m in self.modalities},
             present={m: joined(chunk.present[m][at] for chunk, at in rows) for m in self.modalities},
             labels=joined(chunk.labels[at] for chunk, at in rows),
-            speakers=joined(chunk.speakers[at] for chunk, at in rows),
-            layout=Layout(tuple(self.lengths[list(dialogues)].tolist()), int(everywhere.max())),
+            speakers=speakers,
+            layout=Layout(
+                tuple(self.lengths[list(dialogues)].tolist()),
+                int(everywhere.max()),
+                speakers=int(speakers.max()) + 1,
+            ),
             global_utterances=int(everywhere.sum()),
             global_dialogues=len(of),
             counted=bool(own),

@@ -6,7 +6,8 @@ next) x (same speaker, other speaker), and the whole dialogue. Means decay expon
 utterances, so they are recurrences: time and memory grow with the number of utterances, not with its square.
 
 Shape letters in this file:
-    N utterances     B dialogues     T longest dialogue of a part     K utterances of a block     S speakers of a part
+    N utterances     B dialogues     T longest dialogue of a part     K utterances of a block
+    S most speakers of a dialogue
     D width of the modality's features     R relations     H hidden width
 """
 
@@ -106,21 +107,18 @@ def relation_means(
     """
     weight = torch.ones_like(speakers, dtype=torch.float32) if present is None else present.float()
     values = torch.cat([features.float() * weight[:, None], weight[:, None]], dim=1)  # the last column counts
+    hot = nn.functional.one_hot(speakers, layout.speakers or int(speakers.max()) + 1).float()  # (N, S)
     grids = []
     with torch.autocast(features.device.type, enabled=False):
         for part in layout.parts:
             grid = part.grid(values) * part.layout.occupied[:, :, None]
-            who = part.grid(speakers)
-            grids.append(_part_means(grid, who, decays, dialogue_decay, causal=causal).flatten(0, 1))
+            grids.append(_part_means(grid, part.grid(hot), decays, dialogue_decay, causal=causal).flatten(0, 1))
     slots = grids[0] if len(grids) == 1 else torch.cat(grids)
     return slots if layout.is_full else slots.index_select(0, layout.from_parts)
 
 
-def _part_means(
-    grid: Tensor, speakers: Tensor, decays: Sequence[float], dialogue_decay: float, *, causal: bool
-) -> Tensor:
-    """Return ``(B, T, R * D)`` of values and weights ``(B, T, D + 1)`` and speakers ``(B, T)``."""
-    hot = nn.functional.one_hot(speakers, int(speakers.max()) + 1).to(grid.dtype)  # (B, T, S)
+def _part_means(grid: Tensor, hot: Tensor, decays: Sequence[float], dialogue_decay: float, *, causal: bool) -> Tensor:
+    """Return ``(B, T, R * D)`` of values and weights ``(B, T, D + 1)`` and speakers ``(B, T, S)``, one-hot."""
     one = torch.ones_like(hot[:, :, :1])
     directions = (False,) if causal else (False, True)
     sums = [found for decay in decays for flipped in directions for found in _sums(grid, hot, decay, flipped=flipped)]

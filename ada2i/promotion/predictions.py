@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from ada2i.config import TrainConfig
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import DataError, IntegrityError
-from ada2i.inference.floor import fit_floor
+from ada2i.inference.floor import fit_floor, open_for_floor
 from ada2i.inference.models import load_config, load_model
 from ada2i.inference.predict import predict_split, predictions_file
 from ada2i.loader.split_data import open_split
@@ -46,7 +46,7 @@ def floor_predictions(root: str, version: Version, features: FeatureSet, split: 
     """
     config = _config(version_uri(root, version), version)
     modalities = config.model.modalities if config else tuple(features.manifest.modalities)
-    train, dev, held = (open_split(features, name, modalities) for name in ("train", "dev", split))
+    train, dev, held = open_for_floor(features, modalities, split)
     floor = fit_floor(train, dev, modalities, classes=len(features.manifest.labels))
     return _table(predictions_file(held, *floor.predict(held)))
 

@@ -24,7 +24,14 @@ pytestmark = pytest.mark.integration
 
 MODEL = "nights"
 QUICK: dict[str, Any] = {"training.epochs": 6, "training.early_stopping_epochs": 6, "model.encoder.feedforward_dim": 32}
-RULES = {"dialogues": 5, "utterances": 40, "margin": 0.1, "class_drop": 1.0, "calibration_rise": 0.2}
+RULES = {
+    "dialogues": 5,
+    "utterances": 40,
+    "margin": 0.1,
+    "min_over_floor": -1,
+    "class_drop": 1.0,
+    "calibration_rise": 0.2,
+}
 
 
 @pytest.fixture(scope="module")
