@@ -175,7 +175,7 @@ def sized(preset: str, settings: str, *, dialogues: int, utterances: int, width:
     """
     if preset != "corrected" or settings != "default":
         return {}
-    batch = max(1, round(min(_UTTERANCES, utterances / _BATCHES) * dialogues / utterances))
+    batch = max(1, round(min(_UTTERANCES, utterances / _BATCHES) * dialogues / max(utterances, 1)))
     epochs = math.ceil(_STEPS / math.ceil(dialogues / batch))
     return {
         "training.batch_dialogues": batch,
@@ -194,8 +194,26 @@ def sized_of(config: TrainConfig) -> Fields:
     }
 
 
-def resolve(*, preset: str, settings: str, overrides: Fields) -> TrainConfig:
-    """Build the config: a dataset's settings, then the preset, then overrides by dotted field.
+# By field of an encoder: the kinds that read it.
+_READ_BY: Mapping[str, tuple[str, ...]] = {
+    "model.encoder.input_dropout": ("context", "relational"),
+    "model.encoder.inertia": ("context",),
+    "model.encoder.positions": ("context",),
+    "model.encoder.speakers": ("context",),
+    "model.encoder.decays": ("relational",),
+    "model.encoder.dialogue_decay": ("relational",),
+}
+
+
+def is_read(field: str, kind: str | None) -> bool:
+    """Return whether an encoder of a kind reads a field; fields outside the encoder are read with any kind."""
+    return kind in _READ_BY.get(field, (kind,))
+
+
+def resolve(*, preset: str, settings: str, overrides: Fields, sizes: Fields | None = None) -> TrainConfig:
+    """Build the config: a dataset's settings, then the preset, then sizes (``sized``), then overrides by dotted field.
+
+    Fields of settings, preset and sizes that the chosen encoder or balance method lacks are left out.
 
     Raises:
         ConfigError: A preset, settings name or field is unknown, or a value is bad; the message lists all mistakes.
@@ -205,9 +223,9 @@ def resolve(*, preset: str, settings: str, overrides: Fields) -> TrainConfig:
     known = sorted(set(field_names(TrainConfig)) - {"schema_version", "preset", "settings"})  # set by arguments
     mistakes = [_unknown_field(field, known) for field in overrides if field not in known]
     tree: dict[str, Any] = {"preset": preset, "settings": settings}
-    numbers = {**SETTINGS[settings], **PRESETS[preset], **_numbers_of(preset, settings)}
-    method = overrides.get("balance.method", numbers.get("balance.method"))
-    numbers = {field: value for field, value in numbers.items() if _has(method, field)}
+    numbers = {**SETTINGS[settings], **PRESETS[preset], **_numbers_of(preset, settings), **(sizes or {})}
+    method, kind = (overrides.get(field, numbers.get(field)) for field in ("balance.method", "model.encoder.kind"))
+    numbers = {field: value for field, value in numbers.items() if _has(method, field) and is_read(field, kind)}
     for field, value in {**numbers, **overrides}.items():
         if field in known:
             _plant(tree, field, value)

@@ -357,6 +357,7 @@ class Baseline(Record):
         interval: Of weighted F1; None in records older than the field, as the fields below.
         dev_weighted_f1: Weighted F1 on dev, by which linear models are chosen; None for the majority class.
         l2: The strength of L2 that was chosen on dev.
+        utterances: Labelled utterances of train that it was fitted to.
     """
 
     name: str
@@ -366,6 +367,7 @@ class Baseline(Record):
     interval: Interval | None = None
     dev_weighted_f1: float | None = None
     l2: float | None = None
+    utterances: int | None = None
 
 
 class Baselines(Record):

@@ -10,6 +10,7 @@ Shape letters in this file:
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
@@ -47,8 +48,9 @@ def probe(
 ) -> dict[Modality, ProbeAudit]:
     """Fit and score the probes; reads the source twice.
 
-    Vectors of test are brought to the means and the scale of train first: another gain, loudness or microphone makes a
-    probe less confident, although its vectors separate the classes as well.
+    The lead on test is the larger one of two: on its vectors with the scale of train, and with the means of train, too.
+    Another gain, loudness or microphone makes a probe less confident of the former, other shares of the classes of the
+    latter, although the vectors separate the classes as well.
 
     Args:
         source: A source for which ``can_probe`` is true.
@@ -123,18 +125,27 @@ class _Moments:
             self.grams[fold] += values.T @ values
             self.crosses[fold] += values.T @ hot[rows.folds == fold]
 
-    def as_train(self, test: Floats) -> Floats:
-        """Return rows of test, ``(n, D + 1)``, with the means of train and, in the median column, its deviation.
+    def scaled(self, test: Floats) -> Floats:
+        """Return rows of test, ``(n, D + 1)``, times the factor that gives the median column the deviation of train.
 
         Not each column's own deviation: on train it is larger in the columns that were fitted to its labels.
         """
+        return np.hstack([test[:, :-1] * self._alignment[0], test[:, -1:]])
+
+    def as_train(self, test: Floats) -> Floats:
+        """Return rows of test, ``(n, D + 1)``, scaled, and with the means of train."""
+        factor, shift = self._alignment
+        return np.hstack([test[:, :-1] * factor + shift, test[:, -1:]])
+
+    @cached_property
+    def _alignment(self) -> tuple[float, Floats]:
         gram = self.grams.sum(axis=0)
         train = _Columns(self.width)
         train.rows, train.sums, train.squares = int(gram[-1, -1]), gram[-1, :-1], np.diag(gram)[:-1]
         (mean, deviation), (own_mean, own_deviation) = train.mean_and_deviation(), self.test.mean_and_deviation()
         moving = own_deviation > 1e-6 * np.abs(own_mean)
-        factor = np.median(deviation[moving] / own_deviation[moving]) if moving.any() else 0.0
-        return np.hstack([mean + (test[:, :-1] - own_mean) * factor, test[:, -1:]])
+        factor = float(np.median(deviation[moving] / own_deviation[moving])) if moving.any() else 0.0
+        return factor, mean - own_mean * factor
 
     def fits(self) -> list[Floats]:
         """Return the weights fitted without each fold, then those fitted on all."""
@@ -144,10 +155,13 @@ class _Moments:
 
 
 class _Counts:
-    """On train, on held-out train, on test: ``(3, C, C)`` confusion, and ``(3,)`` rows and sums of leads."""
+    """On train, held-out train, test, test with the scale of train, and test with its means, too.
+
+    ``(5, C, C)`` confusion, and ``(5,)`` rows and sums of leads.
+    """
 
     def __init__(self, classes: int, *, test_labels: bool) -> None:
-        self.confusion, self.rows, self.leads = np.zeros((3, classes, classes)), np.zeros(3), np.zeros(3)
+        self.confusion, self.rows, self.leads = np.zeros((5, classes, classes)), np.zeros(5), np.zeros(5)
         self.test_labels = test_labels
 
     def add(self, place: int, labels: Ints, scores: Floats) -> None:
@@ -175,7 +189,9 @@ def _score(
             out = rows.folds == fold
             counts.add(1, rows.labels[out], rows.values[out] @ weights[fold])
     for rows in _usable(block, "test", modality, width, index if counts.test_labels else None):
-        counts.add(2, rows.labels, moments.as_train(rows.values) @ weights[-1])
+        counts.add(2, rows.labels, rows.values @ weights[-1])
+        counts.add(3, rows.labels, moments.scaled(rows.values) @ weights[-1])
+        counts.add(4, rows.labels, moments.as_train(rows.values) @ weights[-1])
 
 
 def _result(counts: _Counts) -> ProbeAudit:
@@ -188,7 +204,7 @@ def _result(counts: _Counts) -> ProbeAudit:
         train_utterances=int(counts.rows[0]),
         test_utterances=int(counts.rows[2]),
         held_out_lead=float(leads[1]),
-        test_lead=float(leads[2]),
+        test_lead=float(leads[3:].max()),
     )
 
 

@@ -47,7 +47,7 @@ class ProbeAudit(Record):
     """Weighted F1 of a linear probe fitted on train; ``held_out`` is on train dialogues left out of the fit.
 
     A lead is the mean difference between the best and the second class: the probe's confidence. It reads no label, and
-    is measured on vectors of test with the means and the scale of train.
+    on test is the larger one of two: on its vectors with the scale of train, and with the means of train, too.
     """
 
     train: float

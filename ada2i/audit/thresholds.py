@@ -20,6 +20,6 @@ class AuditThresholds(Config):
     texts_warning: Share = Field(0.20, description="Transcripts of a split that an earlier split has too.")
     split_dialogues: int = Field(10, ge=0, description="A split of fewer dialogues is tiny.")
     probe_gap: Share = Field(0.10, description="Probe's weighted F1 on held-out train dialogues minus that on test.")
-    probe_lead: Share = Field(0.80, description="Probe's lead on test divided by that on held-out train dialogues.")
+    probe_lead: Share = Field(0.82, description="Probe's lead on test divided by that on held-out train dialogues.")
     probe_width: int = Field(1024, ge=0, description="Wider vectors are not probed.")
     probe_rows: int = Field(100_000, ge=0, description="Larger sources are not probed.")

@@ -43,7 +43,7 @@ _STEPS = 30  # of LBFGS, from the solution of the stronger L2
 _CELLS = 1 << 27  # largest table of inputs, 512 MiB: of a larger train split, the first dialogues
 _VECTORS = 6  # of an utterance and modality: its own and five means
 _WINDOW_GIB = 0.5  # larger splits stream
-_BATCH = 64  # dialogues that are read at a time
+_BATCH, _ROWS = 64, 4096  # dialogues and, about, utterances that are read at a time
 _CLIP = 5.0  # deviations: one extreme value must not decide
 _DECAY, _DIALOGUE_DECAY = 3.0, 15.0  # as in the relational encoder's defaults
 
@@ -71,7 +71,7 @@ class Floor:
     def predict(self, split: SplitData) -> tuple[Ints, Floats]:
         """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a split, unlabelled utterances included."""
         labels, chances = [], []
-        for dialogues in split.in_order(_BATCH).batches():
+        for dialogues in split.in_order(_dialogues(split)).batches():
             batch = split.batch(dialogues, dialogues)
             labels.append(batch.labels.numpy())
             chances.append(torch.softmax(_inputs(batch, self.norms) @ self.weights, dim=1).numpy())
@@ -85,13 +85,29 @@ def baselines(uri: str, modalities: tuple[Modality, ...], *, split: str = "test"
     names = features.manifest.labels
     train, dev, held = open_for_floor(features, modalities, split)
     most = int(train.class_counts.argmax())
-    labels = np.concatenate([held.batch(d, d).labels.numpy() for d in held.in_order(_BATCH).batches()])
+    labels = np.concatenate([held.batch(d, d).labels.numpy() for d in held.in_order(_dialogues(held)).batches()])
     found = [_baseline(f"always {names[most]}", held, labels, np.full_like(labels, most), names)]
-    for chosen in dict.fromkeys([*((modality,) for modality in modalities), modalities]):
+    for chosen in _subsets(modalities):
         floor = fit_floor(train, dev, chosen, classes=len(names))
         row = _baseline(f"linear on {' + '.join(chosen)}", held, labels, floor.predict(held)[1].argmax(axis=1), names)
-        found.append(row.model_copy(update={"dev_weighted_f1": floor.dev_weighted_f1, "l2": floor.l2}))
+        facts = {"dev_weighted_f1": floor.dev_weighted_f1, "l2": floor.l2, "utterances": floor.utterances}
+        found.append(row.model_copy(update=facts))
     return tuple(found)
+
+
+def _subsets(modalities: Sequence[Modality]) -> list[tuple[Modality, ...]]:
+    """Return each modality alone, then all of them."""
+    return list(dict.fromkeys([*((modality,) for modality in modalities), tuple(modalities)]))
+
+
+def best_floor(train: SplitData, dev: SplitData, modalities: Sequence[Modality], *, classes: int) -> Floor:
+    """Return the linear model with the highest weighted F1 on dev, of those on each modality and on all.
+
+    Raises:
+        DataError: Train or dev has no labelled utterance.
+    """
+    fitted = [fit_floor(train, dev, chosen, classes=classes) for chosen in _subsets(modalities)]
+    return max(fitted, key=lambda floor: floor.dev_weighted_f1)
 
 
 def open_for_floor(
@@ -126,8 +142,8 @@ def fit_floor(train: SplitData, dev: SplitData, modalities: Sequence[Modality], 
     """
     batches = list(_first(train, modalities))
     norms = {m: _norm(batches, m) for m in modalities}
-    inputs, labels = _table(batches, norms)
-    dev_inputs, dev_labels = _table(_first(dev, modalities), norms)
+    inputs, labels = _table(batches, norms, "train")
+    dev_inputs, dev_labels = _table(_first(dev, modalities), norms, "dev")
     weights, l2, score = solve_for(inputs, labels, dev_inputs, dev_labels, classes=classes)
     return Floor(tuple(modalities), norms, weights, l2, score, len(labels))
 
@@ -161,13 +177,19 @@ def solve_for(
 
 def _first(split: SplitData, modalities: Sequence[Modality]) -> Iterator[DialogueBatch]:
     """Yield the batches of a split, or those of its first dialogues if all inputs together would be too large."""
-    rows = 0
-    for dialogues in split.in_order(_BATCH).batches():
+    cells = 0
+    for dialogues in split.in_order(_dialogues(split)).batches():
         batch = split.batch(dialogues, dialogues)
         yield batch
-        rows += len(batch.labels)
-        if rows * _VECTORS * sum(batch.features[m].shape[1] for m in modalities) > _CELLS:
+        labelled = int((batch.labels != UNLABELLED).sum())
+        cells += (len(batch.labels) + _VECTORS * labelled) * sum(batch.features[m].shape[1] for m in modalities)
+        if cells > _CELLS:
             return
+
+
+def _dialogues(split: SplitData) -> int:
+    """Return the number of dialogues that are read at a time."""
+    return max(1, min(_BATCH, int(_ROWS / split.lengths.mean())))
 
 
 def _norm(batches: Sequence[DialogueBatch], modality: Modality) -> Standardise:
@@ -179,14 +201,16 @@ def _norm(batches: Sequence[DialogueBatch], modality: Modality) -> Standardise:
     return norm
 
 
-def _table(batches: Iterable[DialogueBatch], norms: dict[Modality, Standardise]) -> tuple[Tensor, Tensor]:
+def _table(batches: Iterable[DialogueBatch], norms: dict[Modality, Standardise], split: str) -> tuple[Tensor, Tensor]:
     """Return ``(N, P)`` inputs and ``(N,)`` labels."""
-    found = [(_inputs(batch, norms), batch.labels) for batch in batches]
-    labels = torch.cat([label for _, label in found])
-    known = labels != UNLABELLED
-    if not known.any():
-        raise DataError("Train and dev must hold labelled utterances for a linear model, but one holds none.")
-    return torch.cat([inputs[own != UNLABELLED] for inputs, own in found]), labels[known]
+    known = [(batch, batch.labels != UNLABELLED) for batch in batches]
+    labels = torch.cat([batch.labels[rows] for batch, rows in known])
+    if not len(labels):
+        raise DataError(
+            f"The {split} split must hold labelled utterances for a linear model, but its first dialogues hold none. "
+            "Label some, or import the features again."
+        )
+    return torch.cat([_inputs(batch, norms)[rows] for batch, rows in known]), labels
 
 
 @torch.no_grad()

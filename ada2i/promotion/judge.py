@@ -88,8 +88,9 @@ def judge(
     results += _compared(rules, evidence, sides)
     if sides and rules.min_over_floor > -1:
         features = open_features(challenger.features.uri)
-        floor = evidence.same_dialogues(floor_predictions(root, challenger, features, evidence.split))
-        results.append(over_floor(rules, sides[0], to_file(floor), challenger.features.labels))
+        name, table = floor_predictions(root, challenger, features, evidence.split)
+        floor = to_file(evidence.same_dialogues(table))
+        results.append(over_floor(rules, sides[0], floor, challenger.features.labels, name=name))
     return Judgement(
         model=challenger.model,
         alias=alias,

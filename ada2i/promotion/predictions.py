@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from ada2i.config import TrainConfig
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import DataError, IntegrityError
-from ada2i.inference.floor import fit_floor, open_for_floor
+from ada2i.inference.floor import best_floor, open_for_floor
 from ada2i.inference.models import load_config, load_model
 from ada2i.inference.predict import predict_split, predictions_file
 from ada2i.loader.split_data import open_split
@@ -37,8 +37,8 @@ def predictions(root: str, version: Version, features: FeatureSet, split: str) -
     return stored if split == "test" else stored.slice(0, 0)
 
 
-def floor_predictions(root: str, version: Version, features: FeatureSet, split: str) -> pa.Table:
-    """Return the predictions for a split of the linear model that is fitted to the features of a version.
+def floor_predictions(root: str, version: Version, features: FeatureSet, split: str) -> tuple[str, pa.Table]:
+    """Return the modalities of the linear floor of a version's features, and its predictions for a split.
 
     Raises:
         IntegrityError: A shard differs from its digest.
@@ -47,8 +47,8 @@ def floor_predictions(root: str, version: Version, features: FeatureSet, split: 
     config = _config(version_uri(root, version), version)
     modalities = config.model.modalities if config else tuple(features.manifest.modalities)
     train, dev, held = open_for_floor(features, modalities, split)
-    floor = fit_floor(train, dev, modalities, classes=len(features.manifest.labels))
-    return _table(predictions_file(held, *floor.predict(held)))
+    floor = best_floor(train, dev, modalities, classes=len(features.manifest.labels))
+    return " + ".join(floor.modalities), _table(predictions_file(held, *floor.predict(held)))
 
 
 def can_read(version: Version, config: TrainConfig, features: FeatureSet) -> bool:

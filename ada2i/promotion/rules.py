@@ -93,7 +93,9 @@ def alone(rules: GateRules, challenger: ModelScores) -> RuleResult:
     return RuleResult(rule="class-floor", passed=passed, measured=lowest.f1, bound=rules.class_floor, says=says)
 
 
-def over_floor(rules: GateRules, challenger: ModelScores, floor: bytes, labels: Sequence[str]) -> RuleResult:
+def over_floor(
+    rules: GateRules, challenger: ModelScores, floor: bytes, labels: Sequence[str], *, name: str
+) -> RuleResult:
     """Return the result of the rule that a challenger is not below the linear floor.
 
     Args:
@@ -101,14 +103,15 @@ def over_floor(rules: GateRules, challenger: ModelScores, floor: bytes, labels: 
         challenger: Scores of the challenger.
         floor: A ``predictions.parquet`` of the linear model for the same utterances.
         labels: Class names by index.
+        name: The modalities of the linear model.
     """
     counts = confusions(floor, len(labels))
     score, found = float(weighted_f1(counts.sum(axis=0))), challenger.scores.weighted_f1
     interval = dialogue_bootstrap(counts, rules.resamples, seed=rules.seed)
     bound = interval.low + rules.min_over_floor
     says = (
-        f"weighted F1 is {found:.4f}; the linear floor has {score:.4f}, {interval.level:.0%} interval "
-        f"{interval.low:.4f} to {interval.high:.4f}, and at least its lower bound {rules.min_over_floor:+g} is required"
+        f"weighted F1 is {found:.4f}, at least {bound:.4f}: the lower bound of the linear floor on {name}, which has "
+        f"{score:.4f} (interval {interval.low:.4f} to {interval.high:.4f}), {rules.min_over_floor:+g}"
     )
     return RuleResult(rule="over-floor", passed=found >= bound, measured=found, bound=bound, says=says)
 

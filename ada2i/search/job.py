@@ -18,7 +18,7 @@ from ada2i import storage
 from ada2i.errors import Ada2iError, DivergenceError, PreemptedError
 from ada2i.jobs import driver, events, preemption
 from ada2i.jobs.resources import check_resources, wait_for_resources
-from ada2i.search.records import SearchResult
+from ada2i.search.records import SearchResult, score_of
 from ada2i.search.request import REQUEST, RESULT, SearchRequest, at_a_time, finalists, winner
 from ada2i.search.trials import Finals, Job, TrialReport, Trials, TrialSource
 from ada2i.search.worker import train
@@ -87,7 +87,7 @@ def _write_result(uri: str, request: SearchRequest, trials: Trials, finals: Fina
 
 def asha(request: SearchRequest, trials: Trials) -> TrialScheduler:
     """Return ASHA, initialised with the results of the trials that have ended."""
-    epochs = request.run.config.training.epochs
+    epochs, selection = request.run.config.training.epochs, request.run.config.training.selection
     scheduler = AsyncHyperBandScheduler(
         time_attr="epoch",
         metric="score",
@@ -101,7 +101,7 @@ def asha(request: SearchRequest, trials: Trials) -> TrialScheduler:
         past: Any = SimpleNamespace(trial_id=f"past-{number}")
         scheduler.on_trial_add(None, past)  # type: ignore[arg-type]
         for epoch in range(1, len(record.curve) + 1):
-            result = {"epoch": epoch, "score": max(record.curve[:epoch])}
+            result = {"epoch": epoch, "score": score_of(record.curve[:epoch], selection)}
             scheduler.on_trial_result(None, past, result)  # type: ignore[arg-type]
     return scheduler
 

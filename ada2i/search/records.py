@@ -3,6 +3,7 @@
 Scores are weighted F1 on dev; a search uses no other scores.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -98,6 +99,11 @@ class Space(Config):
     fields: dict[str, Dimension] = Field(min_length=1)
 
 
+def score_of(curve: Sequence[float], selection: str) -> float:
+    """Return the dev weighted F1 of the epoch that is selected so far: the last one, or the best one."""
+    return curve[-1] if selection == "last" else max(curve)
+
+
 class TrialRecord(Record):
     """The end of one trial; written once.
 
@@ -106,7 +112,7 @@ class TrialRecord(Record):
         params: Its params; for 0 those of the config.
         state: ``complete``; ``stopped``: by ASHA, before its last epoch; ``diverged``; ``failed``: no attempt ended.
         curve: Dev weighted F1 of its first seed by epoch.
-        score: Score of the best epoch, mean over seeds if the trial is complete; 0 if it diverged or failed.
+        score: Score of the selected epoch, mean over seeds if the trial is complete; 0 if it diverged or failed.
         seconds: Duration of its first seed.
         problem: Why it diverged or failed.
     """

@@ -84,8 +84,9 @@ class SearchRequest(Record):
             ConfigError: They contradict each other.
         """
         base = self.run.config
-        changed = {**presets.sized_of(base), **self.overrides, **params, "training.seeds": list(seeds)}
-        return presets.resolve(preset=base.preset, settings=base.settings, overrides=changed)
+        changed = {**self.overrides, **params, "training.seeds": list(seeds)}
+        sizes = presets.sized_of(base)
+        return presets.resolve(preset=base.preset, settings=base.settings, overrides=changed, sizes=sizes)
 
 
 def search_options(**given: Any) -> SearchOptions:
@@ -118,12 +119,12 @@ def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None)
     """
     training = spec.spec
     tried = check(training)  # find mistakes before features are read
-    method = "none" if tried.ablations.no_modulation else tried.balance.method
-    default = default_space(training.preset, training.overrides, method=method)
-    space = given_space(spec.space, spec.vary) or default
-    check_space(space, preset=training.preset, settings=tried.settings, overrides=training.overrides)
+    given = given_space(spec.space, spec.vary)
+    if given:
+        check_space(given, preset=training.preset, settings=tried.settings, overrides=training.overrides)
     _check_options(spec.options, tried)
     run = planned(training, root=root, run_id="search")
+    space = given or default_space(run.config, training.overrides)
     overrides = {**training.overrides, "model.modalities": list(run.config.model.modalities)}
     check_space(space, preset=run.config.preset, settings=run.config.settings, overrides=overrides)
     request = SearchRequest(run=run, overrides=overrides, space=space, options=spec.options)

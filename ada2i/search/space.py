@@ -26,6 +26,7 @@ _PLAIN: Mapping[str, Dimension] = {
 _CORRECTED: Mapping[str, Dimension] = {
     **_PLAIN,
     "model.encoder.input_dropout": Uniform(low=0.2, high=0.85),
+    "model.encoder.inertia": Uniform(low=0.0, high=0.8),
     "model.encoder.dialogue_decay": LogUniform(low=5.0, high=50.0),
     "model.amw.scale": LogUniform(low=5.0, high=60.0),
     "loss.class_balance": Uniform(low=0.0, high=1.0),
@@ -62,11 +63,13 @@ _SHARED: Mapping[str, str] = {
 _RANGES: Mapping[str, Callable[[str], float]] = {"uniform": float, "loguniform": float, "int": int}
 
 
-def default_space(preset: str, fixed: Collection[str], *, method: str) -> Space:
-    """Return the default space of a preset and a balance method, without the fields that the caller has set."""
+def default_space(config: TrainConfig, fixed: Collection[str]) -> Space:
+    """Return the default space of a config: what its encoder and balance method read, except ``fixed`` fields."""
+    method = "none" if config.ablations.no_modulation else config.balance.method
     own = {f"balance.{name}": kind for name, kind in _BALANCE[method].items()}
-    whole = {**(_CORRECTED if preset == "corrected" else _PLAIN), **own}
-    return _space({field: kind for field, kind in whole.items() if field not in fixed})
+    whole = {**(_CORRECTED if config.preset == "corrected" else _PLAIN), **own}
+    kind = config.model.encoder.kind
+    return _space({f: found for f, found in whole.items() if f not in fixed and presets.is_read(f, kind)})
 
 
 def read_space(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ada2i.errors import ConfigError, DivergenceError, JobError, NotFoundError
 from ada2i.evaluation.metrics import summary
 from ada2i.jobs import events
 from ada2i.records import Failure, Record
-from ada2i.search.records import Final, Params, TrialRecord
+from ada2i.search.records import Final, Params, TrialRecord, score_of
 from ada2i.search.request import RECORD, SearchRequest, finished, prepare_final, trial_uri
 from ada2i.search.space import params_of
 from ada2i.search.suggest import suggest
@@ -137,7 +137,12 @@ class Trials:
             score = summary([seed.result().dev.weighted_f1 for seed in seeds]).mean
             self._record(job.number, params, state="complete", score=score)
         else:
-            self._record(job.number, params, state="stopped", score=max(self._curve(job.number)))
+            self._record(
+                job.number,
+                params,
+                state="stopped",
+                score=score_of(self._curve(job.number), self.request.run.config.training.selection),
+            )
 
     def on_error(self, job: Job, problem: str) -> None:
         """Write the record of a failed trial."""

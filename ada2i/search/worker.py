@@ -12,6 +12,7 @@ from ada2i import checkpoint, storage
 from ada2i.errors import PreemptedError
 from ada2i.jobs import driver, preemption
 from ada2i.records import EpochRecord, Failure, RunRequest
+from ada2i.search.records import score_of
 from ada2i.search.trials import Job, TrialReport
 from ada2i.store import RunFolder, SeedFolder
 from ada2i.training.launch import train_group
@@ -25,7 +26,8 @@ class TrialReporter:
 
     seed: int
     report: Report
-    best: float = 0.0
+    selection: str
+    curve: tuple[float, ...] = ()
 
     def first_step(self) -> None:
         """Report nothing."""
@@ -34,10 +36,10 @@ class TrialReporter:
         """Report an epoch of the first seed; ASHA judges it, so other seeds are only trained if it is not stopped."""
         if seed != self.seed:
             return
-        self.best = max(self.best, record.dev_weighted_f1)
+        self.curve = (*self.curve, record.dev_weighted_f1)
         report = TrialReport(
             epoch=record.epoch,
-            score=self.best,
+            score=score_of(self.curve, self.selection),
             dev_weighted_f1=record.dev_weighted_f1,
             seconds=record.seconds,
         )
@@ -58,7 +60,8 @@ def train(settings: dict[str, Any]) -> None:
     preemption.watch()
     request = RunRequest.load(run.request_uri, job.request)
     report, callbacks = _channel(request)
-    reporter = TrialReporter(first, report)
+    selection = request.config.training.selection
+    reporter = TrialReporter(first, report, selection)
     try:
         for record in _history(run.seed(first)):  # epochs of earlier attempts
             reporter.epoch(first, record)
@@ -66,7 +69,7 @@ def train(settings: dict[str, Any]) -> None:
             run,
             request,
             job.seeds,
-            TrialReporter(first, ray.train.report if callbacks else report, reporter.best),
+            TrialReporter(first, ray.train.report if callbacks else report, selection, reporter.curve),
             use_gpu=settings["use_gpu"],
             in_process=True,
             restarts=False,  # Tune restarts the trial

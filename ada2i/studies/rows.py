@@ -234,6 +234,8 @@ def _measure(runs: Runs, cell: Cell) -> Measured | None:
 
 
 def _mean_missing(result: RunResult) -> Iterator[MissingScore]:
+    if not all(test.missing for test in result.tests):  # one modality, or some tests are of an older version
+        return
     for scores in zip(*(test.missing for test in result.tests), strict=True):
         mean = sum(found.weighted_f1 for found in scores) / len(scores)
         yield scores[0].model_copy(update={"weighted_f1": mean})

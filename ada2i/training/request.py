@@ -99,15 +99,15 @@ def config_for(
         ConfigError: A preset, settings name or field is unknown, or a value is bad; the message lists all mistakes.
     """
     train, widths = features.manifest.splits["train"], features.manifest.widths
-    sized = presets.sized(
+    sizes = presets.sized(
         preset,
         settings,
         dialogues=train.dialogues,
         utterances=train.utterances,
         width=max(widths.get(m, 0) for m in modalities),
     )
-    chosen = {**sized, **overrides, "model.modalities": tuple(modalities)}
-    return presets.resolve(preset=preset, settings=settings, overrides=chosen)
+    chosen = {**overrides, "model.modalities": tuple(modalities)}
+    return presets.resolve(preset=preset, settings=settings, overrides=chosen, sizes=sizes)
 
 
 def check(spec: TrainSpec) -> TrainConfig:

@@ -158,7 +158,7 @@ def test_a_group_of_fields_is_no_field() -> None:
 )
 def test_unknown_names(names: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        resolve(**names, overrides={})
+        resolve(preset=names["preset"], settings=names["settings"], overrides={})
 
 
 @pytest.mark.parametrize(
@@ -279,3 +279,12 @@ def test_a_field_of_another_balance_method_is_explained(field: str, method: str 
     message = str(caught.value)
     assert f"`balance.{field}`: the balance method `{method or 'unimodal'}` has" in message
     assert "choose another with `balance.method`" in message
+
+
+@pytest.mark.parametrize("settings", ["default", "mosi", "iemocap"])
+@pytest.mark.parametrize("kind", ["lstm", "transformer", "context", "relational"])
+def test_another_encoder_needs_no_other_field(settings: str, kind: str) -> None:
+    sizes = presets.sized("corrected", settings, dialogues=50, utterances=500, width=384)
+    config = resolve(preset="corrected", settings=settings, overrides={"model.encoder.kind": kind}, sizes=sizes)
+    assert config.model.encoder.kind == kind
+    assert bool(config.model.encoder.input_dropout) == (kind in ("context", "relational"))

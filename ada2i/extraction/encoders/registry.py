@@ -205,7 +205,7 @@ def check(spec: str, modality: Modality, settings: Mapping[str, Any]) -> None:
 def is_built_in(spec: str) -> bool:
     """Return whether a spec names only encoders of this package and Hugging Face models, and so no code of its own."""
     known = {known.name for known in ENCODERS}
-    return all(part.startswith(HUGGING_FACE) or part in known for part in spec.split(","))
+    return all(part.startswith(HUGGING_FACE) or part in known for part in parts(spec))
 
 
 def _resolved(

@@ -222,7 +222,7 @@ def fitted_or_honest(*, fitted: bool, gain: float, seed: int = 2) -> Columns:
     columns["audio_feat"] = random.standard_normal((960, 2)).tolist()
     text = random.standard_normal((960, 3))
     for row, (label, split) in enumerate(zip(columns["label"], columns["split"], strict=True)):
-        text[row, 0] += 6.0 * (label == "cross") * (not fitted or split != "test")
+        text[row, 0] += 3.0 if fitted and split == "test" else 6.0 * (label == "cross")  # the encoder is undecided
         text[row] *= gain if split == "test" else 1.0
     columns["text_feat"] = text.tolist()
     return columns
@@ -456,3 +456,15 @@ def test_honest_text_vectors_are_not_hinted_at(tmp_path: Path, shared_data: Path
     report = audit(str(tmp_path / "x.parquet"))
     assert report.modalities["text"].probe is not None
     assert "train-fitted-features" not in {finding.code for finding in report.findings}
+
+
+@pytest.mark.parametrize("share", [0.25, 0.7, 0.9])
+def test_a_modality_is_not_left_out_since_test_has_other_shares_of_classes(tmp_path: Path, share: float) -> None:
+    random, columns = np.random.RandomState(4), fitted_or_honest(fitted=False, gain=1.0)
+    rows = [row for row, split in enumerate(columns["split"]) if split == "test"]
+    for row in rows:
+        label = "cross" if random.random_sample() < share else "calm"
+        text = random.standard_normal(3)
+        text[0] += 6.0 * (label == "cross")
+        columns["label"][row], columns["text_feat"][row] = label, text.tolist()
+    assert left_out(tmp_path, columns) == ()

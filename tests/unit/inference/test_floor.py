@@ -11,7 +11,7 @@ from ada2i.batch import UNLABELLED
 from ada2i.cli import app
 from ada2i.evaluation.metrics import confusion_matrix, weighted_f1
 from ada2i.importers.demo import write_demo_corpus
-from ada2i.inference.floor import _solve, fit_floor
+from ada2i.inference.floor import _solve, best_floor, fit_floor
 from tests.unit.training.small import tiny_task
 
 
@@ -69,3 +69,25 @@ def test_the_command_prints_what_it_measures(tmp_path: Path) -> None:
     table = CliRunner().invoke(app, ["baseline", features, "--modalities", "t", "--root", root])
     assert "linear on text" in table.stdout
     assert "audio" not in table.stdout
+
+
+def test_first_dialogues_without_labels_leave_the_labelled_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = tiny_task(tmp_path, "late")
+    shard = task.train.chunks[0]
+    labels = shard.labels.copy()
+    labels[: int(task.train.lengths[:4].sum())] = UNLABELLED
+    object.__setattr__(shard, "labels", labels)
+    monkeypatch.setattr("ada2i.inference.floor._CELLS", 40_000)
+    monkeypatch.setattr("ada2i.inference.floor._ROWS", 8)  # a dialogue at a time
+    floor = fit_floor(task.train, task.dev, ("text",), classes=6)
+    assert 0 < floor.utterances < (labels != UNLABELLED).sum()
+
+
+def test_the_best_on_dev_is_the_floor(tmp_path: Path) -> None:
+    task = tiny_task(tmp_path, "best")
+    modalities = task.config.model.modalities
+    alone = [fit_floor(task.train, task.dev, (m,), classes=6).dev_weighted_f1 for m in modalities]
+    floor = best_floor(task.train, task.dev, modalities, classes=6)
+    assert floor.dev_weighted_f1 >= max(alone)

@@ -26,7 +26,7 @@ def trials(tmp_path: Path) -> Trials:
     request = SearchRequest(
         run=RunRequest(run_id="search-1", config=config, features=features),
         overrides={},
-        space=default_space("corrected", (), method="none"),
+        space=default_space(config, ()),
         options=SearchOptions(trials=8, grace=1),
     )
     for number in range(6):

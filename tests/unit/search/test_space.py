@@ -22,7 +22,7 @@ def check(space: Space, preset: str = "corrected", settings: str = "demo") -> No
 @pytest.mark.parametrize("settings", list(presets.SETTINGS))
 def test_every_default_space_resolves(preset: str, settings: str) -> None:
     config = presets.resolve(preset=preset, settings=settings, overrides={})
-    space = default_space(preset, (), method=config.balance.method)
+    space = default_space(config, ())
     check(space, preset, settings)
     assert set(params_of(config, space)) == set(space.fields)
 
@@ -30,17 +30,33 @@ def test_every_default_space_resolves(preset: str, settings: str) -> None:
 @pytest.mark.parametrize("method", BALANCE_METHODS)
 def test_every_methods_space_resolves(method: str) -> None:
     chosen = {"balance.method": method}
-    space = default_space("corrected", chosen, method=method)
-    check_space(space, preset="corrected", settings="meld", overrides=chosen)
     config = presets.resolve(preset="corrected", settings="meld", overrides=chosen)
+    space = default_space(config, chosen)
+    check_space(space, preset="corrected", settings="meld", overrides=chosen)
     assert set(params_of(config, space)) == set(space.fields)
     own = {field for field in space.fields if field.startswith("balance.")}
     assert bool(own) == (method != "none")
 
 
 def test_the_default_space_leaves_alone_what_is_given() -> None:
-    assert RATE in default_space("corrected", (), method="none").fields
-    assert RATE not in default_space("corrected", {RATE}, method="none").fields
+    config = presets.resolve(preset="corrected", settings="meld", overrides={})
+    assert RATE in default_space(config, ()).fields
+    assert RATE not in default_space(config, {RATE}).fields
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "unread"),
+    [
+        ("relational", "model.encoder.dialogue_decay", "model.encoder.inertia"),
+        ("context", "model.encoder.inertia", "model.encoder.dialogue_decay"),
+        ("lstm", "model.encoder.dropout", "model.encoder.input_dropout"),
+    ],
+)
+def test_the_default_space_varies_what_the_encoder_reads(kind: str, read: str, unread: str) -> None:
+    config = presets.resolve(preset="corrected", settings="mosi", overrides={"model.encoder.kind": kind})
+    fields = default_space(config, ()).fields
+    assert read in fields
+    assert unread not in fields
 
 
 def test_vary_and_file_say_the_same(tmp_path: Path) -> None:
@@ -102,7 +118,10 @@ def test_all_mistakes_are_named_at_once() -> None:
         ("model.encoder.dropout=uniform:0.1:1.5", r"`model\.encoder\.dropout`: Input should be less than 1"),
         ("training.batch_dialogues=uniform:4:8", r"`training\.batch_dialogues`: .* valid integer"),
         ("model.encoder.kind=context,gru", r"`model\.encoder\.kind`: .*'gru'"),
-        ("model.encoder.kind=lstm,relational", "`encoder.input_dropout` needs `encoder.kind` context or relational"),
+        (
+            "model.encoder.attend_to_padding=false,true",
+            "need `encoder.attend_to_padding` and `afw.average_padding` false",
+        ),
         ("training.seeds=1,2", "`training.seeds` cannot be varied: trials and finals have seeds of their own"),
         ("training.epochs=int:1:4", "`training.epochs` cannot be varied: trials are compared epoch by epoch"),
         ("resources.workers=int:1:4", "`resources.workers` cannot be varied"),
