@@ -74,8 +74,9 @@ def _test_once(request: RunRequest, seed: SeedFolder, result: SeedResult) -> Tes
     model = load_checkpoint(result.checkpoint_uri)
     labels, probabilities = predict_split(model, split, config.training.batch_dialogues)
     predictions = put_folder_file(seed.uri, "predictions.parquet", predictions_file(split, labels, probabilities))
-    missing = missing_scores(model, split, config.training.batch_dialogues)
     test = _score(request, result, split, labels, probabilities)
+    whole = test.scores.weighted_f1
+    missing = missing_scores(model, split, config.training.batch_dialogues, whole=whole)
     test = test.model_copy(update={"predictions": predictions, "missing": missing})
     # Predictions first: a crash in between leaves them without a result, and the next call writes the same ones again.
     storage.put_if_absent(seed.test_uri, test.stored())

@@ -1,5 +1,6 @@
 """Scores with missing modalities: what is removed, and what must not change."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from ada2i.evaluation.metrics import area, confusion_matrix, weighted_f1
 from ada2i.inference.missing import RATES, _thinned, missing_scores
-from ada2i.inference.predict import predict_split
+from ada2i.inference.predict import predict, predict_split
 from ada2i.records import MissingScore
 from ada2i.training.state import build
 from ada2i.training.step import unwrap
@@ -18,26 +19,34 @@ from tests.unit.training.small import tiny_task
 def test_subsets_are_the_scores_of_a_model_that_is_given_no_other_vectors(tmp_path: Path) -> None:
     task = tiny_task(tmp_path, "missing", preset="corrected")
     model = unwrap(build(task).model)
-    found = missing_scores(model, task.dev, 4)
+    labels, chances = predict_split(model, task.dev, 4)
+    whole = float(weighted_f1(confusion_matrix(labels, chances.argmax(axis=1), 6)))
+    found = missing_scores(model, task.dev, 4, whole=whole)
     assert [score.kept for score in found if score.rate is None] == [
         ("text",), ("audio",), ("visual",), ("text", "audio"), ("text", "visual"), ("audio", "visual")
     ]  # fmt: skip
     assert [score.rate for score in found if score.rate is not None] == list(RATES)
-    labels, chances = predict_split(model, task.dev, 4)
-    whole = float(weighted_f1(confusion_matrix(labels, chances.argmax(axis=1), 6)))
-    assert next(score for score in found if score.rate == 0.0).weighted_f1 == pytest.approx(whole)
+    assert next(score for score in found if score.rate == 0.0).weighted_f1 == whole
+    for kept in (("text",), ("audio", "visual")):
+        batch = task.dev.batch(range(len(task.dev.lengths)), range(len(task.dev.lengths)))
+        gone = {m: x * (m in kept) for m, x in batch.features.items()}
+        there = {m: x & (m in kept) for m, x in batch.present.items()}
+        ((_, prediction),) = predict(model, [replace(batch, features=gone, present=there)], torch.device("cpu"))
+        counts = confusion_matrix(batch.labels.numpy(), prediction.logits.argmax(dim=-1).numpy(), 6)
+        score = next(score for score in found if score.kept == kept)
+        assert score.weighted_f1 == pytest.approx(float(weighted_f1(counts)))
 
 
 def test_scores_do_not_depend_on_the_batches(tmp_path: Path) -> None:
     task = tiny_task(tmp_path, "batches", preset="corrected")
     torch.manual_seed(3)
     model = unwrap(build(task).model)
-    assert missing_scores(model, task.dev, 1) == missing_scores(model, task.dev, 100)
+    assert missing_scores(model, task.dev, 1, whole=0.5) == missing_scores(model, task.dev, 100, whole=0.5)
 
 
 def test_a_model_of_one_modality_has_none(tmp_path: Path) -> None:
     task = tiny_task(tmp_path, "one", model__modalities=["text"])
-    assert missing_scores(unwrap(build(task).model), task.dev, 4) == ()
+    assert missing_scores(unwrap(build(task).model), task.dev, 4, whole=0.5) == ()
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.4, 0.7])
