@@ -19,7 +19,7 @@ from ada2i.training.ddp import replicate
 from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer
-from tests.integration.ranks import replica_digest
+from tests.integration.ranks import leave_group, replica_digest
 from tests.unit.balance.runs import ACTIVE, overrides
 from tests.unit.model.batches import CLASSES, SMALL, WIDTHS, make_batch, reorder
 
@@ -95,7 +95,7 @@ def main(out: Path, world: int, rank: int) -> None:
         save_file(weights, out / f"weights-{world}.safetensors")
     (out / f"digests-{world}-{rank}").write_text("\n".join(digests))
     if world > 1:
-        dist.destroy_process_group()
+        leave_group()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Runs a seed's training on plain gloo process groups of any size, without Ray: the same `fit`, in seconds."""
 
 import json
+import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -66,7 +67,20 @@ def main(job: Job, rank: int, *, after_step: Callable[[int], None] = lambda _: N
     fitting.fit(task, Silent())
     Path(f"{job['out']}/replica-{rank}.json").write_text(json.dumps(digests))
     if world > 1:
-        dist.destroy_process_group()
+        leave_group()
+
+
+def leave_group() -> None:
+    """Destroy the process group and end the process without the interpreter's finalization.
+
+    DistributedDataParallel's reducer keeps gloo's threads alive after ``destroy_process_group``. Such a thread may
+    still release the last collective's tensors; it then needs the interpreter lock, and aborts the process when the
+    interpreter is already being finalized.
+    """
+    dist.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _watch_replicas(out: str, after_step: Callable[[int], None]) -> list[str]:
