@@ -20,6 +20,7 @@ def import_table(
     labels: tuple[str, ...] | None = None,
     needs: Sequence[Modality] = (),
     gate_share: float = GATE_SHARE,
+    origin: str | None = None,
 ) -> str:
     """Import a Parquet file, or all Parquet files below a folder, as a feature set.
 
@@ -40,6 +41,7 @@ def import_table(
             indices in train.
         needs: Modalities that the set must hold.
         gate_share: Share of train's dialogues with a time that becomes the gate, if the table has none; 0: no gate.
+        origin: Where the table came from, to be recorded; by default its location.
 
     Returns:
         The URI of the set; the same content always gets the same URI and is written once.
@@ -58,7 +60,7 @@ def import_table(
         root,
         dataset=dataset or name_of(rows),
         labels=labels,
-        source=f"table {provenance(rows)}",
+        source=origin or f"table {provenance(rows)}",
         needs=needs,
         counted=False,
         gate_share=gate_share,
