@@ -129,7 +129,7 @@ COMMANDS = {
     "import join": ["--audio", "--root", "--text", "--visual", "BASE"],
     "import meld": ["--features", "--root", "FOLDER"],
     "import pickle": ["--dataset", "--root", "SOURCE"],
-    "import table": ["--dataset", "--gate-share", "--labels", "--root", "SOURCE"],
+    "import table": ["--dataset", "--gate-share", "--labels", "--pack", "--rename", "--root", "SOURCE"],
     "predict": ["--allow-encoder", "--json", "--out", "--root", "--split", "--workers", "SOURCE", "VERSION"],
     "registry diff": ["--json", "--root", "FIRST", "SECOND"],
     "registry gate": ["--again", "--alias", "--by", "--json", "--promote", "--root", "--set", "REFERENCE"],
