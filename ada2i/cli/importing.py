@@ -18,8 +18,8 @@ app.add_typer(imports, name="import")
 
 
 @imports.command("table")
-def import_table(
-    source: Annotated[str, typer.Argument(help="A Parquet file, or a folder of Parquet files.")],
+def import_table(  # noqa: PLR0917
+    source: Annotated[str, typer.Argument(help="A table, or a folder of tables: Parquet, CSV, JSON lines or Arrow.")],
     dataset: Annotated[
         str | None, typer.Option(help="Name of the dataset. Default: the file's metadata, or its name.")
     ] = None,
@@ -27,13 +27,29 @@ def import_table(
     gate_share: Annotated[
         float, typer.Option(min=0.0, max=0.5, help="Share of train dialogues, newest by `recorded_at`, for the gate.")
     ] = GATE_SHARE,
+    rename: Annotated[
+        list[str] | None, typer.Option(help="OLD=NEW: read the column OLD under the name NEW; repeatable.")
+    ] = None,
+    pack: Annotated[
+        list[str] | None,
+        typer.Option(help="'text_*' or 'emb_*=text_feat': columns of one number each become a vector; repeatable."),
+    ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Import a table of utterances as a feature set; print its URI."""
+    """Import a table of utterances (.parquet, .csv, .jsonl, .feather, .arrow) as a feature set; print its URI."""
     from ada2i.importers.table import import_table as run
 
     names = tuple(labels.split(",")) if labels else None
-    _show_import(run(source, writable(root), dataset=dataset, labels=names, gate_share=gate_share))
+    uri = run(
+        source,
+        writable(root),
+        dataset=dataset,
+        labels=names,
+        gate_share=gate_share,
+        rename=rename or (),
+        pack=pack or (),
+    )
+    _show_import(uri)
 
 
 @imports.command("pickle")
@@ -51,7 +67,9 @@ def import_pickle(
 @imports.command("meld")
 def import_meld(
     folder: Annotated[str, typer.Argument(help="Folder with MELD's three CSVs.")],
-    features: Annotated[list[str] | None, typer.Option(help="A Parquet file or folder of vectors; repeatable.")] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help="A table with vectors, or a folder of them; repeatable.")
+    ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import MELD's CSVs, joined with tables of vectors, as a feature set; print its URI."""

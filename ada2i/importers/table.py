@@ -1,11 +1,13 @@
-"""Imports a corpus from Parquet files."""
+"""Imports a corpus from tables: Parquet, CSV, JSON lines, Arrow, or a folder of `datasets`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ada2i.data.manifest import is_feature_set, open_features, require_modalities
 from ada2i.data.shards import copy_features
 from ada2i.data.splits import GATE_SHARE
+from ada2i.importers.columns import parse_changes
+from ada2i.importers.formats import suffix_of
 from ada2i.importers.import_rows import import_rows
 from ada2i.importers.rows import Rows
 from ada2i.importers.source import read_rows
@@ -21,17 +23,19 @@ def import_table(
     needs: Sequence[Modality] = (),
     gate_share: float = GATE_SHARE,
     origin: str | None = None,
+    rename: Mapping[str, str] | Iterable[str] = (),
+    pack: Iterable[str] = (),
 ) -> str:
-    """Import a Parquet file, or all Parquet files below a folder, as a feature set.
+    """Import a table, or all tables of one format below a folder, as a feature set.
+
+    The suffix decides the format: ``.parquet``, ``.csv``, ``.jsonl`` and ``.ndjson`` (JSON lines), ``.feather`` and
+    ``.arrow``; a folder may be one that `datasets` saved, or of files such as ``train-00000-of-00002.parquet``, whose
+    names give ``split``.
 
     A row is an utterance: ``dialogue_id`` (text or integers), ``utterance_index`` (0-based, contiguous), ``label``
     (class indices or names), ``split``, optionally ``utterance_id``, ``speaker``, ``text`` and ``recorded_at``, and
-    lists of numbers per modality in ``text_feat``, ``audio_feat`` and ``visual_feat`` (or ``text``, ``audio``,
-    ``visual``), null if the modality is missing. Rows may come in any order; other columns are ignored. If no row
-    belongs to the gate but dialogues have a time in ``recorded_at`` (timestamps or dates), ``GATE_RULE`` cuts it from
-    train; if no row belongs to dev, ``DEV_RULE`` cuts it from the rest.
-
-    A feature set is copied to the root; if it gets another name or other labels, the rest of its manifest is kept.
+    lists of numbers per modality in ``text_feat``, ``audio_feat`` and ``visual_feat``, null if the modality is missing;
+    see ``docs/features.md``. A feature set is copied to the root, under another name or with other labels if given.
 
     Args:
         source: A path, or any URI that fsspec opens; or a feature set.
@@ -42,19 +46,24 @@ def import_table(
         needs: Modalities that the set must hold.
         gate_share: Share of train's dialogues with a time that becomes the gate, if the table has none; 0: no gate.
         origin: Where the table came from, to be recorded; by default its location.
+        rename: New names of columns by their own, or texts ``own=new``.
+        pack: Patterns of columns with one number each that become a vector, ordered by the number at their end:
+            ``text_*`` for ``text_feat``, or ``emb_*=text_feat``.
 
     Returns:
         The URI of the set; the same content always gets the same URI and is written once.
 
     Raises:
+        ConfigError: ``rename`` or ``pack`` has a wrong form. Nothing was written.
         DataError: A check failed. Nothing was written.
     """
+    changes = parse_changes(rename, pack)
     if is_feature_set(source):
         base = open_features(source)
         if dataset in (None, base.manifest.dataset) and labels in (None, base.manifest.labels):
             require_modalities(base.uri, held=base.manifest.widths, needs=needs)
             return copy_features(base, root)
-    rows = read_rows(source)
+    rows = read_rows(source, changes=changes)
     return import_rows(
         rows,
         root,
@@ -80,4 +89,5 @@ def provenance(rows: Rows) -> str:
 
 def _last_part(source: str) -> str:
     path = source if "://" in source else str(Path(source).expanduser().resolve())
-    return path.rstrip("/").rpartition("/")[2].removesuffix(".parquet")
+    name = path.rstrip("/").rpartition("/")[2]
+    return name[: len(name) - len(suffix_of(name))]

@@ -29,7 +29,7 @@ from ada2i.importers.checks import check_keys, check_order, renamed_splits, vect
 from ada2i.importers.import_rows import made_ids
 from ada2i.importers.labels import recorded
 from ada2i.importers.rows import File, Rows
-from ada2i.importers.source import checked_names, conform, parquet_files
+from ada2i.importers.source import checked_names, conform, table_uris
 from ada2i.modalities import Modality
 from ada2i.prediction.output import encode
 from ada2i.prediction.records import WHOLE, Shard
@@ -100,7 +100,7 @@ class Table:
         Raises:
             DataError: It does not exist.
         """
-        return tuple(parquet_files(self.location))
+        return tuple(table_uris(self.location))
 
     @cached_property
     def fingerprint(self) -> str:

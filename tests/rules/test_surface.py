@@ -130,7 +130,6 @@ COMMANDS = {
     "import join": ["--audio", "--root", "--text", "--visual", "BASE"],
     "import meld": ["--features", "--root", "FOLDER"],
     "import pickle": ["--dataset", "--root", "SOURCE"],
-    "import table": ["--dataset", "--gate-share", "--labels", "--root", "SOURCE"],
     "predict": [
         "--allow-encoder",
         "--json",
@@ -142,6 +141,7 @@ COMMANDS = {
         "SOURCE",
         "VERSION",
     ],
+    "import table": ["--dataset", "--gate-share", "--labels", "--pack", "--rename", "--root", "SOURCE"],
     "registry diff": ["--json", "--root", "FIRST", "SECOND"],
     "registry gate": ["--again", "--alias", "--by", "--json", "--promote", "--root", "--set", "REFERENCE"],
     "registry gc": ["--json", "--older-than", "--root", "--versions-older-than", "MODEL"],

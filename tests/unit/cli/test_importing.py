@@ -11,7 +11,7 @@ from tests.unit.data.tables import corpus, write, written
 
 def test_import_without_a_source(run: Run, root: Path) -> None:
     message = refused(run, "import", "table", "nowhere", "--root", str(root))
-    assert "nowhere must be a .parquet file or a folder with such" in message
+    assert "nowhere must be a file (.parquet, .csv, .jsonl, .ndjson, .feather, .arrow) or a folder with such" in message
     assert written(root) == []
 
 
@@ -49,7 +49,7 @@ def test_what_is_not_read_and_has_no_label_is_named(run: Run, root: Path, tmp_pa
         (["pickle", "bad.pkl", "--dataset", "meld"], "names `builtins.eval`, which no published feature file needs"),
         (["pickle", "none.pkl", "--dataset", "meld"], "none.pkl does not exist"),
         (["meld", "nowhere"], "must be one of MELD's three CSVs"),
-        (["join", "nowhere", "--text", "x"], "nowhere must be a .parquet file or a folder"),
+        (["join", "nowhere", "--text", "x"], "nowhere must be a file (.parquet, .csv"),
     ],
 )
 def test_imports_refuse(run: Run, root: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
