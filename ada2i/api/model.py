@@ -42,13 +42,14 @@ def load(reference: str | os.PathLike[str], root: str | os.PathLike[str] | None 
         NotFoundError: There is no such version.
         IntegrityError: A file differs from the registered one; the message names it.
 
-    >>> import ada2i
-    >>> name = ada2i.train("demo", {"training.epochs": 1}, seeds=[1], progress=False).register("doc")
-    >>> model = ada2i.load(name)
-    >>> model
-    LoadedModel(doc@1: text 32, audio 24, visual 20 -> neutral, joy, sadness, anger, surprise, fear)
-    >>> model.predict(model.example()).column_names[6:8]
-    ['label', 'true_label']
+    Examples:
+        >>> import ada2i
+        >>> name = ada2i.train("demo", {"training.epochs": 1}, seeds=[1], progress=False).register("doc")
+        >>> model = ada2i.load(name)
+        >>> model
+        LoadedModel(doc@1: text 32, audio 24, visual 20 -> neutral, joy, sadness, anger, surprise, fear)
+        >>> model.predict(model.example()).column_names[6:8]
+        ['label', 'true_label']
     """
     text = os.fspath(reference)
     if isinstance(reference, os.PathLike) and "/" not in text:

@@ -32,9 +32,10 @@ _FRAME = "frame"  # name of a frame's dataset unless the caller gives one
 def demo_table() -> pa.Table:
     """Return the SYNTHETIC demo corpus as a table for import: 96 dialogues with splits, labels and vectors.
 
-    >>> import ada2i
-    >>> ada2i.demo_table().num_rows
-    1061
+    Examples:
+        >>> import ada2i
+        >>> ada2i.demo_table().num_rows
+        1061
     """
     return demo()
 
@@ -51,9 +52,10 @@ def import_table(source: Source, *, root: str | None = None, dataset: str | None
     Raises:
         DataError: A row, column or value is wrong. Nothing was written.
 
-    >>> import ada2i
-    >>> ada2i.import_table(ada2i.demo_table(), dataset="mine").rpartition("/")[0].rpartition("/")[2]
-    'mine'
+    Examples:
+        >>> import ada2i
+        >>> ada2i.import_table(ada2i.demo_table(), dataset="mine").rpartition("/")[0].rpartition("/")[2]
+        'mine'
     """
     place = Store.open(root).writable().root
     if not is_frame(source):
@@ -128,12 +130,13 @@ def train(
         InputError: Something is wrong; nothing was trained.
         DivergenceError: A loss or gradient was not finite.
 
-    >>> import ada2i
-    >>> run = ada2i.train("demo", {"training.epochs": 2}, modalities="ta", seeds=[1, 2], progress=False)
-    >>> len(run.scores["weighted_f1"].values)
-    2
-    >>> run.register("doc-train")
-    'doc-train@1'
+    Examples:
+        >>> import ada2i
+        >>> run = ada2i.train("demo", {"training.epochs": 2}, modalities="ta", seeds=[1, 2], progress=False)
+        >>> len(run.scores["weighted_f1"].values)
+        2
+        >>> run.register("doc-train")
+        'doc-train@1'
     """
     seeded = {} if seeds is None else {"training.seeds": [int(seed) for seed in seeds]}
     spec = TrainSpec(
@@ -209,9 +212,10 @@ def baseline(
     Raises:
         DataError: The features are invalid.
 
-    >>> import ada2i
-    >>> [row.name for row in ada2i.baseline("demo", modalities="t")]
-    ['always neutral', 'linear on text']
+    Examples:
+        >>> import ada2i
+        >>> [row.name for row in ada2i.baseline("demo", modalities="t")]
+        ['always neutral', 'linear on text']
     """
     letters = _letters(modalities)
     requested = parse_modalities(letters) if letters else ()
