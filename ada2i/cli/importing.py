@@ -34,6 +34,13 @@ def import_table(  # noqa: PLR0917
         list[str] | None,
         typer.Option(help="'text_*' or 'emb_*=text_feat': columns of one number each become a vector; repeatable."),
     ] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Make the splits of a table without them by dialogue, time, or a column whose groups stay together."
+        ),
+    ] = None,
+    shares: Annotated[str, typer.Option(help="Percent of train, dev and test for --split-by.")] = "80,10,10",
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import a table of utterances (.parquet, .csv, .jsonl, .feather, .arrow) as a feature set; print its URI."""
@@ -48,6 +55,8 @@ def import_table(  # noqa: PLR0917
         gate_share=gate_share,
         rename=rename or (),
         pack=pack or (),
+        split_by=split_by,
+        shares=shares,
     )
     _show_import(uri)
 
