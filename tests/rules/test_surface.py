@@ -128,7 +128,7 @@ COMMANDS = {
     ],
     "import join": ["--audio", "--root", "--text", "--visual", "BASE"],
     "import meld": ["--features", "--root", "FOLDER"],
-    "import pickle": ["--dataset", "--root", "SOURCE"],
+    "import pickle": ["--dataset", "--layout", "--root", "SOURCE"],
     "import table": [
         "--dataset",
         "--gate-share",
