@@ -8,7 +8,7 @@ from ada2i.cli.features import show_features
 from ada2i.cli.options import Root, writable
 from ada2i.cli.output import line
 from ada2i.data.splits import GATE_SHARE
-from ada2i.importers.datasets import DATASETS
+from ada2i.importers.datasets import DATASETS, MMSA_DATASETS
 from ada2i.modalities import Modality
 from ada2i.store import DEFAULT_ROOT
 
@@ -34,6 +34,13 @@ def import_table(  # noqa: PLR0917
         list[str] | None,
         typer.Option(help="'text_*' or 'emb_*=text_feat': columns of one number each become a vector; repeatable."),
     ] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Make the splits of a table without them by dialogue, time, or a column whose groups stay together."
+        ),
+    ] = None,
+    shares: Annotated[str, typer.Option(help="Percent of train, dev and test for --split-by.")] = "80,10,10",
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import a table of utterances (.parquet, .csv, .jsonl, .feather, .arrow) as a feature set; print its URI."""
@@ -48,20 +55,23 @@ def import_table(  # noqa: PLR0917
         gate_share=gate_share,
         rename=rename or (),
         pack=pack or (),
+        split_by=split_by,
+        shares=shares,
     )
     _show_import(uri)
 
 
 @imports.command("pickle")
 def import_pickle(
-    source: Annotated[str, typer.Argument(help="A pickle in the format of Ada2I, DialogueRNN, MMGCN or COSMIC.")],
-    dataset: Annotated[str, typer.Option(help=f"Which dataset: {', '.join(DATASETS)}.")],
+    source: Annotated[str, typer.Argument(help="A pickle in the format of Ada2I, DialogueRNN, MMGCN, COSMIC or MMSA.")],
+    dataset: Annotated[str, typer.Option(help=f"Which dataset: {', '.join((*DATASETS, *MMSA_DATASETS))}.")],
+    layout: Annotated[str | None, typer.Option(help="mmsa: refuse other layouts. Default: recognised.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import a published pickle as a feature set, without executing its code; print the set's URI."""
     from ada2i.importers.published import import_pickle as run
 
-    _show_import(run(source, writable(root), dataset=dataset))
+    _show_import(run(source, writable(root), dataset=dataset, layout=layout))
 
 
 @imports.command("meld")

@@ -1,7 +1,7 @@
 """Reads the files of a table, or a feature set, into canonical column names and types."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -33,6 +33,7 @@ from ada2i.importers.arrow_types import (
 from ada2i.importers.columns import NO_CHANGES, Changes, likely, wide
 from ada2i.importers.formats import FAMILIES, SUFFIXES, conversion, suffix_of
 from ada2i.importers.rows import Bools, File, Rows, unread
+from ada2i.importers.splitting import PATH_SPLIT
 from ada2i.modalities import MODALITIES
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def read_rows(source: str, *, vectors: bool = True, changes: Changes = NO_CHANGE
         source: A path, or any URI that fsspec opens.
         vectors: Whether there must be a vector column.
         changes: Of the columns.
-        group: A column to read in addition, as text; the files need no ``split`` then.
+        group: A column to read in addition, as text; the files need no ``split`` then, and their paths give none.
 
     Raises:
         DataError: There is no such file, one is damaged or lacks a column, a type is wrong, or there are no rows.
@@ -80,15 +81,17 @@ def _without_labels(columns: pa.Table) -> pa.Table:
 def _read_file(file: TableFile, *, vectors: bool, group: str | None) -> File | None:
     if not file.rows:  # such a file has no types: pandas writes all its columns as null
         return None
-    required = REQUIRED if group is None else tuple(dict.fromkeys((*_UNSPLIT, group)))
-    names = dict(checked_names(file, vectors=vectors, required=required))
+    required = REQUIRED if group is None else (*_UNSPLIT, group)
+    names, metadata = dict(checked_names(file, vectors=vectors, required=required)), dict(file.metadata)
     if group is not None:
         names.setdefault(group, group)
+        if "split" in file.folders:
+            metadata[PATH_SPLIT] = str(file.folders[names.pop("split")])
     table = file.read(list(names.values()))
     _check_labels(file.uri, table, names["label"])
     free = [name for name in (*_OPTIONAL, *_VECTORS) if name not in names]
     unused = unread(file.kinds, names.values(), file.look, free)
-    return File(file.uri, conform(table, names, file.uri), names, file.metadata, unused=unused)
+    return File(file.uri, conform(table, names, file.uri, group=group), names, metadata, unused=unused)
 
 
 def table_files(source: str, changes: Changes = NO_CHANGES) -> Iterator[TableFile]:
@@ -245,19 +248,21 @@ def _check_labels(uri: str, table: pa.Table, name: str) -> None:
 def _check_required(uri: str, kinds: Kinds, required: Collection[str]) -> None:
     if missing := [name for name in required if name not in kinds]:
         raise DataError(
-            f"{uri} must have the column `{missing[0]}`, but has only {listed(kinds)}. {_remedy(missing[0], kinds)}",
+            f"{uri} must have the column `{missing[0]}`, but has only {listed(kinds)}. {_remedy(missing, kinds)}",
             uri=uri,
             field=missing[0],
         )
 
 
-def _remedy(column: str, kinds: Kinds) -> str:
-    options = "`ada2i import table` takes"
-    if (other := likely(column, kinds)) is not None:
-        return f"If `{other}` holds it, {options} `--rename '{other}={column}'`."
-    if column == "split":
-        return f"Add it, or let the import make splits: {options} `--split-by dialogue`."
-    return f"Add it, or rename the column that holds it: {options} `--rename OLD={column}`."
+def _remedy(missing: Sequence[str], kinds: Kinds) -> str:
+    """Return the options that may help, for all missing columns at once."""
+    found = {column: other for column in missing if (other := likely(column, kinds)) is not None}
+    options = [f"--rename '{other}={column}'" for column, other in found.items()]
+    options += ["--split-by dialogue"] if "split" in missing and "split" not in found else []
+    options += [] if our_names(kinds).keys() & _VECTORS.keys() else wide(kinds)
+    if not options:
+        return f"Add it, or rename the column that holds it: `ada2i import table` takes `--rename OLD={missing[0]}`."
+    return f"Add it, or, if that is what the table means, `ada2i import table` takes `{' '.join(options)}`."
 
 
 def _check_unique(uri: str, columns: list[str], names: Mapping[str, str]) -> None:
@@ -357,7 +362,9 @@ _TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
 }
 
 
-def conform(table: pa.Table, names: Mapping[str, str], uri: str, first_row: int = 0) -> pa.Table:
+def conform(
+    table: pa.Table, names: Mapping[str, str], uri: str, first_row: int = 0, group: str | None = None
+) -> pa.Table:
     """Return the columns with canonical names and types; an optional column that the file lacks is null.
 
     Names are without blanks around them, and an empty one is null.
@@ -367,6 +374,7 @@ def conform(table: pa.Table, names: Mapping[str, str], uri: str, first_row: int 
         names: The file's own column names, by canonical name.
         uri: The file, for messages.
         first_row: Number of the first row.
+        group: Another column to keep, as text.
 
     Raises:
         DataError: A value does not fit the canonical type; the message names its row.
@@ -374,7 +382,8 @@ def conform(table: pa.Table, names: Mapping[str, str], uri: str, first_row: int 
     rows = Rows(uri, (File(uri, table, names, {}, first_row),), table)
     absent: Column = pa.chunked_array([pa.nulls(table.num_rows)])
     data: dict[str, Any] = {}
-    for ours in (*REQUIRED, *_OPTIONAL, *(column for column in _VECTORS if column in names)):
+    more = [group] if group is not None and group not in (*REQUIRED, *_OPTIONAL) else []
+    for ours in (*REQUIRED, *_OPTIONAL, *more, *(column for column in _VECTORS if column in names)):
         column = table[names[ours]] if ours in names else absent
         data[ours] = _conformed(ours, column, partial(require_value, rows, names.get(ours, ours)))
     return pa.table(data)

@@ -6,11 +6,13 @@ from pathlib import Path
 from ada2i.data.manifest import is_feature_set, open_features, require_modalities
 from ada2i.data.shards import copy_features
 from ada2i.data.splits import GATE_SHARE
-from ada2i.importers.columns import parse_changes
+from ada2i.importers.columns import NO_CHANGES, Changes, parse_changes
 from ada2i.importers.formats import suffix_of
-from ada2i.importers.import_rows import import_rows
+from ada2i.importers.import_rows import import_rows, plain_name
+from ada2i.importers.labels import recorded
 from ada2i.importers.rows import Rows
 from ada2i.importers.source import read_rows
+from ada2i.importers.splitting import GROUPS, SHARES, Shares, check_classes, checked_shares, with_made_splits
 from ada2i.modalities import Modality
 
 
@@ -25,17 +27,13 @@ def import_table(
     origin: str | None = None,
     rename: Mapping[str, str] | Iterable[str] = (),
     pack: Iterable[str] = (),
+    split_by: str | None = None,
+    shares: str | Sequence[float] = SHARES,
 ) -> str:
     """Import a table, or all tables of one format below a folder, as a feature set.
 
-    The suffix decides the format: ``.parquet``, ``.csv``, ``.jsonl`` and ``.ndjson`` (JSON lines), ``.feather`` and
-    ``.arrow``; a folder may be one that `datasets` saved, or of files such as ``train-00000-of-00002.parquet``, whose
-    names give ``split``.
-
-    A row is an utterance: ``dialogue_id`` (text or integers), ``utterance_index`` (0-based, contiguous), ``label``
-    (class indices or names), ``split``, optionally ``utterance_id``, ``speaker``, ``text`` and ``recorded_at``, and
-    lists of numbers per modality in ``text_feat``, ``audio_feat`` and ``visual_feat``, null if the modality is missing;
-    see ``docs/features.md``. A feature set is copied to the root, under another name or with other labels if given.
+    ``docs/features.md`` describes formats and columns. A feature set is copied to the root, under another name or with
+    other labels if given.
 
     Args:
         source: A path, or any URI that fsspec opens; or a feature set.
@@ -49,6 +47,9 @@ def import_table(
         rename: New names of columns by their own, or texts ``own=new``.
         pack: Patterns of columns with one number each that become a vector, ordered by the number at their end:
             ``text_*`` for ``text_feat``, or ``emb_*=text_feat``.
+        split_by: What makes the splits of a table without them: ``dialogue``, ``time``, or a column whose groups of
+            dialogues stay together, such as ``session``; see ``splitting``.
+        shares: Of train, dev and test, in percent, for ``split_by``.
 
     Returns:
         The URI of the set; the same content always gets the same URI and is written once.
@@ -57,13 +58,15 @@ def import_table(
         ConfigError: ``rename`` or ``pack`` has a wrong form. Nothing was written.
         DataError: A check failed. Nothing was written.
     """
-    changes = parse_changes(rename, pack)
-    if is_feature_set(source):
+    changes, parts = parse_changes(rename, pack), checked_shares(shares)
+    if changes == NO_CHANGES and split_by is None and is_feature_set(source):
         base = open_features(source)
         if dataset in (None, base.manifest.dataset) and labels in (None, base.manifest.labels):
             require_modalities(base.uri, held=base.manifest.widths, needs=needs)
             return copy_features(base, root)
-    rows = read_rows(source, changes=changes)
+    rows = _read(source, changes, split_by, parts, dataset)
+    if split_by is not None and labels is None and recorded(rows.files) is None:
+        check_classes(rows)
     return import_rows(
         rows,
         root,
@@ -74,6 +77,13 @@ def import_table(
         counted=False,
         gate_share=gate_share,
     )
+
+
+def _read(source: str, changes: Changes, split_by: str | None, shares: Shares, dataset: str | None) -> Rows:
+    if split_by is None:
+        return read_rows(source, changes=changes)
+    rows = read_rows(source, changes=changes, group=GROUPS.get(split_by, split_by))
+    return with_made_splits(rows, split_by, shares, plain_name(dataset or name_of(rows)))
 
 
 def name_of(rows: Rows) -> str:

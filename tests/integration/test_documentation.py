@@ -36,15 +36,12 @@ def run_page(page: Path, folder: Path, *, root: str = "") -> str:
         folder: The working directory.
         root: A root of the page's own for commands and flows; by default that of the environment.
     """
-    environment = {
-        **os.environ,
-        **({"ADA2I_ROOT": root} if root else {}),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+    own = {"ADA2I_ROOT": root} if root else {}
+    environment = {**os.environ, **own, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     shown = []
-    for language, text in blocks(page):
-        if root:  # a flow takes its root from the worker's environment
-            text = text.replace("deployment run train-ada2i", f"deployment run train-ada2i --param root={root}")
+    for language, printed in blocks(page):
+        # A flow would take its root from the worker's environment.
+        text = printed.replace("run train-ada2i", f"run train-ada2i --param root={root}") if root else printed
         command = ["bash", "-euo", "pipefail", "-c", text] if language == "sh" else [sys.executable, "-c", text]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"

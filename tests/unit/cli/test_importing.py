@@ -56,3 +56,16 @@ def test_imports_refuse(run: Run, root: Path, tmp_path: Path, arguments: list[st
     (tmp_path / "bad.pkl").write_bytes(b"cbuiltins\neval\n(S'1'\ntR.")
     assert message in refused(run, "import", *arguments, "--root", str(root))
     assert written(root) == []
+
+
+def test_what_a_split_lacks_is_named(run: Run, root: Path, tmp_path: Path) -> None:
+    lengths = [("train", 2)] * 10
+    columns = {name: values for name, values in corpus(lengths).items() if name != "split"}
+    arguments = ("import", "table", str(write(tmp_path / "x.parquet", columns)), "--labels", "calm,cross,sad")
+    code, _, err = run(*arguments, "--split-by", "dialogue", "--shares", "60,20,20", "--root", str(root))
+    assert code == 0
+    assert "splits: train/dev/test = 60/20/20 % of the dialogues (6/2/2), in the order of the SHA-256 of" in err
+    assert "no utterance in test has the class calm, sad\n" in err or "no utterance in test has the class sad\n" in err
+    assert "`--shares` must be" in refused(
+        run, *arguments, "--split-by", "time", "--shares", "1,2", "--root", str(root)
+    )

@@ -350,7 +350,11 @@ def test_a_swap_of_names(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"rename": ["nothing=label"]}, r"must have the column `nothing`, which is to be renamed, but has only `"),
-        ({"rename": ["turn=split"], "pack": []}, r"must have the column `dialogue_id`.*`--rename 'conversation_id="),
+        (
+            {},
+            r"must have the column `dialogue_id`.*takes `--rename 'conversation_id=dialogue_id' "
+            r"--rename 'turn=utterance_index' --rename 'Emotion=label' --rename 'subset=split' --pack 'text_\*' --pack",
+        ),
         ({"rename": ["turn"]}, r"`--rename` takes OLD=NEW, but got 'turn'"),
         (
             {"rename": ["turn=label", "Emotion=label"]},
@@ -386,7 +390,7 @@ def test_changes_that_do_not_fit(tmp_path: Path, options: dict[str, Any], messag
 def test_the_likely_column_is_named(tmp_path: Path, theirs: str, ours: str) -> None:
     columns = {theirs if name == ours else name: values for name, values in corpus().items()}
     source = write(tmp_path / "x.parquet", columns)
-    refused(tmp_path, source, rf"the column `{ours}`, .*If `{theirs}` holds it, .*`--rename '{theirs}={ours}'`")
+    refused(tmp_path, source, rf"the column `{ours}`, .*`ada2i import table` takes `--rename '{theirs}={ours}'`")
 
 
 def test_a_packed_column_that_holds_no_number(tmp_path: Path) -> None:
