@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from ada2i import storage
-from ada2i.cli.options import AsJson, Root
+from ada2i.cli.options import AsJson, Code, Root
 from ada2i.cli.output import line, out, print_record
 from ada2i.store import DEFAULT_ROOT, Store
 
@@ -33,6 +33,7 @@ def predict(  # noqa: PLR0917
             help="package.module:Class that the version may name for a raw corpus; its code runs. Repeatable."
         ),
     ] = None,
+    code: Code = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -46,7 +47,15 @@ def predict(  # noqa: PLR0917
     from ada2i.training.request import new_run_id
 
     allowed = tuple(allow_encoder or ())
-    spec = PredictSpec(version=version, source=source, split=split, out=out_, workers=workers, allow_encoders=allowed)
+    spec = PredictSpec(
+        version=version,
+        source=source,
+        split=split,
+        out=out_,
+        workers=workers,
+        allow_encoders=allowed,
+        code=tuple(code or ()),
+    )
     place, manifest = usecases.predict(spec, Store.open(root), hooks=TerminalHooks(), extraction_run=new_run_id())
     if as_json:
         print_record(manifest)

@@ -13,6 +13,7 @@ from ada2i.cli.gating import what_moved
 from ada2i.cli.options import (
     Allow,
     AsJson,
+    Code,
     Encoders,
     Features,
     Modalities,
@@ -80,6 +81,7 @@ def train(  # noqa: PLR0917
     rule: Annotated[
         list[str] | None, typer.Option("--rule", help="Rule of the gate: RULE=VALUE, such as margin=0.01; repeatable.")
     ] = None,
+    code: Code = None,
     run: Annotated[str | None, typer.Option(help="Id of an unfinished run, to resume it.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the newest unfinished run of these features and options.")
@@ -108,7 +110,7 @@ def train(  # noqa: PLR0917
         hooks=TerminalHooks(f"The same command with `--run {run_id}` resumes it."),
         model=model,
         force=not skip,
-        gate=usecases.Gate(parse_overrides(rule), by=user()) if promote else None,
+        gate=usecases.Gate(parse_overrides(rule), by=user(), code=tuple(code or ())) if promote else None,
     )
     if as_json:
         print_record(outcome.result or _result_of(root, outcome.version))

@@ -66,7 +66,7 @@ _RANGES: Mapping[str, Callable[[str], float]] = {"uniform": float, "loguniform":
 def default_space(config: TrainConfig, fixed: Collection[str]) -> Space:
     """Return the default space of a config: what its encoder and balance method read, except ``fixed`` fields."""
     method = "none" if config.ablations.no_modulation else config.balance.method
-    own = {f"balance.{name}": kind for name, kind in _BALANCE[method].items()}
+    own = {f"balance.{name}": kind for name, kind in _BALANCE.get(method, {}).items()}
     whole = {**(_CORRECTED if config.preset == "corrected" else _PLAIN), **own}
     kind = config.model.encoder.kind
     return _space({f: found for f, found in whole.items() if f not in fixed and presets.is_read(f, kind)})

@@ -228,7 +228,7 @@ def _measure(runs: Runs, cell: Cell) -> Measured | None:
         lowest_class_f1=means[lowest],
         dead_classes=tuple(dead_classes(result)),
         calibration_error=_mean([test.calibration_error for test in result.tests]),
-        gate_share=None if result.config.ablations.no_afw else _mean(list(_gate_shares(result))),
+        gate_share=_mean(list(_gate_shares(result))) if result.config.has_afw else None,
         missing=tuple(_mean_missing(result)),
     )
 

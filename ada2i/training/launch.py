@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ada2i import storage
 from ada2i.errors import Ada2iError, ConflictError, DivergenceError, PreemptedError
-from ada2i.jobs import client, driver, events
+from ada2i.jobs import client, code, driver, events
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.resources import check_resources, wait_for_resources
 from ada2i.records import Failure, RunRequest
@@ -180,6 +180,7 @@ def train_group(
     Raises:
         RayError: Ray Train's controller was lost, a worker failed, or too many workers were lost.
     """
+    code.check_here(request.own_code)
     resources, least = request.config.resources, request.config.resources.min_workers
     settings = {"run_uri": run.uri, "request": request, "seeds": seeds, "reporter": reporter, "use_gpu": use_gpu}
     if in_process and resources.workers == 1:
@@ -242,8 +243,9 @@ def work(settings: dict[str, Any]) -> Failure | None:
     if config.resources.fast_cpu:
         keep_freed_memory()
     preemption.watch()
+    group = distributed.process_group(place, backend="nccl" if device.type == "cuda" else "gloo")
     try:
-        with distributed.process_group(place, backend="nccl" if device.type == "cuda" else "gloo"):
+        with code.named(request.own_code), group:
             part = (place.local_rank, place.local_world)
             attempt = distributed.from_rank_zero(secrets.randbits(62), device)
             features = open_features(request.features.uri)
