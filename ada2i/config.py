@@ -220,6 +220,11 @@ class ModelConfig(Config):
             raise ValueError(f"`encoder.options` and `fusion_options` are for {OWN} in `encoder.kind` and `fusion`")
         return self
 
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """The classes of the caller's own that the network needs, each once."""
+        return tuple(dict.fromkeys(name for name in (self.encoder.kind, self.fusion) if ":" in name))
+
 
 Ratio = Annotated[
     Literal["linear", "votes"],
@@ -514,5 +519,4 @@ class TrainConfig(Config):
     def own_code(self) -> tuple[str, ...]:
         """The classes of the caller's own that the config names, each once."""
         method = "none" if self.ablations.no_modulation else self.balance.method
-        named = (self.model.encoder.kind, self.model.fusion, method)
-        return tuple(dict.fromkeys(name for name in named if ":" in name))
+        return tuple(dict.fromkeys((*self.model.own_code, *([method] if ":" in method else []))))

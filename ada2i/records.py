@@ -421,6 +421,12 @@ class RunResult(Record):
     own_code: OwnCode = Field(default_factory=dict, exclude_if=_none_named)
 
     @property
+    def own_code_note(self) -> str:
+        """A sentence about the classes of the caller's own; empty if there are none."""
+        named = [f"{name} (source SHA-256 {digest})" for name, digest in self.own_code.items()]
+        return f"Classes outside of ada2i: {', '.join(named)}." if named else ""
+
+    @property
     def floor(self) -> Baseline | None:
         """The linear model with the highest weighted F1 on dev; in older results, the best baseline on test."""
         fitted = [found for found in self.baselines if found.dev_weighted_f1 is not None]

@@ -166,7 +166,7 @@ def show_result(result: RunResult, version: str) -> None:
     out.show(table)
     if result.baselines:
         out.show(baseline_rows(result.baselines))
-    for note in filter(None, (baseline_note(result), *dead_classes(result))):
+    for note in filter(None, (result.own_code_note, baseline_note(result), *dead_classes(result))):
         line(note, "bold yellow")
     out.print(Text(result.protocol, "dim"))
     report = storage.join(result.run_uri, "report.html")

@@ -68,13 +68,13 @@ def load_config(uri: str, version: Version) -> TrainConfig:
 
 
 def check_code(config: TrainConfig, version: Version) -> dict[str, str]:
-    """Return the digests of the classes of someone's own that a version's config names.
+    """Return the digests of the classes of someone's own that a version's model needs.
 
     Raises:
         ConfigError: The caller of this process did not name one.
         IntegrityError: Its source here is not the one that the version was trained with.
     """
-    return code.check_stored(config.own_code, version.own_code, version.name)
+    return code.check_stored(config.model.own_code, version.own_code, version.name)
 
 
 def load_model(uri: str, version: Version) -> Ada2I:

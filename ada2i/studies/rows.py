@@ -327,6 +327,7 @@ def _notes(dataset: str, settings: str, features: FeatureInfo, rows: Sequence[Ro
     )
     yield f"Settings: {settings}. Each preset's config is that of `ada2i config --preset NAME --settings {settings}`."
     yield _published_note(dataset, features)
+    yield from dict.fromkeys(result.own_code_note for result in runs.results.values() if result.own_code)
     for cell in (row.cell for row in rows if row.cell.left_out):
         names = " and ".join(m for m in MODALITIES if m in cell.left_out)
         rest = "+".join(letter.upper() for letter in cell.letters if LETTERS[letter] not in cell.left_out)

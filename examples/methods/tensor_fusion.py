@@ -1,6 +1,6 @@
 """Tensor fusion network (Zadeh et al., EMNLP 2017): the outer product of all modalities, each extended by a 1.
 
-    ada2i train FEATURES --set model.fusion=examples.methods.tensor_fusion:TensorFusion --set model.fusion_options.size=8
+    ada2i train FEATURES --set model.fusion=examples.methods.tensor_fusion:TensorFusion
 
 A missing modality is the vector (0, ..., 0, 1), so the products of the others remain.
 
