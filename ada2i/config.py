@@ -204,7 +204,8 @@ class ModelConfig(Config):
             raise ValueError("`encoder.causal` needs an `encoder.kind` other than lstm, which reads both directions")
         if encoder.kind != "context" and (encoder.inertia or encoder.positions or encoder.speakers):
             raise ValueError("`encoder.inertia`, `.positions` and `.speakers` need `encoder.kind=context`")
-        if encoder.kind not in ("context", "relational") and encoder.input_dropout:
+        own = ":" in encoder.kind
+        if encoder.kind not in ("context", "relational") and not own and encoder.input_dropout:
             raise ValueError("`encoder.input_dropout` needs `encoder.kind` context or relational")
         if encoder.kind != "relational" and not encoder.layers:
             raise ValueError("`encoder.layers` must be at least 1, unless `encoder.kind` is relational")
@@ -216,7 +217,7 @@ class ModelConfig(Config):
             raise ValueError(
                 f"`encoder.kind={encoder.kind}` needs `encoder.attend_to_padding` false: it never sees padding"
             )
-        if (encoder.options and ":" not in encoder.kind) or (self.fusion_options and ":" not in self.fusion):
+        if (encoder.options and not own) or (self.fusion_options and ":" not in self.fusion):
             raise ValueError(f"`encoder.options` and `fusion_options` are for {OWN} in `encoder.kind` and `fusion`")
         return self
 

@@ -82,8 +82,7 @@ def train_ada2i(  # noqa: PLR0917
         gate=Gate(rules, by=f"{runtime.flow_run.flow_name} {flow_run}", code=tuple(code)) if promote else None,
         flow_run_id=flow_run,
     )
-    more = publish(outcome.result, outcome.version.name) if outcome.result else ""
-    return conclude(store, outcome, more=more)
+    return conclude(store, outcome, more=publish(outcome.result, outcome.version.name) if outcome.result else "")
 
 
 @task(name="artifacts")

@@ -65,9 +65,7 @@ def train(  # noqa: PLR0917
     seeds: Annotated[str | None, typer.Option(help=f"Seeds, separated by commas. Default: {_SEEDS}.")] = None,
     no_afw: Annotated[bool, typer.Option("--no-afw", help="Ablation: without adaptive feature weighting.")] = False,
     no_amw: Annotated[bool, typer.Option("--no-amw", help="Ablation: without adaptive modality weighting.")] = False,
-    no_modulation: Annotated[
-        bool, typer.Option("--no-modulation", help="Ablation: without modulation and noise.")
-    ] = False,
+    no_modulation: Annotated[bool, typer.Option("--no-modulation", help="Ablation: no modulation or noise.")] = False,
     set_: Overrides = None,
     model: NewModel = None,
     as_json: AsJson = False,

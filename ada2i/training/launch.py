@@ -79,6 +79,7 @@ def drive(run_uri: str, submission: str, digest: str) -> None:
     started, run = time.time(), RunFolder(run_uri)
     with driver.report_errors(run_uri):
         request = RunRequest.load(run.request_uri, digest)
+        code.check_here(request.own_code)
         resources, losses = request.config.resources, 0
         elastic = resources.min_workers is not None
         _set_environment(elastic=elastic)
@@ -180,7 +181,6 @@ def train_group(
     Raises:
         RayError: Ray Train's controller was lost, a worker failed, or too many workers were lost.
     """
-    code.check_here(request.own_code)
     resources, least = request.config.resources, request.config.resources.min_workers
     settings = {"run_uri": run.uri, "request": request, "seeds": seeds, "reporter": reporter, "use_gpu": use_gpu}
     if in_process and resources.workers == 1:
