@@ -58,7 +58,9 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
-def made(folder: Path, run_id: str = "own", split_of: Splitter = early, **overrides: Any) -> Version:
+def made(
+    folder: Path, run_id: str = "own", split_of: Splitter = early, overrides: Mapping[str, Any] | None = None
+) -> Version:
     """Train a tiny model, with the examples unless fields are given, and register it."""
     root, own = (folder / "root").as_uri(), dict(overrides or OWN)
     spec = TrainSpec(features=features(root, split_of), overrides={**TINY, **own})
@@ -125,9 +127,19 @@ def test_a_run_continues_with_its_source_only_and_another_source_is_no_repetitio
     assert repeats(prepare(spec, root=root, run_id="other").uri, root=root, model="talks") is None
 
 
+def test_a_worker_with_another_source_refuses_the_job(folder: Path) -> None:
+    root, version = (folder / "root").as_uri(), made(folder)
+    spec = TrainSpec(features=version.features.uri, overrides={**TINY, **OWN})
+    run = RunFolder(prepare(spec, root=root, run_id="elsewhere").uri)
+    request = run.request().model_copy(update={"own_code": {**version.own_code, MODEL[0]: "0" * 64}})
+    with pytest.raises(IntegrityError, match=f"needs {MODEL[0]} with the source of SHA-256 0000000000000000, but"):
+        train_group(run, request, [5], QuietReporter(), use_gpu=False, in_process=True)
+    assert not run.is_trained()
+
+
 def test_the_gate_runs_a_version_only_if_its_classes_are_named(folder: Path) -> None:
     version, root = made(folder), (folder / "root").as_uri()
-    other = made(folder, "plain", lambda d: "gate" if d > 69 else early(d), **{"balance.method": "none"})
+    other = made(folder, "plain", lambda d: "gate" if d > 69 else early(d), overrides={"balance.method": "none"})
     move(root, "talks", "champion", version.number, expected=None, by="anna", reason="first")
     rules = resolve_rules({"dialogues": 1, "utterances": 1, "min_over_floor": -1})
     with pytest.raises(ConfigError, match="talks@1 was trained with doc_encoder:Gru"):
@@ -149,7 +161,7 @@ HOSTILE: list[Mapping[str, str]] = [
 def test_a_stored_name_is_never_imported(folder: Path, fields: Mapping[str, str], place: str) -> None:
     root = (folder / "root").as_uri()
     (folder / "marks_by_import.py").write_text(f"open({str(folder / 'marker')!r}, 'w').close()\n")
-    version = made(folder, "run", **{"balance.method": "none"})
+    version = made(folder, "run", overrides={"balance.method": "none"})
     ((field, name),) = fields.items()
     run, (uri, _) = Store.open(root).run("run"), open_version(root, "talks")
     if place == "version":
