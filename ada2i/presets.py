@@ -226,7 +226,7 @@ def resolve(*, preset: str, settings: str, overrides: Fields, sizes: Fields | No
     """
     _check_name("preset", preset, PRESETS)
     _check_name("settings", settings, SETTINGS)
-    overrides = _written_out(overrides)
+    overrides = written_out(overrides)
     known = sorted(set(field_names(TrainConfig)) - {"schema_version", "preset", "settings"})  # set by arguments
     unknown = [field for field in overrides if field not in known and field.rpartition(".")[0] not in _OPTIONS]
     mistakes = [_unknown_field(field, known) for field in unknown]
@@ -249,7 +249,7 @@ def resolve(*, preset: str, settings: str, overrides: Fields, sizes: Fields | No
     return config
 
 
-def _written_out(overrides: Fields) -> Fields:
+def written_out(overrides: Fields) -> Fields:
     """Return overrides with ``model.encoder.kind`` in place of its short form, ``model.encoder``."""
     if "model.encoder" not in overrides:
         return overrides
