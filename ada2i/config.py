@@ -4,16 +4,50 @@ Models are frozen and refuse unknown fields. Defaults are those of the `referenc
 datasets; fields that depend on the dataset have no default and come from ``ada2i.presets``.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from ada2i.modalities import Modality
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Distance = Annotated[float, Field(ge=0.1, le=1e4)]
+
+OWN: Final = "package.module:Class"
+OWN_NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+def _or_own(*known: str) -> AfterValidator:
+    """Return a check that a name is a known one or that of a class of the caller's own; nothing is imported."""
+
+    def check(name: str) -> str:
+        if name in known or (len(name) <= 200 and OWN_NAME.fullmatch(name)):
+            return name
+        raise ValueError(f"must be {', '.join([*known, OWN])}")
+
+    return AfterValidator(check)
+
+
+Options = dict[Annotated[str, StringConstraints(pattern=r"^[a-z]\w*$")], JsonValue]
+
+
+def _options() -> Any:
+    described = "Arguments of a class of your own: docs/methods.md."
+    return Field(default_factory=dict, exclude_if=lambda options: not options, description=described)
 
 
 class Config(BaseModel):
@@ -43,12 +77,13 @@ class Config(BaseModel):
 class EncoderConfig(Config):
     """One encoder per modality."""
 
-    kind: Literal["transformer", "lstm", "context", "relational"] = Field(
+    kind: Annotated[str, _or_own("transformer", "lstm", "context", "relational")] = Field(
         "transformer",
         description="Post-norm transformer (paper), LSTM (released code's alternative), `context`: a pre-norm "
-        "transformer that starts as an average over neighbours, or `relational`: decayed means of past and next "
-        "utterances of the same and of other speakers.",
+        "transformer that starts as an average over neighbours, `relational`: decayed means of past and next "
+        f"utterances of the same and of other speakers; or {OWN}: docs/methods.md.",
     )
+    options: Options = _options()
     layers: int = Field(2, ge=0, description="Layers; 0 only for `relational`, which is then linear.")
     feedforward_dim: Positive = Field(2048, description="Width inside a layer.")
     dropout: Fraction = 0.5
@@ -137,6 +172,10 @@ class ModelConfig(Config):
     )
     hidden_dim: Positive
     encoder: EncoderConfig = EncoderConfig()
+    fusion: Annotated[str, _or_own("ada2i")] = Field(
+        "ada2i", description=f"AFW and AMW, or {OWN} in place of both: docs/methods.md."
+    )
+    fusion_options: Options = _options()
     afw: AfwConfig
     amw: AmwConfig = AmwConfig()
     prediction: Literal["sum", "mlp"] = Field("sum", description="The votes' sum, or an MLP with ReLU on it.")
@@ -165,7 +204,8 @@ class ModelConfig(Config):
             raise ValueError("`encoder.causal` needs an `encoder.kind` other than lstm, which reads both directions")
         if encoder.kind != "context" and (encoder.inertia or encoder.positions or encoder.speakers):
             raise ValueError("`encoder.inertia`, `.positions` and `.speakers` need `encoder.kind=context`")
-        if encoder.kind not in ("context", "relational") and encoder.input_dropout:
+        own = ":" in encoder.kind
+        if encoder.kind not in ("context", "relational") and not own and encoder.input_dropout:
             raise ValueError("`encoder.input_dropout` needs `encoder.kind` context or relational")
         if encoder.kind != "relational" and not encoder.layers:
             raise ValueError("`encoder.layers` must be at least 1, unless `encoder.kind` is relational")
@@ -177,7 +217,14 @@ class ModelConfig(Config):
             raise ValueError(
                 f"`encoder.kind={encoder.kind}` needs `encoder.attend_to_padding` false: it never sees padding"
             )
+        if (encoder.options and not own) or (self.fusion_options and ":" not in self.fusion):
+            raise ValueError(f"`encoder.options` and `fusion_options` are for {OWN} in `encoder.kind` and `fusion`")
         return self
+
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """The classes of the caller's own that the network needs, each once."""
+        return tuple(dict.fromkeys(name for name in (self.encoder.kind, self.fusion) if ":" in name))
 
 
 Ratio = Annotated[
@@ -323,6 +370,14 @@ class OpmBalance(Config):
     ratio: Ratio = "linear"
 
 
+class OwnBalance(Config):
+    """A balance method of the caller's own."""
+
+    method: Annotated[str, _or_own()]
+    options: Options = _options()
+    ratio: Ratio = "linear"
+
+
 _METHODS = (
     Ada2IBalance,
     NoBalance,
@@ -342,7 +397,8 @@ BALANCE_METHODS: Mapping[str, type[Config]] = {model.model_fields["method"].defa
 
 def _method(given: object) -> str:
     """Return the tag of a balance config; configs stored before the field existed lack it and mean ``ada2i``."""
-    return str(given.get("method", "ada2i") if isinstance(given, dict) else getattr(given, "method", "ada2i"))
+    method = str(given.get("method", "ada2i") if isinstance(given, dict) else getattr(given, "method", "ada2i"))
+    return OWN if ":" in method else method
 
 
 BalanceConfig = Annotated[
@@ -357,11 +413,12 @@ BalanceConfig = Annotated[
     | Annotated[ArlBalance, Tag("arl")]
     | Annotated[SpclBalance, Tag("spcl")]
     | Annotated[PmrBalance, Tag("pmr")]
-    | Annotated[OpmBalance, Tag("opm")],
+    | Annotated[OpmBalance, Tag("opm")]
+    | Annotated[OwnBalance, Tag(OWN)],
     Discriminator(
         _method,
         custom_error_type="balance_method",
-        custom_error_message=f"`method` must be one of {', '.join(BALANCE_METHODS)}",
+        custom_error_message=f"`method` must be one of {', '.join(BALANCE_METHODS)}, or {OWN}",
     ),
 ]
 
@@ -447,4 +504,20 @@ class TrainConfig(Config):
     def _check(self) -> Self:
         if self.balance.method == "tcmax" and self.model.prediction != "sum":
             raise ValueError("`balance.method=tcmax` needs `model.prediction=sum`: it recombines the votes of the sum")
+        if self.model.fusion != "ada2i":
+            if self.balance.method == "tcmax" or self.model.prediction != "sum":
+                raise ValueError("`balance.method=tcmax` and `model.prediction=mlp` need `model.fusion=ada2i`")
+            if self.ablations.no_afw or self.ablations.no_amw:
+                raise ValueError("`ablations.no_afw` and `ablations.no_amw` need `model.fusion=ada2i`")
         return self
+
+    @property
+    def has_afw(self) -> bool:
+        """Whether adaptive feature weighting is part of the network."""
+        return self.model.fusion == "ada2i" and not self.ablations.no_afw
+
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """The classes of the caller's own that the config names, each once."""
+        method = "none" if self.ablations.no_modulation else self.balance.method
+        return tuple(dict.fromkeys((*self.model.own_code, *([method] if ":" in method else []))))

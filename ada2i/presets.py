@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from ada2i.config import BALANCE_METHODS, TrainConfig
+from ada2i.config import BALANCE_METHODS, OWN, OwnBalance, TrainConfig
 from ada2i.display import similar
 from ada2i.errors import ConfigError
 from ada2i.modalities import LETTERS, Modality
@@ -205,9 +205,15 @@ _READ_BY: Mapping[str, tuple[str, ...]] = {
 }
 
 
+_OF_VOTES = ("model.prediction", "loss.modal")  # of a preset; these need the votes of AMW
+
+
 def is_read(field: str, kind: str | None) -> bool:
     """Return whether an encoder of a kind reads a field; fields outside the encoder are read with any kind."""
     return kind in _READ_BY.get(field, (kind,))
+
+
+_OPTIONS = ("model.encoder.options", "model.fusion_options", "balance.options")  # their names are the caller's
 
 
 def resolve(*, preset: str, settings: str, overrides: Fields, sizes: Fields | None = None) -> TrainConfig:
@@ -220,14 +226,19 @@ def resolve(*, preset: str, settings: str, overrides: Fields, sizes: Fields | No
     """
     _check_name("preset", preset, PRESETS)
     _check_name("settings", settings, SETTINGS)
+    overrides = written_out(overrides)
     known = sorted(set(field_names(TrainConfig)) - {"schema_version", "preset", "settings"})  # set by arguments
-    mistakes = [_unknown_field(field, known) for field in overrides if field not in known]
+    unknown = [field for field in overrides if field not in known and field.rpartition(".")[0] not in _OPTIONS]
+    mistakes = [_unknown_field(field, known) for field in unknown]
     tree: dict[str, Any] = {"preset": preset, "settings": settings}
     numbers = {**SETTINGS[settings], **PRESETS[preset], **_numbers_of(preset, settings), **(sizes or {})}
     method, kind = (overrides.get(field, numbers.get(field)) for field in ("balance.method", "model.encoder.kind"))
-    numbers = {field: value for field, value in numbers.items() if _has(method, field) and is_read(field, kind)}
-    for field, value in {**numbers, **overrides}.items():
-        if field in known:
+    replaced = _OF_VOTES if overrides.get("model.fusion", "ada2i") != "ada2i" else ()
+    for field, value in numbers.items():
+        if _has(method, field) and is_read(field, kind) and field not in replaced:
+            _plant(tree, field, value)
+    for field, value in overrides.items():
+        if field not in unknown:
             _plant(tree, field, value)
     try:
         config = TrainConfig.model_validate(tree)
@@ -236,6 +247,18 @@ def resolve(*, preset: str, settings: str, overrides: Fields, sizes: Fields | No
     if mistakes:
         raise ConfigError("The config has mistakes:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
     return config
+
+
+def written_out(overrides: Fields) -> Fields:
+    """Return overrides with ``model.encoder.kind`` in place of its short form, ``model.encoder``."""
+    if "model.encoder" not in overrides:
+        return overrides
+    if "model.encoder.kind" in overrides:
+        raise ConfigError(
+            "`model.encoder` is short for `model.encoder.kind`, and must be given once. Leave one out.",
+            field="model.encoder",
+        )
+    return {"model.encoder.kind" if field == "model.encoder" else field: x for field, x in overrides.items()}
 
 
 def _numbers_of(preset: str, settings: str) -> Fields:
@@ -252,7 +275,7 @@ def _has(method: object, field: str) -> bool:
     group, _, name = field.partition(".")
     if group != "balance" or method in (None, "ada2i"):
         return True
-    other = BALANCE_METHODS.get(str(method), BALANCE_METHODS["none"])
+    other = BALANCE_METHODS.get(str(method), BALANCE_METHODS["none"])  # `none` has the fields of a method of one's own
     # Only these mean the same for all methods.
     return name in ("method", "ratio", "acts_on") and name in other.model_fields
 
@@ -290,8 +313,10 @@ def explain(problem: ValidationError) -> list[str]:
 
 def _of_other_method(place: tuple[int | str, ...]) -> str:
     """Return what to do about a field that the chosen balance method lacks; empty for other mistakes."""
-    own = BALANCE_METHODS[str(place[1])].model_fields if place[:1] == ("balance",) and len(place) == 3 else {}
-    if not own or place[2] in own:
+    if place[:1] != ("balance",) or len(place) != 3:
+        return ""
+    own = BALANCE_METHODS.get(str(place[1]), OwnBalance).model_fields
+    if place[2] in own:
         return ""
     names = ", ".join(name for name in own if name != "method")
     return f"the balance method `{place[1]}` has {names}; choose another with `balance.method`"
@@ -302,7 +327,7 @@ def _dotted(place: tuple[int | str, ...]) -> str:
     names = [str(name) for name in place]
     return ".".join(
         name for before, name in zip(["", *names], names, strict=False)
-        if before != "balance" or name not in BALANCE_METHODS
+        if before != "balance" or name not in (*BALANCE_METHODS, OWN)
     )  # fmt: skip
 
 

@@ -217,6 +217,13 @@ class SearchNote(Record):
     space: dict[str, str]  # by config field: how it was varied, in words
 
 
+OwnCode = dict[str, Sha256]  # of classes of the caller's own that the config names: the digests of their sources
+
+
+def _none_named(own_code: OwnCode) -> bool:
+    return not own_code
+
+
 class RunRequest(Record):
     """The request of a training job: its only input apart from the feature shards."""
 
@@ -226,6 +233,7 @@ class RunRequest(Record):
     features: FeatureInfo
     audit: GateRecord | None = None  # none in requests older than the audit
     search: SearchNote | None = None  # None if the config was given
+    own_code: OwnCode = Field(default_factory=dict, exclude_if=_none_named)
 
     @property
     def searched(self) -> str:
@@ -410,6 +418,13 @@ class RunResult(Record):
     baselines: tuple[Baseline, ...] = ()  # empty in older results
     files: dict[FileName, FileEntry] = {}  # next to the result, by name; empty in older results
     licences: dict[str, str] = {}  # of the corpus and, by modality, of the encoders; empty if the vectors were imported
+    own_code: OwnCode = Field(default_factory=dict, exclude_if=_none_named)
+
+    @property
+    def own_code_note(self) -> str:
+        """A sentence about the classes of the caller's own; empty if there are none."""
+        named = [f"{name} (source SHA-256 {digest})" for name, digest in self.own_code.items()]
+        return f"Classes outside of ada2i: {', '.join(named)}." if named else ""
 
     @property
     def floor(self) -> Baseline | None:

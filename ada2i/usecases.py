@@ -21,7 +21,7 @@ from ada2i.extraction.config import NONE
 from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec
 from ada2i.importers.resolve import resolve_features
 from ada2i.inference.floor import baselines
-from ada2i.jobs import client
+from ada2i.jobs import client, code
 from ada2i.jobs.client import Job
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
@@ -129,10 +129,12 @@ class Gate:
     Attributes:
         rules: Fields of the gate's rules that differ from the defaults.
         by: Who or what requests the judgement; kept in the verdict.
+        code: package.module:Class that the judged versions may name; their code runs.
     """
 
     rules: Mapping[str, Any]
     by: str
+    code: tuple[str, ...] = ()
 
 
 def extraction_id(run_id: str) -> str:
@@ -197,7 +199,8 @@ def _was_started_with(spec: TrainSpec, store: Store, run_id: str, planned: Calla
         return False  # interrupted while the features of a raw corpus were extracted
     request, now = store.run(run_id).request(), planned(features)
     same = {"resources": now.config.resources}
-    return request.features == now.features and request.config.model_copy(update=same) == now.config
+    alike = (request.features, request.own_code) == (now.features, now.own_code)
+    return alike and request.config.model_copy(update=same) == now.config
 
 
 def extract(spec: ExtractSpec, store: Store, *, run_id: str, hooks: Hooks) -> ExtractionResult:
@@ -258,28 +261,32 @@ def train(
         check_model_name(model)
     spec = _with_features(spec, store, run_id, hooks)
     job = hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id))
+    request = RunRequest.load(RunFolder(job.uri).request_uri, job.request)
     if model is None:  # refuse a wrong name before the training
-        check_same_kind(store.root, RunFolder(job.uri).request().features)
-    unchanged = partial(repeats, job.uri, root=store.root, model=model)
-    if not force and (known := hooks.step("unchanged", unchanged)):
-        note = (
-            f"{known.name} has these features and this config. To train anyway, set `force` or omit `--skip-unchanged`."
-        )
-        return _judged(Outcome(known, note=note), store, gate, hooks)
-    hooks.step("train", partial(train_here if spec.local else launch, job, partial(hooks.job, "train")))
-    result = hooks.step("evaluate", partial(evaluate_run, job.uri))
-    registering = partial(register, job.uri, root=store.root, model=model, flow_run_id=flow_run_id)
-    version = hooks.step("register", registering)
-    note = f"{version.name} was trained. The gate did not judge it."
-    return _judged(Outcome(version, trained=True, result=result, note=note), store, gate, hooks)
+        check_same_kind(store.root, request.features)
+    with code.named(request.own_code):  # evaluation and gate run it in this process
+        unchanged = partial(repeats, job.uri, root=store.root, model=model)
+        if not force and (known := hooks.step("unchanged", unchanged)):
+            note = (
+                f"{known.name} has these features and this config. To train anyway, set `force` or omit "
+                "`--skip-unchanged`."
+            )
+            return _judged(Outcome(known, note=note), store, gate, hooks)
+        hooks.step("train", partial(train_here if spec.local else launch, job, partial(hooks.job, "train")))
+        result = hooks.step("evaluate", partial(evaluate_run, job.uri))
+        registering = partial(register, job.uri, root=store.root, model=model, flow_run_id=flow_run_id)
+        version = hooks.step("register", registering)
+        note = f"{version.name} was trained. The gate did not judge it."
+        return _judged(Outcome(version, trained=True, result=result, note=note), store, gate, hooks)
 
 
 def train_run(spec: TrainSpec, store: Store, *, run_id: str, hooks: Hooks) -> RunResult:
     """Train and evaluate once on test, without registering; arguments and errors are those of ``train``."""
     spec = _with_features(spec, store, run_id, hooks)
     job = hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id))
-    hooks.step("train", partial(train_here if spec.local else launch, job, partial(hooks.job, "train")))
-    return hooks.step("evaluate", partial(evaluate_run, job.uri))
+    with code.named(RunRequest.load(RunFolder(job.uri).request_uri, job.request).own_code):
+        hooks.step("train", partial(train_here if spec.local else launch, job, partial(hooks.job, "train")))
+        return hooks.step("evaluate", partial(evaluate_run, job.uri))
 
 
 def _with_features(spec: TrainSpec, store: Store, run_id: str, hooks: Hooks) -> TrainSpec:
@@ -323,7 +330,8 @@ def _judge(
     """Judge a version and move the alias if the verdict allows it; a version that has the alias is not judged."""
     if holding(store.root, version, alias):
         return last_verdict(store.root, version, alias)
-    return pass_gate(store.root, version, resolve_rules(gate.rules), by=gate.by, alias=alias, override=override)
+    with code.named(code.digests(gate.code)):
+        return pass_gate(store.root, version, resolve_rules(gate.rules), by=gate.by, alias=alias, override=override)
 
 
 def promote(
@@ -390,13 +398,14 @@ def search(
         check_model_name(model)
     preparing = partial(searching.prepare_search, spec, root=store.root, search_id=search_id)
     job = hooks.step("features", preparing)
-    request = SearchRequest.load(storage.join(job.uri, searching.REQUEST))
+    request = SearchRequest.load(storage.join(job.uri, searching.REQUEST), job.request)
     if model is None:
         check_same_kind(store.root, request.run.features)
     hooks.step("search", partial(_search, job, hooks))
     found = SearchResult.load(storage.join(job.uri, searching.RESULT))
     run = store.run(found.run_id)
-    result = hooks.step("evaluate", partial(evaluate_run, run.uri))
+    with code.named(request.run.own_code):
+        result = hooks.step("evaluate", partial(evaluate_run, run.uri))
     registering = partial(register, run.uri, root=store.root, model=model, flow_run_id=flow_run_id)
     version = hooks.step("register", registering)
     outcome = SearchOutcome(search=found, version=version.name, test_summary=result.test_summary)

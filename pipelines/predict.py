@@ -25,6 +25,7 @@ def predict_emotions(  # noqa: PLR0917
     workers: int | None = None,
     root: str | None = None,
     allow_encoders: list[str] = [],  # noqa: B006 - Prefect shows the default in its form
+    code: list[str] = [],  # noqa: B006
 ) -> str:
     """Predict every utterance of a source with a registered version.
 
@@ -37,14 +38,23 @@ def predict_emotions(  # noqa: PLR0917
         workers: Worker processes; by default the config's.
         root: Where everything is stored; by default ADA2I_ROOT.
         allow_encoders: package.module:Class that the version may name for a raw corpus; their code runs.
+        code: package.module:Class that the version may name for its model; their code runs.
 
     Returns:
         URI of the folder with ``part-*.parquet`` and ``manifest.json``.
     """
     flow_run = str(runtime.flow_run.id)
-    allowed = tuple(allow_encoders)
+    spec = PredictSpec(
+        version=version,
+        source=source,
+        split=split,
+        out=out,
+        workers=workers,
+        allow_encoders=tuple(allow_encoders),
+        code=tuple(code),
+    )
     place, manifest = usecases.predict(
-        PredictSpec(version=version, source=source, split=split, out=out, workers=workers, allow_encoders=allowed),
+        spec,
         Store.open(root),
         hooks=FlowHooks(),
         extraction_run=usecases.extraction_id(flow_run),

@@ -25,6 +25,7 @@ def promote_ada2i(  # noqa: PLR0917
     alias: str = CHAMPION,
     again: bool = False,
     root: str | None = None,
+    code: list[str] = [],  # noqa: B006
 ) -> State[str]:
     """Judge a version against the one that has the alias, and promote it if the rules allow it.
 
@@ -35,11 +36,12 @@ def promote_ada2i(  # noqa: PLR0917
         alias: The alias to move.
         again: Judge the version even if it was judged with other rules or was rolled back.
         root: Where everything is stored; by default ADA2I_ROOT.
+        code: package.module:Class that the judged versions may name for their models; their code runs.
 
     Returns:
         URI of the version, whether promoted or not.
     """
-    gate = Gate(rules, by=f"{runtime.flow_run.flow_name} {runtime.flow_run.id}")
+    gate = Gate(rules, by=f"{runtime.flow_run.flow_name} {runtime.flow_run.id}", code=tuple(code))
     store = Store.open(root)
     hooks = FlowHooks()
     outcome = usecases.promote(version, store, gate=gate, hooks=hooks, alias=alias, override=override, again=again)

@@ -38,6 +38,7 @@ def train_ada2i(  # noqa: PLR0917
     promote: bool = False,
     rules: dict[str, Any] = {},  # noqa: B006
     force: bool = False,
+    code: list[str] = [],  # noqa: B006
 ) -> State[str]:
     """Train Ada2I and register the result, unless a version with these features and this config exists.
 
@@ -56,6 +57,7 @@ def train_ada2i(  # noqa: PLR0917
         promote: Whether the gate judges the version for champion.
         rules: Fields of the gate's rules that differ from the defaults.
         force: Train even if a version with these features and this config exists.
+        code: package.module:Class that the champion may name for its model; their code runs when the gate judges.
 
     Returns:
         URI of the registered version; if nothing has changed, of the newest version with the same features and config.
@@ -77,11 +79,10 @@ def train_ada2i(  # noqa: PLR0917
         hooks=FlowHooks(),
         model=model,
         force=force,
-        gate=Gate(rules, by=f"{runtime.flow_run.flow_name} {flow_run}") if promote else None,
+        gate=Gate(rules, by=f"{runtime.flow_run.flow_name} {flow_run}", code=tuple(code)) if promote else None,
         flow_run_id=flow_run,
     )
-    more = publish(outcome.result, outcome.version.name) if outcome.result else ""
-    return conclude(store, outcome, more=more)
+    return conclude(store, outcome, more=publish(outcome.result, outcome.version.name) if outcome.result else "")
 
 
 @task(name="artifacts")

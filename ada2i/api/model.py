@@ -3,10 +3,11 @@
 import os
 import tempfile
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,8 @@ import pyarrow.parquet as pq
 
 from ada2i import storage, usecases
 from ada2i.api.frames import Frame, as_location, is_frame, like
-from ada2i.inference.models import load_config, load_model, open_version
+from ada2i.inference.models import check_code, load_config, load_model, open_version
+from ada2i.jobs import code as own
 from ada2i.prediction import request as prediction
 from ada2i.prediction.output import dialogues_of, read_shard
 from ada2i.prediction.records import REQUEST, WHOLE, PredictionRequest
@@ -31,16 +33,20 @@ if TYPE_CHECKING:
     from ada2i.registry.versions import Version
 
 
-def load(reference: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> "LoadedModel":
+def load(
+    reference: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, *, code: Iterable[str] = ()
+) -> "LoadedModel":
     """Load a registered version; every byte is checked, and no loaded byte can execute code.
 
     Args:
         reference: ``MODEL``, ``MODEL@NUMBER`` or ``MODEL@ALIAS``; or the folder of a copy, with a ``/``.
         root: The storage root; by default ``ADA2I_ROOT``, else ``./ada2i-store``. A folder does not need it.
+        code: Classes outside of ada2i, ``package.module:Class``, that the version's config may name: their code runs.
 
     Raises:
         NotFoundError: There is no such version.
         IntegrityError: A file differs from the registered one; the message names it.
+        ConfigError: The version needs a class that ``code`` does not name.
 
     Examples:
         >>> import ada2i
@@ -55,7 +61,9 @@ def load(reference: str | os.PathLike[str], root: str | os.PathLike[str] | None 
     if isinstance(reference, os.PathLike) and "/" not in text:
         text = f"./{text}"
     uri, version = open_version(Store.open(None if root is None else os.fspath(root)).root, text)
-    model = LoadedModel(uri, version)
+    model = LoadedModel(uri, version, tuple(code))
+    with own.named(own.digests(model.code)):
+        check_code(model.config, version)
     if storage.local_path(uri) is None:  # predictions read the files again, so they must be near
         model = _local_copy(model)
     return model
@@ -66,7 +74,7 @@ def _local_copy(model: "LoadedModel") -> "LoadedModel":
     folder = tempfile.TemporaryDirectory(prefix="ada2i-model-")
     copy = Path(folder.name) / "copy"
     copy_version(model.uri, model.version, copy)
-    near = LoadedModel(copy.as_uri(), model.version)
+    near = LoadedModel(copy.as_uri(), model.version, model.code)
     weakref.finalize(near, folder.cleanup)
     return near
 
@@ -78,15 +86,17 @@ class LoadedModel:
     Attributes:
         uri: The folder with its files.
         version: Its manifest: name, number, features, scores.
+        code: The classes outside of ada2i that its config may name.
     """
 
     uri: str
     version: "Version"
+    code: tuple[str, ...] = ()
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
-        """Load the copy of a version that ``save_pretrained`` or ``ada2i registry pull`` wrote; raises as ``load``."""
-        return cls(*open_version("", f"{os.fspath(folder).rstrip('/')}/"))
+    def from_pretrained(cls, folder: str | os.PathLike[str], *, code: Iterable[str] = ()) -> "LoadedModel":
+        """Load the copy that ``save_pretrained`` or ``ada2i registry pull`` wrote; arguments and errors as ``load``."""
+        return load(f"{os.fspath(folder).rstrip('/')}/", code=code)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
         """Copy the version to a folder: safetensors, config, model card with licences, report; return its path.
@@ -115,7 +125,8 @@ class LoadedModel:
     @cached_property
     def module(self) -> "Ada2I":
         """The torch module, in eval mode, on the CPU; it maps a batch (see ``batch``) to a ``Prediction``."""
-        return load_model(self.uri, self.version)
+        with own.named(own.digests(self.code)):
+            return load_model(self.uri, self.version)
 
     def predict(self, source: Frame | str | os.PathLike[str]) -> Frame:
         """Predict every utterance of a frame, a file or a feature set, in this process.
@@ -133,7 +144,7 @@ class LoadedModel:
             DataError: The source is invalid, or has other features than the model was trained on.
         """
         with as_location(source) as location, tempfile.TemporaryDirectory(prefix="ada2i-") as scratch:
-            spec = PredictSpec(version=f"{self.uri}/", source=location, local=True)
+            spec = PredictSpec(version=f"{self.uri}/", source=location, code=self.code, local=True)
             folder, manifest = usecases.predict(
                 spec, Store.open(scratch), hooks=usecases.Hooks(), extraction_run=new_run_id()
             )
@@ -150,7 +161,7 @@ class LoadedModel:
         The features are ``(N, width)`` float32 by modality, with dialogues one after the other in the source's order.
         """
         with as_location(source) as location, tempfile.TemporaryDirectory(prefix="ada2i-") as scratch:
-            spec = PredictSpec(version=f"{self.uri}/", source=location, local=True)
+            spec = PredictSpec(version=f"{self.uri}/", source=location, code=self.code, local=True)
             job = prediction.prepare(spec, root=scratch)
             request = PredictionRequest.load(storage.join(job.uri, REQUEST), job.request)
             rows = pa.concat_tables([read_shard(shard, request.modalities) for shard in request.shards])

@@ -1,9 +1,10 @@
 """Methods that keep one modality from dominating the others in training; ``balance.method`` chooses one.
 
-A method is a file of this package with a ``Balancer`` class, a config class in the union
+A method of this package is a file with a ``Balancer`` class, a config class in the union
 ``ada2i.config.BalanceConfig``, and a line in ``METHODS``. Training uses it only through the ``Balancer`` interface.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ada2i.balance.ada2i import Ada2IBalancer
@@ -19,9 +20,11 @@ from ada2i.balance.pmr import PmrBalancer
 from ada2i.balance.spcl import SpclBalancer
 from ada2i.balance.tcmax import TcMaxBalancer
 from ada2i.balance.unimodal import UnimodalBalancer
-from ada2i.config import TrainConfig
+from ada2i.config import OwnBalance, TrainConfig
+from ada2i.errors import ConfigError
+from ada2i.jobs import code
 
-__all__ = ["base", "make_balancer", "noise"]
+__all__ = ["base", "make_balancer", "noise", "none"]
 
 METHODS: Final[dict[str, Any]] = {
     "ada2i": Ada2IBalancer,
@@ -44,5 +47,20 @@ def make_balancer(config: TrainConfig) -> Balancer:
     """Return the balancer of a config; ablation ``no_modulation`` selects method ``none``."""
     if config.ablations.no_modulation:
         return NoBalancer(config.balance)
-    balancer: Balancer = METHODS[config.balance.method](config.balance)
-    return balancer
+    if config.balance.method in METHODS:
+        balancer: Balancer = METHODS[config.balance.method](config.balance)
+        return balancer
+    assert isinstance(config.balance, OwnBalance)
+    return _own(config.balance, {"modalities": config.model.modalities, "hidden_dim": config.model.hidden_dim})
+
+
+def _own(config: OwnBalance, numbers: Mapping[str, Any]) -> Balancer:
+    found: Balancer = code.build(config.method, "The balance method", {"config": config, **numbers}, config.options)
+    needed = [name for name in vars(Balancer) if not name.startswith("_")]
+    if missing := [name for name in needed if not callable(getattr(found, name, None))]:
+        raise ConfigError(
+            f"The balance method {config.method} must have the methods of ada2i.balance.base.Balancer, but lacks "
+            f"{', '.join(missing)}. Derive its class from ada2i.balance.none.NoBalancer.",
+            code=config.method,
+        )
+    return found

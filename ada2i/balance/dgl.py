@@ -28,7 +28,7 @@ class DglBalancer(UnimodalBalancer):
 
     def votes(self, prediction: Prediction, batch: DialogueBatch) -> Tensor:
         """See ``UnimodalBalancer``."""
-        return own_votes(self.info.model, encodings(prediction, batch), train_head=False)
+        return own_votes(self.info.model, encodings(prediction, batch), batch, train_head=False)
 
 
 def _with_gradient(x: Tensor, factor: float) -> Tensor:

@@ -27,13 +27,13 @@ class MmParetoBalancer(UnimodalBalancer):
     def votes(self, prediction: Prediction, batch: DialogueBatch) -> Tensor:
         """See ``UnimodalBalancer``; no gradient reaches the encoders."""
         encoded = {m: x.detach() for m, x in encodings(prediction, batch).items()}
-        return own_votes(self.info.model, encoded, train_head=True)
+        return own_votes(self.info.model, encoded, batch, train_head=True)
 
     def encoder_loss(self, prediction: Prediction, batch: DialogueBatch, totals: Mapping[str, Tensor]) -> Tensor | None:
         """See ``Balancer``; a modality's vote depends on its own encoder alone, so one pass serves all encoders."""
         if not self.weight:
             return None
-        votes = own_votes(self.info.model, encodings(prediction, batch), train_head=False)
+        votes = own_votes(self.info.model, encodings(prediction, batch), batch, train_head=False)
         return self.own_loss(votes, batch, totals)
 
     def blend(self, gradients: Sequence[Tensor], others: Sequence[Tensor]) -> None:

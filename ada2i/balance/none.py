@@ -35,7 +35,7 @@ class NoBalancer:
     def start_step(self, info: StepInfo) -> None:
         """See ``Balancer``."""
         self.info = info
-        device = info.model.fusion.classifier.weight.device
+        device = next(info.model.parameters()).device
         self.held = {name: tensor.to(device) for name, tensor in self.held.items()}
 
     def adapt(

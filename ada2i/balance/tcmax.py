@@ -16,6 +16,7 @@ from ada2i.balance.none import NoBalancer
 from ada2i.batch import UNLABELLED, DialogueBatch
 from ada2i.config import BalanceConfig, TcMaxBalance
 from ada2i.model.ada2i import Prediction
+from ada2i.model.amw import Fusion
 
 
 class TcMaxBalancer(NoBalancer):
@@ -64,7 +65,9 @@ class TcMaxBalancer(NoBalancer):
         return weighted.exp() * self._rows(batch)[None, :, None]
 
     def _bias(self, votes: Tensor) -> Tensor:
-        bias: Tensor | None = self.info.model.fusion.classifier.bias
+        fusion = self.info.model.fusion
+        assert isinstance(fusion, Fusion)  # the config refuses another one
+        bias: Tensor | None = fusion.classifier.bias
         return votes.new_zeros(votes.shape[-1]) if bias is None else bias
 
     def _rows(self, batch: DialogueBatch) -> Tensor:

@@ -35,15 +35,13 @@ def encodings(prediction: Prediction, batch: DialogueBatch) -> dict[Modality, Te
     return {m: x if len(x) == rows else batch.layout.unpad(x) for m, x in prediction.encoded.items()}
 
 
-def own_votes(model: Ada2I, encoded: Mapping[Modality, Tensor], *, train_head: bool) -> Tensor:
+def own_votes(model: Ada2I, encoded: Mapping[Modality, Tensor], batch: DialogueBatch, *, train_head: bool) -> Tensor:
     """Return votes before feature weighting, which mixes modalities, ``(M, N, C)``.
 
     Args:
         model: The model.
         encoded: By modality, ``(N, H)``.
+        batch: The batch of ``N`` utterances.
         train_head: Whether the classifier gets a gradient.
     """
-    parts = model.fusion.parts()
-    return torch.stack(
-        [model.fusion.vote(x, parts[m] if train_head else parts[m].detach()) for m, x in encoded.items()]
-    )
+    return model.fusion.alone(encoded, batch.layout, train_head=train_head)

@@ -8,9 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ada2i.cli.aliasing import Alias, By
-from ada2i.cli.options import AsJson, Model, Reference, Root, parse_overrides
+from ada2i.cli.options import AsJson, Code, Model, Reference, Root, parse_overrides
 from ada2i.cli.output import line, out
 from ada2i.errors import NotFoundError
+from ada2i.jobs import code as methods
 from ada2i.registry.aliases import CHAMPION, current
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Judgement, Verdict
@@ -40,6 +41,7 @@ def gate(
         bool, typer.Option("--again", help="Judge it even if it was judged with other rules or was rolled back.")
     ] = False,
     alias: Alias = CHAMPION,
+    code: Code = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -52,7 +54,7 @@ def gate(
         outcome = usecases.promote(
             reference,
             Store.open(root),
-            gate=usecases.Gate(rules, by=by),
+            gate=usecases.Gate(rules, by=by, code=tuple(code or ())),
             hooks=usecases.Hooks(),
             alias=alias,
             again=again,
@@ -65,7 +67,8 @@ def gate(
     else:
         from ada2i.promotion.gate import dry_run, resolve_rules
 
-        found = dry_run(root, resolve(root, reference), resolve_rules(rules), by=by, alias=alias)
+        with methods.named(methods.digests(code or ())):
+            found = dry_run(root, resolve(root, reference), resolve_rules(rules), by=by, alias=alias)
         last = (
             f"Dry run: {alias} stays {_place(found.champion)}. `--promote` stores the verdict and moves it if allowed."
         )

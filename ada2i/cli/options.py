@@ -159,6 +159,10 @@ Overrides = Annotated[
         autocompletion=_complete_override,
     ),
 ]
+Code = Annotated[
+    list[str] | None,
+    typer.Option(help="package.module:Class that a version may name for its model; its code runs. Repeatable."),
+]
 Allow = Annotated[list[str] | None, typer.Option(help="Code of an audit finding to ignore; repeatable.")]
 
 

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from ada2i import storage
-from ada2i.cli.options import AsJson, Local, Root
+from ada2i.cli.options import AsJson, Code, Local, Root
 from ada2i.cli.output import line, out, print_record
 from ada2i.store import DEFAULT_ROOT, Store
 
@@ -34,6 +34,7 @@ def predict(  # noqa: PLR0917
         ),
     ] = None,
     local: Local = False,
+    code: Code = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -48,7 +49,14 @@ def predict(  # noqa: PLR0917
 
     allowed = tuple(allow_encoder or ())
     spec = PredictSpec(
-        version=version, source=source, split=split, out=out_, workers=workers, allow_encoders=allowed, local=local
+        version=version,
+        source=source,
+        split=split,
+        out=out_,
+        workers=workers,
+        allow_encoders=allowed,
+        code=tuple(code or ()),
+        local=local,
     )
     place, manifest = usecases.predict(spec, Store.open(root), hooks=TerminalHooks(), extraction_run=new_run_id())
     if as_json:

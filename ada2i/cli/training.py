@@ -13,6 +13,7 @@ from ada2i.cli.gating import what_moved
 from ada2i.cli.options import (
     Allow,
     AsJson,
+    Code,
     Encoders,
     Features,
     Local,
@@ -84,6 +85,7 @@ def train(  # noqa: PLR0917
     rule: Annotated[
         list[str] | None, typer.Option("--rule", help="Rule of the gate: RULE=VALUE, such as margin=0.01; repeatable.")
     ] = None,
+    code: Code = None,
     run: Annotated[str | None, typer.Option(help="Id of an unfinished run, to resume it.")] = None,
     local: Local = False,
     resume: Resume = False,
@@ -111,7 +113,7 @@ def train(  # noqa: PLR0917
         hooks=TerminalHooks(f"The same command with `--run {run_id}` resumes it."),
         model=model,
         force=not skip,
-        gate=usecases.Gate(parse_overrides(rule), by=user()) if promote else None,
+        gate=usecases.Gate(parse_overrides(rule), by=user(), code=tuple(code or ())) if promote else None,
     )
     if as_json:
         print_record(outcome.result or _result_of(root, outcome.version))
@@ -167,7 +169,7 @@ def show_result(result: RunResult, version: str) -> None:
     out.show(table)
     if result.baselines:
         out.show(baseline_rows(result.baselines))
-    for note in filter(None, (baseline_note(result), *dead_classes(result))):
+    for note in filter(None, (result.own_code_note, baseline_note(result), *dead_classes(result))):
         line(note, "bold yellow")
     out.print(Text(result.protocol, "dim"))
     report = storage.join(result.run_uri, "report.html")

@@ -61,7 +61,7 @@ def missing_scores(model: Ada2I, split: SplitData, batch_dialogues: int, *, whol
 
 def _confusions(model: Ada2I, split: SplitData, batch_dialogues: int, keeps: Sequence[Keep]) -> npt.NDArray[np.float64]:
     """Return confusion counts for each choice of vectors, ``(choices, C, C)``."""
-    classes = model.fusion.classifier.out_features
+    classes = model.fusion.classes
     counts = np.zeros((len(keeps), classes, classes))
     batches = _batches(model, split, batch_dialogues, keeps)
     for number, (batch, prediction) in enumerate(predict(model, batches, torch.device("cpu"))):

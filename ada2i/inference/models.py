@@ -9,6 +9,7 @@ from torch import Tensor
 from ada2i import checkpoint, storage
 from ada2i.config import TrainConfig
 from ada2i.errors import DataError, NotFoundError
+from ada2i.jobs import code
 from ada2i.model.ada2i import Ada2I
 from ada2i.model.build import build_model
 from ada2i.presets import explain
@@ -66,16 +67,28 @@ def load_config(uri: str, version: Version) -> TrainConfig:
         ) from problem
 
 
+def check_code(config: TrainConfig, version: Version) -> dict[str, str]:
+    """Return the digests of the classes of someone's own that a version's model needs.
+
+    Raises:
+        ConfigError: The caller of this process did not name one.
+        IntegrityError: Its source here is not the one that the version was trained with.
+    """
+    return code.check_stored(config.model.own_code, version.own_code, version.name)
+
+
 def load_model(uri: str, version: Version) -> Ada2I:
     """Return a version's model, in eval mode, on the CPU.
 
     Raises:
+        ConfigError: Its config names code that the caller of this process did not name.
         IntegrityError: A file differs from the registered one.
         DataError: Weights or config were written by another version of ada2i.
     """
     from safetensors.torch import load
 
     config = load_config(uri, version)
+    check_code(config, version)
     try:
         weights = load(get_folder_file(uri, _WEIGHTS, version.files[_WEIGHTS]))
     except SafetensorError as problem:
@@ -118,11 +131,12 @@ def _model(config: TrainConfig, features: FeatureInfo, weights: Mapping[str, Ten
 
 def _check_sizes(config: TrainConfig, features: FeatureInfo, weights: Mapping[str, Tensor]) -> None:
     """Refuse sizes that no weight has before memory is taken for them: those in a changed config may be huge."""
-    model, afw = config.model, not config.ablations.no_afw
-    layered = model.encoder.kind != "lstm"
-    sizes = [model.hidden_dim, len(features.labels), *(features.widths[m] for m in model.modalities)]
+    model, afw = config.model, config.has_afw
+    own = ":" in model.encoder.kind  # it may have weights of other sizes
+    layered = not own and model.encoder.kind != "lstm"
+    sizes = [model.hidden_dim, len(features.labels), *(features.widths[m] for m in model.modalities if not own)]
     sizes += [model.encoder.feedforward_dim] * layered + [model.afw.rank] * afw
     largest = max((size for tensor in weights.values() for size in tensor.shape), default=0)
-    layers = max(model.encoder.layers, model.afw.layers * afw)
+    layers = max(model.encoder.layers * (not own), model.afw.layers * afw)
     if max(sizes) > largest or layers > len(weights):
         raise ValueError(f"the config has sizes up to {max(sizes)} and {layers} layers.")

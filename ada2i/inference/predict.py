@@ -131,7 +131,7 @@ def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.devic
         batch: Slots of one forward pass's padded grid; see ``batches``.
         device: Where to compute.
     """
-    rows, classes = int(dialogues.lengths.sum()), model.fusion.classifier.out_features
+    rows, classes = int(dialogues.lengths.sum()), model.fusion.classes
     inference = Inference(
         probabilities=np.empty((rows, classes), np.float32),
         contributions=np.empty((rows, len(model.modalities)), np.float32),

@@ -3,6 +3,7 @@
 __all__ = [
     "client",
     "cluster",
+    "code",
     "driver",
     "environment",
     "events",

@@ -8,6 +8,7 @@ Shape letters in this file:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from ada2i.modalities import Modality
 from ada2i.model.afw import Features, FeatureWeighting, Present
 from ada2i.model.amw import Fusion
 from ada2i.model.encoders import Encoder
+from ada2i.model.own import FusionHolder
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ class Ada2I(nn.Module):
         encode: Mapping[Modality, Encoder],
         presence: Callable[[DialogueBatch], Present],
         afw: FeatureWeighting,
-        fusion: Fusion,
-        unimodal: Callable[[Fusion, Features, Tensor], Tensor],
+        fusion: Fusion | FusionHolder,
+        unimodal: Callable[[Any, Features, Tensor], Tensor],
         head: nn.Module,
     ) -> None:
         super().__init__()
@@ -97,8 +99,7 @@ class Ada2I(nn.Module):
         encoded = {m: self.encode[m](x, batch.layout, batch.speakers, present[m]) for m, x in inputs.items()}
         features, present = adapt(encoded, batch, present) if adapt else (encoded, present)
         weighted = self.afw(features, batch.layout, present)
-        votes = self.fusion(weighted.features, present)
-        fused = self.fusion.fuse(votes)
+        votes, fused = self.fusion.predict(weighted.features, present, batch.layout)
         with torch.no_grad():
             alone = self.unimodal(self.fusion, weighted.features, votes)
         known = [there for there in present.values() if there is not None]
@@ -129,6 +130,6 @@ def linear_logits(fusion: Fusion, features: Features, votes: Tensor) -> Tensor: 
     return fusion.unimodal(features)
 
 
-def vote_logits(fusion: Fusion, features: Features, votes: Tensor) -> Tensor:  # noqa: ARG001
+def vote_logits(fusion: Any, features: Features, votes: Tensor) -> Tensor:  # noqa: ARG001
     """Return each modality's vote, ``(M, N, C)``."""
     return votes.detach()

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ada2i.batch import Layout
 from ada2i.modalities import Modality
 from ada2i.model.afw import Present
 
@@ -52,6 +53,7 @@ class Fusion(nn.Module):
         super().__init__()
         self.modalities = modalities
         self.vote = vote
+        self.classes = classes
         self.classifier = nn.Linear(hidden_dim * len(modalities), classes, bias=bias)
 
     def forward(self, features: Mapping[Modality, Tensor], present: Present) -> Tensor:
@@ -62,6 +64,22 @@ class Fusion(nn.Module):
             present: By modality, ``(N,)`` bool: an absent modality votes zero. None: all vote.
         """
         return torch.stack([_masked(self.vote(features[m], part), present[m]) for m, part in self.parts().items()])
+
+    def predict(self, features: Mapping[Modality, Tensor], present: Present, layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Return each modality's vote, ``(M, N, C)``, and the fused logits, ``(N, C)``."""
+        votes = self(features, present)
+        return votes, self.fuse(votes)
+
+    def alone(self, features: Mapping[Modality, Tensor], layout: Layout, *, train_head: bool) -> Tensor:  # noqa: ARG002
+        """Return votes of features that no other modality has influenced, ``(M, N, C)``.
+
+        Args:
+            features: By modality, ``(N, H)``.
+            layout: The rows of each dialogue.
+            train_head: Whether the classifier gets a gradient.
+        """
+        parts = self.parts()
+        return torch.stack([self.vote(x, parts[m] if train_head else parts[m].detach()) for m, x in features.items()])
 
     def weigh_votes(self, votes: Tensor) -> Tensor:
         """Return votes ``(M, ...)`` multiplied by their modality's weight."""

@@ -1,11 +1,13 @@
 """Builds the network from a config: the only file of the model that reads a config and chooses between modules."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from ada2i.config import TrainConfig
 from ada2i.errors import ConfigError
+from ada2i.jobs import code
 from ada2i.modalities import Modality
 from ada2i.model import afw, amw
 from ada2i.model.ada2i import Ada2I, all_present, as_recorded, linear_logits, vote_logits
@@ -21,6 +23,7 @@ from ada2i.model.encoders import (
     Unpadded,
 )
 from ada2i.model.inputs import KeepInputs, MaskInputs, Standardise
+from ada2i.model.own import EncoderHolder, FusionHolder
 from ada2i.model.relational import RelationalEncoder
 
 
@@ -43,10 +46,10 @@ def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes:
             field="model.modalities",
         )
     encoders = {m: _encoder(config, widths[m]) for m in model.modalities}
-    votes = config.balance.ratio == "votes" and not ablations.no_amw
+    votes = (config.balance.ratio == "votes" and not ablations.no_amw) or model.fusion != "ada2i"
     return Ada2I(
         encoders=encoders,
-        afw=afw.FeatureWeighting() if ablations.no_afw else _afw(config),
+        afw=_afw(config) if config.has_afw else afw.FeatureWeighting(),
         fusion=_fusion(config, classes),
         head=_head(config, classes),
         input_norms={m: _input_norm(config, widths[m]) for m in model.modalities},
@@ -64,6 +67,8 @@ def _input_norm(config: TrainConfig, width: int) -> nn.Module:
 
 def _encoder(config: TrainConfig, width: int) -> nn.Module:
     encoder, hidden_dim = config.model.encoder, config.model.hidden_dim
+    if ":" in encoder.kind:
+        return EncoderHolder(_own_encoder(config, width))
     if encoder.kind == "lstm":
         return LstmEncoder(width=width, hidden_dim=hidden_dim, layers=encoder.layers, dropout=encoder.dropout)
     if encoder.kind == "transformer":
@@ -101,11 +106,35 @@ def _encoder(config: TrainConfig, width: int) -> nn.Module:
     )
 
 
+def _own_encoder(config: TrainConfig, width: int) -> nn.Module:
+    encoder = config.model.encoder
+    numbers = {
+        "width": width,
+        "hidden_dim": config.model.hidden_dim,
+        "layers": encoder.layers,
+        "feedforward_dim": encoder.feedforward_dim,
+        "dropout": encoder.dropout,
+        "input_dropout": encoder.input_dropout,
+        "causal": encoder.causal,
+    }
+    return _module(encoder.kind, "The encoder", numbers, encoder.options)
+
+
+def _module(name: str, what: str, numbers: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:
+    found = code.build(name, what, numbers, options)
+    if not isinstance(found, nn.Module):
+        raise ConfigError(
+            f"{what} {name} must be a torch.nn.Module, but is a {type(found).__name__}. Derive its class from it.",
+            code=name,
+        )
+    return found
+
+
 def _wrapped(config: TrainConfig, encode: Encoder) -> Encoder:
     """Return an encoder that sees padding or not, computes in the config's precision and returns AFW's input shape."""
     encoder = config.model.encoder
     sees_padding = encoder.attend_to_padding and encoder.kind == "transformer"
-    returns_grid = config.model.afw.average_padding and not config.ablations.no_afw
+    returns_grid = config.model.afw.average_padding and config.has_afw
     if sees_padding:
         encode = SeesPadding(encode)
     if config.model.precision == "bfloat16":
@@ -140,8 +169,12 @@ def _afw(config: TrainConfig) -> afw.FeatureWeighting:
     return (afw.GridFeatureWeighting if chosen.average_padding else afw.AdaptiveFeatureWeighting)(layers)
 
 
-def _fusion(config: TrainConfig, classes: int) -> amw.Fusion:
+def _fusion(config: TrainConfig, classes: int) -> amw.Fusion | FusionHolder:
     model, chosen = config.model, config.model.amw
+    if model.fusion != "ada2i":
+        numbers = {"modalities": model.modalities, "hidden_dim": model.hidden_dim, "classes": classes}
+        numbers["dropout"] = model.afw.dropout
+        return FusionHolder(_module(model.fusion, "The fusion", numbers, model.fusion_options), classes)
     plain = config.ablations.no_amw
     vote: amw.Vote = amw.CosineVote(dim=0 if chosen.normalise == "classes" else 1, scale=chosen.scale)
     return (amw.SkillFusion if chosen.weights == "held-out" and not plain else amw.Fusion)(

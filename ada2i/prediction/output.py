@@ -14,7 +14,8 @@ A part holds the shard's utterances in the shard's order, one row each:
                                   whose logits are an MLP's output of the votes, the MLP's input)
 ``contribution_<modality>``       the modality's part of ``votes``, float32: its weighted vote. The contributions and
                                   the classifier's bias for ``label`` (if it has one) sum to ``votes``; a modality
-                                  that is missing contributes 0 if the model knows that it is missing
+                                  that is missing contributes 0 if the model knows that it is missing. With a fusion of
+                                  the caller's own, the vote of the modality alone, which need not sum to ``votes``
 ``model``, ``version``            the registered version that predicted
 ================================  =====================================================================================
 

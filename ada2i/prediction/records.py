@@ -7,10 +7,12 @@ prediction. Then ``source/`` and ``done/`` are deleted. Parts and manifest may b
 
 from typing import Literal
 
+from pydantic import Field
+
 from ada2i import storage
 from ada2i.config import ResourceConfig
 from ada2i.modalities import Modality
-from ada2i.records import FileEntry, FileName, ModelName, Number, Record, RunId, Scores, Sha256
+from ada2i.records import FileEntry, FileName, ModelName, Number, OwnCode, Record, RunId, Scores, Sha256
 from ada2i.registry.versions import Version
 
 REQUEST, MANIFEST, SOURCE, DONE = "request.json", "manifest.json", "source", "done"
@@ -47,6 +49,7 @@ class PredictionRequest(Record):
     shards: tuple[Shard, ...]
     batch: int  # slots of one forward pass's padded grid
     resources: ResourceConfig
+    own_code: OwnCode = Field(default_factory=dict, exclude_if=lambda own_code: not own_code)
 
 
 class Part(Record):

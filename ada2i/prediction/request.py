@@ -16,7 +16,8 @@ from ada2i.extraction.config import NONE, ExtractionConfig
 from ada2i.extraction.encoders import registry
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.importers.resolve import DEMO
-from ada2i.inference.models import load_config, open_version
+from ada2i.inference.models import check_code, load_config, open_version
+from ada2i.jobs import code
 from ada2i.jobs.client import Job
 from ada2i.jobs.resources import capacity, check_resources, machine
 from ada2i.modalities import MODALITIES, Modality
@@ -53,6 +54,7 @@ class PredictSpec(Record):
     workers: int | None = None
     allow_encoders: tuple[str, ...] = ()  # package.module:Class that a version may name for a raw corpus
     local: bool = False  # predict in the calling process, without Ray, also a large source
+    code: tuple[str, ...] = ()  # package.module:Class that a version's model may name
 
 
 def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
@@ -79,6 +81,8 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
     if run_id is not None and storage.exists(storage.join(store.prediction(run_id), REQUEST)):
         return _resumed(spec, store.prediction(run_id), root)
     home, version = open_version(root, spec.version)
+    config = load_config(home, version)
+    own_code = _own_code(spec, config, version)
     source = _open(spec, root)
     run_id = run_id or _run_id(home, source.fingerprint, spec)
     uri = store.prediction(run_id)
@@ -93,7 +97,6 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
         raise ConfigError(
             f"`out` must be an empty folder, or one that does not exist, but {out} holds something. Name another."
         )
-    config = load_config(home, version)
     request = PredictionRequest(
         run_id=run_id,
         out=out,
@@ -106,6 +109,7 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
         group=config.training.batch_dialogues,
         batch=_BATCH,
         resources=resources,
+        own_code=own_code,
         **_facts(source, version, config.model.modalities, uri),
     )
     data = request.stored()
@@ -144,8 +148,10 @@ def _resumed(spec: PredictSpec, uri: str, root: str) -> Job:
     first = PredictionRequest.opened(data, place)
     model = spec.version.partition("@")[0]
     reference = spec.version if "/" in spec.version else f"{model}@{first.version.number}"
+    home, version = open_version(root, reference)
     same = (
-        (first.version_uri, first.version) == open_version(root, reference)
+        (first.version_uri, first.version) == (home, version)
+        and first.own_code == _own_code(spec, load_config(home, version), version)
         and first.run_id == storage.name_of(uri)
         and (first.out, first.split) == (target(spec, uri), spec.split)
         and first.source == storage.public(spec.named or spec.source)
@@ -187,7 +193,7 @@ def check_parts(out: str, run_id: str) -> None:
 def attends_to_padding(config: TrainConfig) -> bool:
     """Return whether a prediction depends on the lengths of other dialogues in its batch (preset `reference`)."""
     encoder = config.model.encoder
-    weighted = config.model.afw.average_padding and not config.ablations.no_afw
+    weighted = config.model.afw.average_padding and config.has_afw
     return weighted or (encoder.kind == "transformer" and encoder.attend_to_padding)
 
 
@@ -205,7 +211,9 @@ def raw_corpus(spec: PredictSpec, *, root: str) -> extraction.ExtractSpec | None
     home, version = open_version(root, spec.version)
     recipe = _recipe(version)
     encoders = recipe.encoders
-    wanted = load_config(home, version).model.modalities
+    config = load_config(home, version)
+    _own_code(spec, config, version)  # before hours of extraction
+    wanted = config.model.modalities
     if missing := [modality for modality in wanted if modality not in encoders]:
         raise DataError(
             f"{version.name} must record the encoder of {missing[0]}, but does not. Predict features of it."
@@ -253,6 +261,11 @@ def _check_allowed(encoder: str, modality: Modality, version: Version, allowed: 
             f"`--allow-encoder {encoder[:200]}`.",
             encoder=encoder,
         )
+
+
+def _own_code(spec: PredictSpec, config: TrainConfig, version: Version) -> dict[str, str]:
+    with code.named(code.digests(spec.code)):
+        return check_code(config, version)
 
 
 def _resources(workers: int | None) -> ResourceConfig:

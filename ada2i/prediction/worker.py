@@ -5,6 +5,7 @@ import torch
 from ada2i import storage
 from ada2i.inference.models import load_model
 from ada2i.inference.predict import infer
+from ada2i.jobs import code
 from ada2i.prediction.output import (
     confusion,
     dialogue_lengths,
@@ -23,7 +24,8 @@ class Worker:
     def __init__(self, uri: str, request: PredictionRequest, device: str) -> None:
         torch.set_num_threads(1)
         self._uri, self._request, self._device = uri, request, torch.device(device)
-        self._model = load_model(request.version_uri, request.version).to(self._device)
+        with code.named(request.own_code):
+            self._model = load_model(request.version_uri, request.version).to(self._device)
 
     def lengths(self, number: int) -> tuple[int, list[str], list[int]]:
         """Return a shard's number, and the split and length of each of its dialogues."""

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from pydantic import Field
+
 from ada2i import storage
 from ada2i.display import similar
 from ada2i.errors import ConfigError, DataError, IntegrityError, NotFoundError
@@ -27,6 +29,7 @@ from ada2i.records import (
     Instant,
     ModelName,
     Number,
+    OwnCode,
     Record,
     RunId,
     RunResult,
@@ -69,6 +72,7 @@ class Version(Sealed):
     code: str | None = None  # the commit that trained it, else the package's version
     ray_job_id: str | None = None
     flow_run_id: str | None = None  # Prefect's id; None if no flow registered it
+    own_code: OwnCode = Field(default_factory=dict, exclude_if=lambda own_code: not own_code)
 
     @property
     def name(self) -> str:
@@ -359,4 +363,5 @@ def _version(result: RunResult, model: str, number: int, files: dict[str, FileEn
         files=files,
         code=code_revision(environment),
         ray_job_id=environment.get("ray_job_id"),
+        own_code=result.own_code,
     )

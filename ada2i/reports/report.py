@@ -69,7 +69,7 @@ def markdown_summary(result: RunResult) -> str:
     notes += (
         [f"**Classes with test F1 = 0:** {markdown_text('; '.join(dead))}."] if (dead := dead_classes(result)) else []
     )
-    found = (baseline_note(result), licence_warning(result.licences))
+    found = (baseline_note(result), licence_warning(result.licences), result.own_code_note)
     notes += [f"**{markdown_text(note)}**" for note in found if note]
     headlines: list[Row] = [
         {"test score": _NAMES[name], _over(result): _mean(result.test_summary[name])} for name in HEADLINES

@@ -79,7 +79,7 @@ def _panel(axes: "Axes", search: SearchResult, field: str, kind: Dimension) -> N
         places = [float(names.index(str(value))) for value in values]
         axes.set_xticks(range(len(names)), [plots.short(name) for name in names])
     else:
-        places = [float(value) for value in values]
+        places = [float("nan") if isinstance(value, str) else float(value) for value in values]
         if isinstance(kind, LogUniform):
             _powers(axes)
     for state, trials in _by_state(search.trials):

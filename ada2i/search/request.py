@@ -15,12 +15,14 @@ from pydantic import Field, JsonValue, ValidationError
 from ada2i import presets, storage
 from ada2i.config import Config, Positive, TrainConfig
 from ada2i.errors import ConfigError, ResourceError
+from ada2i.jobs import code
 from ada2i.jobs.client import Job
 from ada2i.jobs.resources import capacity, fitting
 from ada2i.records import Record, RunRequest, SearchNote
 from ada2i.search.records import Final, Params, Space, TrialRecord
 from ada2i.search.space import check_space, default_space, given_space
 from ada2i.store import Store
+from ada2i.training.methods import check_methods
 from ada2i.training.request import TrainSpec, check, planned
 
 JOB = "ada2i.search.job:drive"
@@ -128,6 +130,8 @@ def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None)
     overrides = {**training.overrides, "model.modalities": list(run.config.model.modalities)}
     check_space(space, preset=run.config.preset, settings=run.config.settings, overrides=overrides)
     request = SearchRequest(run=run, overrides=overrides, space=space, options=spec.options)
+    run = _with_code(request)
+    request = request.model_copy(update={"run": run})
     named = run.model_copy(update={"run_id": search_id or f"search-{contents(request)}"})
     return _write(request.model_copy(update={"run": named}), Store.open(root))
 
@@ -145,6 +149,18 @@ def _write(request: SearchRequest, store: Store) -> Job:
     return Job(JOB, uri, storage.digest(data))
 
 
+def _with_code(request: SearchRequest) -> RunRequest:
+    """Return the run's request with the code of all choices of the space, after checking each."""
+    run = request.run
+    choices = [({field: x}) for field, kind in request.space.fields.items() for x in getattr(kind, "values", ())]
+    configs = [config for params in choices if (config := request.config(params, run.config.training.seeds)).own_code]
+    own_code = code.digests(dict.fromkeys(name for config in (run.config, *configs) for name in config.own_code))
+    with code.named(own_code):
+        for config in configs:
+            check_methods(config, run.features)
+    return run.model_copy(update={"own_code": own_code})
+
+
 def contents(request: SearchRequest) -> str:
     """Return a digest of everything that decides a search's result, without its resources and id."""
     wanted = {
@@ -152,7 +168,7 @@ def contents(request: SearchRequest) -> str:
         "features": request.run.features.fingerprint,
         "space": request.space.model_dump(mode="json"),
         "options": request.options.model_dump(mode="json", exclude={"concurrent"}),
-    }
+    } | ({"own_code": request.run.own_code} if request.run.own_code else {})
     return storage.digest(json.dumps(wanted, sort_keys=True).encode())[:_DIGITS]
 
 

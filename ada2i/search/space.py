@@ -66,10 +66,12 @@ _RANGES: Mapping[str, Callable[[str], float]] = {"uniform": float, "loguniform":
 def default_space(config: TrainConfig, fixed: Collection[str]) -> Space:
     """Return the default space of a config: what its encoder and balance method read, except ``fixed`` fields."""
     method = "none" if config.ablations.no_modulation else config.balance.method
-    own = {f"balance.{name}": kind for name, kind in _BALANCE[method].items()}
+    own = {f"balance.{name}": kind for name, kind in _BALANCE.get(method, {}).items()}
     whole = {**(_CORRECTED if config.preset == "corrected" else _PLAIN), **own}
     kind = config.model.encoder.kind
-    return _space({f: found for f, found in whole.items() if f not in fixed and presets.is_read(f, kind)})
+    unread = () if config.model.fusion == "ada2i" else ("model.amw.scale",)
+    taken = {*presets.written_out(dict.fromkeys(fixed)), *unread}
+    return _space({f: found for f, found in whole.items() if f not in taken and presets.is_read(f, kind)})
 
 
 def read_space(path: Path) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def given_space(tree: Mapping[str, Any], vary: Sequence[str]) -> Space | None:
     Raises:
         ConfigError: One of them is wrong; the message lists all mistakes.
     """
-    fields = dict(_flat(tree)) | dict(map(_parse, vary))
+    fields = presets.written_out(dict(_flat(tree)) | dict(map(_parse, vary)))
     return _space(fields) if fields else None
 
 
@@ -125,13 +127,13 @@ def check_space(space: Space, *, preset: str, settings: str, overrides: Mapping[
 
 
 def params_of(config: TrainConfig, space: Space) -> Params:
-    """Return a config's values of the fields of a space."""
+    """Return a config's values of the fields of a space; `default` for an option that is not set."""
     return {field: _at(config, field) for field in space.fields}
 
 
 def _at(config: object, field: str) -> Value:
     for name in field.split("."):
-        config = getattr(config, name)
+        config = config.get(name, "default") if isinstance(config, dict) else getattr(config, name)
     assert isinstance(config, bool | int | float | str)  # it was drawn from a space
     return config
 

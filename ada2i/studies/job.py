@@ -11,7 +11,7 @@ import torch
 from ada2i import storage
 from ada2i.config import ResourceConfig
 from ada2i.errors import PreemptedError
-from ada2i.jobs import driver, events, preemption
+from ada2i.jobs import code, driver, events, preemption
 from ada2i.jobs.fanout import Call, run_tasks, start_workers
 from ada2i.jobs.resources import check_resources, fitting, wait_for_resources
 from ada2i.records import Failure
@@ -40,7 +40,8 @@ class Worker:
     def evaluate(self, run_uri: str) -> str:
         """Evaluate a run whose seeds are trained, and return it."""
         torch.set_num_threads(1)
-        evaluate_run(run_uri)
+        with code.named(request_of(RunFolder(run_uri)).own_code):
+            evaluate_run(run_uri)
         return run_uri
 
 

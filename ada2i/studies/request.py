@@ -17,6 +17,7 @@ from ada2i.config import AblationConfig, TrainConfig
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError, IntegrityError
 from ada2i.importers.resolve import resolve_features
+from ada2i.jobs import code
 from ada2i.jobs.client import Job
 from ada2i.modalities import LETTERS, MODALITIES, Modality
 from ada2i.records import FeatureInfo, Record, RunRequest
@@ -179,7 +180,7 @@ def _cell(
     # The id depends on what is really trained, so cells that differ only in left-out modalities share a run.
     kept = [LETTERS[letter] for letter in letters]
     config = config_of(modalities=kept)
-    run_id = study_run_id(config, features.info())
+    run_id = study_run_id(config, features.info(), code.digests(config.own_code))
     if not storage.exists(Store.open(root).run(run_id).request_uri):
         single = TrainSpec(
             features=features.uri,
@@ -193,12 +194,14 @@ def _cell(
     return cell.model_copy(update={"left_out": left_out, "run_id": run_id})
 
 
-def study_run_id(config: TrainConfig, features: FeatureInfo) -> str:
-    """Return the id of the run that trains a config on features, independent of its resources."""
-    wanted = {
-        "config": config.model_dump(mode="json", exclude={"resources"}),
-        "features": features.model_dump(mode="json"),
-    }
+def study_run_id(config: TrainConfig, features: FeatureInfo, own_code: Mapping[str, str]) -> str:
+    """Return the id of the run that trains a config on features by some code, independent of its resources."""
+    fields = config.model_dump(mode="json", exclude={"resources"})
+    if not own_code:
+        del fields["model"]["fusion"]  # so that studies from before this field keep their runs
+    wanted = {"config": fields, "features": features.model_dump(mode="json")} | (
+        {"own_code": dict(own_code)} if own_code else {}
+    )
     return f"study-{_digest(wanted)}"
 
 
@@ -209,7 +212,7 @@ def request_of(run: RunFolder) -> RunRequest:
         IntegrityError: It is not the request from whose config and features the run's id was derived.
     """
     request = run.request()
-    if not request.run_id == run.run_id == study_run_id(request.config, request.features):
+    if not request.run_id == run.run_id == study_run_id(request.config, request.features, request.own_code):
         raise IntegrityError(
             f"{run.request_uri} must hold the config and features that the run's id was derived from, but holds "
             "others. It was changed after it was written: delete the run's folder, then repeat the command.",

@@ -228,7 +228,7 @@ def _measure(runs: Runs, cell: Cell) -> Measured | None:
         lowest_class_f1=means[lowest],
         dead_classes=tuple(dead_classes(result)),
         calibration_error=_mean([test.calibration_error for test in result.tests]),
-        gate_share=None if result.config.ablations.no_afw else _mean(list(_gate_shares(result))),
+        gate_share=_mean(list(_gate_shares(result))) if result.config.has_afw else None,
         missing=tuple(_mean_missing(result)),
     )
 
@@ -327,6 +327,7 @@ def _notes(dataset: str, settings: str, features: FeatureInfo, rows: Sequence[Ro
     )
     yield f"Settings: {settings}. Each preset's config is that of `ada2i config --preset NAME --settings {settings}`."
     yield _published_note(dataset, features)
+    yield from dict.fromkeys(result.own_code_note for result in runs.results.values() if result.own_code)
     for cell in (row.cell for row in rows if row.cell.left_out):
         names = " and ".join(m for m in MODALITIES if m in cell.left_out)
         rest = "+".join(letter.upper() for letter in cell.letters if LETTERS[letter] not in cell.left_out)

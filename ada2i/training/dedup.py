@@ -11,7 +11,7 @@ def repeats(run_uri: str, *, root: str, model: str | None) -> Version | None:
     """Return the newest version of a run's model that has the run's features and config, or None.
 
     Returns None, too, if the run itself is registered, so that a retried run is not skipped. Resources are not
-    compared, since they do not change what a run learns. Code is not compared either.
+    compared, since they do not change what a run learns. Of code, only classes of the caller's own are compared.
 
     Args:
         run_uri: A prepared run.
@@ -23,7 +23,8 @@ def repeats(run_uri: str, *, root: str, model: str | None) -> Version | None:
     if any(version.run_id == request.run_id for version in known):
         return None
     alike = (v for v in reversed(known) if v.features.fingerprint == request.features.fingerprint)
-    return next((v for v in alike if _same(request.config, read_file(root, v, "config.json"))), None)
+    same_code = (v for v in alike if v.own_code == request.own_code)
+    return next((v for v in same_code if _same(request.config, read_file(root, v, "config.json"))), None)
 
 
 def _same(config: TrainConfig, stored: bytes) -> bool:

@@ -115,6 +115,7 @@ def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], test
         tests=tuple(tests),
         test_summary=over_seeds(tests),
         best_seed=max(seeds, key=lambda seed: seed.dev.weighted_f1).seed,  # chosen on dev, never on test
+        own_code={name: request.own_code[name] for name in request.config.own_code},
     )
 
 

@@ -146,7 +146,9 @@ def validate(task: Task, state: TrainState, meter: EpochMeter, cursor: TrainCurs
     by_modality = {metric.name for metric in METRICS if metric.by_modality}
     for name, means in meter.means().items():
         measured[name] = (
-            dict(zip(task.config.model.modalities, means, strict=True)) if name in by_modality else means[0]
+            dict(zip(task.config.model.modalities, means, strict=True))
+            if name in by_modality or len(means) > 1
+            else means[0]
         )
     return cursor.after_epoch(EpochRecord(**measured), dev, best=is_selected(task.config.training, cursor, dev))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ada2i import storage
 from ada2i.errors import Ada2iError, ConflictError, DivergenceError, PreemptedError
-from ada2i.jobs import client, driver, events
+from ada2i.jobs import client, code, driver, events
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.resources import check_resources, machine, wait_for_resources
 from ada2i.records import Failure, RunRequest
@@ -115,6 +115,7 @@ def drive(run_uri: str, submission: str, digest: str) -> None:
     started, run = time.time(), RunFolder(run_uri)
     with driver.report_errors(run_uri):
         request = RunRequest.load(run.request_uri, digest)
+        code.check_here(request.own_code)
         resources, losses = request.config.resources, 0
         elastic = resources.min_workers is not None
         _set_environment(elastic=elastic)
@@ -279,8 +280,9 @@ def work(settings: dict[str, Any]) -> Failure | None:
     if config.resources.fast_cpu:
         keep_freed_memory()
     preemption.watch()
+    group = distributed.process_group(place, backend="nccl" if device.type == "cuda" else "gloo")
     try:
-        with distributed.process_group(place, backend="nccl" if device.type == "cuda" else "gloo"):
+        with code.named(request.own_code), group:
             part = (place.local_rank, place.local_world)
             attempt = distributed.from_rank_zero(secrets.randbits(62), device)
             features = open_features(request.features.uri)

@@ -13,12 +13,14 @@ from ada2i.config import TrainConfig
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError, DataError
 from ada2i.importers.resolve import resolve_features
+from ada2i.jobs import code
 from ada2i.jobs.client import Job
 from ada2i.jobs.resources import capacity, check_resources, machine
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.records import GateRecord, Record, RunRequest
 from ada2i.store import Store
 from ada2i.training.launch import JOB
+from ada2i.training.methods import check_methods
 
 
 class TrainSpec(Record):
@@ -84,7 +86,11 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
         kept = _kept(config, audit)
         chosen = _overrides(spec)
         config = config_for(features, preset=spec.preset, settings=settings, overrides=chosen, modalities=kept)
-    return RunRequest(run_id=run_id, config=config, features=features.info(), audit=audit)
+    info = features.info()
+    own_code = code.digests(config.own_code)
+    with code.named(own_code):
+        check_methods(config, info)
+    return RunRequest(run_id=run_id, config=config, features=info, audit=audit, own_code=own_code)
 
 
 def config_for(
@@ -179,11 +185,11 @@ def _resume(place: str, now: RunRequest) -> bytes:
     """Check that a run was started with this request, apart from its resources; return the request as stored now."""
     first = RunRequest.load(place)
     resources = {"resources": now.config.resources}  # a run may continue with other workers
-    same = first.run_id == now.run_id and first.features == now.features
+    same = (first.run_id, first.features, first.own_code) == (now.run_id, now.features, now.own_code)
     if not same or first.config.model_copy(update=resources) != now.config:
         raise ConfigError(
-            f"Run {now.run_id} must be resumed with the config and features that it was started with, but these "
-            "differ. Repeat the first command, or start a new run."
+            f"Run {now.run_id} must be resumed with the config and features that it was started with, and with the "
+            "same source of classes of your own, but these differ. Repeat the first command, or start a new run."
         )
     data = first.model_copy(update={"config": now.config}).stored()
     storage.put(place, data)

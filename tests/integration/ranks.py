@@ -14,6 +14,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 
 from ada2i.data.manifest import open_features
+from ada2i.jobs import code
 from ada2i.loader.split_data import open_split
 from ada2i.presets import resolve
 from ada2i.records import EpochRecord
@@ -64,7 +65,8 @@ def main(job: Job, rank: int, *, after_step: Callable[[int], None] = lambda _: N
     seed_folder = Path(str(job["out"])).as_uri() + "/run"
     task = Task(config, features.info(), config.training.seeds[0], train, dev, seed_folder, torch.device("cpu"))
     digests = _watch_replicas(str(job["out"]), after_step)
-    fitting.fit(task, Silent())
+    with code.named(code.digests(config.own_code)):
+        fitting.fit(task, Silent())
     Path(f"{job['out']}/replica-{rank}.json").write_text(json.dumps(digests))
     if world > 1:
         leave_group()

@@ -133,7 +133,7 @@ def kill_after_epoch(
     import time
 
     out.mkdir()
-    overrides = {**TWENTY_STEPS, "training.epochs": epochs, **(more or {})}
+    overrides = {**(more or TWENTY_STEPS), "training.epochs": epochs}
     (out / "job.json").write_text(
         json.dumps({"out": str(out), "features": features, "world": world, "overrides": overrides, "preset": preset})
     )

@@ -36,6 +36,7 @@ FIELDS = [
     "balance.method",
     "balance.momentum",
     "balance.noise",
+    "balance.options",
     "balance.rate",
     "balance.ratio",
     "balance.start_epoch",
@@ -71,8 +72,11 @@ FIELDS = [
     "model.encoder.input_dropout",
     "model.encoder.kind",
     "model.encoder.layers",
+    "model.encoder.options",
     "model.encoder.positions",
     "model.encoder.speakers",
+    "model.fusion",
+    "model.fusion_options",
     "model.hidden_dim",
     "model.mask_missing",
     "model.modalities",
@@ -143,6 +147,7 @@ COMMANDS = {
     ],
     "predict": [
         "--allow-encoder",
+        "--code",
         "--json",
         "--local",
         "--out",
@@ -153,7 +158,7 @@ COMMANDS = {
         "VERSION",
     ],
     "registry diff": ["--json", "--root", "FIRST", "SECOND"],
-    "registry gate": ["--again", "--alias", "--by", "--json", "--promote", "--root", "--set", "REFERENCE"],
+    "registry gate": ["--again", "--alias", "--by", "--code", "--json", "--promote", "--root", "--set", "REFERENCE"],
     "registry gc": ["--json", "--older-than", "--root", "--versions-older-than", "MODEL"],
     "registry history": ["--alias", "--json", "--root", "MODEL"],
     "registry list": ["--json", "--root", "MODEL"],
@@ -181,6 +186,7 @@ COMMANDS = {
     ],
     "train": [
         "--allow",
+        "--code",
         "--encoder",
         "--json",
         "--local",
@@ -243,6 +249,7 @@ FLOW: dict[str, Any] = {
     "promote": False,
     "rules": {},
     "force": False,
+    "code": [],
 }
 
 PROMOTION_FLOW: dict[str, Any] = {
@@ -252,6 +259,7 @@ PROMOTION_FLOW: dict[str, Any] = {
     "alias": "champion",
     "again": False,
     "root": None,
+    "code": [],
 }
 
 RULES = [
@@ -314,6 +322,7 @@ PREDICTION_FLOW: dict[str, Any] = {
     "workers": None,
     "root": None,
     "allow_encoders": [],
+    "code": [],
 }
 
 EXTRACTION_FLOW: dict[str, Any] = {

@@ -10,12 +10,12 @@ from functools import partial
 from typing import TypeAlias
 
 from ada2i.errors import DataError
-from ada2i.extraction.code import imported, returned
 from ada2i.extraction.corpora.folder import read_folder
 from ada2i.extraction.corpora.iemocap import read_iemocap
 from ada2i.extraction.corpora.meld import read_meld
 from ada2i.extraction.corpora.mosei import read_mosei
 from ada2i.extraction.utterance import Corpus
+from ada2i.jobs.code import imported, returned
 
 Reader: TypeAlias = Callable[[str], Corpus]
 

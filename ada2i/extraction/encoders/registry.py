@@ -10,8 +10,8 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, ValidationError, create_model
 
 from ada2i.errors import ConfigError
-from ada2i.extraction.code import imported, returned
 from ada2i.extraction.encoders.base import Encoder
+from ada2i.jobs.code import imported, returned
 from ada2i.modalities import MODALITIES, Modality
 
 HUGGING_FACE = "hf:"  # prefix of specs that name a Hugging Face model: an id, or a folder

@@ -86,7 +86,9 @@ def started(balancer: NoBalancer, epoch: int = 1, step: int = 0) -> StepInfo:
     """Let a method start a step of a model whose classifier is the identity for both modalities."""
     fusion = Fusion(modalities=NAMES, hidden_dim=2, classes=2, vote=linear_vote, bias=False)
     fusion.classifier.weight.data.copy_(torch.eye(2).repeat(1, 2))
-    info = StepInfo(cast("Any", SimpleNamespace(modalities=NAMES, fusion=fusion)), seed=1, step=step)
+    info = StepInfo(
+        cast("Any", SimpleNamespace(modalities=NAMES, fusion=fusion, parameters=fusion.parameters)), seed=1, step=step
+    )
     balancer.set_epoch(epoch)
     balancer.start_step(info)
     return info
@@ -183,7 +185,7 @@ def test_dgl() -> None:
     # (p - 1) / 2 and p / 2 with p = 0.731059 and 0.268941
     assert own.grad is not None
     assert own.grad.tolist() == [near(-0.134471, 0.134471), near(0.134471, -0.134471)]
-    assert info.model.fusion.classifier.weight.grad is None
+    assert info.model.fusion.get_parameter("classifier.weight").grad is None
     for joint in (0.0, 0.25, 1.0):
         passed, _ = DglBalancer(DglBalance(joint=joint)).adapt({"text": own}, batch, {})
         assert torch.equal(passed["text"], own)
@@ -217,7 +219,9 @@ def test_mmparetos_losses_train_encoder_and_classifier_apart() -> None:
     assert other is not None
     assert other.item() == pytest.approx(extra.item())
     assert torch.autograd.grad(extra, [own], allow_unused=True)[0] is None
-    assert torch.autograd.grad(other, [info.model.fusion.classifier.weight], allow_unused=True)[0] is None
+    assert (
+        torch.autograd.grad(other, [info.model.fusion.get_parameter("classifier.weight")], allow_unused=True)[0] is None
+    )
 
 
 def test_agm() -> None:

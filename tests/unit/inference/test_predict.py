@@ -101,7 +101,7 @@ def test_contributions_and_bias_sum_to_the_votes(preset: str) -> None:
         prediction = model(given.batch(np.arange(len(LENGTHS)))[1])
     label = prediction.logits.argmax(dim=-1)
     assert (found.probabilities.argmax(1) == label.numpy()).all()
-    bias = model.fusion.classifier.bias
+    bias = dict(model.named_parameters()).get("fusion.classifier.bias")
     rest = torch.zeros(len(label)) if bias is None else bias.detach()[label]
     np.testing.assert_allclose(found.contributions.sum(axis=1) + rest.numpy(), found.votes, atol=1e-5)
     np.testing.assert_allclose(found.votes, prediction.fused.gather(1, label[:, None])[:, 0], atol=1e-5)

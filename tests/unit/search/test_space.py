@@ -153,3 +153,21 @@ def test_files_that_hold_no_space(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         with pytest.raises(ConfigError, match=message):
             read_space(tmp_path / name)
+
+
+def test_options_and_names_of_own_classes_are_varied() -> None:
+    own = {"model.fusion": "lab:Mine"}
+    config = presets.resolve(preset="corrected", settings="demo", overrides=own)
+    space = given_space({}, ["model.fusion_options.size=int:4:16", "model.encoder=relational,lab:Mine"])
+    assert space is not None
+    check_space(space, preset="corrected", settings="demo", overrides=own)
+    assert params_of(config, space) == {"model.fusion_options.size": "default", "model.encoder.kind": "relational"}
+    chosen = presets.resolve(preset="corrected", settings="demo", overrides={**own, "model.fusion_options.size": 4})
+    assert params_of(chosen, space)["model.fusion_options.size"] == 4
+
+
+def test_the_default_space_of_own_classes_has_no_field_that_they_do_not_read() -> None:
+    own = {"model.fusion": "lab:Mine", "model.encoder": "lab:Mine", "balance.method": "lab:Mine"}
+    fields = default_space(presets.resolve(preset="corrected", settings="demo", overrides=own), own).fields
+    assert not {"model.amw.scale", "model.encoder.dialogue_decay", "model.encoder.inertia"} & fields.keys()
+    assert {"model.encoder.dropout", "training.learning_rate"} <= fields.keys()

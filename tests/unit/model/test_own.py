@@ -1,0 +1,102 @@
+"""Fusions and encoders of a user's own: the examples, and how the network calls them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ada2i.batch import Layout
+from ada2i.jobs import code
+from ada2i.model.build import build_model
+from ada2i.model.own import FusionHolder
+from ada2i.presets import resolve
+from examples.methods.late_fusion import LateFusion
+from examples.methods.tensor_fusion import TensorFusion
+from tests.own import examples, write_examples
+from tests.unit.model.batches import CLASSES, SMALL, WIDTHS, make_batch, take
+
+NAMES = ("text", "audio")
+LAYOUT = Layout((2,), 2)
+
+
+class Sum(nn.Module):
+    """Adds the encodings, times a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, encoded: dict[str, Tensor], present: dict[str, Tensor], layout: Layout) -> Tensor:
+        total: Tensor = self.weight * torch.stack(list(encoded.values())).sum(dim=0)
+        return total
+
+
+def encoded() -> dict[str, Tensor]:
+    return {"text": torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "audio": torch.tensor([[10.0, 20.0], [30.0, 40.0]])}
+
+
+def test_examples_are_short() -> None:
+    assert len(examples()) == 3
+    assert all(len(text.splitlines()) <= 30 for text in examples())
+
+
+def test_late_fusion_is_the_mean_of_the_votes_that_there_are() -> None:
+    fusion = LateFusion(NAMES, hidden_dim=2, classes=3)
+    present = {"text": torch.tensor([True, True]), "audio": torch.tensor([True, False])}
+    logits, votes = fusion(encoded(), present, LAYOUT)
+    text, audio = (fusion.heads[m](x) for m, x in encoded().items())
+    torch.testing.assert_close(votes, torch.stack([text, torch.stack([audio[0], torch.zeros(3)])]))
+    torch.testing.assert_close(logits, torch.stack([(text[0] + audio[0]) / 2, text[1]]))
+
+
+def test_tensor_fusion_multiplies_all_and_keeps_what_is_alone() -> None:
+    fusion = TensorFusion(NAMES, hidden_dim=2, classes=3, dropout=0.0, size=2).eval()
+    present = {m: torch.tensor([True, m == "text"]) for m in NAMES}
+    seen: list[Tensor] = []
+    fusion.predict.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    assert fusion(encoded(), present, LAYOUT).shape == (2, 3)
+    text, audio = (torch.relu(fusion.reduce[m](x)) for m, x in encoded().items())
+    both = torch.outer(torch.cat([text[0], torch.ones(1)]), torch.cat([audio[0], torch.ones(1)]))
+    torch.testing.assert_close(seen[0][0], both.flatten())
+    lone = torch.outer(torch.cat([text[1], torch.ones(1)]), torch.tensor([0.0, 0.0, 1.0]))
+    torch.testing.assert_close(seen[0][1], lone.flatten())
+
+
+def test_without_votes_a_modality_votes_by_its_prediction_alone() -> None:
+    holder = FusionHolder(Sum(), classes=2)
+    present = {"text": torch.tensor([True, True]), "audio": torch.tensor([True, False])}
+    votes, logits = holder.predict(encoded(), present, LAYOUT)  # type: ignore[arg-type]
+    assert logits.tolist() == [[22.0, 44.0], [6.0, 8.0]]  # the second utterance has no audio
+    assert votes.tolist() == [[[2.0, 4.0], [6.0, 8.0]], [[20.0, 40.0], [0.0, 0.0]]]
+
+
+@pytest.mark.parametrize("train_head", [True, False])
+def test_votes_alone_pass_gradients_as_requested(train_head: bool) -> None:
+    holder, rows = FusionHolder(Sum(), classes=2), encoded()
+    rows["text"].requires_grad_()
+    votes = holder.alone(rows, LAYOUT, train_head=train_head)  # type: ignore[arg-type]
+    weight = holder.get_parameter("own.weight")
+    found = torch.autograd.grad(votes.sum(), [rows["text"], weight], allow_unused=True)
+    assert found[0] is not None
+    assert found[0].tolist() == [[2.0, 2.0], [2.0, 2.0]]
+    assert (found[1] is not None) == train_head
+
+
+@pytest.mark.parametrize("preset", ["corrected", "reference", "paper"])
+def test_a_network_of_own_parts_predicts_a_dialogue_alike_in_any_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    write_examples(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    fields = {**SMALL, "model.encoder": "doc_encoder:Gru", "model.fusion": "doc_fusion:Concat"}
+    config = resolve(preset=preset, settings="default", overrides=fields)
+    with code.named(code.digests(config.own_code)):
+        model = build_model(config, widths=WIDTHS, classes=CLASSES).eval()
+    batch = make_batch((3, 5, 2))
+    with torch.no_grad():
+        whole, alone = model(batch), model(take(batch, 1))
+    assert whole.votes.shape == (3, 10, CLASSES)
+    assert whole.fused is whole.logits
+    torch.testing.assert_close(whole.logits[3:8], alone.logits)
+    torch.testing.assert_close(whole.votes[:, 3:8], alone.votes)
