@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from ada2i import storage
 from ada2i.display import count, similar
-from ada2i.errors import NotFoundError
+from ada2i.errors import ConfigError, NotFoundError
 from ada2i.evaluation.compare import Comparison
 from ada2i.evaluation.compare import compare as compare_predictions
 from ada2i.extraction import request as extraction
@@ -45,6 +45,7 @@ from ada2i.search.report import search_files
 from ada2i.search.request import SearchRequest, SearchSpec
 from ada2i.store import EXTRACTION, RunFolder, Store
 from ada2i.studies import request as studies
+from ada2i.studies.outside import is_table, outside_predictions, read_predictions
 from ada2i.studies.request import StudySpec
 from ada2i.studies.rows import Study, gather
 from ada2i.training import request as training
@@ -471,21 +472,31 @@ def baseline(features: str, store: Store, modalities: tuple[Modality, ...] = ())
 
 
 def compare(first: str, second: str, store: Store) -> Comparison:
-    """Test whether one of two registered versions is significantly better on the test split.
+    """Test whether one of two versions, or of a version and predictions from elsewhere, is significantly better.
 
     Args:
-        first: A reference to a version.
-        second: A reference to another version, tested on the same dialogues.
+        first: A reference to a version, or the location of a table of predictions; see ``studies.outside``.
+        second: The same; at least one of the two is a version.
         store: The root.
 
     Raises:
+        ConfigError: Neither is a version.
         NotFoundError: There is no such version.
-        DataError: The two were tested on other dialogues.
+        DataError: The two were tested on other dialogues, or a table does not hold predictions for them.
     """
-    found = [resolve(store.root, reference) for reference in (first, second)]
-    a, b = (read_file(store.root, version, "predictions.parquet") for version in found)
-    names = (found[0].name, found[1].name)
-    return compare_predictions(a, b, names=names, synthetic=any(version.features.synthetic for version in found))
+    versions = {text: resolve(store.root, text) for text in (first, second) if not is_table(text)}
+    if not versions:
+        raise ConfigError(
+            f"At least one of {first} and {second} must be a registered version, which knows the labels of the test "
+            "split, but both are tables. Name a version, such as ada2i-mine@1."
+        )
+    files = {text: read_file(store.root, version, "predictions.parquet") for text, version in versions.items()}
+    known, version = next(iter(versions.items()))
+    for text in {first, second} - versions.keys():
+        files[text] = outside_predictions(text, read_predictions(files[known]), version.features.labels)
+    a, b = (versions[text].name if text in versions else storage.name_of(text) for text in (first, second))
+    synthetic = any(each.features.synthetic for each in versions.values())
+    return compare_predictions(files[first], files[second], names=(a, b), synthetic=synthetic)
 
 
 def predict(

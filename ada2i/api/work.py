@@ -222,19 +222,21 @@ def baseline(
     return usecases.baseline(_location(features, root, options), Store.open(root), requested)
 
 
-def compare(first: str, second: str, *, root: str | None = None) -> "Comparison":
-    """Test whether one of two registered versions is significantly better on the same test dialogues.
+def compare(first: Source, second: Source, *, root: str | None = None) -> "Comparison":
+    """Test whether one of two versions, or of a version and predictions from elsewhere, is significantly better.
 
     Args:
-        first: A version, such as ``calls@1``.
-        second: Another version, tested on the same dialogues.
+        first: A version, such as ``calls@1``; or a frame or table of predictions for its test split, with
+            ``dialogue_id``, ``utterance_index`` and ``p_<class>`` (or ``label``).
+        second: The same; at least one of the two is a version.
         root: The storage root; by default ``ADA2I_ROOT``, else ``./ada2i-store``.
 
     Raises:
         NotFoundError: There is no such version.
         DataError: The two were tested on other dialogues.
     """
-    return usecases.compare(first, second, Store.open(root))
+    with as_location(first) as one, as_location(second) as other:
+        return usecases.compare(one, other, Store.open(root))
 
 
 def _location(features: Source, root: str | None, options: Mapping[str, Any]) -> str:

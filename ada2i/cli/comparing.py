@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from ada2i.cli.options import AsJson, Reference, Root
+from ada2i.cli.options import AsJson, Root
 from ada2i.cli.output import line, out
 from ada2i.display import count
 from ada2i.store import DEFAULT_ROOT, Store
@@ -18,12 +18,14 @@ app = typer.Typer()
 
 @app.command()
 def compare(
-    first: Reference,
-    second: Annotated[str, typer.Argument(help="Another version, tested on the same dialogues.")],
+    first: Annotated[str, typer.Argument(help="A version, such as MODEL@1, or a table of predictions from elsewhere.")],
+    second: Annotated[
+        str, typer.Argument(help="Another one, for the same test split. A table has dialogue_id, utterance_index, p_*.")
+    ],
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Test whether one of two registered versions is significantly better on the test split."""
+    """Test which of two versions, or of a version and predictions from elsewhere, is better on the test split."""
     from ada2i import usecases
 
     comparison = usecases.compare(first, second, Store.open(root))

@@ -117,6 +117,11 @@ def _shards(features: FeatureSet, changes: Changes) -> Iterator[TableFile]:
         yield TableFile.open(data, storage.join(features.uri, entry.name), facts, changes)
 
 
+def has_table_suffix(location: str) -> bool:
+    """Return whether a location ends like the name of a table's file."""
+    return bool(suffix_of(location))
+
+
 def table_uris(source: str) -> list[str]:
     """Return the URIs of a table's files: one file, or all files of one format below a folder.
 

@@ -1,3 +1,3 @@
 """Grids of runs with the published numbers; `ada2i reproduce`."""
 
-__all__ = ["progress", "request", "rows", "table"]
+__all__ = ["outside", "progress", "request", "rows", "table"]
