@@ -162,6 +162,8 @@ COMMANDS = {
         "DATASET",
         "FEATURES",
     ],
+    "track mlflow": ["--root", "--to", "MODELS"],
+    "track wandb": ["--root", "--to", "MODELS"],
     "train": [
         "--allow",
         "--code",
@@ -227,6 +229,7 @@ FLOW: dict[str, Any] = {
     "rules": {},
     "force": False,
     "code": [],
+    "track": {},
 }
 
 PROMOTION_FLOW: dict[str, Any] = {
