@@ -10,7 +10,7 @@ PYTEST    = $(BIN)/python -m pytest
 INSTALLED = $(VENV)/.ada2i-installed
 DEVELOP   = $(VENV)/.ada2i-development
 
-.PHONY: run test test-all unit smoke rest soak lint bench up down status install develop
+.PHONY: run test test-all unit smoke rest soak lint bench docs up down status install develop
 
 run: install
 	@$(BIN)/python -m pipelines "$(FEATURES)" --modalities "$(MODALITIES)"
@@ -43,6 +43,11 @@ lint: develop
 bench: develop
 	@$(BIN)/python -m tests.benchmarks --out benchmarks
 
+# The documentation as a site, in site/.
+docs: develop
+	@$(BIN)/python -m mkdocs build --quiet
+	@echo "Open site/index.html"
+
 up down status: install
 	@$(BIN)/python -m infra.local $@
 
@@ -57,7 +62,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or later is needed, but this is {sys.version}"'
 	@echo "Installing into $(VENV) (a few minutes the first time)..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[stack,extract]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[stack,extract]' -e ./pipelines
 	@touch $@
 
 $(DEVELOP): $(INSTALLED)

@@ -14,14 +14,18 @@ from typing import Any, Literal, TypeVar
 from ada2i import storage
 from ada2i.display import count, similar
 from ada2i.errors import NotFoundError
+from ada2i.evaluation.compare import Comparison
+from ada2i.evaluation.compare import compare as compare_predictions
 from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE
 from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec
+from ada2i.importers.resolve import resolve_features
+from ada2i.inference.floor import baselines
 from ada2i.jobs import client, code
 from ada2i.jobs.client import Job
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
-from ada2i.modalities import MODALITIES
+from ada2i.modalities import MODALITIES, Modality
 from ada2i.prediction import request as prediction
 from ada2i.prediction.records import PredictionManifest
 from ada2i.prediction.records import is_done as is_predicted
@@ -30,11 +34,11 @@ from ada2i.prediction.request import PredictSpec
 from ada2i.prediction.run import predict_here
 from ada2i.promotion.gate import check_judged_again, holding, is_settled, last_verdict, pass_gate, resolve_rules
 from ada2i.promotion.page import headline
-from ada2i.records import RunRequest, RunResult
+from ada2i.records import Baseline, RunRequest, RunResult
 from ada2i.registry.aliases import CHAMPION, Move, current
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Verdict
-from ada2i.registry.versions import Version, check_model_name, check_same_kind, register
+from ada2i.registry.versions import Version, check_model_name, check_same_kind, read_file, register
 from ada2i.search import request as searching
 from ada2i.search.records import SearchOutcome, SearchResult
 from ada2i.search.report import search_files
@@ -46,7 +50,7 @@ from ada2i.studies.rows import Study, gather
 from ada2i.training import request as training
 from ada2i.training.dedup import repeats
 from ada2i.training.evaluate import evaluate_run
-from ada2i.training.launch import launch
+from ada2i.training.launch import launch, train_here
 from ada2i.training.request import TrainSpec
 
 JobKind = Literal["extract", "train", "search", "study", "predict"]
@@ -207,13 +211,21 @@ def extract(spec: ExtractSpec, store: Store, *, run_id: str, hooks: Hooks) -> Ex
         JobError: The job failed; a new call resumes it.
     """
     job = hooks.step("corpus", partial(extraction.prepare, spec, root=store.root, run_id=run_id))
-    return hooks.step("extract", partial(_extract, job, hooks))
+    return hooks.step("extract", partial(_extract, job, hooks, local=spec.local))
 
 
-def _extract(job: Job, hooks: Hooks) -> ExtractionResult:
+def _extract(job: Job, hooks: Hooks, *, local: bool) -> ExtractionResult:
     if not extraction.is_done(job.uri):
-        _run_job("extract", job, hooks)
+        _extract_here(job, hooks) if local else _run_job("extract", job, hooks)
     return ExtractionResult.load(storage.join(job.uri, extraction.RESULT))
+
+
+def _extract_here(job: Job, hooks: Hooks) -> None:
+    from ada2i.extraction.run import extract_here
+
+    request = ExtractionRequest.load(storage.join(job.uri, "request.json"), job.request)
+    with hooks.job("extract", job.uri, "") as show:
+        extract_here(job.uri, request, report=_reporter(show))
 
 
 def train(
@@ -260,12 +272,21 @@ def train(
                 "`--skip-unchanged`."
             )
             return _judged(Outcome(known, note=note), store, gate, hooks)
-        hooks.step("train", partial(launch, job, partial(hooks.job, "train")))
+        hooks.step("train", partial(train_here if spec.local else launch, job, partial(hooks.job, "train")))
         result = hooks.step("evaluate", partial(evaluate_run, job.uri))
         registering = partial(register, job.uri, root=store.root, model=model, flow_run_id=flow_run_id)
         version = hooks.step("register", registering)
         note = f"{version.name} was trained. The gate did not judge it."
         return _judged(Outcome(version, trained=True, result=result, note=note), store, gate, hooks)
+
+
+def train_run(spec: TrainSpec, store: Store, *, run_id: str, hooks: Hooks) -> RunResult:
+    """Train and evaluate once on test, without registering; arguments and errors are those of ``train``."""
+    spec = _with_features(spec, store, run_id, hooks)
+    job = hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id))
+    with code.named(RunRequest.load(RunFolder(job.uri).request_uri, job.request).own_code):
+        hooks.step("train", partial(train_here if spec.local else launch, job, partial(hooks.job, "train")))
+        return hooks.step("evaluate", partial(evaluate_run, job.uri))
 
 
 def _with_features(spec: TrainSpec, store: Store, run_id: str, hooks: Hooks) -> TrainSpec:
@@ -276,7 +297,9 @@ def _with_features(spec: TrainSpec, store: Store, run_id: str, hooks: Hooks) -> 
     training.check(spec)  # find mistakes before hours of extraction
     requested = training.requested_modalities(spec)
     unused = {modality: NONE for modality in MODALITIES if requested and modality not in requested}
-    corpus = ExtractSpec(kind=raw[0], location=raw[1], encoders={**spec.encoders, **unused}, needs=requested)
+    corpus = ExtractSpec(
+        kind=raw[0], location=raw[1], encoders={**spec.encoders, **unused}, needs=requested, local=spec.local
+    )
     features = extract(corpus, store, run_id=extraction_id(run_id), hooks=hooks).features
     return spec.model_copy(update={"features": features})
 
@@ -431,6 +454,40 @@ def _study(job: Job, hooks: Hooks) -> dict[str, str]:
     return problems
 
 
+def baseline(features: str, store: Store, modalities: tuple[Modality, ...] = ()) -> tuple[Baseline, ...]:
+    """Score the majority class and linear models on test: the floor that a trained model must exceed.
+
+    Args:
+        features: ``demo``, a feature set, or a table to import.
+        store: The root.
+        modalities: The modalities; by default all that the features hold.
+
+    Raises:
+        DataError: The features are invalid or lack a modality.
+    """
+    found = resolve_features(features, store.root, needs=modalities)
+    held = tuple(m for m in MODALITIES if m in found.manifest.modalities)
+    return baselines(found.uri, modalities or held)
+
+
+def compare(first: str, second: str, store: Store) -> Comparison:
+    """Test whether one of two registered versions is significantly better on the test split.
+
+    Args:
+        first: A reference to a version.
+        second: A reference to another version, tested on the same dialogues.
+        store: The root.
+
+    Raises:
+        NotFoundError: There is no such version.
+        DataError: The two were tested on other dialogues.
+    """
+    found = [resolve(store.root, reference) for reference in (first, second)]
+    a, b = (read_file(store.root, version, "predictions.parquet") for version in found)
+    names = (found[0].name, found[1].name)
+    return compare_predictions(a, b, names=names, synthetic=any(version.features.synthetic for version in found))
+
+
 def predict(
     spec: PredictSpec, store: Store, *, hooks: Hooks, extraction_run: str, run_id: str | None = None
 ) -> tuple[str, PredictionManifest]:
@@ -462,12 +519,17 @@ def _predict(spec: PredictSpec, job: Job, hooks: Hooks) -> tuple[str, Prediction
     out = prediction.target(spec, job.uri)
     if is_predicted(out):
         return out, prediction_result(out)
-    if request := prediction.small_request(spec, job):
+    if request := prediction.local_request(spec, job):
         with hooks.job("predict", job.uri, "") as show:
-            predict_here(job.uri, request, report=lambda kind, **facts: show({"kind": kind, **facts}))
+            predict_here(job.uri, request, report=_reporter(show))
     else:
         _run_job("predict", job, hooks)
     return out, prediction_result(out)
+
+
+def _reporter(show: OnEvent) -> Callable[..., None]:
+    """Return what reports an event of a job in this process, as ``events.emit`` does for a job on Ray."""
+    return lambda kind, **facts: show({"kind": kind, **facts})
 
 
 def _run_job(kind: JobKind, job: Job, hooks: Hooks, also: OnEvent | None = None) -> None:

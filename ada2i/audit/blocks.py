@@ -19,7 +19,7 @@ from ada2i.data.manifest import FeatureSet, Manifest, read_shard
 from ada2i.data.schema import Column
 from ada2i.data.splits import normalise_split
 from ada2i.importers.arrow_types import TableFile, is_name, is_text, is_vector, texts, vectors, without_nan
-from ada2i.importers.source import REQUIRED, parquet_files
+from ada2i.importers.source import REQUIRED, table_uris
 from ada2i.modalities import MODALITIES, Modality
 
 PLAIN = (*REQUIRED, "speaker", "text")
@@ -72,7 +72,7 @@ def table_source(location: str) -> Source:
     Raises:
         DataError: There is no such file.
     """
-    uris = parquet_files(location)
+    uris = table_uris(location)
     return Source(storage.public(location), None, lambda: filter(None, map(_read_file, uris)))
 
 

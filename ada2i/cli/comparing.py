@@ -8,9 +8,7 @@ from rich.table import Table
 from ada2i.cli.options import AsJson, Reference, Root
 from ada2i.cli.output import line, out
 from ada2i.display import count
-from ada2i.registry.references import resolve
-from ada2i.registry.versions import read_file
-from ada2i.store import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT, Store
 
 if TYPE_CHECKING:
     from ada2i.evaluation.compare import Comparison
@@ -26,12 +24,9 @@ def compare(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Test whether one of two registered versions is significantly better on the test split."""
-    from ada2i.evaluation.compare import compare as run
+    from ada2i import usecases
 
-    found = [resolve(root, reference) for reference in (first, second)]
-    predictions = [read_file(root, version, "predictions.parquet") for version in found]
-    a, b = (version.name for version in found)
-    comparison = run(*predictions, names=(a, b), synthetic=any(version.features.synthetic for version in found))
+    comparison = usecases.compare(first, second, Store.open(root))
     if as_json:
         out.print_json(comparison.model_dump_json())
     else:

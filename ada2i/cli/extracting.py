@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from ada2i.cli.features import show_features
-from ada2i.cli.options import AsJson, Root, complete_encoder, parse_overrides
+from ada2i.cli.options import AsJson, Local, Root, complete_encoder, parse_overrides
 from ada2i.cli.output import line, out, print_record
 from ada2i.display import count
 from ada2i.extraction.corpora.readers import CORPORA
@@ -18,6 +18,18 @@ from ada2i.store import DEFAULT_ROOT, Store
 app = typer.Typer()
 
 _KINDS = f"demo-media, {', '.join(CORPORA)}, or package.module:function"
+AudioEncoders = Annotated[
+    str | None,
+    typer.Option(
+        help="Audio encoders, or `none`.", autocompletion=lambda incomplete: complete_encoder("audio", incomplete)
+    ),
+]
+VisualEncoders = Annotated[
+    str | None,
+    typer.Option(
+        help="Visual encoders, or `none`.", autocompletion=lambda incomplete: complete_encoder("visual", incomplete)
+    ),
+]
 
 
 @app.command()
@@ -31,18 +43,8 @@ def extract(  # noqa: PLR0917
             autocompletion=lambda incomplete: complete_encoder("text", incomplete),
         ),
     ] = None,
-    audio: Annotated[
-        str | None,
-        typer.Option(
-            help="Audio encoders, or `none`.", autocompletion=lambda incomplete: complete_encoder("audio", incomplete)
-        ),
-    ] = None,
-    visual: Annotated[
-        str | None,
-        typer.Option(
-            help="Visual encoders, or `none`.", autocompletion=lambda incomplete: complete_encoder("visual", incomplete)
-        ),
-    ] = None,
+    audio: AudioEncoders = None,
+    visual: VisualEncoders = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,19 +55,27 @@ def extract(  # noqa: PLR0917
         str | None, typer.Option(help="Name of the dataset. Default: `name` in corpus.json, or the folder's name.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+    local: Local = False,
     as_json: AsJson = False,
     run: Annotated[str | None, typer.Option(help="Id of an interrupted extraction, to resume it.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Extract features of a raw corpus on Ray; print the feature set's URI."""
     from ada2i import usecases
-    from ada2i.cli.running import TerminalHooks
     from ada2i.extraction.request import ExtractSpec
+    from ada2i.terminal import TerminalHooks
     from ada2i.training.request import new_run_id, with_named
 
     encoders = {"text": text, "audio": audio, "visual": visual}
     overrides = with_named(parse_overrides(set_), {"workers": workers})
-    facts = {"kind": kind, "location": location, "encoders": encoders, "overrides": overrides, "dataset": dataset}
+    facts: dict[str, Any] = {
+        "kind": kind,
+        "location": location,
+        "encoders": encoders,
+        "overrides": overrides,
+        "dataset": dataset,
+        "local": local,
+    }
     if run is not None:
         usecases.check_started(Store.open(root), run)
     run_id = run or new_run_id()

@@ -43,13 +43,24 @@ def _contents(manifest: "Manifest") -> list[str]:
     licences = manifest.origin.licences if manifest.origin else {}
     return [
         f"dataset {manifest.dataset}{synthetic}: {'; '.join(splits)}",
+        *([f"splits: {manifest.split_rule}"] if manifest.split_rule else []),
         *gate,
         f"classes: {', '.join(manifest.labels)}",
+        *(f"no utterance in {split} has the class {', '.join(names)}" for split, names in _absent(manifest).items()),
         f"modalities and widths: {', '.join(widths)}",
         *(f"licence of {of}: {licence}" for of, licence in licences.items()),
         f"source: {manifest.source}",
         *(f"not read: `{name}`: {held}" for name, held in manifest.unused.items()),
     ]
+
+
+def _absent(manifest: "Manifest") -> dict[str, list[str]]:
+    """Return the classes that a split lacks, by split."""
+    lacking = {
+        split: [label for label, number in zip(manifest.labels, info.class_counts, strict=True) if not number]
+        for split, info in manifest.splits.items()
+    }
+    return {split: names for split, names in lacking.items() if names}
 
 
 def _counts(split: "SplitInfo") -> str:

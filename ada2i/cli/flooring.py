@@ -10,7 +10,7 @@ from rich.text import Text
 from ada2i.cli.options import AsJson, Modalities, Root
 from ada2i.cli.output import line, out
 from ada2i.records import Baseline
-from ada2i.store import DEFAULT_ROOT
+from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
 
@@ -23,15 +23,10 @@ def baseline(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Score the majority class and linear models on test: the floor that a trained model must exceed."""
-    from ada2i import presets
-    from ada2i.importers.resolve import resolve_features
-    from ada2i.inference.floor import baselines
-    from ada2i.modalities import MODALITIES
+    from ada2i import presets, usecases
 
     requested = presets.parse_modalities(modalities) if modalities else ()
-    found = resolve_features(features, root, needs=requested)
-    held = tuple(m for m in MODALITIES if m in found.manifest.modalities)
-    rows = baselines(found.uri, requested or held)
+    rows = usecases.baseline(features, Store.open(root), requested)
     if as_json:
         out.print_json(json.dumps([row.model_dump(mode="json") for row in rows]))
         return

@@ -8,7 +8,7 @@ from ada2i.cli.features import show_features
 from ada2i.cli.options import Root, writable
 from ada2i.cli.output import line
 from ada2i.data.splits import GATE_SHARE
-from ada2i.importers.datasets import DATASETS
+from ada2i.importers.datasets import DATASETS, MMSA_DATASETS
 from ada2i.modalities import Modality
 from ada2i.store import DEFAULT_ROOT
 
@@ -18,8 +18,8 @@ app.add_typer(imports, name="import")
 
 
 @imports.command("table")
-def import_table(
-    source: Annotated[str, typer.Argument(help="A Parquet file, or a folder of Parquet files.")],
+def import_table(  # noqa: PLR0917
+    source: Annotated[str, typer.Argument(help="A table, or a folder of tables: Parquet, CSV, JSON lines or Arrow.")],
     dataset: Annotated[
         str | None, typer.Option(help="Name of the dataset. Default: the file's metadata, or its name.")
     ] = None,
@@ -27,31 +27,59 @@ def import_table(
     gate_share: Annotated[
         float, typer.Option(min=0.0, max=0.5, help="Share of train dialogues, newest by `recorded_at`, for the gate.")
     ] = GATE_SHARE,
+    rename: Annotated[
+        list[str] | None, typer.Option(help="OLD=NEW: read the column OLD under the name NEW; repeatable.")
+    ] = None,
+    pack: Annotated[
+        list[str] | None,
+        typer.Option(help="'text_*' or 'emb_*=text_feat': columns of one number each become a vector; repeatable."),
+    ] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Make the splits of a table without them by dialogue, time, or a column whose groups stay together."
+        ),
+    ] = None,
+    shares: Annotated[str, typer.Option(help="Percent of train, dev and test for --split-by.")] = "80,10,10",
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Import a table of utterances as a feature set; print its URI."""
+    """Import a table of utterances (.parquet, .csv, .jsonl, .feather, .arrow) as a feature set; print its URI."""
     from ada2i.importers.table import import_table as run
 
     names = tuple(labels.split(",")) if labels else None
-    _show_import(run(source, writable(root), dataset=dataset, labels=names, gate_share=gate_share))
+    uri = run(
+        source,
+        writable(root),
+        dataset=dataset,
+        labels=names,
+        gate_share=gate_share,
+        rename=rename or (),
+        pack=pack or (),
+        split_by=split_by,
+        shares=shares,
+    )
+    _show_import(uri)
 
 
 @imports.command("pickle")
 def import_pickle(
-    source: Annotated[str, typer.Argument(help="A pickle in the format of Ada2I, DialogueRNN, MMGCN or COSMIC.")],
-    dataset: Annotated[str, typer.Option(help=f"Which dataset: {', '.join(DATASETS)}.")],
+    source: Annotated[str, typer.Argument(help="A pickle in the format of Ada2I, DialogueRNN, MMGCN, COSMIC or MMSA.")],
+    dataset: Annotated[str, typer.Option(help=f"Which dataset: {', '.join((*DATASETS, *MMSA_DATASETS))}.")],
+    layout: Annotated[str | None, typer.Option(help="mmsa: refuse other layouts. Default: recognised.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import a published pickle as a feature set, without executing its code; print the set's URI."""
     from ada2i.importers.published import import_pickle as run
 
-    _show_import(run(source, writable(root), dataset=dataset))
+    _show_import(run(source, writable(root), dataset=dataset, layout=layout))
 
 
 @imports.command("meld")
 def import_meld(
     folder: Annotated[str, typer.Argument(help="Folder with MELD's three CSVs.")],
-    features: Annotated[list[str] | None, typer.Option(help="A Parquet file or folder of vectors; repeatable.")] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help="A table with vectors, or a folder of them; repeatable.")
+    ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import MELD's CSVs, joined with tables of vectors, as a feature set; print its URI."""

@@ -149,6 +149,9 @@ Encoders = Annotated[
         autocompletion=_complete_choice,
     ),
 ]
+Local = Annotated[
+    bool, typer.Option("--local", help="Use this process only, without Ray: no cluster is started or needed.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from ada2i import storage
-from ada2i.cli.options import AsJson, Code, Root
+from ada2i.cli.options import AsJson, Code, Local, Root
 from ada2i.cli.output import line, out, print_record
 from ada2i.store import DEFAULT_ROOT, Store
 
@@ -33,17 +33,18 @@ def predict(  # noqa: PLR0917
             help="package.module:Class that the version may name for a raw corpus; its code runs. Repeatable."
         ),
     ] = None,
+    local: Local = False,
     code: Code = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Predict every utterance of a source on Ray; print the folder of the Parquet files.
+    """Predict every utterance of a source; print the folder of the Parquet files. Over 10,000 rows are a job on Ray.
 
     Repeat an interrupted command to resume it. A source needs no labels; if it has labels, scores are shown.
     """
     from ada2i import usecases
-    from ada2i.cli.running import TerminalHooks
     from ada2i.prediction.request import PredictSpec
+    from ada2i.terminal import TerminalHooks
     from ada2i.training.request import new_run_id
 
     allowed = tuple(allow_encoder or ())
@@ -55,6 +56,7 @@ def predict(  # noqa: PLR0917
         workers=workers,
         allow_encoders=allowed,
         code=tuple(code or ()),
+        local=local,
     )
     place, manifest = usecases.predict(spec, Store.open(root), hooks=TerminalHooks(), extraction_run=new_run_id())
     if as_json:

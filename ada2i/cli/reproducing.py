@@ -37,9 +37,9 @@ def reproduce(  # noqa: PLR0917
     Repeat an interrupted command to resume it.
     """
     from ada2i import usecases
-    from ada2i.cli.running import TerminalHooks
     from ada2i.studies.request import StudySpec
     from ada2i.studies.table import terminal_study, write_tables
+    from ada2i.terminal import TerminalHooks
 
     spec = StudySpec(
         dataset=dataset,

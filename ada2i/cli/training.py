@@ -16,6 +16,7 @@ from ada2i.cli.options import (
     Code,
     Encoders,
     Features,
+    Local,
     Modalities,
     NewModel,
     Overrides,
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
     from ada2i.usecases import Outcome
 
 app = typer.Typer()
+
+NoModulation = Annotated[bool, typer.Option("--no-modulation", help="Ablation: without modulation and noise.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Resume the newest unfinished run of these features and options.")
+]
 
 _SEEDS = ",".join(map(str, TrainingConfig.model_fields["seeds"].default))
 
@@ -65,7 +71,7 @@ def train(  # noqa: PLR0917
     seeds: Annotated[str | None, typer.Option(help=f"Seeds, separated by commas. Default: {_SEEDS}.")] = None,
     no_afw: Annotated[bool, typer.Option("--no-afw", help="Ablation: without adaptive feature weighting.")] = False,
     no_amw: Annotated[bool, typer.Option("--no-amw", help="Ablation: without adaptive modality weighting.")] = False,
-    no_modulation: Annotated[bool, typer.Option("--no-modulation", help="Ablation: no modulation or noise.")] = False,
+    no_modulation: NoModulation = False,
     set_: Overrides = None,
     model: NewModel = None,
     as_json: AsJson = False,
@@ -81,14 +87,13 @@ def train(  # noqa: PLR0917
     ] = None,
     code: Code = None,
     run: Annotated[str | None, typer.Option(help="Id of an unfinished run, to resume it.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume the newest unfinished run of these features and options.")
-    ] = False,
+    local: Local = False,
+    resume: Resume = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Train on Ray, select on dev, evaluate once on test, register the result."""
+    """Train, by default on Ray; select on dev, evaluate once on test, register the result."""
     from ada2i import usecases
-    from ada2i.cli.running import TerminalHooks
+    from ada2i.terminal import TerminalHooks
 
     named = {
         "resources.workers": workers,
@@ -99,7 +104,7 @@ def train(  # noqa: PLR0917
     }
     spec = train_spec(
         features, preset, settings, modalities, overrides=set_, named=named, allow=allow, encoders=encoder
-    )
+    ).model_copy(update={"local": local})
     run_id = _run_id(spec, Store.open(root), run, resume=resume)
     outcome = usecases.train(
         spec,

@@ -61,11 +61,11 @@ def tune(  # noqa: PLR0917
     Repeat an interrupted command to resume it.
     """
     from ada2i import usecases
-    from ada2i.cli.running import TerminalHooks
     from ada2i.cli.training import show_result
     from ada2i.search.report import search_files, terminal_search
     from ada2i.search.request import SearchSpec, search_options
     from ada2i.search.space import read_space
+    from ada2i.terminal import TerminalHooks
 
     named = {"training.epochs": epochs, "training.seeds": list(count_seeds(seeds)), "resources.workers": workers}
     base = train_spec(features, preset, settings, modalities, overrides=set_, named=named, allow=allow)

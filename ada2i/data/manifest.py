@@ -58,6 +58,7 @@ class Manifest(Record):
     source: str
     shards: tuple[ShardEntry, ...]
     gate_rule: str | None = None  # how the gate was cut from train; None if it was not
+    split_rule: str | None = None  # how train, dev and test were made by the import; None if the corpus has splits
     origin: Origin | None = None  # None if the vectors were imported
     files: dict[FileName, FileEntry] = Field(default_factory=dict)  # by name: the other files next to the manifest
     unused: dict[str, str] = Field(default_factory=dict)  # by column of the source that was not read, what it holds

@@ -120,26 +120,31 @@ class ParquetFile:
         """The file's footer."""
         return self.reader.metadata
 
+    @property
+    def rows(self) -> int:
+        """Number of its rows."""
+        return int(self.metadata.num_rows)
+
     def read(self, columns: list[str]) -> pa.Table:
         """Read some columns, and check that their bytes are valid.
 
         Raises:
             DataError: The file is damaged, or the columns are far larger than it.
         """
-        self._check_size(self._expected(columns))
+        check_size(self.uri, self.size, self._expected(columns))
         with _sound(self.uri):
             return self._decoded(self.reader.read(columns=columns))
 
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.Table]:
         """Read some columns as ``read`` does, in pieces of some rows."""
-        self._check_size(self._expected(columns))
+        check_size(self.uri, self.size, self._expected(columns))
         with _sound(self.uri):
             for batch in self.reader.iter_batches(batch_size=rows, columns=columns):
                 yield self._decoded(pa.Table.from_batches([batch]))
 
     def _decoded(self, table: pa.Table) -> pa.Table:
         table.validate(full=True)
-        self._check_size(sum(_text_bytes(column) for column in table.columns))
+        check_size(self.uri, self.size, sum(text_bytes(column) for column in table.columns))
         for place, field in enumerate(table.schema):
             if isinstance(field.type, pa.DictionaryType):
                 kind = self.schema_arrow.field(field.name).type
@@ -160,20 +165,23 @@ class ParquetFile:
                 total += sum(part.total_uncompressed_size for part in parts if leaf.physical_type == "BYTE_ARRAY")
         return total
 
-    def _check_size(self, found: int) -> None:
-        if found > max(_LEAST_LIMIT, _MULTIPLE * self.size):
-            raise DataError(
-                f"{self.uri} must not be more than {_MULTIPLE} times as large in memory as its {self.size} bytes (or "
-                f"{_LEAST_LIMIT >> 20} MiB), but needs {found >> 20} MiB. Write it again without such repetition.",
-                uri=self.uri,
-            )
+
+def check_size(uri: str, size: int, found: int) -> None:
+    """Refuse a file whose columns take far more bytes in memory than its size explains."""
+    if found > max(_LEAST_LIMIT, _MULTIPLE * size):
+        raise DataError(
+            f"{uri} must not be more than {_MULTIPLE} times as large in memory as its {size} bytes (or "
+            f"{_LEAST_LIMIT >> 20} MiB), but needs {found >> 20} MiB. Write it again without such repetition.",
+            uri=uri,
+        )
 
 
-def _text_bytes(column: Column) -> int:
-    """Return the bytes that a text column takes without its dictionary."""
-    if not isinstance(column.type, pa.DictionaryType) or not pa.types.is_string(column.type.value_type):
+def text_bytes(column: Column) -> int:
+    """Return the bytes that a text column takes without its dictionary; 0 if it has none."""
+    if not isinstance(column.type, pa.DictionaryType) or not _is_text(column.type.value_type):
         return 0
-    lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks)  # type: ignore[attr-defined]
+    chunks: Any = column.chunks
+    lengths = (pc.binary_length(chunk.dictionary.cast(pa.large_string())).take(chunk.indices) for chunk in chunks)
     return sum(pc.sum(found).as_py() or 0 for found in lengths)
 
 

@@ -59,6 +59,7 @@ def write_features(
     source: str,
     extraction: Extraction | None = None,
     gate_rule: str | None = None,
+    split_rule: str | None = None,
     unused: Mapping[str, str] | None = None,
 ) -> str:
     """Write a feature set, unless the same content exists already.
@@ -74,6 +75,7 @@ def write_features(
         source: Origin of the values, as text for people.
         extraction: Additional facts, if the vectors were extracted by this project.
         gate_rule: How the gate was cut from train; None if it was not.
+        split_rule: How the import made train, dev and test; None if the corpus has splits.
         unused: By column of the source that was not read, what it holds.
 
     Returns:
@@ -89,11 +91,12 @@ def write_features(
     identity = {"dataset": dataset, "synthetic": synthetic, "labels": labels, "dev_rule": dev_rule}
     inputs = {"inputs": extraction.inputs} if extraction else {}
     digits = fingerprint(rows, **identity, **inputs, encoders={m: encoders[m] for m in widths})
-    # The fingerprint covers the splits, and thereby the rule of the gate.
+    # The fingerprint covers the splits, and thereby the rules that made them.
     uri = storage.join(storage.normalise(root), "features", dataset, digits)
     if not storage.exists(storage.join(uri, MANIFEST)):
         infos = {m: ModalityInfo(width=width, encoder=encoders[m]) for m, width in widths.items()}
-        facts = {**identity, "gate_rule": gate_rule, "modalities": infos, "source": source, "unused": unused or {}}
+        rules = {"gate_rule": gate_rule, "split_rule": split_rule}
+        facts = {**identity, **rules, "modalities": infos, "source": source, "unused": unused or {}}
         _write(uri, rows, extraction, **facts, fingerprint=digits)
     return uri
 

@@ -23,6 +23,11 @@ ALIASES: Mapping[str, str] = {
 
 DEV_RULE = "dev = the ceil(10 %) of train dialogues with the smallest SHA-256 of the UTF-8 dialogue id"
 GATE_SHARE = 0.1
+SPLIT_RULES: Mapping[str, str] = {  # by what splits are made; "": by groups
+    "dialogue": "train/dev/test = {shares} % of the {what} ({counts}), in the order of the SHA-256 of dataset and id",
+    "time": "train/dev/test = {shares} % of the {what} ({counts}), from the oldest to the newest by `recorded_at`",
+    "": "train/dev/test = {shares} % of the {what} ({counts}), in the order of the SHA-256 of dataset and first id",
+}
 GATE_RULE = "gate = the ceil({share:.12g} x number) newest of train's dialogues that have `recorded_at`"
 
 
@@ -62,3 +67,28 @@ def cut_gate(recorded: Mapping[str, Any], share: float) -> set[str]:
     """
     newest = sorted(recorded, key=lambda name: (recorded[name], name), reverse=True)
     return set(newest[: math.ceil(round(share * len(newest), 9))])  # rounded, since 0.1 * 30 is slightly more than 3
+
+
+def cut_groups(number: int, shares: tuple[float, float, float], *, what: str, uri: str) -> list[str]:
+    """Return the split of each of ordered groups: first train, then dev, then test, each with its rounded share.
+
+    A split with a share gets at least one group.
+
+    Args:
+        number: Number of the groups.
+        shares: Of train, dev and test, in percent.
+        what: The groups in words, for the message.
+        uri: Their location, for the message.
+
+    Raises:
+        DataError: There are too few groups, so a split would be empty.
+    """
+    dev, test = (max(1, round(number * share / 100)) if share else 0 for share in shares[1:])
+    if (train := number - dev - test) < 1:
+        raise DataError(
+            f"{uri} must hold at least {2 + (dev > 0)} {what}, so that no split is empty, but holds {number}. Add "
+            "dialogues, or split by smaller groups.",
+            uri=uri,
+            field="split",
+        )
+    return ["train"] * train + ["dev"] * dev + ["test"] * test

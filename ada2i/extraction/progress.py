@@ -14,7 +14,7 @@ class TerminalProgress(CountingTerminal):
     """Follows an extraction."""
 
     def __init__(self) -> None:
-        super().__init__("Starting extraction on Ray…", line, bar=itemgetter("modality"), rate=_rate)
+        super().__init__("Starting extraction…", line, bar=itemgetter("modality"), rate=_rate)
 
 
 def line(event: Event) -> str:

@@ -39,6 +39,7 @@ class ExtractSpec(Record):
     needs: tuple[Modality, ...] = ()  # modalities that the corpus must hold
     labelled: bool = True  # false: it will be predicted, so labels and splits may be absent
     dataset: str | None = None  # name of the set; None: the corpus's
+    local: bool = False  # extract in the calling process, without Ray
 
 
 class ExtractionRequest(Record):

@@ -17,8 +17,10 @@ from ada2i.extraction.publish import Source, publish, publish_table
 from ada2i.extraction.report import gather
 from ada2i.extraction.request import RESULT, ExtractionRequest, ExtractionResult, Work
 from ada2i.extraction.utterance import Corpus
+from ada2i.extraction.work import Worker
+from ada2i.fast.threads import restored_threads
 from ada2i.jobs.events import Progress
-from ada2i.jobs.fanout import Call, RunTasks
+from ada2i.jobs.fanout import Call, RunTasks, run_here
 from ada2i.modalities import MODALITIES, Modality
 
 _FILES = 64  # files per digest task
@@ -71,6 +73,14 @@ def extract(
     # Written last: a crash before this leaves a complete feature set, which the next attempt finds and keeps.
     storage.put(storage.join(uri, RESULT), result.stored())
     return result
+
+
+def extract_here(uri: str, request: ExtractionRequest, *, report: Callable[..., None]) -> ExtractionResult:
+    """Run the extraction of a request in this process, on the CPU unless the config requests a GPU; see ``extract``."""
+    device = "cuda" if request.config.device == "cuda" else "cpu"
+    report("started", run_id=request.run_id, workers=1, device=device)
+    with restored_threads():
+        return extract(uri, request, run_here(Worker(request.root, request.config, device)), report=report)
 
 
 def _describe(modalities: Sequence[Modality], run_tasks: RunTasks) -> dict[Modality, list[EncoderInfo]]:

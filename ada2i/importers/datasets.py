@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ada2i.errors import DataError
 
 
@@ -110,6 +112,36 @@ DATASETS: Mapping[str, Dataset] = {
     )
 }
 
+_MMSA_SPLITS = "train, valid and test as in the file that MMSA publishes"
+MMSA_DATASETS: Mapping[str, Dataset] = {  # only as MMSA's pickles
+    name: Dataset(name, title, ("negative", "neutral", "positive"), _MMSA_SPLITS, _ONE_SPEAKER)
+    for name, title in (
+        ("mosi", "CMU-MOSI, 3 sentiments"),
+        ("mosei", "CMU-MOSEI, 3 sentiments"),
+        ("sims", "CH-SIMS, 3 sentiments"),
+    )
+}
+
+# By rounded score. Classes are named, not numbered, since the released code's class order differs from the scale's.
+_SEVEN: Mapping[int, str] = {
+    -3: "Strong Negative",
+    -2: "Negative",
+    -1: "Weak Negative",
+    0: "Neutral",
+    1: "Weak Positive",
+    2: "Positive",
+    3: "Strong Positive",
+}
+
+
+def sentiment(score: float, classes: int) -> str:
+    """Return the class of a score from -3 to 3: of two (0 is non-negative), three (0 is neutral) or seven classes."""
+    if classes == 2:
+        return "negative" if score < 0 else "non-negative"
+    if classes == 3:
+        return "negative" if score < 0 else "positive" if score > 0 else "neutral"
+    return _SEVEN[int(np.clip(np.round(score), -3, 3))]  # halves round to even, as in published code
+
 
 def dataset(name: str) -> Dataset:
     """Return a dataset by its name.
@@ -117,10 +149,11 @@ def dataset(name: str) -> Dataset:
     Raises:
         DataError: No dataset has this name.
     """
-    found = DATASETS.get(name.strip().lower())
+    every = {**DATASETS, **MMSA_DATASETS}
+    found = every.get(name.strip().lower())
     if found is None:
         raise DataError(
-            f"`dataset` must be one of {', '.join(DATASETS)}, but is {name!r}. Choose one of these; any other corpus "
+            f"`dataset` must be one of {', '.join(every)}, but is {name!r}. Choose one of these; any other corpus "
             "is imported as a table.",
             field="dataset",
         )

@@ -77,6 +77,13 @@ def write_demo_corpus(root: str, *, dialogues: int = 96, seed: int = 7) -> str:
     )
 
 
+def demo_table() -> pa.Table:
+    """Return the corpus as a table for import, with the classes' names as labels."""
+    table = _table(np.random.RandomState(7), 96)
+    names: Any = pa.array(LABELS).take(table["label"].combine_chunks())
+    return table.set_column(table.schema.get_field_index("label"), "label", names)
+
+
 def _table(random: np.random.RandomState, dialogues: int) -> pa.Table:
     lengths = random.randint(_TURNS[0], _TURNS[1] + 1, size=dialogues)
     first = np.cumsum(lengths) - lengths

@@ -53,14 +53,14 @@ def import_rows(
         needs: Modalities that the set must hold.
         counted: Whether the numbers of missing and of zero vectors are appended to ``source``.
         synthetic: Whether the values are synthetic.
-        extraction: How the vectors were extracted, if they were extracted by this project.
+        extraction: How the vectors were extracted, if by this project.
         gate_share: Share of train's dialogues with a time that becomes the gate, if no row belongs to the gate.
 
     Returns:
         The URI of the set; the same content always gets the same URI and is written once.
 
     Raises:
-        DataError: A check failed. Nothing was written.
+        DataError: A check failed; nothing was written.
     """
     base = rows.base.manifest if rows.base else None
     held = [m for m in MODALITIES if schema.vector_column(m) in rows.names]
@@ -72,17 +72,17 @@ def import_rows(
     vectors = {m: checked_vectors(rows, m) for m in held}
     rows, gate_rule, dev_rule = with_cuts(rows, gate_share)
     given = encoders or {}
-    if rows.base and not extraction:
-        extraction = _carried(rows.base, [m for m in held if m not in given])
+    extraction = extraction or _carried(rows.base, [m for m in held if m not in given])
     return shards.write_features(
         root,
         _table(rows, indices, vectors),
-        dataset=_plain_name(dataset),
+        dataset=plain_name(dataset),
         synthetic=synthetic or rows.recorded("synthetic") == "true",
         labels=names,
         encoders={m: given.get(m) or rows.encoder(m) for m in held},
         dev_rule=dev_rule or (base.dev_rule if base else None),
         gate_rule=gate_rule or (base.gate_rule if base else None),
+        split_rule=rows.split_rule or (base.split_rule if base else None),
         source=f"{source}; {_vector_counts(vectors)}" if counted else source,
         extraction=extraction,
         unused=rows.unused,
@@ -100,9 +100,9 @@ def with_cuts(rows: Rows, gate_share: float) -> tuple[Rows, str | None, str | No
     return rows, gate_rule, dev_rule
 
 
-def _carried(base: FeatureSet, modalities: Sequence[Modality]) -> shards.Extraction | None:
+def _carried(base: FeatureSet | None, modalities: Sequence[Modality]) -> shards.Extraction | None:
     """Return the origin of vectors that are carried over from an extracted set; its files are not carried over."""
-    if (origin := base.manifest.origin) is None:
+    if base is None or (origin := base.manifest.origin) is None:
         return None
     kept = {m: origin.modalities[m] for m in modalities if m in origin.modalities}
     recipe = origin.recipe if kept == origin.modalities else None  # it lists the encoders of all modalities
@@ -183,7 +183,7 @@ def _listed(counts: Mapping[Modality, int]) -> str:
     return ", ".join(f"{modality} {number}" for modality, number in counts.items() if number) or "none"
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name of a-z, 0-9, `.`, `_` and `-`; a digest distinguishes names that lose more than blanks and case."""
     plain = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
     if plain == re.sub(r"\s+", "-", name.strip().lower()):

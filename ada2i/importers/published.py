@@ -1,4 +1,4 @@
-"""Imports the published pickles of features: those of Ada2I, and of DialogueRNN, MMGCN and COSMIC.
+"""Imports the published pickles of features: those of Ada2I, of DialogueRNN, MMGCN and COSMIC, and of MMSA.
 
 Released splits are kept. If a pickle has no dev, MELD's official one is recovered by its size, and any other is
 cut from train by this project's fixed rule. Zero vectors are kept as they are, and counted.
@@ -17,19 +17,23 @@ from numpy.typing import NDArray
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.errors import DataError
+from ada2i.errors import ConfigError, DataError
 from ada2i.importers.datasets import Dataset
 from ada2i.importers.datasets import dataset as known
 from ada2i.importers.import_rows import import_rows
 from ada2i.importers.layouts import Layout, Part, is_null, recognise
+from ada2i.importers.mmsa import is_mmsa, mmsa_rows
 from ada2i.importers.pickles import load_pickle
 from ada2i.importers.rows import File, Rows
 from ada2i.importers.transcripts import repaired
+from ada2i.modalities import MODALITIES
 
 Place = tuple[str, Any, int]  # split, dialogue and index of an utterance
 
 
-def import_pickle(source: str, root: str, *, dataset: str, labels: tuple[str, ...] | None = None) -> str:
+def import_pickle(
+    source: str, root: str, *, dataset: str, labels: tuple[str, ...] | None = None, layout: str | None = None
+) -> str:
     """Import a published pickle without executing code in it.
 
     Args:
@@ -37,6 +41,7 @@ def import_pickle(source: str, root: str, *, dataset: str, labels: tuple[str, ..
         root: The storage root.
         dataset: A name of ``datasets``; it determines the classes and, if a pickle holds several tasks, the task.
         labels: Class names by index; by default the dataset's.
+        layout: ``mmsa``: the pickle must have MMSA's layout; by default the layout is recognised.
 
     Returns:
         The URI of the set.
@@ -45,8 +50,27 @@ def import_pickle(source: str, root: str, *, dataset: str, labels: tuple[str, ..
         DataError: The pickle is hostile or damaged, its layout is unknown, or a value is invalid. Nothing was
             written.
     """
+    if layout not in (None, "mmsa"):
+        raise ConfigError(f"`--layout` must be mmsa, but is {layout!r}. Omit it for other layouts.", field="layout")
     corpus, found, source = known(dataset), load_pickle(source), storage.public(source)
-    layout = _with_official_dev(recognise(found, corpus, source), corpus)
+    if layout == "mmsa" or is_mmsa(found):
+        return _import_mmsa(found, root, corpus, labels, source)
+    return _import_parts(_with_official_dev(recognise(found, corpus, source), corpus), root, corpus, labels, source)
+
+
+def _import_mmsa(found: object, root: str, corpus: Dataset, labels: tuple[str, ...] | None, source: str) -> str:
+    rows, changed = mmsa_rows(found, corpus, source)
+    return import_rows(
+        rows,
+        root,
+        dataset=corpus.name,
+        labels=labels or corpus.labels,
+        source=f"pickle {source}, MMSA's layout; {changed}",
+        encoders={m: "as published, mean of frames" for m in MODALITIES},
+    )
+
+
+def _import_parts(layout: Layout, root: str, corpus: Dataset, labels: tuple[str, ...] | None, source: str) -> str:
     places = list(_places(layout, source))
     texts = [_text(layout.sentences, place, source) for place in places]
     repaired_texts = [text if text is None else repaired(text) for text in texts]

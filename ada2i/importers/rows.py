@@ -48,12 +48,14 @@ class Rows:
         source: The location that was imported.
         columns: ``N`` rows, as ``File.columns``.
         base: The feature set that the rows come from, if they come from one.
+        split_rule: How the import made the splits; None if the source has them.
     """
 
     source: str
     files: tuple[File, ...]
     columns: pa.Table
     base: FeatureSet | None = None
+    split_rule: str | None = None
 
     @property
     def names(self) -> Mapping[str, str]:

@@ -1,6 +1,8 @@
-"""Reads Parquet files, or a feature set, into canonical column names and types."""
+"""Reads the files of a table, or a feature set, into canonical column names and types."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,28 +30,34 @@ from ada2i.importers.arrow_types import (
     whole,
     without_nan,
 )
+from ada2i.importers.columns import NO_CHANGES, Changes, likely, wide
+from ada2i.importers.formats import FAMILIES, SUFFIXES, conversion, suffix_of
 from ada2i.importers.rows import Bools, File, Rows, unread
+from ada2i.importers.splitting import PATH_SPLIT
 from ada2i.modalities import MODALITIES
 
 if TYPE_CHECKING:
     from ada2i.data.schema import Column
 
-REQUIRED = ("dialogue_id", "utterance_index", "label", "split")
+_UNSPLIT = ("dialogue_id", "utterance_index", "label")
+REQUIRED = (*_UNSPLIT, "split")
 _OPTIONAL = ("utterance_id", "speaker", "text", "recorded_at")
 _VECTORS = {schema.vector_column(modality): modality for modality in MODALITIES}
 
 
-def read_rows(source: str, *, vectors: bool = True) -> Rows:
-    """Read a Parquet file, all Parquet files below a folder, or a feature set.
+def read_rows(source: str, *, vectors: bool = True, changes: Changes = NO_CHANGES, group: str | None = None) -> Rows:
+    """Read a table, all tables below a folder, or a feature set.
 
     Args:
         source: A path, or any URI that fsspec opens.
         vectors: Whether there must be a vector column.
+        changes: Of the columns.
+        group: A column to read in addition, as text; the files need no ``split`` then, and their paths give none.
 
     Raises:
         DataError: There is no such file, one is damaged or lacks a column, a type is wrong, or there are no rows.
     """
-    read = [_read_file(file, vectors=vectors) for file in table_files(source)]
+    read = [_read_file(file, vectors=vectors, group=group) for file in table_files(source, changes)]
     files = [file for file in read if file is not None]
     base = open_features(source) if is_feature_set(source) else None
     source = storage.public(source)
@@ -70,49 +78,103 @@ def _without_labels(columns: pa.Table) -> pa.Table:
     return columns.set_column(place, "label", known)
 
 
-def _read_file(file: TableFile, *, vectors: bool) -> File | None:
+def _read_file(file: TableFile, *, vectors: bool, group: str | None) -> File | None:
     if not file.rows:  # such a file has no types: pandas writes all its columns as null
         return None
-    names = checked_names(file, vectors=vectors)
+    required = REQUIRED if group is None else (*_UNSPLIT, group)
+    names, metadata = dict(checked_names(file, vectors=vectors, required=required)), dict(file.metadata)
+    if group is not None:
+        names.setdefault(group, group)
+        if "split" in file.folders:
+            metadata[PATH_SPLIT] = str(file.folders[names.pop("split")])
     table = file.read(list(names.values()))
     _check_labels(file.uri, table, names["label"])
     free = [name for name in (*_OPTIONAL, *_VECTORS) if name not in names]
     unused = unread(file.kinds, names.values(), file.look, free)
-    return File(file.uri, conform(table, names, file.uri), names, file.metadata, unused=unused)
+    return File(file.uri, conform(table, names, file.uri, group=group), names, metadata, unused=unused)
 
 
-def table_files(source: str) -> Iterator[TableFile]:
-    """Open the Parquet files at a location one after another; shards of a feature set are checked by its manifest.
+def table_files(source: str, changes: Changes = NO_CHANGES) -> Iterator[TableFile]:
+    """Open the files of a table one after another; shards of a feature set are checked by its manifest.
 
     Raises:
         DataError: There is no such file, or one is damaged.
     """
     if is_feature_set(source):
-        yield from _shards(open_features(source))
+        yield from _shards(open_features(source), changes)
         return
-    for uri in parquet_files(source):
-        yield TableFile.open(storage.read_source(uri), uri)
+    for uri in table_uris(source):
+        yield TableFile.open(storage.read_source(uri), uri, changes=changes)
 
 
-def _shards(features: FeatureSet) -> Iterator[TableFile]:
+def _shards(features: FeatureSet, changes: Changes) -> Iterator[TableFile]:
     manifest = features.manifest
     facts = {"dataset": manifest.dataset, "source": manifest.source}
     facts |= {f"{modality}_encoder": info.encoder for modality, info in manifest.modalities.items()}
     facts |= {"synthetic": "true"} if manifest.synthetic else {}
     for entry in manifest.shards:
-        yield TableFile.open(read_shard_bytes(features, entry), storage.join(features.uri, entry.name), facts)
+        data = read_shard_bytes(features, entry)
+        yield TableFile.open(data, storage.join(features.uri, entry.name), facts, changes)
 
 
-def parquet_files(source: str) -> list[str]:
-    """Return the URIs of the Parquet files at a location.
+def table_uris(source: str) -> list[str]:
+    """Return the URIs of a table's files: one file, or all files of one format below a folder.
 
     Raises:
-        DataError: The location does not exist, or holds shards of a feature set, which are not a table.
+        DataError: The location does not exist, holds no table or several formats, or holds shards of a feature set,
+            which are not a table.
     """
     try:
-        found = storage.source_files(source, ".parquet")
+        found = storage.source_files(source, SUFFIXES)
     except NotFoundError as problem:
-        raise DataError(problem.message, **problem.context) from problem
+        raise DataError(f"{problem.message}{_other_format(source)}", **problem.context) from problem
+    families: dict[str, str] = {}
+    for uri in found:
+        families.setdefault(FAMILIES.get(suffix_of(uri), ""), uri)
+    if len(families) > 1:
+        held = ", ".join(f"{family} ({storage.public(uri)})" for family, uri in families.items())
+        raise DataError(
+            f"{storage.public(source)} must hold tables of one format, but holds {held}. Name one file, or move the "
+            "others to another folder.",
+            uri=storage.public(source),
+        )
+    found = _without_caches(source, found) if "Arrow" in families else found
+    _refuse_shards(source, found)
+    return found
+
+
+def _other_format(source: str) -> str:
+    """Return how to convert the first file of a location whose format is known, but not read."""
+    with suppress(NotFoundError):
+        return next((f" {todo}" for uri in storage.source_files(source, "") if (todo := conversion(uri))), "")
+    return ""
+
+
+def _without_caches(source: str, found: list[str]) -> list[str]:
+    """Return the files that a folder of `datasets` lists in its ``state.json``; others there are caches."""
+    try:
+        states = storage.source_files(source, "/state.json")
+    except NotFoundError:
+        return found
+    for state in states:
+        if not state.endswith("/state.json"):  # the location is a file
+            break
+        try:
+            held = json.loads(storage.read_source(state))
+            named = [str(entry["filename"]) for entry in held["_data_files"]]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue  # of another program
+        folder = state.rpartition("/")[0]
+        listed = {storage.join(folder, name) for name in named}
+        if missing := sorted(listed - set(found)):
+            raise DataError(
+                f"{missing[0]} must exist, because {state} lists it, but does not. Copy the folder in full.", uri=state
+            )
+        found = [uri for uri in found if uri.rpartition("/")[0] != folder or uri in listed]
+    return found
+
+
+def _refuse_shards(source: str, found: Iterable[str]) -> None:
     for folder in sorted({uri.rpartition("/")[0] for uri in found if shards.NAME.fullmatch(uri.rpartition("/")[2])}):
         if is_feature_set(folder):
             raise DataError(
@@ -120,7 +182,6 @@ def parquet_files(source: str) -> list[str]:
                 "folder of one feature set itself.",
                 uri=folder,
             )
-    return found
 
 
 def checked_names(file: TableFile, *, vectors: bool = True, required: Collection[str] = REQUIRED) -> Mapping[str, str]:
@@ -140,11 +201,13 @@ def checked_names(file: TableFile, *, vectors: bool = True, required: Collection
     _check_required(file.uri, file.kinds, required)
     check_types(file.uri, file.kinds)
     names = our_names(file.kinds)
-    _check_unique(file.uri, file.file.schema_arrow.names, names)
+    _check_unique(file.uri, [*file.columns, *file.packed], names)
     if vectors and not names.keys() & _VECTORS.keys():
+        packs = wide(file.kinds)
+        hint = f"`ada2i import table` packs wide columns: `{' '.join(packs)}`." if packs else ""
         raise DataError(
             f"{file.uri} must hold a vector column, lists of numbers in `text_feat`, `audio_feat` or `visual_feat`, "
-            f"but has only {listed(file.kinds)}. Add the vectors, or extract features first.",
+            f"but has only {listed(file.kinds)}. {hint or 'Add the vectors, or extract features first.'}",
             uri=file.uri,
         )
     return names
@@ -185,11 +248,21 @@ def _check_labels(uri: str, table: pa.Table, name: str) -> None:
 def _check_required(uri: str, kinds: Kinds, required: Collection[str]) -> None:
     if missing := [name for name in required if name not in kinds]:
         raise DataError(
-            f"{uri} must have the column `{missing[0]}`, but has only {listed(kinds)}. Add it, or rename the column "
-            "that holds it.",
+            f"{uri} must have the column `{missing[0]}`, but has only {listed(kinds)}. {_remedy(missing, kinds)}",
             uri=uri,
             field=missing[0],
         )
+
+
+def _remedy(missing: Sequence[str], kinds: Kinds) -> str:
+    """Return the options that may help, for all missing columns at once."""
+    found = {column: other for column in missing if (other := likely(column, kinds)) is not None}
+    options = [f"--rename '{other}={column}'" for column, other in found.items()]
+    options += ["--split-by dialogue"] if "split" in missing and "split" not in found else []
+    options += [] if our_names(kinds).keys() & _VECTORS.keys() else wide(kinds)
+    if not options:
+        return f"Add it, or rename the column that holds it: `ada2i import table` takes `--rename OLD={missing[0]}`."
+    return f"Add it, or, if that is what the table means, `ada2i import table` takes `{' '.join(options)}`."
 
 
 def _check_unique(uri: str, columns: list[str], names: Mapping[str, str]) -> None:
@@ -268,7 +341,7 @@ def _with_label(file: File, first: File) -> File:
 
 
 def _is_time(kind: pa.DataType) -> bool:
-    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind) or is_text(kind)
 
 
 def _is_transcript(kind: pa.DataType) -> bool:
@@ -284,12 +357,14 @@ _TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "utterance_id": (is_name, "text or integers"),
     "speaker": (is_name, "text or integers"),
     "text": (_is_transcript, "text or lists of numbers"),
-    "recorded_at": (_is_time, "timestamps or dates"),
+    "recorded_at": (_is_time, "timestamps, dates, or text in ISO 8601"),
     **dict.fromkeys(_VECTORS, (is_vector, "lists of numbers")),
 }
 
 
-def conform(table: pa.Table, names: Mapping[str, str], uri: str, first_row: int = 0) -> pa.Table:
+def conform(
+    table: pa.Table, names: Mapping[str, str], uri: str, first_row: int = 0, group: str | None = None
+) -> pa.Table:
     """Return the columns with canonical names and types; an optional column that the file lacks is null.
 
     Names are without blanks around them, and an empty one is null.
@@ -299,6 +374,7 @@ def conform(table: pa.Table, names: Mapping[str, str], uri: str, first_row: int 
         names: The file's own column names, by canonical name.
         uri: The file, for messages.
         first_row: Number of the first row.
+        group: Another column to keep, as text.
 
     Raises:
         DataError: A value does not fit the canonical type; the message names its row.
@@ -306,7 +382,8 @@ def conform(table: pa.Table, names: Mapping[str, str], uri: str, first_row: int 
     rows = Rows(uri, (File(uri, table, names, {}, first_row),), table)
     absent: Column = pa.chunked_array([pa.nulls(table.num_rows)])
     data: dict[str, Any] = {}
-    for ours in (*REQUIRED, *_OPTIONAL, *(column for column in _VECTORS if column in names)):
+    more = [group] if group is not None and group not in (*REQUIRED, *_OPTIONAL) else []
+    for ours in (*REQUIRED, *_OPTIONAL, *more, *(column for column in _VECTORS if column in names)):
         column = table[names[ours]] if ours in names else absent
         data[ours] = _conformed(ours, column, partial(require_value, rows, names.get(ours, ours)))
     return pa.table(data)

@@ -1,14 +1,18 @@
-"""Imports a corpus from Parquet files."""
+"""Imports a corpus from tables: Parquet, CSV, JSON lines, Arrow, or a folder of `datasets`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ada2i.data.manifest import is_feature_set, open_features, require_modalities
 from ada2i.data.shards import copy_features
 from ada2i.data.splits import GATE_SHARE
-from ada2i.importers.import_rows import import_rows
+from ada2i.importers.columns import NO_CHANGES, Changes, parse_changes
+from ada2i.importers.formats import suffix_of
+from ada2i.importers.import_rows import import_rows, plain_name
+from ada2i.importers.labels import recorded
 from ada2i.importers.rows import Rows
 from ada2i.importers.source import read_rows
+from ada2i.importers.splitting import GROUPS, SHARES, Shares, check_classes, checked_shares, with_made_splits
 from ada2i.modalities import Modality
 
 
@@ -20,17 +24,16 @@ def import_table(
     labels: tuple[str, ...] | None = None,
     needs: Sequence[Modality] = (),
     gate_share: float = GATE_SHARE,
+    origin: str | None = None,
+    rename: Mapping[str, str] | Iterable[str] = (),
+    pack: Iterable[str] = (),
+    split_by: str | None = None,
+    shares: str | Sequence[float] = SHARES,
 ) -> str:
-    """Import a Parquet file, or all Parquet files below a folder, as a feature set.
+    """Import a table, or all tables of one format below a folder, as a feature set.
 
-    A row is an utterance: ``dialogue_id`` (text or integers), ``utterance_index`` (0-based, contiguous), ``label``
-    (class indices or names), ``split``, optionally ``utterance_id``, ``speaker``, ``text`` and ``recorded_at``, and
-    lists of numbers per modality in ``text_feat``, ``audio_feat`` and ``visual_feat`` (or ``text``, ``audio``,
-    ``visual``), null if the modality is missing. Rows may come in any order; other columns are ignored. If no row
-    belongs to the gate but dialogues have a time in ``recorded_at`` (timestamps or dates), ``GATE_RULE`` cuts it from
-    train; if no row belongs to dev, ``DEV_RULE`` cuts it from the rest.
-
-    A feature set is copied to the root; if it gets another name or other labels, the rest of its manifest is kept.
+    ``docs/features.md`` describes formats and columns. A feature set is copied to the root, under another name or with
+    other labels if given.
 
     Args:
         source: A path, or any URI that fsspec opens; or a feature set.
@@ -40,29 +43,47 @@ def import_table(
             indices in train.
         needs: Modalities that the set must hold.
         gate_share: Share of train's dialogues with a time that becomes the gate, if the table has none; 0: no gate.
+        origin: Where the table came from, to be recorded; by default its location.
+        rename: New names of columns by their own, or texts ``own=new``.
+        pack: Patterns of columns with one number each that become a vector, ordered by the number at their end:
+            ``text_*`` for ``text_feat``, or ``emb_*=text_feat``.
+        split_by: What makes the splits of a table without them: ``dialogue``, ``time``, or a column whose groups of
+            dialogues stay together, such as ``session``; see ``splitting``.
+        shares: Of train, dev and test, in percent, for ``split_by``.
 
     Returns:
         The URI of the set; the same content always gets the same URI and is written once.
 
     Raises:
+        ConfigError: ``rename`` or ``pack`` has a wrong form. Nothing was written.
         DataError: A check failed. Nothing was written.
     """
-    if is_feature_set(source):
+    changes, parts = parse_changes(rename, pack), checked_shares(shares)
+    if changes == NO_CHANGES and split_by is None and is_feature_set(source):
         base = open_features(source)
         if dataset in (None, base.manifest.dataset) and labels in (None, base.manifest.labels):
             require_modalities(base.uri, held=base.manifest.widths, needs=needs)
             return copy_features(base, root)
-    rows = read_rows(source)
+    rows = _read(source, changes, split_by, parts, dataset)
+    if split_by is not None and labels is None and recorded(rows.files) is None:
+        check_classes(rows)
     return import_rows(
         rows,
         root,
         dataset=dataset or name_of(rows),
         labels=labels,
-        source=f"table {provenance(rows)}",
+        source=origin or f"table {provenance(rows)}",
         needs=needs,
         counted=False,
         gate_share=gate_share,
     )
+
+
+def _read(source: str, changes: Changes, split_by: str | None, shares: Shares, dataset: str | None) -> Rows:
+    if split_by is None:
+        return read_rows(source, changes=changes)
+    rows = read_rows(source, changes=changes, group=GROUPS.get(split_by, split_by))
+    return with_made_splits(rows, split_by, shares, plain_name(dataset or name_of(rows)))
 
 
 def name_of(rows: Rows) -> str:
@@ -78,4 +99,5 @@ def provenance(rows: Rows) -> str:
 
 def _last_part(source: str) -> str:
     path = source if "://" in source else str(Path(source).expanduser().resolve())
-    return path.rstrip("/").rpartition("/")[2].removesuffix(".parquet")
+    name = path.rstrip("/").rpartition("/")[2]
+    return name[: len(name) - len(suffix_of(name))]

@@ -23,6 +23,19 @@ RunTasks: TypeAlias = Callable[[Iterable[Call]], Iterator[Any]]
 """Runs tasks on workers and yields their results in order of completion: ``run_tasks`` on some pool."""
 
 
+def run_here(worker: Any) -> RunTasks:
+    """Return what runs tasks on one worker in this process, in their order.
+
+    Args:
+        worker: An object of the worker's class.
+    """
+
+    def run_tasks(calls: Iterable[Call]) -> Iterator[Any]:
+        return (getattr(worker, method)(*arguments) for method, arguments in calls)
+
+    return run_tasks
+
+
 class Host:
     """The actor around a worker."""
 

@@ -7,7 +7,10 @@ different nodes: the driver's request goes through the cluster's key-value store
 
 import logging
 import signal
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
@@ -69,11 +72,24 @@ def listen_as_worker() -> None:
     watch()
 
 
+@contextmanager
+def listening_here() -> Iterator[None]:
+    """Let SIGTERM request this process to leave while the block runs, if it would end the process at once otherwise."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda *_: request())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _requested.clear()
+
+
 def watch() -> None:
     """Watch for requests of the driver and for a drain of this node, once per process; outside Ray do nothing."""
-    import ray
-
-    if ray.is_initialized():
+    ray = sys.modules.get("ray")  # a process that does not use Ray does not import it
+    if ray is not None and ray.is_initialized():
         _start_watching()
 
 

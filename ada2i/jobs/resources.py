@@ -17,15 +17,20 @@ _REPLACEMENT_SECONDS = 30.0  # how long a node may take to be replaced
 _POLL_SECONDS = 1.0
 
 
+def machine() -> dict[str, float]:
+    """Return the resources of this machine, such as ``{"CPU": 8.0, "GPU": 2.0}``."""
+    return {"CPU": float(HEAD_CPUS), "GPU": float(visible_gpus(len(list(Path("/dev").glob("nvidia[0-9]*")))))}
+
+
 def capacity() -> dict[str, float]:
-    """Return the resources of the cluster for this run's jobs, such as ``{"CPU": 8.0, "GPU": 2.0}``.
+    """Return the resources of the cluster for this run's jobs; without a configured cluster, those of this machine.
 
     Raises:
         UnreachableError: A configured cluster does not answer, or refuses the token.
     """
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
     if not address:
-        return {"CPU": float(HEAD_CPUS), "GPU": float(visible_gpus(len(list(Path("/dev").glob("nvidia[0-9]*")))))}
+        return machine()
     status, body = request(f"{address}/api/v0/nodes?detail=1&limit=10000", auth_headers())
     shown = storage.public(address)
     if status != 200:

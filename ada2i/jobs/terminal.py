@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from ada2i.jobs import logs
 from ada2i.jobs.events import Event
@@ -31,10 +31,12 @@ class Terminal(ABC):
         """
         self.opening = opening
         self.console = logs.notes()
+        self.waiting: TaskID | None = None
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn(f"{{task.completed}}/{{task.total}} {unit}".rstrip()),
+            MofNCompleteColumn(),
+            TextColumn(unit),
             TextColumn("elapsed"),
             TimeElapsedColumn(),
             *columns,
@@ -44,6 +46,8 @@ class Terminal(ABC):
 
     def __enter__(self) -> Self:
         self.console.print(self.opening)
+        # The fields are those of the columns that subclasses add.
+        self.waiting = self.bars.add_task("waiting for the first result", total=None, newest="", rate="")
         self.bars.start()
         return self
 
@@ -56,8 +60,11 @@ class Terminal(ABC):
         """Process one event, or one other line."""
         if isinstance(event, str):
             log.debug(event)
-        else:
-            self.show(event)
+            return
+        self.show(event)
+        if self.waiting is not None and len(self.bars.tasks) > 1:
+            self.bars.remove_task(self.waiting)
+            self.waiting = None
 
     @abstractmethod
     def show(self, event: Event) -> None:

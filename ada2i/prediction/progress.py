@@ -13,7 +13,7 @@ class TerminalProgress(CountingTerminal):
     """Follows a prediction."""
 
     def __init__(self) -> None:
-        opening = "Starting prediction on Ray…"
+        opening = "Starting prediction…"
         super().__init__(opening, line, bar=lambda _: "predicting", rate=_rate, unit="utterances")
 
 

@@ -19,7 +19,7 @@ from ada2i.importers.resolve import DEMO
 from ada2i.inference.models import check_code, load_config, open_version
 from ada2i.jobs import code
 from ada2i.jobs.client import Job
-from ada2i.jobs.resources import capacity, check_resources
+from ada2i.jobs.resources import capacity, check_resources, machine
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.prediction.records import (
     MANIFEST,
@@ -53,6 +53,7 @@ class PredictSpec(Record):
     out: str | None = None  # folder for parts and manifest; by default the prediction's own
     workers: int | None = None
     allow_encoders: tuple[str, ...] = ()  # package.module:Class that a version may name for a raw corpus
+    local: bool = False  # predict in the calling process, without Ray, also a large source
     code: tuple[str, ...] = ()  # package.module:Class that a version's model may name
 
 
@@ -91,7 +92,7 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
         sweep(uri)
         return Job(JOB, uri, "")  # complete: it is not submitted
     storage.check_writable(out)
-    check_resources(resources, capacity())
+    check_resources(resources, machine() if spec.local else capacity())
     if out != uri and not storage.exists(storage.join(uri, REQUEST)) and storage.children(out):
         raise ConfigError(
             f"`out` must be an empty folder, or one that does not exist, but {out} holds something. Name another."
@@ -116,14 +117,17 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
     return Job(JOB, uri, storage.digest(data))
 
 
-def small_request(spec: PredictSpec, job: Job) -> PredictionRequest | None:
-    """Return the request of a prediction that is faster in this process than on a private cluster, or None.
+def local_request(spec: PredictSpec, job: Job) -> PredictionRequest | None:
+    """Return the request of a prediction that runs in this process, or None if it is a job on Ray.
 
-    It has at most 10,000 rows, no cluster is configured, and neither workers nor a GPU were requested.
+    This process predicts what the caller wants local, and what is faster here than on a private cluster: at most 10,000
+    rows, if no cluster is configured and neither workers nor a GPU were requested.
     """
-    if spec.workers is not None or os.environ.get("RAY_API_SERVER_ADDRESS"):
+    if not spec.local and (spec.workers is not None or os.environ.get("RAY_API_SERVER_ADDRESS")):
         return None
     request = PredictionRequest.load(storage.join(job.uri, REQUEST), job.request)
+    if spec.local:
+        return request
     rows = sum(shard.rows for shard in request.shards)
     return request if rows <= _SMALL_ROWS and request.resources.device != "cuda" else None
 
@@ -225,7 +229,9 @@ def raw_corpus(spec: PredictSpec, *, root: str) -> extraction.ExtractSpec | None
         overrides["workers"] = spec.workers
     named: dict[Modality, str | None] = {m: encoders[m].spec if m in wanted else NONE for m in MODALITIES}
     kind, location = raw
-    return extraction.ExtractSpec(kind=kind, location=location, encoders=named, overrides=overrides, labelled=False)
+    return extraction.ExtractSpec(
+        kind=kind, location=location, encoders=named, overrides=overrides, labelled=False, local=spec.local
+    )
 
 
 def _recipe(version: Version) -> ExtractionConfig:

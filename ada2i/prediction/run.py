@@ -1,19 +1,19 @@
 """One prediction from request to manifest. Does not depend on Ray."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ada2i import storage
 from ada2i.evaluation.metrics import scores
+from ada2i.fast.threads import restored_threads
 from ada2i.jobs.environment import revision
 from ada2i.jobs.events import Progress
-from ada2i.jobs.fanout import Call, RunTasks
+from ada2i.jobs.fanout import Call, RunTasks, run_here
 from ada2i.prediction.records import DONE, MANIFEST, Part, PredictionManifest, PredictionRequest, sweep
 from ada2i.prediction.worker import Worker, done_uri
 from ada2i.records import FileEntry, Scores
@@ -62,17 +62,9 @@ def predict_here(uri: str, request: PredictionRequest, *, report: Callable[..., 
         request: The request.
         report: Reports an event, as ``events.emit`` does.
     """
-    threads = torch.get_num_threads()
     report("started", run_id=request.run_id, workers=1, device="cpu")
-    try:
-        worker = Worker(uri, request, "cpu")
-
-        def run_tasks(calls: Iterable[Call]) -> Iterator[Any]:
-            return (getattr(worker, name)(*arguments) for name, arguments in calls)
-
-        return predict(uri, request, run_tasks, report=report, code=code())
-    finally:
-        torch.set_num_threads(threads)
+    with restored_threads():
+        return predict(uri, request, run_here(Worker(uri, request, "cpu")), report=report, code=code())
 
 
 def code() -> str:

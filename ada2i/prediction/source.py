@@ -29,7 +29,7 @@ from ada2i.importers.checks import check_keys, check_order, renamed_splits, vect
 from ada2i.importers.import_rows import made_ids
 from ada2i.importers.labels import recorded
 from ada2i.importers.rows import File, Rows
-from ada2i.importers.source import checked_names, conform, parquet_files
+from ada2i.importers.source import checked_names, conform, table_uris
 from ada2i.modalities import Modality
 from ada2i.prediction.output import encode
 from ada2i.prediction.records import WHOLE, Shard
@@ -100,7 +100,7 @@ class Table:
         Raises:
             DataError: It does not exist.
         """
-        return tuple(parquet_files(self.location))
+        return tuple(table_uris(self.location))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -156,7 +156,7 @@ class Table:
         kind = shard_schema(widths)
         rows = self._rows(kind, labels, model)
         if not _in_order(self.keys):
-            rows = iter([_sorted(pa.concat_tables(rows))])
+            rows = _sorted(pa.concat_tables(rows))
         fit = max(1, SHARD_BYTES // (4 * sum(widths.values())))
         found = []
         for number, part in enumerate(cut(rows, fit)):
@@ -282,6 +282,10 @@ def _classes(rows: Rows, labels: tuple[str, ...]) -> Any:
     return index.cast(pa.int32())
 
 
+def _sorted(rows: pa.Table) -> Iterator[pa.Table]:
+    yield rows.take(row_order(rows))
+
+
 def _in_order(keys: Rows) -> bool:
     """Return whether the rows of each dialogue are adjacent, its utterances in order."""
     index = keys.columns["utterance_index"].to_numpy()
@@ -290,12 +294,12 @@ def _in_order(keys: Rows) -> bool:
     return bool(index[0] == 0 and np.where(same, index[1:] == index[:-1] + 1, index[1:] == 0).all())
 
 
-def _sorted(rows: pa.Table) -> pa.Table:
-    """Return dialogues by first appearance, utterances in order."""
+def row_order(rows: pa.Table) -> Any:
+    """Return the order ``(N,)`` in which a table's rows are predicted: dialogues by first row, utterances by index."""
     codes = [schema.codes(rows[name]) for name in ("split", "dialogue_id")]
     dialogue = codes[0] * (int(codes[1].max(initial=0)) + 1) + codes[1]
     _, first, place = np.unique(dialogue, return_index=True, return_inverse=True)
-    return rows.take(np.lexsort((rows["utterance_index"].to_numpy(), first[place])))
+    return np.lexsort((rows["utterance_index"].to_numpy(), first[place]))
 
 
 def _replaced(rows: Rows, name: str, values: Any) -> Rows:

@@ -11,7 +11,7 @@ from ada2i.errors import InputError
 from ada2i.records import get_folder_file
 from ada2i.registry.paths import MANIFEST
 from ada2i.registry.references import resolve
-from ada2i.registry.versions import Version, read_file, version_uri
+from ada2i.registry.versions import Version, version_uri
 
 _STALE = 86_400.0  # seconds after which an unfinished copy counts as abandoned
 
@@ -32,7 +32,13 @@ def pull(root: str, reference: str, folder: Path) -> Path:
         InputError: The folder holds something else.
         AccessError: The folder may not be written.
     """
-    version, folder = resolve(root, reference), folder.expanduser().resolve()
+    version = resolve(root, reference)
+    return copy_version(version_uri(root, version), version, folder)
+
+
+def copy_version(uri: str, version: Version, folder: Path) -> Path:
+    """Copy the files and manifest of the version at a URI to a folder; see ``pull``."""
+    folder = folder.expanduser().resolve()
     if folder.exists() and not _is_free(folder):
         _check_same(folder, version)
         return folder
@@ -41,9 +47,9 @@ def pull(root: str, reference: str, folder: Path) -> Path:
     copy = folder.parent / f"{hidden}{uuid.uuid4().hex}"
     try:
         # A kill here leaves a hidden folder; a later pull of the same version deletes it after a day.
-        for name in version.files:
-            storage.put(storage.join(copy.as_uri(), name), read_file(root, version, name))
-        _copy_manifest(storage.join(version_uri(root, version), MANIFEST), copy)
+        for name, entry in version.files.items():
+            storage.put(storage.join(copy.as_uri(), name), get_folder_file(uri, name, entry))
+        _copy_manifest(storage.join(uri, MANIFEST), copy)
         _show(copy, folder, version)
     finally:
         shutil.rmtree(copy, ignore_errors=True)

@@ -20,14 +20,14 @@ T = TypeVar("T")
 _BLOCK: Final = 2**16  # bytes that a file of S3, opened for random access, requests at once
 
 
-def source_files(location: str, suffix: str) -> list[str]:
+def source_files(location: str, suffix: str | tuple[str, ...]) -> list[str]:
     """Return the URIs of the files at a location outside the root's layout: one file, or all files below a folder.
 
     Below a folder, files and folders whose names begin with ``.`` or ``_`` are left out: they are hidden or unfinished.
 
     Args:
         location: A path or any URI that fsspec opens.
-        suffix: Required end of file names, such as ``.parquet``.
+        suffix: Required end of file names, such as ``.parquet``, or one of several; capitals do not count.
 
     Raises:
         NotFoundError: The location does not exist.
@@ -37,10 +37,11 @@ def source_files(location: str, suffix: str) -> list[str]:
         found = _files(place)
     if found == [place]:
         return found
-    named = sorted(uri for uri in found if uri.endswith(suffix))
+    named = sorted(uri for uri in found if uri.lower().endswith(suffix))
     if not named:
+        shown = suffix if isinstance(suffix, str) else ", ".join(suffix)
         raise NotFoundError(
-            f"{public(location)} must be a {suffix} file or a folder with such files, but has none. Check the path.",
+            f"{public(location)} must be a file ({shown}) or a folder with such files, but has none. Check the path.",
             uri=public(location),
         )
     return named

@@ -19,7 +19,7 @@ from ada2i import storage
 from ada2i.errors import Ada2iError, ConflictError, DivergenceError, PreemptedError
 from ada2i.jobs import client, code, driver, events
 from ada2i.jobs.cluster import cluster
-from ada2i.jobs.resources import check_resources, wait_for_resources
+from ada2i.jobs.resources import check_resources, machine, wait_for_resources
 from ada2i.records import Failure, RunRequest
 from ada2i.store import RunFolder
 
@@ -69,6 +69,42 @@ def launch(job: client.Job, show: Show) -> None:
         return
     with cluster() as ray, show(job.uri, ray.address) as on_event, client.stopping(job, ray.address):
         client.follow(client.submit(job, ray.address), job, address=ray.address, on_event=on_event)
+
+
+def train_here(job: client.Job, show: Show) -> None:
+    """Train a prepared run in this process as its only rank; the numbers are those of one worker on Ray, bit by bit.
+
+    Args:
+        job: The job of a run whose request is written.
+        show: As in ``launch``; it gets an empty address.
+
+    Raises:
+        ResourceError: The config requests a GPU, but this machine has none.
+        PreemptedError: SIGTERM came; the newest checkpoint is of the last step, and a new call resumes from it.
+        DivergenceError: A loss or gradient was not finite.
+    """
+    from ada2i.fast.threads import restored_threads
+    from ada2i.jobs import preemption
+    from ada2i.jobs.environment import environment
+    from ada2i.training.reporter import EventReporter
+
+    started, run = time.time(), RunFolder(job.uri)
+    if run.is_trained():
+        return
+    request = RunRequest.load(run.request_uri, job.request)
+    use_gpu = check_resources(request.config.resources, machine())
+    storage.put(run.environment_uri, environment(ray_job_id=""))
+    with show(job.uri, "") as on_event, restored_threads(), preemption.listening_here():
+
+        def report(kind: str, **facts: Any) -> None:
+            on_event({"kind": kind, **facts})
+
+        report("started", run_id=request.run_id, workers=1, device="cuda" if use_gpu else "cpu")
+        reporter = EventReporter(request.run_id, started, report)
+        seeds = request.config.training.seeds
+        failure = train_group(run, request, seeds, reporter, use_gpu=use_gpu, in_process=True)
+    if failure is not None:
+        raise failure.error()
 
 
 def drive(run_uri: str, submission: str, digest: str) -> None:
@@ -238,7 +274,8 @@ def work(settings: dict[str, Any]) -> Failure | None:
         place, device = distributed.Place(), torch.device("cuda" if settings["use_gpu"] else "cpu")
     else:
         place, device = _place_in_group()
-    logs.configure(run_id=request.run_id, rank=place.rank)
+    if not settings.get("in_process"):
+        logs.configure(run_id=request.run_id, rank=place.rank)
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     if config.resources.fast_cpu:
         keep_freed_memory()

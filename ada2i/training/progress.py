@@ -14,7 +14,7 @@ class TerminalProgress(Terminal):
 
     def __init__(self, run_uri: str) -> None:
         columns = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[newest]}"))
-        super().__init__("Starting training on Ray…", *columns, unit="epochs")
+        super().__init__("Starting training…", *columns, unit="epochs")
         self.training = RunFolder(run_uri).request().config.training
         self.tasks: dict[int, TaskID] = {}
 

@@ -1,6 +1,7 @@
-"""Report a training run to its job's log and to Ray's metrics."""
+"""Report a training run: as events in this process, or to its job's log and Ray's metrics."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ada2i.jobs import events
@@ -11,28 +12,47 @@ from ada2i.training.metrics import METRICS
 
 
 @dataclass
-class RayReporter:
-    """Reports to the followers of the job's log and to Ray's metrics; only rank 0 reports."""
+class EventReporter:
+    """Reports events; only rank 0 reports.
+
+    Attributes:
+        run_id: The run.
+        started: Unix time of the attempt's start, in seconds.
+        report: Reports an event, as ``events.emit`` does.
+        stepped: Whether the first step was reported.
+    """
 
     run_id: str
     started: float
+    report: Callable[..., None] = events.emit
     stepped: bool = False
-    gauges: Gauges = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.gauges = Gauges(METRICS, run=self.run_id)
 
     def first_step(self) -> None:
         """Report the time from the driver's start to this attempt's first optimizer step, once."""
         if distributed.rank() == 0 and not self.stepped:
             self.stepped = True
-            events.emit("first_step", seconds=round(time.time() - self.started, 2))
+            self.report("first_step", seconds=round(time.time() - self.started, 2))
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
         """Report an epoch."""
+        if distributed.rank() == 0:
+            self.report("epoch", seed=seed, record=record.model_dump())
+
+
+@dataclass
+class RayReporter(EventReporter):
+    """Also sets Ray's metrics."""
+
+    gauges: Gauges = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gauges = Gauges(METRICS, run=self.run_id)
+
+    def epoch(self, seed: int, record: EpochRecord) -> None:
+        """Report an epoch."""
+        super().epoch(seed, record)
         if distributed.rank() != 0:
             return
-        events.emit("epoch", seed=seed, record=record.model_dump())
         for metric in METRICS:
             value = getattr(record, metric.name, None)
             if isinstance(value, dict):

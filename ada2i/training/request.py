@@ -15,7 +15,7 @@ from ada2i.errors import ConfigError, DataError
 from ada2i.importers.resolve import resolve_features
 from ada2i.jobs import code
 from ada2i.jobs.client import Job
-from ada2i.jobs.resources import capacity, check_resources
+from ada2i.jobs.resources import capacity, check_resources, machine
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.records import GateRecord, Record, RunRequest
 from ada2i.store import Store
@@ -33,6 +33,7 @@ class TrainSpec(Record):
     encoders: dict[Modality, str | None] = Field(default_factory=dict)  # of a raw corpus; None: the default
     overrides: dict[str, Any] = Field(default_factory=dict)
     allow: tuple[str, ...] = ()  # codes of audit findings to ignore
+    local: bool = False  # train in the calling process, without Ray
 
 
 def new_run_id() -> str:
@@ -72,7 +73,7 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
         features,
         preset=spec.preset,
         settings=settings,
-        overrides=spec.overrides,
+        overrides=_overrides(spec),
         modalities=requested_modalities(spec) or held,
     )
     audit = gate(
@@ -83,7 +84,8 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
     )
     if audit.left_out:
         kept = _kept(config, audit)
-        config = config_for(features, preset=spec.preset, settings=settings, overrides=spec.overrides, modalities=kept)
+        chosen = _overrides(spec)
+        config = config_for(features, preset=spec.preset, settings=settings, overrides=chosen, modalities=kept)
     info = features.info()
     own_code = code.digests(config.own_code)
     with code.named(own_code):
@@ -128,10 +130,22 @@ def check(spec: TrainSpec) -> TrainConfig:
         raise ConfigError("`model.modalities` is set by `--modalities`. Write for example `--modalities ta`.")
     check_codes(spec.allow)
     requested = requested_modalities(spec)
-    overrides = spec.overrides | ({"model.modalities": requested} if requested else {})
+    overrides = _overrides(spec) | ({"model.modalities": requested} if requested else {})
     tried = presets.resolve(preset=spec.preset, settings=spec.settings or "default", overrides=overrides)
-    check_resources(tried.resources, capacity())
+    check_resources(tried.resources, machine() if spec.local else capacity())
     return tried
+
+
+def _overrides(spec: TrainSpec) -> dict[str, Any]:
+    """Return the caller's overrides; a local run has one worker."""
+    workers = spec.overrides.get("resources.workers", 1)
+    if spec.local and workers != 1:
+        raise ConfigError(
+            f"A local run trains in one process, so `resources.workers` must be 1, but is {workers}. Omit the workers, "
+            "or train on Ray.",
+            field="resources.workers",
+        )
+    return {**spec.overrides, **({"resources.workers": 1} if spec.local else {})}
 
 
 def requested_modalities(spec: TrainSpec) -> tuple[Modality, ...]:

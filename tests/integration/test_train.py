@@ -5,13 +5,20 @@ import os
 import urllib.request
 from contextlib import suppress
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 
-from ada2i import cli, storage
+import ada2i
+from ada2i import cli, storage, usecases
 from ada2i.errors import DivergenceError, ResourceError
+from ada2i.inference.models import load_checkpoint
 from ada2i.jobs.events import Event
+from ada2i.prediction.request import PredictSpec
 from ada2i.records import RunResult
 from ada2i.registry.versions import find, version_uri
+from ada2i.store import Store
 from ada2i.training.launch import launch
 from ada2i.training.metrics import METRICS
 from infra.stack import Stack
@@ -103,3 +110,30 @@ def test_job_metadata_holds_no_secret(stack: Stack) -> None:
     secrets = [value for name, value in os.environ.items() if "SECRET" in name or "AUTH_STRING" in name]
     assert secrets
     assert not any(secret in jobs for secret in secrets)
+
+
+@pytest.mark.smoke
+def test_a_local_run_equals_one_worker_on_ray_to_the_last_bit(root: str) -> None:
+    config = {"training.epochs": 3, "resources.workers": 1}
+    found = []
+    for local in (True, False):
+        run = ada2i.train("demo", config, seeds=[3], local=local, root=root, progress=False)
+        found.append((run, load_checkpoint(run.result.tests[0].checkpoint_uri).state_dict()))
+    (here, weights), (on_ray, same) = found
+    assert all(torch.equal(tensor, same[name]) for name, tensor in weights.items())
+    assert here.scores == on_ray.scores
+    version = here.register("quick")
+    frame = ada2i.demo_table()
+    near = ada2i.load(version, root=root)
+    assert near.uri.startswith("file://")  # a copy of the version on S3
+    local_rows = near.predict(frame)
+    place, manifest = usecases.predict(
+        PredictSpec(version=version, source=on_ray.result.features.uri, workers=1),
+        Store.open(root),
+        hooks=usecases.Hooks(),
+        extraction_run="none",
+    )
+    parts = [pq.read_table(pa.BufferReader(storage.get(storage.join(place, name)))) for name in manifest.files]
+    on_ray_rows = {row["utterance_id"]: row for row in pa.concat_tables(parts).to_pylist()}
+    for row in local_rows.to_pylist():
+        assert row["p_joy"] == pytest.approx(on_ray_rows[row["utterance_id"]]["p_joy"], abs=1e-6)

@@ -37,17 +37,6 @@ _FIELDS: Mapping[str, Field] = {
     "split": Field(TEXT, required=True, spellings=("mode",)),
 }
 
-# By rounded score. Classes are named, not numbered, since the released code's class order differs from the scale's.
-_SEVEN: Mapping[int, str] = {
-    -3: "Strong Negative",
-    -2: "Negative",
-    -1: "Weak Negative",
-    0: "Neutral",
-    1: "Weak Positive",
-    2: "Positive",
-    3: "Strong Positive",
-}
-
 
 class Key(NamedTuple):
     """A segment of a video."""
@@ -142,12 +131,6 @@ def _keys(rows: Rows) -> list[Key]:
     ]
 
 
-def _class(score: float, classes: int) -> str:
-    if classes == 2:
-        return "negative" if score < 0 else "non-negative"
-    return _SEVEN[int(np.round(score))]  # halves round to even, as in published code
-
-
 # --- transcripts and media ---
 
 
@@ -219,7 +202,7 @@ def _utterances(
             utterance_id=f"{key.video}_{key.segment}",
             split=row["split"],
             speaker=None,
-            label=_class(row["sentiment_score"], classes),
+            label=datasets.sentiment(row["sentiment_score"], classes),
             text=line.text,
             audio=audio,
             video=video,

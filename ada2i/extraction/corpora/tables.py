@@ -223,7 +223,7 @@ def _read_csv(data: bytes, uri: str, _: Collection[str]) -> tuple[list[str], Lin
 
 def _read_parquet(data: bytes, uri: str, known: Collection[str]) -> tuple[list[str], Lines, Look]:
     file = TableFile.open(data, uri)
-    held = [*file.file.schema_arrow.names, *file.folders]
+    held = [*file.columns, *file.folders]
     read = [name for name in known if held.count(name) == 1 and not pa.types.is_nested(file.kinds[name])]
     table = file.read(read)
     rows = Rows(uri, (File(uri, table, {}, {}),), table)

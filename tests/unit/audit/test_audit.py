@@ -328,7 +328,7 @@ def test_labels_and_vectors_of_many_types(tmp_path: Path) -> None:
 
 
 def test_nothing_to_audit(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"must be a \.parquet file or a folder with such files, but has none"):
+    with pytest.raises(DataError, match=r"must be a file \(.parquet, .*\) or a folder with such files, but has none"):
         audit(str(tmp_path / "none"))
     empty = Source("here", None, lambda: iter(()))
     with pytest.raises(DataError, match="here must hold at least one utterance, but has no row"):

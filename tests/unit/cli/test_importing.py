@@ -11,7 +11,7 @@ from tests.unit.data.tables import corpus, write, written
 
 def test_import_without_a_source(run: Run, root: Path) -> None:
     message = refused(run, "import", "table", "nowhere", "--root", str(root))
-    assert "nowhere must be a .parquet file or a folder with such" in message
+    assert "nowhere must be a file (.parquet, .csv, .jsonl, .ndjson, .feather, .arrow) or a folder with such" in message
     assert written(root) == []
 
 
@@ -49,10 +49,23 @@ def test_what_is_not_read_and_has_no_label_is_named(run: Run, root: Path, tmp_pa
         (["pickle", "bad.pkl", "--dataset", "meld"], "names `builtins.eval`, which no published feature file needs"),
         (["pickle", "none.pkl", "--dataset", "meld"], "none.pkl does not exist"),
         (["meld", "nowhere"], "must be one of MELD's three CSVs"),
-        (["join", "nowhere", "--text", "x"], "nowhere must be a .parquet file or a folder"),
+        (["join", "nowhere", "--text", "x"], "nowhere must be a file (.parquet, .csv"),
     ],
 )
 def test_imports_refuse(run: Run, root: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "bad.pkl").write_bytes(b"cbuiltins\neval\n(S'1'\ntR.")
     assert message in refused(run, "import", *arguments, "--root", str(root))
     assert written(root) == []
+
+
+def test_what_a_split_lacks_is_named(run: Run, root: Path, tmp_path: Path) -> None:
+    lengths = [("train", 2)] * 10
+    columns = {name: values for name, values in corpus(lengths).items() if name != "split"}
+    arguments = ("import", "table", str(write(tmp_path / "x.parquet", columns)), "--labels", "calm,cross,sad")
+    code, _, err = run(*arguments, "--split-by", "dialogue", "--shares", "60,20,20", "--root", str(root))
+    assert code == 0
+    assert "splits: train/dev/test = 60/20/20 % of the dialogues (6/2/2), in the order of the SHA-256 of" in err
+    assert "no utterance in test has the class calm, sad\n" in err or "no utterance in test has the class sad\n" in err
+    assert "`--shares` must be" in refused(
+        run, *arguments, "--split-by", "time", "--shares", "1,2", "--root", str(root)
+    )

@@ -88,7 +88,9 @@ def test_dates_do_too(tmp_path: Path) -> None:
 
 def test_other_times_are_refused(tmp_path: Path) -> None:
     columns = corpus() | {"recorded_at": ["yesterday"] * 8}
-    with pytest.raises(DataError, match=r"Column `recorded_at` of .* must hold timestamps or dates, but .* string"):
+    with pytest.raises(
+        DataError, match=r"Column `recorded_at` of .* must hold times in ISO 8601, .* holds 'yesterday'"
+    ):
         imported(tmp_path, columns)
 
 

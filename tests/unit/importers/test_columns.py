@@ -2,16 +2,18 @@
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ada2i.audit.audit import audit
 from ada2i.data.manifest import open_features, read_shard
-from ada2i.errors import DataError
+from ada2i.errors import DataError, InputError
 from ada2i.importers.join import import_joined
 from ada2i.importers.table import import_table
 from tests.unit.data.tables import Columns, corpus, write, written
@@ -295,3 +297,107 @@ def test_different_names_stay_different(tmp_path: Path) -> None:
 def test_case_and_blanks_are_brought_to_one_spelling(tmp_path: Path) -> None:
     source = write(tmp_path / "My  Calls.parquet", corpus())
     assert open_features(import_table(str(source), str(tmp_path))).manifest.dataset == "my-calls"
+
+
+# --- other names, and one column per number ---
+
+
+def foreign(columns: Columns) -> Columns:
+    """The same table with names and wide columns as other programs write them."""
+    names = {"dialogue_id": "conversation_id", "utterance_index": "turn", "label": "Emotion", "split": "subset"}
+    wide = {f"text_{n}": [row[n] for row in columns["text_feat"]] for n in (2, 0, 1)}
+    audio = {f"opensmile{n:02}": [row and row[n] for row in columns["audio_feat"]] for n in (0, 1)}
+    return {theirs: columns[ours] for ours, theirs in names.items()} | wide | audio | {"text_len": [3] * 8}
+
+
+OPTIONS: dict[str, Any] = {
+    "rename": ["conversation_id=dialogue_id", "turn=utterance_index", "Emotion=label", "subset=split"],
+    "pack": ["text_*", "opensmile*=audio_feat"],
+}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl", ".feather"])
+def test_other_names_and_wide_columns_give_the_same_set(tmp_path: Path, suffix: str) -> None:
+    plain = import_table(str(write(tmp_path / "x.parquet", corpus())), str(tmp_path / "root"))
+    (tmp_path / "other").mkdir()
+    frame, path = pd.DataFrame(foreign(corpus())), str(tmp_path / "other" / f"x{suffix}")
+    {
+        ".parquet": frame.to_parquet,
+        ".csv": partial(frame.to_csv, index=False),
+        ".jsonl": partial(frame.to_json, orient="records", lines=True),
+        ".feather": frame.to_feather,
+    }[suffix](path)
+    assert import_table(path, str(tmp_path / "root"), **OPTIONS) == plain
+    assert (
+        import_table(
+            path, str(tmp_path / "root"), **OPTIONS | {"rename": dict(text.split("=") for text in OPTIONS["rename"])}
+        )
+        == plain
+    )
+    unused = open_features(plain).manifest.unused
+    assert unused == {}
+
+
+def test_a_swap_of_names(tmp_path: Path) -> None:
+    columns = corpus()
+    columns["text_feat"], columns["audio_feat"] = columns["audio_feat"], columns["text_feat"]
+    source = str(write(tmp_path / "other" / "x.parquet", columns))
+    swapped = import_table(source, str(tmp_path / "root"), rename=["text_feat=audio_feat", "audio_feat=text_feat"])
+    assert swapped == import_table(str(write(tmp_path / "x.parquet", corpus())), str(tmp_path / "root"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rename": ["nothing=label"]}, r"must have the column `nothing`, which is to be renamed, but has only `"),
+        (
+            {},
+            r"must have the column `dialogue_id`.*takes `--rename 'conversation_id=dialogue_id' "
+            r"--rename 'turn=utterance_index' --rename 'Emotion=label' --rename 'subset=split' --pack 'text_\*' --pack",
+        ),
+        ({"rename": ["turn"]}, r"`--rename` takes OLD=NEW, but got 'turn'"),
+        (
+            {"rename": ["turn=label", "Emotion=label"]},
+            r"`--rename` must give each column one name, but repeats E",
+        ),
+        (OPTIONS | {"rename": [*OPTIONS["rename"], "text_len=label"]}, r"but repeats text_len=label"),
+        (OPTIONS | {"pack": ["emb_*"]}, r"`--pack` takes a pattern that begins with text, audio or visual"),
+        (OPTIONS | {"pack": ["emb_*=text"]}, r"`--pack` takes a pattern"),
+        (OPTIONS | {"pack": ["video_*=visual_feat"]}, r"must have columns that match 'video_\*' and end with a number"),
+        (OPTIONS | {"pack": ["text_*", "opensmile*=text_feat"]}, r"`--pack` must fill `text_feat` once"),
+        (OPTIONS | {"pack": []}, r"must hold a vector column, .*packs wide columns: `--pack 'text_\*' --pack 'opens"),
+    ],
+)
+def test_changes_that_do_not_fit(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    source = str(write(tmp_path / "x.parquet", foreign(corpus())))
+    with pytest.raises(InputError, match=message):
+        import_table(source, str(tmp_path / "root"), **options)
+    assert written(tmp_path / "root") == []
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("conversation_id", "dialogue_id"),
+        ("Dialogue_ID", "dialogue_id"),
+        ("videoId", "dialogue_id"),
+        ("turn", "utterance_index"),
+        ("utterance_idx", "utterance_index"),
+        ("Emotion", "label"),
+        ("splits", "split"),
+    ],
+)
+def test_the_likely_column_is_named(tmp_path: Path, theirs: str, ours: str) -> None:
+    columns = {theirs if name == ours else name: values for name, values in corpus().items()}
+    source = write(tmp_path / "x.parquet", columns)
+    refused(tmp_path, source, rf"the column `{ours}`, .*`ada2i import table` takes `--rename '{theirs}={ours}'`")
+
+
+def test_a_packed_column_that_holds_no_number(tmp_path: Path) -> None:
+    bad = foreign(corpus()) | {"text_1": ["0.5"] * 4 + ["x"] * 4}
+    pd.DataFrame(bad).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(DataError, match=r"Column `text_1` of .* must hold numbers, .*'x'"):
+        import_table(str(tmp_path / "x.csv"), str(tmp_path / "root"), **OPTIONS)
+    gap = foreign(corpus()) | {"text_1": [0.5] * 4 + [None] * 4}
+    with pytest.raises(DataError, match=r"must hold finite float32 numbers, but row 4 .* at position 1"):
+        import_table(str(write(tmp_path / "y.parquet", gap)), str(tmp_path / "root"), **OPTIONS)

@@ -27,5 +27,8 @@ def test_names_tell_classes_and_published_settings(name: str, classes: int, sett
 
 def test_there_are_no_others() -> None:
     assert len(DATASETS) == 7
-    with pytest.raises(DataError, match=r"`dataset` must be one of iemocap, .*cmu-mosi-7, but is 'melt'\. Choose one"):
+    with pytest.raises(
+        DataError,
+        match=r"`dataset` must be one of iemocap, .*mosi, mosei, sims, but is 'melt'\. Choose one",
+    ):
         dataset("melt")

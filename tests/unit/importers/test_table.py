@@ -213,14 +213,20 @@ def test_the_file_tells_its_name_encoders_and_source(tmp_path: Path) -> None:
 
 def test_a_missing_source(tmp_path: Path) -> None:
     refused(
-        tmp_path, tmp_path / "nowhere", r"/nowhere must be a .parquet file or a folder with such files, but has none"
+        tmp_path,
+        tmp_path / "nowhere",
+        r"/nowhere must be a file \(.parquet, .*\) or a folder with",
     )
 
 
-def test_a_folder_without_parquet_files(tmp_path: Path) -> None:
+def test_a_folder_without_tables(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "x.csv").write_text("a,b\n")
-    refused(tmp_path, tmp_path / "folder", r"/folder must be a .parquet file or a folder with such files, but has none")
+    (tmp_path / "folder" / "x.md").write_text("a,b\n")
+    refused(
+        tmp_path,
+        tmp_path / "folder",
+        r"/folder must be a file \(.parquet, .*\) or a folder with",
+    )
 
 
 def test_files_without_rows(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from ada2i.model.ada2i import Ada2I
 from ada2i.model.build import build_model
 from ada2i.records import FolderManifest, RunResult, put_folder_file
 from ada2i.registry.card import render_card
-from ada2i.registry.versions import register
+from ada2i.registry.versions import register, version_uri
 from ada2i.reports.report import markdown_summary
 from tests.unit.evaluation.runs import build_run
 from tests.unit.registry.finished import ENVIRONMENT, finished_run
@@ -113,7 +113,7 @@ def test_the_same_run_gives_the_same_card(result: RunResult) -> None:
     assert card(result) == card(build_run(epochs=1))
 
 
-def test_the_code_on_the_card_loads_the_model(root: str) -> None:
+def test_the_code_on_the_card_loads_the_model(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"model.hidden_dim": 8, "model.afw.rank": 2, "model.encoder.feedforward_dim": 8}
     config = presets.resolve(preset="reference", settings="demo", overrides=small)
     result = finished_run(root, "run-a")
@@ -129,8 +129,9 @@ def test_the_code_on_the_card_loads_the_model(root: str) -> None:
     text = storage.get(storage.join(root, "registry", version.model, "versions", "1", "README.md")).decode()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {}
-    exec(code.replace('root = "ada2i-store"', f"root = {root!r}"), names)
-    loaded = names["model"]
+    monkeypatch.chdir(storage.local_path(version_uri(root, version)) or "")
+    exec(code, names)
+    loaded = names["model"].module
     assert isinstance(loaded, Ada2I)
     assert not loaded.training
     expected = model.state_dict()

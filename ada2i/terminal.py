@@ -1,4 +1,4 @@
-"""How commands run the steps of ``ada2i.usecases`` and show jobs: progress bars in a terminal, else log lines."""
+"""Shows the jobs of ``ada2i.usecases`` for commands and the Python API: bars in a terminal, else log lines."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ada2i.cli.running import TerminalHooks
 from ada2i.extraction.request import ExtractSpec, prepare
+from ada2i.terminal import TerminalHooks
 from ada2i.training.request import TrainSpec
 from ada2i.training.request import prepare as prepare_training
 from tests.unit.extraction.talks import OWN, extracted, talk
