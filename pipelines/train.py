@@ -3,6 +3,8 @@
 The steps are those of ``usecases.train``. They exchange URIs, so no tensor enters Prefect's result storage.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from prefect import flow, runtime, task
@@ -14,8 +16,9 @@ from ada2i.modalities import Modality
 from ada2i.records import RunResult
 from ada2i.reports.report import markdown_summary, scores_table
 from ada2i.store import Store
+from ada2i.tracking.export import Kind, export
 from ada2i.training.request import TrainSpec, with_named
-from ada2i.usecases import Gate
+from ada2i.usecases import Gate, Outcome
 from pipelines.defaults import features_of
 from pipelines.hooks import FlowHooks
 from pipelines.jobs import stop_jobs
@@ -39,6 +42,7 @@ def train_ada2i(  # noqa: PLR0917
     rules: dict[str, Any] = {},  # noqa: B006
     force: bool = False,
     code: list[str] = [],  # noqa: B006
+    track: dict[Kind, str] = {},  # noqa: B006
 ) -> State[str]:
     """Train Ada2I and register the result, unless a version with these features and this config exists.
 
@@ -58,11 +62,10 @@ def train_ada2i(  # noqa: PLR0917
         rules: Fields of the gate's rules that differ from the defaults.
         force: Train even if a version with these features and this config exists.
         code: package.module:Class that the champion may name for its model; their code runs when the gate judges.
+        track: Trackers that get the model's versions, such as {"mlflow": "sqlite:////srv/mlflow.db", "wandb": "/srv"}.
 
-    Returns:
-        URI of the registered version; if nothing has changed, of the newest version with the same features and config.
+    Returns the URI of the registered version, or of the newest one with the same features and config.
     """
-    flow_run = str(runtime.flow_run.id)
     spec = TrainSpec(
         features=features_of(features),
         preset=preset,
@@ -75,14 +78,21 @@ def train_ada2i(  # noqa: PLR0917
     outcome = usecases.train(
         spec,
         store := Store.open(root),
-        run_id=flow_run,
+        run_id=(flow_run := str(runtime.flow_run.id)),
         hooks=FlowHooks(),
         model=model,
         force=force,
         gate=Gate(rules, by=f"{runtime.flow_run.flow_name} {flow_run}", code=tuple(code)) if promote else None,
         flow_run_id=flow_run,
     )
-    return conclude(store, outcome, more=publish(outcome.result, outcome.version.name) if outcome.result else "")
+    return conclude(store, outcome, more=_shown(store, outcome, track))
+
+
+def _shown(store: Store, outcome: Outcome, track: Mapping[Kind, str]) -> str:
+    """Export the versions of the model to trackers, and return the scores of a training as markdown."""
+    for kind, to in track.items():
+        FlowHooks().step(f"track {kind}", partial(export, store.root, kind, to, [outcome.version.model]))
+    return publish(outcome.result, outcome.version.name) if outcome.result else ""
 
 
 @task(name="artifacts")

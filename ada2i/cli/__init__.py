@@ -23,6 +23,7 @@ from ada2i.cli import (
     predicting,
     registry,
     reproducing,
+    tracking,
     training,
     tuning,
 )
@@ -44,6 +45,7 @@ _FILES = (
     reproducing,
     comparing,
     registry,
+    tracking,
     doctoring,
 )
 

@@ -65,7 +65,8 @@ OutFolder = Annotated[
 ]
 
 
-def _complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
+def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a model."""
     from ada2i.registry.versions import models
 
     with suppress(Ada2iError):
@@ -79,7 +80,7 @@ def _complete_version(ctx: typer.Context, incomplete: str) -> list[str]:
 
     model, at, _ = incomplete.partition("@")
     if not at:
-        return _complete_model(ctx, incomplete)
+        return complete_model(ctx, incomplete)
     with suppress(Ada2iError):
         root = Store.open(ctx.params.get("root")).root
         numbers = [str(version.number) for version in versions(root, model)]
@@ -112,7 +113,7 @@ def _complete_choice(incomplete: str) -> list[str]:
     return [f"{given}={name}" for one in modalities if one == given for name in complete_encoder(one, encoders)]
 
 
-Model = Annotated[str, typer.Argument(help="A model's name.", autocompletion=_complete_model)]
+Model = Annotated[str, typer.Argument(help="A model's name.", autocompletion=complete_model)]
 NewModel = Annotated[
     str | None, typer.Option("--model", callback=_name, help="Name in the registry. Default: ada2i-DATASET.")
 ]

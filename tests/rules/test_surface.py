@@ -184,6 +184,8 @@ COMMANDS = {
         "DATASET",
         "FEATURES",
     ],
+    "track mlflow": ["--root", "--to", "MODELS"],
+    "track wandb": ["--root", "--to", "MODELS"],
     "train": [
         "--allow",
         "--code",
@@ -250,6 +252,7 @@ FLOW: dict[str, Any] = {
     "rules": {},
     "force": False,
     "code": [],
+    "track": {},
 }
 
 PROMOTION_FLOW: dict[str, Any] = {

@@ -1,0 +1,3 @@
+"""Exports of registered versions to other trackers: MLflow and Weights & Biases, both without a server."""
+
+__all__ = ["export"]
