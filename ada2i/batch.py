@@ -161,6 +161,8 @@ class DialogueBatch:
         labelled: Utterances of the global batch with a label, over all ranks; None: all.
         dialogues: Indices of these dialogues in their split; empty if they belong to no split.
         members: The same of all dialogues of the global batch.
+        targets: ``(N,)`` float32 that regression predicts, NaN for an utterance without one. None: classification.
+        targeted: Utterances of the global batch with a target, over all ranks.
     """
 
     features: Mapping[Modality, Tensor]
@@ -174,11 +176,19 @@ class DialogueBatch:
     labelled: int | None = None
     dialogues: tuple[int, ...] = ()
     members: tuple[int, ...] = ()
+    targets: Tensor | None = None
+    targeted: int | None = None
 
     @property
     def global_labelled(self) -> int:
-        """Divisor of sums over labelled utterances: their number over all ranks, at least 1."""
-        return max(1, self.global_utterances if self.labelled is None else self.labelled)
+        """Divisor of sums over ``known`` utterances: their number over all ranks, at least 1."""
+        number = self.labelled if self.targets is None else self.targeted
+        return max(1, self.global_utterances if number is None else number)
+
+    @property
+    def known(self) -> Tensor:
+        """``(N,)`` bool: the utterances that a loss counts, which have a label, or in regression a target."""
+        return self.labels != UNLABELLED if self.targets is None else self.targets.isfinite()
 
     def __post_init__(self) -> None:
         rows = sum(self.layout.lengths)
@@ -189,6 +199,7 @@ class DialogueBatch:
         tensors = (*self.features.items(), *self.present.items())
         shapes: dict[str, tuple[int, ...]] = {name: tuple(x.shape[:1]) for name, x in tensors}
         shapes |= {"labels": tuple(self.labels.shape), "speakers": tuple(self.speakers.shape)}
+        shapes |= {} if self.targets is None else {"targets": tuple(self.targets.shape)}
         if wrong := {name: shape for name, shape in shapes.items() if shape != (rows,)}:
             raise ValueError(f"all tensors must have {rows} rows, the sum of lengths, but have {wrong}")
 
@@ -200,6 +211,7 @@ class DialogueBatch:
             present={m: x.pin_memory() for m, x in self.present.items()},
             labels=self.labels.pin_memory(),
             speakers=self.speakers.pin_memory(),
+            targets=None if self.targets is None else self.targets.pin_memory(),
         )
 
     def to(self, device: torch.device) -> "DialogueBatch":
@@ -213,4 +225,5 @@ class DialogueBatch:
             labels=self.labels.to(device, non_blocking=True),
             speakers=self.speakers.to(device, non_blocking=True),
             layout=replace(self.layout, device=device),
+            targets=None if self.targets is None else self.targets.to(device, non_blocking=True),
         )

@@ -487,10 +487,18 @@ class ResourceConfig(Config):
         return self
 
 
+REGRESSION_METHODS: Final = ("none", "unimodal")  # the balance methods whose equations need no classes
+
+
 class TrainConfig(Config):
     """All settings of a training run, resolved."""
 
     schema_version: Literal[1] = 1
+    task: Literal["classification", "regression"] = Field(
+        "classification",
+        exclude_if=lambda task: task == "classification",
+        description="Predict the class `label`, or the number `target` with L1 losses.",
+    )
     preset: str
     settings: str
     model: ModelConfig
@@ -510,6 +518,27 @@ class TrainConfig(Config):
             if self.ablations.no_afw or self.ablations.no_amw:
                 raise ValueError("`ablations.no_afw` and `ablations.no_amw` need `model.fusion=ada2i`")
         return self
+
+    @model_validator(mode="after")
+    def _check_regression(self) -> Self:
+        method = "none" if self.ablations.no_modulation else self.balance.method
+        if self.task == "classification":
+            return self
+        if method not in REGRESSION_METHODS:
+            raise ValueError(
+                f"`task=regression` needs a `balance.method` that is defined without classes, "
+                f"{' or '.join(REGRESSION_METHODS)}, but it is {method}. Set one, or use the preset `corrected`"
+            )
+        if self.model.fusion == "ada2i" and self.model.amw.normalise != "hidden" and not self.ablations.no_amw:
+            raise ValueError("`task=regression` needs `model.amw.normalise=hidden`: there are no classes to normalise")
+        if self.loss.class_balance:
+            raise ValueError("`task=regression` needs `loss.class_balance=0`: there are no classes to weigh")
+        return self
+
+    @property
+    def regression(self) -> bool:
+        """Whether the model predicts a number."""
+        return self.task == "regression"
 
     @property
     def has_afw(self) -> bool:

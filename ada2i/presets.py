@@ -205,6 +205,7 @@ _READ_BY: Mapping[str, tuple[str, ...]] = {
 }
 
 
+_OF_CLASSES = ("loss.class_balance",)  # of a preset; regression has none
 _OF_VOTES = ("model.prediction", "loss.modal")  # of a preset; these need the votes of AMW
 
 
@@ -233,7 +234,8 @@ def resolve(*, preset: str, settings: str, overrides: Fields, sizes: Fields | No
     tree: dict[str, Any] = {"preset": preset, "settings": settings}
     numbers = {**SETTINGS[settings], **PRESETS[preset], **_numbers_of(preset, settings), **(sizes or {})}
     method, kind = (overrides.get(field, numbers.get(field)) for field in ("balance.method", "model.encoder.kind"))
-    replaced = _OF_VOTES if overrides.get("model.fusion", "ada2i") != "ada2i" else ()
+    replaced: tuple[str, ...] = _OF_VOTES if overrides.get("model.fusion", "ada2i") != "ada2i" else ()
+    replaced += _OF_CLASSES if overrides.get("task") == "regression" else ()
     for field, value in numbers.items():
         if _has(method, field) and is_read(field, kind) and field not in replaced:
             _plant(tree, field, value)

@@ -224,6 +224,10 @@ def _none_named(own_code: OwnCode) -> bool:
     return not own_code
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class RunRequest(Record):
     """The request of a training job: its only input apart from the feature shards."""
 
@@ -275,6 +279,39 @@ class Scores(Record):
     accuracy: float
     classes: tuple[ClassRow, ...]
     confusion: tuple[tuple[int, ...], ...]  # rows: true class; columns: predicted class
+    mae: float | None = Field(None, exclude_if=_is_none)  # of regression: the mean absolute error
+
+
+class RegressionScores(Record):
+    """Scores of predicted numbers on one split, as MMSA defines them (``evaluation.regression``); None: not defined.
+
+    Attributes:
+        utterances: With a target.
+        mae: Mean absolute error.
+        correlation: Pearson's; None if all values or all targets are equal.
+        acc2: Accuracy of non-negative against negative; of CH-SIMS, positive against the rest.
+        f1: Weighted F1 of the same.
+        acc2_nonzero: Accuracy of positive against negative, without targets of 0.
+        f1_nonzero: Weighted F1 of the same.
+        acc3: Accuracy of three classes, of CH-SIMS.
+        acc5: Of five classes.
+        acc7: Of the rounded values from -3 to 3.
+    """
+
+    utterances: int
+    mae: float
+    correlation: float | None
+    acc2: float
+    f1: float
+    acc2_nonzero: float | None = None
+    f1_nonzero: float | None = None
+    acc3: float | None = None
+    acc5: float | None = None
+    acc7: float | None = None
+
+    def numbers(self) -> dict[str, float]:
+        """Return the scores that are defined, by name."""
+        return {name: value for name, value in self if name != "utterances" and value is not None}
 
 
 class EpochRecord(Record):
@@ -356,6 +393,7 @@ class TestResult(Record):
     calibration_error: float | None = None  # expected calibration error; None in results older than this field
     predictions: FileEntry | None = None  # `predictions.parquet`; None in results older than this field
     missing: tuple[MissingScore, ...] = ()  # empty for one modality, and in older results
+    regression: RegressionScores | None = Field(None, exclude_if=_is_none)
 
 
 class Baseline(Record):
@@ -366,6 +404,8 @@ class Baseline(Record):
         dev_weighted_f1: Weighted F1 on dev, by which linear models are chosen; None for the majority class.
         l2: The strength of L2 that was chosen on dev.
         utterances: Labelled utterances of train that it was fitted to.
+        regression: Its scores on test, of regression.
+        dev_mae: Of regression: the mean absolute error on dev, by which linear models are chosen.
     """
 
     name: str
@@ -376,6 +416,8 @@ class Baseline(Record):
     dev_weighted_f1: float | None = None
     l2: float | None = None
     utterances: int | None = None
+    regression: RegressionScores | None = Field(None, exclude_if=_is_none)
+    dev_mae: float | None = Field(None, exclude_if=_is_none)
 
 
 class Baselines(Record):
@@ -428,7 +470,9 @@ class RunResult(Record):
 
     @property
     def floor(self) -> Baseline | None:
-        """The linear model with the highest weighted F1 on dev; in older results, the best baseline on test."""
+        """The linear model with the best score on dev; in older results, the best baseline on test."""
+        if errors := [found for found in self.baselines if found.dev_mae is not None]:
+            return min(errors, key=lambda found: found.dev_mae or 0.0)
         fitted = [found for found in self.baselines if found.dev_weighted_f1 is not None]
         if fitted:
             return max(fitted, key=lambda found: found.dev_weighted_f1 or 0.0)

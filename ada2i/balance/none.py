@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ada2i.balance.base import StepInfo, StepScales
 from ada2i.balance.disparity import counted, disparity_ratio, true_class_scores
+from ada2i.balance.votes import distances
 from ada2i.batch import DialogueBatch
 from ada2i.config import BalanceConfig
 from ada2i.model.ada2i import Prediction
@@ -76,6 +77,8 @@ class NoBalancer:
     def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
         """See ``Balancer``."""
         alone, present = prediction.unimodal_logits, prediction.present
+        if batch.targets is not None:
+            return _closeness(alone[..., 0], present, batch)
         scores = true_class_scores(alone, batch.labels, present)
         return {"scores": scores, "counts": counted(batch.labels, present, len(alone))}
 
@@ -104,3 +107,10 @@ class NoBalancer:
         if acts_on == "gradient":
             return StepScales(gradient=coefficient, gradient_noise=added, metrics=metrics)
         return StepScales(update=coefficient, update_noise=added, metrics=metrics)
+
+
+def _closeness(values: Tensor, present: Tensor | None, batch: DialogueBatch) -> dict[str, Tensor]:
+    """Return statistics of regression: as for classes, the score is exp(-loss), here of the L1 loss of ``(M, N)``."""
+    known = batch.known.expand_as(values) if present is None else batch.known & present
+    scores = torch.where(known, torch.exp(-distances(values, batch)), 0.0)
+    return {"scores": scores.sum(dim=1), "counts": known.sum(dim=1).float()}

@@ -16,17 +16,25 @@ from ada2i.model.ada2i import Ada2I, Prediction
 
 
 def voters(model: Ada2I, batch: DialogueBatch) -> Tensor:
-    """Return which utterances have a modality and a label, ``(M, N)`` bool."""
-    return torch.stack([batch.present[m] for m in model.modalities]) & (batch.labels != UNLABELLED)
+    """Return which utterances have a modality and a label (in regression, a target), ``(M, N)`` bool."""
+    return torch.stack([batch.present[m] for m in model.modalities]) & batch.known
 
 
 def entropies(logits: Tensor, batch: DialogueBatch, class_weights: Tensor | None = None) -> Tensor:
-    """Return cross-entropies (nats) ``(M, N)`` of logits ``(M, N, C)``; 0 without a label."""
+    """Return cross-entropies (nats), or in regression distances, ``(M, N)`` of ``(M, N, C)``; 0 without a label."""
+    if batch.targets is not None:
+        return distances(logits[..., 0], batch)
     labels = batch.labels.expand(len(logits), -1).flatten()
     found = F.cross_entropy(
         logits.flatten(0, 1), labels, weight=class_weights, reduction="none", ignore_index=UNLABELLED
     )
     return found.view(logits.shape[:2])
+
+
+def distances(values: Tensor, batch: DialogueBatch) -> Tensor:
+    """Return distances from the targets, ``(..., N)``, of values ``(..., N)``; 0 without a target."""
+    assert batch.targets is not None
+    return torch.where(batch.known, (values - batch.targets.nan_to_num(0.0)).abs(), 0.0)
 
 
 def encodings(prediction: Prediction, batch: DialogueBatch) -> dict[Modality, Tensor]:

@@ -36,12 +36,22 @@ class ModalityInfo(Record):
     encoder: str  # free text: how the vectors were made
 
 
+class TargetInfo(Record):
+    """The targets of a split; without any, ``low`` and ``high`` are 0."""
+
+    utterances: int  # that have one
+    low: float
+    high: float
+
+
 class SplitInfo(Record):
     """The counts of a split."""
 
     dialogues: int
     utterances: int
     class_counts: tuple[int, ...]  # utterances by class index
+    # None: the set has no column `target`
+    targets: TargetInfo | None = Field(None, exclude_if=lambda targets: targets is None)
 
 
 class Manifest(Record):
@@ -74,6 +84,8 @@ class Manifest(Record):
             raise ValueError("a shard is listed twice")
         if found != {name: (info.dialogues, info.utterances) for name, info in self.splits.items()}:
             raise ValueError("the shards do not hold the dialogues and utterances of the splits")
+        if len({info.targets is None for info in self.splits.values()}) > 1:
+            raise ValueError("some splits have targets and some have not")
         if any(len(info.class_counts) != len(self.labels) for info in self.splits.values()):
             raise ValueError("the splits do not count every class")
         return self
@@ -82,6 +94,11 @@ class Manifest(Record):
     def widths(self) -> dict[Modality, int]:
         """The width of its vectors, by modality."""
         return {modality: info.width for modality, info in self.modalities.items()}
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether its shards have the column ``target``."""
+        return any(info.targets is not None for info in self.splits.values())
 
 
 @dataclass(frozen=True)
@@ -163,6 +180,24 @@ def require_modalities(location: str, *, held: Collection[str], needs: Iterable[
         )
 
 
+def require_targets(features: FeatureSet, *splits: str) -> None:
+    """Check that some splits have targets, which regression needs.
+
+    Raises:
+        DataError: One has none.
+    """
+    for split in splits:
+        info = features.manifest.splits.get(split)
+        if info is not None and (info.targets is None or not info.targets.utterances):
+            raise DataError(
+                f"{features.uri} must hold targets in {split} for `task=regression`, but has "
+                f"{'no column `target`' if info.targets is None else 'only null there'}. Import a table with a column "
+                "`target` of numbers, or omit `task`.",
+                uri=features.uri,
+                field="target",
+            )
+
+
 def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
     """Read one shard that the manifest names.
 
@@ -175,7 +210,7 @@ def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
     """
     uri = storage.join(features.uri, entry.name)
     file = schema.open_parquet(read_shard_bytes(features, entry), uri)
-    expected = schema.shard_schema(features.manifest.widths)
+    expected = schema.shard_schema(features.manifest.widths, targets=features.manifest.has_targets)
     if not file.schema_arrow.equals(expected):
         raise _unlike(uri, f"the columns {_columns(expected)}", _columns(file.schema_arrow))
     if file.metadata.num_rows != entry.rows:

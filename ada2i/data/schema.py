@@ -1,7 +1,8 @@
 """Columns of a feature shard: one row per utterance.
 
 A shard holds the transcript as ``text``, so the vector columns are ``text_feat``, ``audio_feat`` and ``visual_feat``,
-like the field's published files. A vector is null if the utterance lacks the modality.
+like the field's published files. A vector is null if the utterance lacks the modality. A set for regression also has
+``target``, the number that a model predicts; it is null if the utterance has none.
 
 Shape letters in this file:
     N utterances     D width of a modality's vectors
@@ -35,6 +36,8 @@ _PLAIN = (
     pa.field("split", pa.string(), nullable=False),
 )
 
+TARGET = pa.field("target", pa.float32())  # optional: the last plain column
+
 _MULTIPLE = 100  # of a file's size, that its columns may have in memory
 _LEAST_LIMIT = 512 * 2**20  # bytes that any file may have in memory
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}  # bytes of a value in memory; 8 of others
@@ -47,17 +50,18 @@ def vector_column(modality: Modality) -> str:
     return f"{modality}_feat"
 
 
-def shard_schema(widths: Mapping[Modality, int]) -> pa.Schema:
+def shard_schema(widths: Mapping[Modality, int], *, targets: bool = False) -> pa.Schema:
     """Return the schema of a shard.
 
     Args:
         widths: Width of the vectors, by modality of the set.
+        targets: Whether the set has targets.
 
     Returns:
         The plain columns, then one ``fixed_size_list<float32>[D]`` per modality, in the order of ``MODALITIES``.
     """
     vectors = [pa.field(vector_column(m), pa.list_(pa.float32(), widths[m])) for m in MODALITIES if m in widths]
-    fields: list[pa.Field[Any]] = [*_PLAIN, *vectors]
+    fields: list[pa.Field[Any]] = [*_PLAIN, *([TARGET] if targets else []), *vectors]
     return pa.schema(fields)
 
 

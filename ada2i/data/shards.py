@@ -19,7 +19,15 @@ import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.manifest import MANIFEST, FeatureSet, Manifest, ModalityInfo, ShardEntry, SplitInfo
+from ada2i.data.manifest import (
+    MANIFEST,
+    FeatureSet,
+    Manifest,
+    ModalityInfo,
+    ShardEntry,
+    SplitInfo,
+    TargetInfo,
+)
 from ada2i.data.provenance import Origin
 from ada2i.errors import DataError
 from ada2i.modalities import Modality
@@ -86,7 +94,7 @@ def write_features(
     """
     _check_name(dataset)
     widths = schema.widths_of(table.schema)
-    shape = schema.shard_schema(widths)
+    shape = schema.shard_schema(widths, targets=schema.TARGET.name in table.column_names)
     rows = sort_rows(table.select(shape.names).cast(shape))
     identity = {"dataset": dataset, "synthetic": synthetic, "labels": labels, "dev_rule": dev_rule}
     inputs = {"inputs": extraction.inputs} if extraction else {}
@@ -210,7 +218,7 @@ def _content(column: "pa.ChunkedArray[Any]") -> Iterator[bytes]:
         yield pc.binary_length(filled).to_numpy().astype("<i8").tobytes()
         yield b"".join(filled.cast(pa.binary()).to_pylist())  # type: ignore[arg-type]  # no null is left
     else:
-        yield column.to_numpy().astype("<i8").tobytes()
+        yield column.to_numpy().astype("<f4" if pa.types.is_floating(column.type) else "<i8").tobytes()
 
 
 def _starts(rows: pa.Table, *keys: str) -> list[int]:
@@ -268,5 +276,12 @@ def _split_infos(rows: pa.Table, *, classes: int) -> dict[str, SplitInfo]:
             dialogues=len(_starts(part, "dialogue_id")),
             utterances=part.num_rows,
             class_counts=tuple(np.bincount(labels[labels >= 0], minlength=classes).tolist()),
+            targets=_target_info(part) if schema.TARGET.name in part.column_names else None,
         )
     return infos
+
+
+def _target_info(part: pa.Table) -> TargetInfo:
+    targets = part[schema.TARGET.name].drop_null().to_numpy()
+    low, high = (float(targets.min()), float(targets.max())) if len(targets) else (0.0, 0.0)
+    return TargetInfo(utterances=len(targets), low=low, high=high)

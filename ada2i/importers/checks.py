@@ -145,6 +145,25 @@ def vectors_of_width(rows: Rows, modality: Modality, width: int, *, must: str) -
     return schema.pack_vectors(values, present)
 
 
+def checked_targets(rows: Rows) -> "pa.Array[Any] | None":
+    """Return the targets as a shard stores them: ``(N,)`` finite float32, null without one; None: no row has one."""
+    name = schema.TARGET.name
+    if name not in rows.columns.column_names or rows.columns[name].null_count == rows.columns.num_rows:
+        return None
+    column = rows.columns[name]
+    numbers, missing = column.fill_null(pa.scalar(0.0, column.type)).to_numpy(), column.is_null().to_numpy()
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused
+        values = numbers.astype(np.float32)
+    rows.require(
+        np.isfinite(values),
+        name,
+        must="hold finite float32 numbers",
+        found=lambda row: f"holds {numbers[row]}",
+        remedy="Correct the number, or write null for an utterance without a target.",
+    )
+    return pa.array(values, mask=missing)
+
+
 def _check_finite(rows: Rows, field: str, values: NDArray[np.float32]) -> None:
     finite = np.isfinite(values)
     rows.require(

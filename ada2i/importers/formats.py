@@ -432,6 +432,7 @@ class _Csv:
 _VECTOR_COLUMNS = tuple(schema.vector_column(modality) for modality in MODALITIES)
 _PATTERNS: Mapping[str, tuple[str, pa.DataType]] = {  # columns whose cells decide their type
     "label": (_LABEL, pa.float64()),
+    "target": (rf"^\s*{_NUMBER}\s*$", pa.float64()),
     "text": (_LIST, _VECTOR),  # with brackets: a transcript may consist of numbers
     **{m: (_NUMBERS, _VECTOR) for m in MODALITIES if m != "text"},
 }

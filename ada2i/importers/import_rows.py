@@ -19,7 +19,7 @@ from ada2i.data import schema, shards
 from ada2i.data.manifest import FeatureSet, require_modalities
 from ada2i.data.schema import Column
 from ada2i.data.splits import DEV_RULE, GATE_RULE, GATE_SHARE, cut_dev, cut_gate
-from ada2i.importers.checks import check_keys, check_order, checked_vectors, with_splits
+from ada2i.importers.checks import check_keys, check_order, checked_targets, checked_vectors, with_splits
 from ada2i.importers.labels import classes
 from ada2i.importers.rows import Rows
 from ada2i.modalities import MODALITIES, Modality
@@ -69,13 +69,13 @@ def import_rows(
     rows = with_splits(rows)
     check_order(rows)
     names, indices = classes(rows, labels or (base.labels if base else None))
-    vectors = {m: checked_vectors(rows, m) for m in held}
+    vectors, targets = {m: checked_vectors(rows, m) for m in held}, checked_targets(rows)
     rows, gate_rule, dev_rule = with_cuts(rows, gate_share)
     given = encoders or {}
     extraction = extraction or _carried(rows.base, [m for m in held if m not in given])
     return shards.write_features(
         root,
-        _table(rows, indices, vectors),
+        _table(rows, indices, vectors, targets),
         dataset=plain_name(dataset),
         synthetic=synthetic or rows.recorded("synthetic") == "true",
         labels=names,
@@ -146,7 +146,7 @@ def _with_dev(rows: Rows) -> tuple[Rows, str | None]:
     return _moved(rows, pc.and_(train, cut), "dev"), DEV_RULE
 
 
-def _table(rows: Rows, label: NDArray[np.int32], vectors: Vectors) -> pa.Table:
+def _table(rows: Rows, label: NDArray[np.int32], vectors: Vectors, targets: "pa.Array[Any] | None") -> pa.Table:
     """Return ``N`` utterances with the columns of a shard; a missing utterance id becomes dialogue and index."""
     columns = rows.columns
     data: dict[str, Any] = {name: columns[name] for name in ("dialogue_id", "speaker", "text", "split")}
@@ -156,7 +156,9 @@ def _table(rows: Rows, label: NDArray[np.int32], vectors: Vectors) -> pa.Table:
         "label": label,
     }
     data |= {schema.vector_column(m): column for m, column in vectors.items()}
-    shape = schema.shard_schema({m: column.type.list_size for m, column in vectors.items()})
+    data |= {schema.TARGET.name: targets} if targets is not None else {}
+    widths = {m: column.type.list_size for m, column in vectors.items()}
+    shape = schema.shard_schema(widths, targets=targets is not None)
     return pa.table(data, schema=shape)
 
 

@@ -2,7 +2,8 @@
 
 Names of a split: ``id`` (``video$_$clip``), ``raw_text``, ``text``, ``audio`` and ``vision`` (``(N, T, D)``),
 ``audio_lengths`` and ``vision_lengths``, ``text_bert`` (whose second row marks the words), ``annotations`` and
-``regression_labels``. A video is a dialogue; a vector is the mean of the frames of an utterance.
+``regression_labels``, which become ``target``. A video is a dialogue; a vector is the mean of the frames of an
+utterance.
 
 Shape letters in this file:
     N utterances of a split     T frames of an utterance     D width of a modality's vectors
@@ -30,6 +31,7 @@ from ada2i.modalities import Modality
 _NAMES: Mapping[Modality, str] = {"text": "text", "audio": "audio", "visual": "vision"}
 _ID = re.compile(r"(.+?)\$_\$(\d+)|(.+)[_\[](\d+)\]?")
 _READ = {"id", "raw_text", "text", "audio", "vision", "text_bert", "audio_lengths", "vision_lengths", "annotations"}
+_TARGETS = "regression_labels"
 
 
 def is_mmsa(found: object) -> bool:
@@ -67,12 +69,9 @@ def mmsa_rows(found: object, dataset: Dataset, uri: str) -> tuple[Rows, str]:
     held = [m for m in _NAMES if any(_NAMES[m] in part for part in splits.values())]
     tables = [_Split(uri, split, part, dataset, counts).table(held) for split, part in splits.items()]
     names = {name: name for name in tables[0].column_names if not name.endswith("_feat")}
-    names |= {schema.vector_column(m): _NAMES[m] for m in held}
+    names |= {schema.vector_column(m): _NAMES[m] for m in held} | {schema.TARGET.name: _TARGETS}
     unused = {
-        str(name): "numbers; only the class of a score is used" if name == "regression_labels" else "not of this layout"
-        for part in splits.values()
-        for name in part
-        if name not in _READ
+        str(name): "not of this layout" for part in splits.values() for name in part if name not in {*_READ, _TARGETS}
     }
     files = tuple(File(uri, table, names, {}, unused=unused) for table in tables)
     changed = f"videos renumbered for missing clips: {counts.renumbered}; infinite numbers set to 0: {counts.infinite}"
@@ -101,6 +100,7 @@ class _Split:
             "text": pa.array([None if t is None else repaired(str(t)) for t in texts], pa.string()),
             "label": pa.array(self._labels(number), pa.float64()),
             "split": pa.array([self.name] * number, pa.string()),
+            schema.TARGET.name: self._targets(number),
         }
         data |= {schema.vector_column(m): self._vectors(_NAMES[m], number) for m in modalities}
         return pa.table(data)
@@ -144,9 +144,19 @@ class _Split:
                 must = f"hold {', '.join(self.dataset.labels)} in `annotations` of {self.name}"
                 raise _bad(self.uri, must, f"holds {wrong!r}", "annotations")
             return [None if name is None else float(classes.index(name)) for name in names]
-        scores = self._numbers(self._values("regression_labels", number), "regression_labels").reshape(number)
+        scores = self._scores(number)
         names = [None if np.isnan(score) else sentiment(float(score), len(classes)).lower() for score in scores]
         return [None if name is None else float(classes.index(name)) for name in names]
+
+    def _scores(self, number: int) -> NDArray[np.float32]:
+        return self._numbers(self._values(_TARGETS, number), _TARGETS).reshape(number)
+
+    def _targets(self, number: int) -> "pa.Array[Any]":
+        """Return the scores of sentiment, null without one."""
+        if _TARGETS not in self.part:
+            return pa.nulls(number, pa.float64())
+        scores = self._scores(number)
+        return pa.array(scores.astype(np.float64), mask=np.isnan(scores))
 
     def _numbers(self, value: Any, name: str) -> NDArray[np.float32]:
         try:

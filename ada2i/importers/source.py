@@ -15,6 +15,7 @@ from ada2i.batch import UNLABELLED
 from ada2i.data import schema, shards
 from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, read_shard_bytes
 from ada2i.errors import DataError, NotFoundError
+from ada2i.evaluation.regression import SIGNS
 from ada2i.importers.arrow_types import (
     Kinds,
     Require,
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
 
 _UNSPLIT = ("dialogue_id", "utterance_index", "label")
 REQUIRED = (*_UNSPLIT, "split")
-_OPTIONAL = ("utterance_id", "speaker", "text", "recorded_at")
+_TARGET = schema.TARGET.name
+_OPTIONAL = ("utterance_id", "speaker", "text", "recorded_at", _TARGET)
+LABEL_RULE = "label_rule"  # key of a file's metadata
+_BY_SIGN = "labels: the sign of `target`"
 _VECTORS = {schema.vector_column(modality): modality for modality in MODALITIES}
 
 
@@ -58,7 +62,7 @@ def read_rows(source: str, *, vectors: bool = True, changes: Changes = NO_CHANGE
         DataError: There is no such file, one is damaged or lacks a column, a type is wrong, or there are no rows.
     """
     read = [_read_file(file, vectors=vectors, group=group) for file in table_files(source, changes)]
-    files = [file for file in read if file is not None]
+    files = _labelled([file for file in read if file is not None])
     base = open_features(source) if is_feature_set(source) else None
     source = storage.public(source)
     if not files:
@@ -81,17 +85,39 @@ def _without_labels(columns: pa.Table) -> pa.Table:
 def _read_file(file: TableFile, *, vectors: bool, group: str | None) -> File | None:
     if not file.rows:  # such a file has no types: pandas writes all its columns as null
         return None
-    required = REQUIRED if group is None else (*_UNSPLIT, group)
+    required = [*_UNSPLIT, "split" if group is None else group]
+    if _TARGET in our_names(file.kinds):  # labels are then derived
+        required.remove("label")
     names, metadata = dict(checked_names(file, vectors=vectors, required=required)), dict(file.metadata)
     if group is not None:
         names.setdefault(group, group)
         if "split" in file.folders:
             metadata[PATH_SPLIT] = str(file.folders[names.pop("split")])
     table = file.read(list(names.values()))
-    _check_labels(file.uri, table, names["label"])
+    if "label" in names:
+        _check_labels(file.uri, table, names["label"])
     free = [name for name in (*_OPTIONAL, *_VECTORS) if name not in names]
     unused = unread(file.kinds, names.values(), file.look, free)
     return File(file.uri, conform(table, names, file.uri, group=group), names, metadata, unused=unused)
+
+
+def _labelled(files: list[File]) -> list[File]:
+    """Return the files with a label in each row that has a target, by its sign, if they have no column `label`."""
+    bare = [file for file in files if "label" not in file.names]
+    zero = any(pc.any(pc.equal(file.columns[_TARGET], pa.scalar(0.0))).as_py() for file in bare)
+    names = SIGNS if zero else (SIGNS[0], SIGNS[2])
+    facts = {"label_names": ",".join(f"{index}={name}" for index, name in enumerate(names)), LABEL_RULE: _BY_SIGN}
+    return [_with_signs(file, facts) if file in bare else file for file in files]
+
+
+def _with_signs(file: File, facts: Mapping[str, str]) -> File:
+    target = file.columns[_TARGET]
+    negative, neutral, positive = (pa.scalar(name) for name in SIGNS)
+    signs = pc.if_else(pc.greater(target, pa.scalar(0.0)), positive, neutral)
+    signs = pc.if_else(pc.less(target, pa.scalar(0.0)), negative, signs)
+    place = file.columns.schema.get_field_index("label")
+    columns = file.columns.set_column(place, "label", signs)
+    return replace(file, columns=columns, metadata={**file.metadata, **facts})
 
 
 def table_files(source: str, changes: Changes = NO_CHANGES) -> Iterator[TableFile]:
@@ -226,6 +252,8 @@ def our_names(kinds: Kinds) -> dict[str, str]:
     """
     plain = [name for name in (*REQUIRED, *_OPTIONAL) if name in kinds]
     names = {name: name for name in plain if name != "text" or not is_vector(kinds[name])}
+    if _TARGET in names and (not is_number(kinds[_TARGET]) or pa.types.is_null(kinds[_TARGET])):
+        del names[_TARGET]  # no numbers: a column that is not read
     for column, bare in _VECTORS.items():
         if column in kinds:
             names[column] = column
@@ -401,6 +429,8 @@ def _conformed(ours: str, column: "Column", require: Require) -> "Column":
         return whole(column, require)
     if ours == "recorded_at":
         return times(column, require)
+    if ours == _TARGET:
+        return without_nan(column)
     if ours == "label" and is_number(column.type) and not pa.types.is_null(column.type):
         return without_nan(column)
     return texts(column, require, stripped=ours != "text")

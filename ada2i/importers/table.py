@@ -11,7 +11,7 @@ from ada2i.importers.formats import suffix_of
 from ada2i.importers.import_rows import import_rows, plain_name
 from ada2i.importers.labels import recorded
 from ada2i.importers.rows import Rows
-from ada2i.importers.source import read_rows
+from ada2i.importers.source import LABEL_RULE, read_rows
 from ada2i.importers.splitting import GROUPS, SHARES, Shares, check_classes, checked_shares, with_made_splits
 from ada2i.modalities import Modality
 
@@ -40,7 +40,7 @@ def import_table(
         root: The storage root.
         dataset: Name of the set; by default the Parquet key ``dataset``, else the name of the file or folder.
         labels: Class names by index; by default the Parquet key ``label_names``, else the distinct names (sorted) or
-            indices in train.
+            indices in train. A table with `target` and no `label` gets labels by the target's sign.
         needs: Modalities that the set must hold.
         gate_share: Share of train's dialogues with a time that becomes the gate, if the table has none; 0: no gate.
         origin: Where the table came from, to be recorded; by default its location.
@@ -72,7 +72,7 @@ def import_table(
         root,
         dataset=dataset or name_of(rows),
         labels=labels,
-        source=origin or f"table {provenance(rows)}",
+        source="; ".join(filter(None, (origin or f"table {provenance(rows)}", rows.recorded(LABEL_RULE)))),
         needs=needs,
         counted=False,
         gate_share=gate_share,

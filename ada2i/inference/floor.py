@@ -2,7 +2,7 @@
 
 Multinomial logistic regression on each utterance's standardised vectors, next to the decayed means of its neighbours
 that the relational encoder is given (``ada2i.model.relational``). It is convex, has no seed, and takes seconds. Its one
-choice, the strength of L2, is made on dev.
+choice, the strength of L2, is made on dev. In regression it is ridge regression of the targets on the same inputs.
 
 Shape letters in this file:
     N labelled utterances     P inputs: vectors and means of all modalities, and a column of 1s     C classes
@@ -10,20 +10,22 @@ Shape letters in this file:
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.batch import DialogueBatch
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import DataError
 from ada2i.evaluation.metrics import by_dialogue, confusion_matrix, dialogue_bootstrap, scores, weighted_f1
+from ada2i.evaluation.regression import regression_scores
 from ada2i.inference.predict import Floats, Ints
 from ada2i.loader.split_data import SplitData, open_split
 from ada2i.modalities import Modality
+from ada2i.model.ada2i import chances_of, sign_of
 from ada2i.model.inputs import Standardise
 from ada2i.model.relational import relation_means
 from ada2i.records import Baseline
@@ -59,6 +61,8 @@ class Floor:
         l2: The strength that was chosen on dev.
         dev_weighted_f1: Its weighted F1 there.
         utterances: Labelled utterances of train that it was fitted to.
+        signs: Of regression: the classes of a number's sign. 0: classification.
+        dev_mae: Of regression: its mean absolute error on dev.
     """
 
     modalities: tuple[Modality, ...]
@@ -67,25 +71,40 @@ class Floor:
     l2: float
     dev_weighted_f1: float
     utterances: int
+    signs: int = 0
+    dev_mae: float | None = None
 
     def predict(self, split: SplitData) -> tuple[Ints, Floats]:
         """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a split, unlabelled utterances included."""
-        labels, chances = [], []
-        for dialogues in split.in_order(_dialogues(split)).batches():
-            batch = split.batch(dialogues, dialogues)
-            labels.append(batch.labels.numpy())
-            chances.append(torch.softmax(_inputs(batch, self.norms) @ self.weights, dim=1).numpy())
-        return np.concatenate(labels), np.concatenate(chances)
+        labels, outputs = self.outputs(split)
+        return labels, chances_of(outputs, self.signs).numpy()
+
+    def outputs(self, split: SplitData) -> tuple[Ints, Tensor]:
+        """Return true classes ``(N,)`` and logits ``(N, C)``, or in regression numbers ``(N, 1)``."""
+        found = [(b.labels, _inputs(b, self.norms) @ self.weights) for b in _all(split)]
+        return torch.cat([labels for labels, _ in found]).numpy(), torch.cat([outputs for _, outputs in found])
+
+    @property
+    def worth(self) -> float:
+        """Its score on dev; higher is better."""
+        return self.dev_weighted_f1 if self.dev_mae is None else -self.dev_mae
 
 
 @functools.lru_cache(maxsize=8)  # the runs of a study share features, whose content never changes
-def baselines(uri: str, modalities: tuple[Modality, ...], *, split: str = "test") -> tuple[Baseline, ...]:
-    """Return the scores on a split of the majority class of train, and of linear models on each modality and on all."""
+def baselines(
+    uri: str, modalities: tuple[Modality, ...], *, split: str = "test", regression: bool = False
+) -> tuple[Baseline, ...]:
+    """Return the scores on a split of the majority class of train, and of linear models on each modality and on all.
+
+    In regression, the mean of train's targets takes the place of the majority class.
+    """
     features = open_features(uri)
     names = features.manifest.labels
-    train, dev, held = open_for_floor(features, modalities, split)
+    train, dev, held = open_for_floor(features, modalities, split, regression=regression)
+    if regression:
+        return tuple(_of_numbers(train, dev, held, modalities, features))
     most = int(train.class_counts.argmax())
-    labels = np.concatenate([held.batch(d, d).labels.numpy() for d in held.in_order(_dialogues(held)).batches()])
+    labels = np.concatenate([batch.labels.numpy() for batch in _all(held)])
     found = [_baseline(f"always {names[most]}", held, labels, np.full_like(labels, most), names)]
     for chosen in _subsets(modalities):
         floor = fit_floor(train, dev, chosen, classes=len(names))
@@ -95,27 +114,58 @@ def baselines(uri: str, modalities: tuple[Modality, ...], *, split: str = "test"
     return tuple(found)
 
 
+def _of_numbers(
+    train: SplitData, dev: SplitData, held: SplitData, modalities: Sequence[Modality], features: FeatureSet
+) -> Iterator[Baseline]:
+    names, targets = features.manifest.labels, targets_of(held)
+
+    def scored(name: str, labels: Ints, values: Tensor) -> Baseline:
+        row = _baseline(name, held, labels, sign_of(values, len(names)).numpy(), names)
+        found = regression_scores(values.numpy(), targets, features.manifest.dataset)
+        return row.model_copy(update={"regression": found})
+
+    mean = float(np.nanmean(targets_of(train).astype(np.float64)))
+    for place, chosen in enumerate(_subsets(modalities)):
+        floor = fit_floor(train, dev, chosen, classes=len(names))
+        labels, values = floor.outputs(held)
+        if not place:
+            yield scored("always the mean of train", labels, torch.full((len(labels),), mean))
+        facts = {"dev_weighted_f1": floor.dev_weighted_f1, "dev_mae": floor.dev_mae}
+        facts |= {"l2": floor.l2, "utterances": floor.utterances}
+        yield scored(f"linear on {' + '.join(chosen)}", labels, values[:, 0]).model_copy(update=facts)
+
+
+def targets_of(split: SplitData) -> Floats:
+    """Return the targets of a split that was opened with them, ``(N,)``, NaN for an utterance without one."""
+    return np.concatenate([batch.targets.numpy() for batch in _all(split) if batch.targets is not None])
+
+
+def _all(split: SplitData) -> Iterator[DialogueBatch]:
+    return (split.batch(dialogues, dialogues) for dialogues in split.in_order(_dialogues(split)).batches())
+
+
 def _subsets(modalities: Sequence[Modality]) -> list[tuple[Modality, ...]]:
     """Return each modality alone, then all of them."""
     return list(dict.fromkeys([*((modality,) for modality in modalities), tuple(modalities)]))
 
 
 def best_floor(train: SplitData, dev: SplitData, modalities: Sequence[Modality], *, classes: int) -> Floor:
-    """Return the linear model with the highest weighted F1 on dev, of those on each modality and on all.
+    """Return the linear model with the best score on dev, of those on each modality and on all.
 
     Raises:
         DataError: Train or dev has no labelled utterance.
     """
     fitted = [fit_floor(train, dev, chosen, classes=classes) for chosen in _subsets(modalities)]
-    return max(fitted, key=lambda floor: floor.dev_weighted_f1)
+    return max(fitted, key=lambda floor: floor.worth)
 
 
 def open_for_floor(
-    features: FeatureSet, modalities: Sequence[Modality], split: str
+    features: FeatureSet, modalities: Sequence[Modality], split: str, *, regression: bool = False
 ) -> tuple[SplitData, SplitData, SplitData]:
     """Open train, dev and the split to score."""
     train, dev, held = (
-        open_split(features, name, modalities, shuffle_gib=_WINDOW_GIB) for name in ("train", "dev", split)
+        open_split(features, name, modalities, shuffle_gib=_WINDOW_GIB, targets=regression)
+        for name in ("train", "dev", split)
     )
     return train, dev, held
 
@@ -133,9 +183,10 @@ def _baseline(name: str, split: SplitData, labels: Ints, guess: Ints, names: Seq
 
 
 def fit_floor(train: SplitData, dev: SplitData, modalities: Sequence[Modality], *, classes: int) -> Floor:
-    """Fit the linear model on some modalities together; L2 is the one with the highest weighted F1 on dev.
+    """Fit the linear model on some modalities together; L2 is the one with the best score on dev.
 
-    A missing vector counts as the mean of train, so every labelled utterance counts.
+    A missing vector counts as the mean of train, so every labelled utterance counts; in regression, every utterance
+    with a target.
 
     Raises:
         DataError: Train or dev has no labelled utterance.
@@ -144,6 +195,12 @@ def fit_floor(train: SplitData, dev: SplitData, modalities: Sequence[Modality], 
     norms = {m: _norm(batches, m) for m in modalities}
     inputs, labels = _table(batches, norms, "train")
     dev_inputs, dev_labels = _table(_first(dev, modalities), norms, "dev")
+    if train.targets:
+        weights, l2, mae = _ridge(inputs, labels, dev_inputs, dev_labels)
+        floor = Floor(tuple(modalities), norms, weights, l2, 0.0, len(labels), signs=classes, dev_mae=mae)
+        truth, chances = floor.predict(dev)
+        counts = confusion_matrix(truth[truth >= 0], chances.argmax(axis=1)[truth >= 0], classes)
+        return replace(floor, dev_weighted_f1=float(weighted_f1(counts)))
     weights, l2, score = solve_for(inputs, labels, dev_inputs, dev_labels, classes=classes)
     return Floor(tuple(modalities), norms, weights, l2, score, len(labels))
 
@@ -175,13 +232,32 @@ def solve_for(
     return best
 
 
+def _ridge(inputs: Tensor, targets: Tensor, dev_inputs: Tensor, dev_targets: Tensor) -> tuple[Tensor, float, float]:
+    """Return the weights ``(P, 1)`` with the smallest mean absolute error on dev, their L2, and that error."""
+    mean, middle = inputs[:, :-1].mean(dim=0), targets.mean()
+    centred, aim = inputs[:, :-1] - mean, targets - middle
+    few = len(centred) < centred.shape[1]  # then the system of the utterances is smaller
+    gram = (centred @ centred.T if few else centred.T @ centred).double()
+    right = (aim if few else centred.T @ aim).double()
+    best: tuple[Tensor, float, float] | None = None
+    for l2 in (100.0, 30.0, *_L2):
+        found = torch.linalg.solve(gram + l2 * len(centred) * torch.eye(len(gram), dtype=gram.dtype), right).float()
+        slopes = centred.T @ found if few else found
+        weights = torch.cat([slopes, (middle - mean @ slopes)[None]])[:, None]
+        mae = float((dev_inputs @ weights - dev_targets[:, None]).abs().mean())
+        if best is None or mae < best[2]:
+            best = weights, l2, mae
+    assert best is not None
+    return best
+
+
 def _first(split: SplitData, modalities: Sequence[Modality]) -> Iterator[DialogueBatch]:
     """Yield the batches of a split, or those of its first dialogues if all inputs together would be too large."""
     cells = 0
     for dialogues in split.in_order(_dialogues(split)).batches():
         batch = split.batch(dialogues, dialogues)
         yield batch
-        labelled = int((batch.labels != UNLABELLED).sum())
+        labelled = int(batch.known.sum())
         cells += (len(batch.labels) + _VECTORS * labelled) * sum(batch.features[m].shape[1] for m in modalities)
         if cells > _CELLS:
             return
@@ -202,9 +278,9 @@ def _norm(batches: Sequence[DialogueBatch], modality: Modality) -> Standardise:
 
 
 def _table(batches: Iterable[DialogueBatch], norms: dict[Modality, Standardise], split: str) -> tuple[Tensor, Tensor]:
-    """Return ``(N, P)`` inputs and ``(N,)`` labels."""
-    known = [(batch, batch.labels != UNLABELLED) for batch in batches]
-    labels = torch.cat([batch.labels[rows] for batch, rows in known])
+    """Return ``(N, P)`` inputs and ``(N,)`` labels, or in regression targets."""
+    known = [(batch, batch.known) for batch in batches]
+    labels = torch.cat([(batch.labels if batch.targets is None else batch.targets)[rows] for batch, rows in known])
     if not len(labels):
         raise DataError(
             f"The {split} split must hold labelled utterances for a linear model, but its first dialogues hold none. "

@@ -61,12 +61,12 @@ def missing_scores(model: Ada2I, split: SplitData, batch_dialogues: int, *, whol
 
 def _confusions(model: Ada2I, split: SplitData, batch_dialogues: int, keeps: Sequence[Keep]) -> npt.NDArray[np.float64]:
     """Return confusion counts for each choice of vectors, ``(choices, C, C)``."""
-    classes = model.fusion.classes
+    classes = model.classes
     counts = np.zeros((len(keeps), classes, classes))
     batches = _batches(model, split, batch_dialogues, keeps)
     for number, (batch, prediction) in enumerate(predict(model, batches, torch.device("cpu"))):
         known = (batch.labels != UNLABELLED).numpy()
-        guess = prediction.logits.argmax(dim=-1).numpy()
+        guess = model.chances(prediction.logits).argmax(dim=-1).numpy()
         counts[number % len(keeps)] += confusion_matrix(batch.labels.numpy()[known], guess[known], classes)
     return counts
 

@@ -44,14 +44,28 @@ def predict(
 
 def predict_split(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Floats]:
     """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a whole split, in its own order, from the CPU."""
+    labels, logits = _logits(model, split, batch_dialogues)
+    return labels, model.chances(logits).numpy()
+
+
+def predict_values(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Floats, Floats | None]:
+    """Return what ``predict_split`` does, and the predicted numbers ``(N,)`` of regression, else None."""
+    labels, logits = _logits(model, split, batch_dialogues)
+    return labels, model.chances(logits).numpy(), logits[:, 0].numpy() if model.signs else None
+
+
+def _logits(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Tensor]:
     chosen = split.in_order(batch_dialogues).batches()
     predicted = predict(model, (split.batch(dialogues, dialogues) for dialogues in chosen), torch.device("cpu"))
-    pairs = [(batch.labels.numpy(), found.logits.softmax(dim=-1).numpy()) for batch, found in predicted]
-    return np.concatenate([labels for labels, _ in pairs]), np.concatenate([chances for _, chances in pairs])
+    pairs = [(batch.labels, found.logits) for batch, found in predicted]
+    return torch.cat([labels for labels, _ in pairs]).numpy(), torch.cat([logits for _, logits in pairs])
 
 
-def predictions_file(split: SplitData, labels: Ints, probabilities: Floats) -> bytes:
-    """Return a ``predictions.parquet``: a row per labelled utterance of a split, in its order."""
+def predictions_file(split: SplitData, labels: Ints, probabilities: Floats, values: Floats | None = None) -> bytes:
+    """Return a ``predictions.parquet``: a row per labelled utterance of a split, in its order.
+
+    With the predicted numbers of regression, ``values``, they are a column ``value``.
+    """
     ids = np.repeat(np.array(split.dialogue_ids), split.lengths)
     index = np.concatenate([np.arange(length, dtype=np.int32) for length in split.lengths])
     table = pa.table(
@@ -65,6 +79,8 @@ def predictions_file(split: SplitData, labels: Ints, probabilities: Floats) -> b
             ),
         }
     )
+    if values is not None:
+        table = table.append_column("value", pa.array(values))
     buffer = io.BytesIO()
     pq.write_table(table.filter(labels != UNLABELLED), buffer)
     return buffer.getvalue()
@@ -111,15 +127,17 @@ class Inference:
     """Predictions of ``N`` utterances.
 
     Attributes:
-        probabilities: ``(N, C)`` float32.
+        probabilities: ``(N, C)`` float32; of regression, 1 for the class of the number's sign.
         contributions: ``(N, M)`` float32: each modality's weighted vote for the predicted class.
         votes: ``(N,)`` float32: their sum, plus the classifier's bias if it has one. It is the class's logit unless an
             MLP predicts from the votes (preset `paper`).
+        values: ``(N,)`` float32, the predicted numbers of regression; None: classification.
     """
 
     probabilities: Floats
     contributions: Floats
     votes: Floats
+    values: Floats | None = None
 
 
 def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.device) -> Inference:
@@ -131,11 +149,12 @@ def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.devic
         batch: Slots of one forward pass's padded grid; see ``batches``.
         device: Where to compute.
     """
-    rows, classes = int(dialogues.lengths.sum()), model.fusion.classes
+    rows, classes = int(dialogues.lengths.sum()), model.classes
     inference = Inference(
         probabilities=np.empty((rows, classes), np.float32),
         contributions=np.empty((rows, len(model.modalities)), np.float32),
         votes=np.empty(rows, np.float32),
+        values=np.empty(rows, np.float32) if model.signs else None,
     )
     places: list[Ints] = []  # of each batch's rows; `predict` draws one batch at a time
 
@@ -147,8 +166,11 @@ def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.devic
 
     for _, prediction in predict(model, made(), device):
         at = places.pop()
-        probabilities = torch.softmax(prediction.logits, dim=-1)
+        probabilities = model.chances(prediction.logits)
         label = probabilities.argmax(dim=-1)
+        if inference.values is not None:
+            inference.values[at] = prediction.logits[:, 0].cpu().numpy()
+            label = torch.zeros_like(label)  # the only output
         weighted = model.fusion.weigh_votes(prediction.votes)
         inference.probabilities[at] = probabilities.cpu().numpy()
         inference.contributions[at] = _of_class(weighted, label).T.cpu().numpy()

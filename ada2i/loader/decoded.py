@@ -44,12 +44,14 @@ class Chunk:
         present: By modality, ``(N,)``.
         labels: ``(N,)``.
         speakers: ``(N,)`` speaker, numbered from 0 by first appearance in the dialogue.
+        targets: ``(N,)``, NaN for an utterance without one; None: the set has none.
     """
 
     features: dict[Modality, Floats]
     present: dict[Modality, npt.NDArray[np.bool_]]
     labels: Ints
     speakers: Ints
+    targets: Floats | None = None
 
 
 def cache_folder() -> Path:
@@ -101,6 +103,8 @@ def decode(features: FeatureSet, shard: ShardEntry, folder: Path) -> Path:
     table = read_shard(features, shard)
     columns: dict[str, Any] = {"dialogue_id": table["dialogue_id"], "label": table["label"].cast(pa.int64())}
     columns["speaker"] = schema.by_appearance(schema.codes(table["speaker"]), runs(table["dialogue_id"])[1])
+    if features.manifest.has_targets:
+        columns["target"] = table["target"].fill_null(pa.scalar(np.nan, pa.float32()))
     for modality in features.manifest.modalities:
         columns[f"{modality}_present"], columns[modality] = _dense(table[schema.vector_column(modality)])
     # A kill leaves a .partial file; `cache_folder` deletes it, or the attempt's end deletes its folder.
@@ -145,6 +149,7 @@ def chunk_of(table: pa.Table, modalities: Sequence[Modality]) -> Chunk:
         present={m: column(f"{m}_present").to_numpy(zero_copy_only=False) for m in modalities},
         labels=column("label").to_numpy(),
         speakers=column("speaker").to_numpy(),
+        targets=column("target").to_numpy() if "target" in table.column_names else None,
     )
 
 

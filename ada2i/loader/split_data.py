@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 
 from ada2i.batch import UNLABELLED, DialogueBatch, Layout
-from ada2i.data.manifest import FeatureSet, ShardEntry
+from ada2i.data.manifest import FeatureSet, ShardEntry, require_targets
 from ada2i.data.schema import Column
 from ada2i.loader.chunks import Chunks, InMemoryShards
 from ada2i.loader.decoded import cache_folder, chunk_of, decode_lasting, lasting_file, map_table
@@ -79,6 +79,7 @@ class SplitData:
         shards: Their sizes, in bytes, and the window of the shuffle.
         modalities: The modalities of its features.
         class_counts: ``(classes,)`` labelled utterances of each class.
+        targets: Whether its batches hold targets: those of regression.
     """
 
     index: Index
@@ -86,6 +87,7 @@ class SplitData:
     shards: Shards
     modalities: tuple[Modality, ...]
     class_counts: Ints
+    targets: bool = False
     _passes: Iterator[int] = field(default_factory=count)
 
     @property
@@ -144,6 +146,10 @@ class SplitData:
             labelled=None if self.all_labelled else self._labelled(of),
             dialogues=tuple(dialogues),
             members=tuple(of),
+            targets=joined(self._targets(shard)[at] for shard, at in map(self.index.place, dialogues))
+            if self.targets
+            else None,
+            targeted=self._targeted(of) if self.targets else None,
         )
 
     @cached_property
@@ -154,6 +160,15 @@ class SplitData:
     def _labelled(self, dialogues: Iterable[int]) -> int:
         places = (self.index.place(dialogue) for dialogue in dialogues)
         return sum(int(np.count_nonzero(self.chunks[shard].labels[at] != UNLABELLED)) for shard, at in places)
+
+    def _targets(self, shard: int) -> Floats:
+        targets = self.chunks[shard].targets
+        assert targets is not None  # `open_split` checks it
+        return targets
+
+    def _targeted(self, dialogues: Iterable[int]) -> int:
+        places = (self.index.place(dialogue) for dialogue in dialogues)
+        return sum(int(np.count_nonzero(np.isfinite(self._targets(shard)[at]))) for shard, at in places)
 
     def statistics(self, modality: Modality) -> tuple[Floats, Floats]:
         """Return mean and deviation of a modality's features, ``(W,)`` each, over the utterances that have it.
@@ -172,6 +187,7 @@ def open_split(
     part: tuple[int, int] = (0, 1),
     wait: Callable[[], None] = lambda: None,
     attempt: int | None = None,
+    targets: bool = False,
 ) -> SplitData:
     """Open a split: decoded and mapped as a whole if it fits into one window of the shuffle, else as a stream.
 
@@ -184,10 +200,14 @@ def open_split(
         wait: Returns when all workers have called it.
         attempt: A number that only the workers of this run share; without one, a worker decodes a streaming split by
             itself.
+        targets: Whether batches hold targets.
 
     Raises:
+        DataError: The set has no targets.
         IntegrityError: A shard differs from the digest in the manifest.
     """
+    if targets:
+        require_targets(features, split)
     cache, shards, window = cache_folder(), features.shards(split), shuffle_gib * 2**30
     sweep(cache)
     sizes = np.array([4 * sum(features.manifest.widths.values()) * shard.rows for shard in shards])
@@ -197,7 +217,7 @@ def open_split(
         else _stream(features, shards, modalities, cache=cache, ranks=_local_ranks(split, part, wait, attempt))
     )
     counts = np.array(features.manifest.splits[split].class_counts)
-    return SplitData(index, chunks, Shards(index.edges, sizes, window), tuple(modalities), counts)
+    return SplitData(index, chunks, Shards(index.edges, sizes, window), tuple(modalities), counts, targets)
 
 
 def _hold(

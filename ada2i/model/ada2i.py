@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ada2i.batch import DialogueBatch
@@ -62,6 +63,7 @@ class Ada2I(nn.Module):
         fusion: Gives each modality its vote.
         unimodal: Returns each modality's own logits from the fusion, the features and the votes.
         head: Predicts from the weighted sum of the votes.
+        signs: For regression, whose logits are one number: the classes of its sign, see ``sign_of``. 0: classification.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Ada2I(nn.Module):
         fusion: Fusion | FusionHolder,
         unimodal: Callable[[Any, Features, Tensor], Tensor],
         head: nn.Module,
+        signs: int = 0,
     ) -> None:
         super().__init__()
         self.modalities = tuple(encoders)
@@ -86,11 +89,21 @@ class Ada2I(nn.Module):
         self.fusion = fusion
         self.unimodal = unimodal
         self.head = head
+        self.signs = signs
 
     @property
     def average_padding(self) -> bool:
         """Whether AFW's mapping gap runs over the padded grid."""
         return self.afw.on_grid
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that ``chances`` returns."""
+        return self.signs or self.fusion.classes
+
+    def chances(self, logits: Tensor) -> Tensor:
+        """Return probabilities of the classes, ``(N, C)``: see ``chances_of``."""
+        return chances_of(logits, self.signs)
 
     def forward(self, batch: DialogueBatch, adapt: Adapt | None = None) -> Prediction:
         """Predict the emotion of each utterance of a batch; ``adapt`` may change what AFW reads."""
@@ -113,6 +126,33 @@ class Ada2I(nn.Module):
             present=torch.stack(known) if known else None,
             encoded=encoded,
         )
+
+
+def chances_of(logits: Tensor, signs: int) -> Tensor:
+    """Return probabilities of the classes; of regression, 1 for the class of the number's sign.
+
+    Args:
+        logits: ``(N, C)``, or ``(N, 1)`` of regression.
+        signs: Of regression: number of classes. 0: classification.
+    """
+    if not signs:
+        return logits.softmax(dim=-1)
+    return F.one_hot(sign_of(logits[:, 0], signs), signs).to(logits.dtype)
+
+
+_NEUTRAL = 0.1  # as CH-SIMS; published scores are 0 or at least 0.2 from it
+
+
+def sign_of(values: Tensor, classes: int) -> Tensor:
+    """Return the class of numbers ``(N,)`` by their sign.
+
+    Args:
+        values: ``(N,)``.
+        classes: 2: negative, or not. 3: also neutral, above -0.1 up to 0.1.
+    """
+    if classes == 2:
+        return (values >= 0).long()
+    return (values > -_NEUTRAL).long() + (values > _NEUTRAL).long()
 
 
 def all_present(batch: DialogueBatch) -> Present:

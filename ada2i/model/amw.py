@@ -82,8 +82,8 @@ class Fusion(nn.Module):
         return torch.stack([self.vote(x, parts[m] if train_head else parts[m].detach()) for m, x in features.items()])
 
     def weigh_votes(self, votes: Tensor) -> Tensor:
-        """Return votes ``(M, ...)`` multiplied by their modality's weight."""
-        return votes
+        """Return votes ``(M, N, C)`` multiplied by their modality's weight, whose sum is 1 if a vote is a number."""
+        return _averaged(votes, torch.ones_like(votes)) if self.classes == 1 else votes
 
     def fuse(self, votes: Tensor) -> Tensor:
         """Return the fused logits, ``(N, C)``, of the votes."""
@@ -112,7 +112,7 @@ class SkillFusion(Fusion):
         super().__init__(modalities=modalities, hidden_dim=hidden_dim, classes=classes, vote=vote, bias=bias)
         self.register_buffer("weights", torch.ones(len(modalities)))
 
-    def weigh(self, skills: Mapping[Modality, float]) -> None:
+    def weigh(self, skills: Mapping[Modality, float], classes: int) -> None:
         """Set the weights of the votes by skill; the best modality's weight is 1.
 
         A vote that is right with probability p is weighted by its log-odds against chance (Nitzan and Paroush 1982: the
@@ -121,19 +121,27 @@ class SkillFusion(Fusion):
 
         Args:
             skills: By modality, a score in 0..1 on data that the scorer was not fitted to.
+            classes: Number of classes that were scored.
         """
-        odds = [_log_odds(skills[m], self.classifier.out_features) for m in self.modalities]
+        odds = [_log_odds(skills[m], classes) for m in self.modalities]
         best = max(odds)
         shares = [max(x / best, _LEAST) if best > 0 else 1.0 for x in odds]
         self.weights.copy_(torch.tensor(shares))
 
     def weigh_votes(self, votes: Tensor) -> Tensor:
         """See ``Fusion``."""
-        return votes * self.weights[:, None, None]
+        weights = self.weights[:, None, None]
+        return _averaged(votes, weights.expand_as(votes)) if self.classes == 1 else votes * weights
 
 
 def _masked(vote: Tensor, present: Tensor | None) -> Tensor:
     return vote if present is None else vote * present[:, None]
+
+
+def _averaged(votes: Tensor, weights: Tensor) -> Tensor:
+    """Return the parts of the weighted mean of votes; one that is exactly 0 is of an absent modality."""
+    shares = weights * (votes != 0)
+    return votes * (shares / shares.sum(dim=0).clamp_min(1e-12))
 
 
 def _log_odds(skill: float, classes: int) -> float:

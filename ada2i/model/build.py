@@ -33,12 +33,13 @@ def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes:
     Args:
         config: The resolved config.
         widths: Width of each modality's features; may contain more modalities than the model uses.
-        classes: Number of classes.
+        classes: Number of classes; a model for regression has one output in their place.
 
     Raises:
         ConfigError: The features lack a modality that the config names.
     """
     model, ablations = config.model, config.ablations
+    signs, classes = (classes, 1) if config.regression else (0, classes)
     if missing := [m for m in model.modalities if m not in widths]:
         raise ConfigError(
             f"`model.modalities` names {', '.join(missing)}, but the features hold {', '.join(widths)}. "
@@ -56,6 +57,7 @@ def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes:
         encode={m: _wrapped(config, encoder) for m, encoder in encoders.items()},
         presence=as_recorded if model.mask_missing else all_present,
         unimodal=vote_logits if votes else linear_logits,
+        signs=signs,
     )
 
 

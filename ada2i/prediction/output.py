@@ -9,7 +9,8 @@ A part holds the shard's utterances in the shard's order, one row each:
 ``speaker``, ``text``
 ``label``                         the predicted class
 ``true_label``                    the source's class; null if absent
-``p_<class>``                     probability of each of the model's classes, float32
+``value``                         of regression only: the predicted number, float32; ``label`` is the class of its sign
+``p_<class>``                     probability of each of the model's classes, float32; absent in regression
 ``votes``                         the sum of the modalities' votes for ``label``, float32: its logit (or, in preset
                                   whose logits are an MLP's output of the votes, the MLP's input)
 ``contribution_<modality>``       the modality's part of ``votes``, float32: its weighted vote. The contributions and
@@ -83,7 +84,10 @@ def table_of(rows: pa.Table, inference: Inference, request: PredictionRequest) -
     columns["label"] = _named(pa.array(predicted(inference), pa.int32()), names)
     label = rows["label"].combine_chunks().fill_null(UNLABELLED).to_numpy()
     columns["true_label"] = _named(pa.array(label, pa.int32(), mask=label == UNLABELLED), request.labels)
-    columns |= {f"p_{name}": inference.probabilities[:, place] for place, name in enumerate(names)}
+    if inference.values is not None:
+        columns["value"] = inference.values
+    else:
+        columns |= {f"p_{name}": inference.probabilities[:, place] for place, name in enumerate(names)}
     columns["votes"] = inference.votes
     columns |= {f"contribution_{m}": inference.contributions[:, place] for place, m in enumerate(request.modalities)}
     columns["model"] = _named(pa.array(np.zeros(number, np.int32)), (model,))

@@ -46,7 +46,8 @@ def floor_predictions(root: str, version: Version, features: FeatureSet, split: 
     """
     config = _config(version_uri(root, version), version)
     modalities = config.model.modalities if config else tuple(features.manifest.modalities)
-    train, dev, held = open_for_floor(features, modalities, split)
+    regression = config is not None and config.regression
+    train, dev, held = open_for_floor(features, modalities, split, regression=regression)
     floor = best_floor(train, dev, modalities, classes=len(features.manifest.labels))
     return " + ".join(floor.modalities), _table(predictions_file(held, *floor.predict(held)))
 

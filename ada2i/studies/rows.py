@@ -12,7 +12,7 @@ from typing import Literal
 from ada2i import storage
 from ada2i.display import count
 from ada2i.evaluation.compare import Difference, compare
-from ada2i.evaluation.metrics import dialogue_bootstrap, summary
+from ada2i.evaluation.metrics import HEADLINES, dialogue_bootstrap, summary
 from ada2i.evaluation.pooling import dialogue_counts, pool
 from ada2i.modalities import LETTERS, MODALITIES, Modality
 from ada2i.records import (
@@ -222,7 +222,7 @@ def _measure(runs: Runs, cell: Cell) -> Measured | None:
     return Measured(
         seeds=tuple(test.seed for test in result.tests),
         dev_weighted_f1=summary([seed.dev.weighted_f1 for seed in result.seeds]),
-        **result.test_summary,
+        **{name: result.test_summary[name] for name in HEADLINES},
         interval=dialogue_bootstrap(dialogue_counts(runs.predictions(result.run_id))),
         lowest_class=result.features.labels[lowest],
         lowest_class_f1=means[lowest],

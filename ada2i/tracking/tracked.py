@@ -104,9 +104,9 @@ def _summary(result: RunResult) -> Iterator[tuple[str, float]]:
         yield f"test/{name}", summary.mean
         if summary.sd is not None:
             yield f"test/{name}/sd", summary.sd
-    for test in result.tests:
-        for name in result.test_summary:
-            yield f"seed_{test.seed}/test/{name}", float(getattr(test.scores, name))
+    for place, test in enumerate(result.tests):
+        for name, summary in result.test_summary.items():
+            yield f"seed_{test.seed}/test/{name}", summary.values[place]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -15,10 +15,12 @@ from ada2i.display import count
 from ada2i.errors import NotFoundError
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.metrics import by_dialogue, dialogue_bootstrap, over_seeds, scores
-from ada2i.inference.floor import baselines
+from ada2i.evaluation.regression import over_seeds as regression_over_seeds
+from ada2i.evaluation.regression import regression_scores
+from ada2i.inference.floor import baselines, targets_of
 from ada2i.inference.missing import missing_scores
 from ada2i.inference.models import load_checkpoint
-from ada2i.inference.predict import Floats, Ints, predict_split, predictions_file
+from ada2i.inference.predict import Floats, Ints, predict_values, predictions_file
 from ada2i.loader.split_data import SplitData, open_split
 from ada2i.records import Baseline, Baselines, RunRequest, RunResult, SeedResult, TestResult, put_folder_file
 from ada2i.reports.report import markdown_summary, render_report
@@ -70,11 +72,15 @@ def _test_once(request: RunRequest, seed: SeedFolder, result: SeedResult) -> Tes
         return TestResult.load(seed.test_uri)
     config = request.config
     features, shuffle_gib = open_features(request.features.uri), config.training.shuffle_gib
-    split = open_split(features, "test", config.model.modalities, shuffle_gib=shuffle_gib)
+    split = open_split(features, "test", config.model.modalities, shuffle_gib=shuffle_gib, targets=config.regression)
     model = load_checkpoint(result.checkpoint_uri)
-    labels, probabilities = predict_split(model, split, config.training.batch_dialogues)
-    predictions = put_folder_file(seed.uri, "predictions.parquet", predictions_file(split, labels, probabilities))
+    labels, probabilities, values = predict_values(model, split, config.training.batch_dialogues)
+    rows = predictions_file(split, labels, probabilities, values)
+    predictions = put_folder_file(seed.uri, "predictions.parquet", rows)
     test = _score(request, result, split, labels, probabilities)
+    if values is not None:
+        found = regression_scores(values, targets_of(split), request.features.dataset)
+        test = test.model_copy(update={"regression": found, "calibration_error": None})
     whole = test.scores.weighted_f1
     missing = missing_scores(model, split, config.training.batch_dialogues, whole=whole)
     test = test.model_copy(update={"predictions": predictions, "missing": missing})
@@ -99,7 +105,8 @@ def _score(
 
 def _baselines_once(run: RunFolder, request: RunRequest) -> tuple[Baseline, ...]:
     if not storage.exists(run.baselines_uri):
-        rows = baselines(request.features.uri, request.config.model.modalities)
+        config = request.config
+        rows = baselines(request.features.uri, config.model.modalities, regression=config.regression)
         storage.put_if_absent(run.baselines_uri, Baselines(rows=rows).stored())
     return Baselines.load(run.baselines_uri).rows
 
@@ -113,10 +120,14 @@ def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], test
         protocol=" ".join(filter(None, (_protocol(request, seeds, tests), request.searched, request.left_out))),
         seeds=tuple(seeds),
         tests=tuple(tests),
-        test_summary=over_seeds(tests),
-        best_seed=max(seeds, key=lambda seed: seed.dev.weighted_f1).seed,  # chosen on dev, never on test
+        test_summary={**over_seeds(tests), **regression_over_seeds(tests)},
+        best_seed=max(seeds, key=_worth).seed,  # chosen on dev, never on test
         own_code={name: request.own_code[name] for name in request.config.own_code},
     )
+
+
+def _worth(seed: SeedResult) -> float:
+    return seed.dev.weighted_f1 if seed.dev.mae is None else -seed.dev.mae
 
 
 def _protocol(request: RunRequest, seeds: Sequence[SeedResult], tests: Sequence[TestResult]) -> str:
@@ -124,7 +135,8 @@ def _protocol(request: RunRequest, seeds: Sequence[SeedResult], tests: Sequence[
     epochs = statistics.median(seed.best_epoch for seed in seeds)
     names = ", ".join(str(seed.seed) for seed in seeds)
     last = request.config.training.selection == "last"
-    chosen = "the last epoch" if last else f"the epoch with the best dev weighted F1 (median epoch {epochs:g})"
+    best = "lowest dev MAE" if request.config.regression else "best dev weighted F1"
+    chosen = "the last epoch" if last else f"the epoch with the {best} (median epoch {epochs:g})"
     over = f"seeds {names}, mean and sample standard deviation" if len(seeds) > 1 else f"one seed, {names}"
     return (
         f"Test split ({count(tests[0].scores.utterances, 'utterance')}), evaluated once per seed on {chosen}; {over}; "

@@ -143,6 +143,8 @@ def validate(task: Task, state: TrainState, meter: EpochMeter, cursor: TrainCurs
         "dev_weighted_f1": dev.weighted_f1,
         "dev_macro_f1": dev.macro_f1,
     }
+    if dev.mae is not None:
+        measured["dev_mae"] = dev.mae
     by_modality = {metric.name for metric in METRICS if metric.by_modality}
     for name, means in meter.means().items():
         measured[name] = (
@@ -157,6 +159,8 @@ def is_selected(settings: TrainingConfig, cursor: TrainCursor, dev: Scores) -> b
     """Return whether an epoch's weights are selected rather than those of all epochs before."""
     if settings.selection == "last" or cursor.best_dev is None:
         return True
+    if dev.mae is not None and cursor.best_dev.mae is not None:
+        return dev.mae < cursor.best_dev.mae
     return dev.weighted_f1 > cursor.best_dev.weighted_f1
 
 

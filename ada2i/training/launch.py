@@ -288,7 +288,10 @@ def work(settings: dict[str, Any]) -> Failure | None:
             features = open_features(request.features.uri)
             shared: dict[str, Any] = {"part": part, "wait": distributed.barrier, "attempt": attempt}
             shared["shuffle_gib"] = config.training.shuffle_gib
-            train, dev = (open_split(features, s, config.model.modalities, **shared) for s in ("train", "dev"))
+            train, dev = (
+                open_split(features, s, config.model.modalities, **shared, targets=config.regression)
+                for s in ("train", "dev")
+            )
             for seed in settings["seeds"]:
                 folder = run.seed(seed)
                 # Rank 0 decides, so that no rank waits for one that skips the seed.

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ada2i.balance.votes import distances
 from ada2i.batch import UNLABELLED, DialogueBatch
 from ada2i.model.ada2i import Prediction
 
@@ -60,7 +61,11 @@ def cross_entropy(
         batch: The utterances; those without a label do not count.
         weights: ``(C,)`` weight of each class; None: 1.
         rows: ``(N,)`` weight of each utterance; None: 1. The divisor stays the number of labelled utterances.
+
+    In regression it is the L1 distance of ``(N, 1)`` from the targets, over the utterances that have one.
     """
+    if batch.targets is not None:
+        return Term(distances(logits[:, 0], batch).sum(), batch.global_labelled)
     reduction = "sum" if rows is None else "none"
     found = F.cross_entropy(logits, batch.labels, weight=weights, reduction=reduction, ignore_index=UNLABELLED)
     return Term(found if rows is None else (found * rows).sum(), batch.global_labelled)

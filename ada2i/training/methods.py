@@ -48,7 +48,7 @@ def check_methods(config: TrainConfig, features: FeatureInfo) -> None:
             shapes = [(rows, config.model.hidden_dim)] * len(encoders)
             _check_part(f"The encoder {config.model.encoder.kind}", encoders, _encode(model), batch, shapes)
         if isinstance(model.fusion, FusionHolder):
-            classes = len(features.labels)
+            classes = model.fusion.classes
             of_fusion = [(rows, classes), (len(model.modalities), rows, classes)]
             fuse = _fuse(model, model.fusion, config.model.hidden_dim, batch)
             _check_part(f"The fusion {config.model.fusion}", [model.fusion], fuse, batch, of_fusion)
@@ -85,6 +85,8 @@ def _batch(config: TrainConfig, features: FeatureInfo) -> DialogueBatch:
         global_utterances=rows,
         global_dialogues=len(_LENGTHS),
         labelled=rows - 1,
+        targets=torch.where(labels == UNLABELLED, torch.nan, torch.randn(rows)) if config.regression else None,
+        targeted=rows - 1,
         dialogues=tuple(range(len(_LENGTHS))),
         members=tuple(range(len(_LENGTHS))),
     )

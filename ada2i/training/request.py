@@ -10,8 +10,9 @@ from pydantic import Field
 from ada2i import presets, storage
 from ada2i.audit.audit import FITTED, check_codes, gate
 from ada2i.config import TrainConfig
-from ada2i.data.manifest import FeatureSet
+from ada2i.data.manifest import FeatureSet, require_targets
 from ada2i.errors import ConfigError, DataError
+from ada2i.evaluation.regression import check_labels
 from ada2i.importers.resolve import resolve_features
 from ada2i.jobs import code
 from ada2i.jobs.client import Job
@@ -86,6 +87,9 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
         kept = _kept(config, audit)
         chosen = _overrides(spec)
         config = config_for(features, preset=spec.preset, settings=settings, overrides=chosen, modalities=kept)
+    if config.regression:
+        require_targets(features, "train", "dev", "test")
+        check_labels(features.manifest.labels, features.uri)
     info = features.info()
     own_code = code.digests(config.own_code)
     with code.named(own_code):

@@ -46,7 +46,7 @@ def build(task: Task) -> TrainState:
             norm.set(*(torch.from_numpy(x).to(task.device) for x in task.train.statistics(modality)))
     if isinstance(model.fusion, SkillFusion):
         classes = len(task.features.labels)
-        model.fusion.weigh({m: held_out_skill(task.train, m, classes=classes) for m in model.modalities})
+        model.fusion.weigh({m: held_out_skill(task.train, m, classes=classes) for m in model.modalities}, classes)
     optimizer = make_optimizer(model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
     return TrainState(model, optimizer, plateau_scheduler(optimizer, settings), make_balancer(task.config))
 

@@ -101,7 +101,7 @@ def test_an_absent_modality_has_no_vote_and_breaks_nothing() -> None:
 def test_votes_weigh_by_their_log_odds_against_chance() -> None:
     torch.manual_seed(0)
     module = SkillFusion(modalities=MODALITIES, hidden_dim=HIDDEN, classes=CLASSES, vote=CosineVote(dim=1))
-    module.weigh({"text": 0.7, "audio": 0.5, "visual": 0.2})
+    module.weigh({"text": 0.7, "audio": 0.5, "visual": 0.2}, CLASSES)
     text, audio = math.log(2 * 0.7 / 0.3), math.log(2 * 0.5 / 0.5)
     assert module.weights.tolist() == pytest.approx([1.0, audio / text, 0.1])  # below chance: a tenth
     votes = module(inputs(), ALL)
@@ -113,5 +113,5 @@ def test_votes_weigh_by_their_log_odds_against_chance() -> None:
 
 def test_all_votes_weigh_the_same_if_no_modality_beats_chance() -> None:
     module = SkillFusion(modalities=MODALITIES, hidden_dim=HIDDEN, classes=2, vote=CosineVote(dim=1))
-    module.weigh(dict.fromkeys(MODALITIES, 0.3))
+    module.weigh(dict.fromkeys(MODALITIES, 0.3), 2)
     assert module.weights.tolist() == [1.0, 1.0, 1.0]

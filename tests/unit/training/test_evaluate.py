@@ -9,7 +9,7 @@ from ada2i import storage
 from ada2i.data.manifest import open_features
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.inference.floor import baselines
-from ada2i.inference.predict import predict_split
+from ada2i.inference.predict import predict_values
 from ada2i.store import Store
 from ada2i.training import evaluate
 from ada2i.training.evaluate import evaluate_run
@@ -48,7 +48,7 @@ def test_test_is_opened_once_for_the_model_and_once_for_the_baselines(
     def opened_again(*_: object, **__: object) -> None:
         pytest.fail("the test split was opened again")
 
-    for name in ("open_split", predict_split.__name__):
+    for name in ("open_split", predict_values.__name__):
         monkeypatch.setattr(evaluate, name, opened_again)
     monkeypatch.setattr("ada2i.inference.floor.open_split", opened_again)
     baselines.cache_clear()
