@@ -190,6 +190,12 @@ class DialogueBatch:
         """``(N,)`` bool: the utterances that a loss counts, which have a label, or in regression a target."""
         return self.labels != UNLABELLED if self.targets is None else self.targets.isfinite()
 
+    def distances(self, values: Tensor) -> Tensor:
+        """Return distances from the targets, ``(..., N)``, of values ``(..., N)``; 0 without a target."""
+        if self.targets is None:
+            raise ValueError("targets must be given to measure distances from them")
+        return torch.where(self.known, (values - self.targets.nan_to_num(0.0)).abs(), 0.0)
+
     def __post_init__(self) -> None:
         rows = sum(self.layout.lengths)
         if min(self.layout.lengths, default=0) < 1 or max(self.layout.lengths, default=0) > self.layout.padded_length:

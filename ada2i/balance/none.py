@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ada2i.balance.base import StepInfo, StepScales
 from ada2i.balance.disparity import counted, disparity_ratio, true_class_scores
-from ada2i.balance.votes import distances
 from ada2i.batch import DialogueBatch
 from ada2i.config import BalanceConfig
 from ada2i.model.ada2i import Prediction
@@ -112,5 +111,5 @@ class NoBalancer:
 def _closeness(values: Tensor, present: Tensor | None, batch: DialogueBatch) -> dict[str, Tensor]:
     """Return statistics of regression: as for classes, the score is exp(-loss), here of the L1 loss of ``(M, N)``."""
     known = batch.known.expand_as(values) if present is None else batch.known & present
-    scores = torch.where(known, torch.exp(-distances(values, batch)), 0.0)
+    scores = torch.where(known, torch.exp(-batch.distances(values)), 0.0)
     return {"scores": scores.sum(dim=1), "counts": known.sum(dim=1).float()}

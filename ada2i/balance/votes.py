@@ -23,18 +23,12 @@ def voters(model: Ada2I, batch: DialogueBatch) -> Tensor:
 def entropies(logits: Tensor, batch: DialogueBatch, class_weights: Tensor | None = None) -> Tensor:
     """Return cross-entropies (nats), or in regression distances, ``(M, N)`` of ``(M, N, C)``; 0 without a label."""
     if batch.targets is not None:
-        return distances(logits[..., 0], batch)
+        return batch.distances(logits[..., 0])
     labels = batch.labels.expand(len(logits), -1).flatten()
     found = F.cross_entropy(
         logits.flatten(0, 1), labels, weight=class_weights, reduction="none", ignore_index=UNLABELLED
     )
     return found.view(logits.shape[:2])
-
-
-def distances(values: Tensor, batch: DialogueBatch) -> Tensor:
-    """Return distances from the targets, ``(..., N)``, of values ``(..., N)``; 0 without a target."""
-    assert batch.targets is not None
-    return torch.where(batch.known, (values - batch.targets.nan_to_num(0.0)).abs(), 0.0)
 
 
 def encodings(prediction: Prediction, batch: DialogueBatch) -> dict[Modality, Tensor]:

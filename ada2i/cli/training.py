@@ -148,7 +148,7 @@ def _result_of(root: str, version: Version) -> RunResult:
 
 def show_result(result: RunResult, version: str) -> None:
     """Print the test table, the baselines, the version and the path of the report."""
-    from ada2i.reports.report import baseline_note, dead_classes
+    from ada2i.reports.report import baseline_note, dead_classes, regression_table
 
     table = Table("seed", "dev wF1", "test wF1", "95 % interval", "macro F1", "accuracy")
     table.title = f"Test scores on {result.features.dataset}" + " (SYNTHETIC)" * result.features.synthetic
@@ -167,6 +167,11 @@ def show_result(result: RunResult, version: str) -> None:
         table.add_section()
         table.add_row("mean", "", mean["weighted_f1"], "", mean["macro_f1"], mean["accuracy"])
     out.show(table)
+    if predicted := regression_table(result):
+        shown = Table(*predicted[0], title="Predicted numbers on test; classes above and below are those of their sign")
+        for row in predicted:
+            shown.add_row(*(f"{value:.4f}" if isinstance(value, float) else Text(str(value)) for value in row.values()))
+        out.show(shown)
     if result.baselines:
         out.show(baseline_rows(result.baselines))
     for note in filter(None, (result.own_code_note, baseline_note(result), *dead_classes(result))):

@@ -40,7 +40,7 @@ def import_table(
         root: The storage root.
         dataset: Name of the set; by default the Parquet key ``dataset``, else the name of the file or folder.
         labels: Class names by index; by default the Parquet key ``label_names``, else the distinct names (sorted) or
-            indices in train. A table with `target` and no `label` gets labels by the target's sign.
+            indices in train.
         needs: Modalities that the set must hold.
         gate_share: Share of train's dialogues with a time that becomes the gate, if the table has none; 0: no gate.
         origin: Where the table came from, to be recorded; by default its location.
@@ -72,7 +72,7 @@ def import_table(
         root,
         dataset=dataset or name_of(rows),
         labels=labels,
-        source="; ".join(filter(None, (origin or f"table {provenance(rows)}", rows.recorded(LABEL_RULE)))),
+        source=origin or f"table {provenance(rows)}",
         needs=needs,
         counted=False,
         gate_share=gate_share,
@@ -93,8 +93,8 @@ def name_of(rows: Rows) -> str:
 
 def provenance(rows: Rows) -> str:
     """Return a table's location, with the origin of its values if it records one."""
-    recorded = rows.recorded("source")
-    return rows.source + (f" (from {recorded})" if recorded else "")
+    recorded, rule = rows.recorded("source"), rows.recorded(LABEL_RULE)
+    return rows.source + (f" (from {recorded})" if recorded else "") + (f"; {rule}" if rule else "")
 
 
 def _last_part(source: str) -> str:

@@ -23,6 +23,18 @@ Row = dict[str, str | float | int]
 SYNTHETIC_NOTE = "SYNTHETIC data: numbers show that the pipeline works, not how well emotions are recognised."
 
 _NAMES = dict(zip(HEADLINES, ("weighted F1", "macro F1", "accuracy"), strict=True))
+_NUMBERS = {
+    "mae": "MAE",
+    "correlation": "corr",
+    "acc2": "Acc-2",
+    "f1": "F1",
+    "acc2_nonzero": "Acc-2 without 0",
+    "f1_nonzero": "F1 without 0",
+    "acc3": "Acc-3",
+    "acc5": "Acc-5",
+    "acc7": "Acc-7",
+}
+_OF_NUMBERS = ("mae", "correlation", "acc2")  # the headlines of regression
 _ABLATIONS = {"no_afw": "AFW", "no_amw": "AMW", "no_modulation": "modulation and noise"}
 _ESCAPES = {ord(c): f"\\{c}" for c in "\\`*_[]|~#"} | {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 
@@ -40,7 +52,8 @@ def render_report(result: RunResult) -> str:
         title=_title(result),
         subtitle=_subtitle(result.config),
         synthetic_note=SYNTHETIC_NOTE if result.features.synthetic else "",
-        headlines=[(_NAMES[name], _mean(result.test_summary[name])) for name in HEADLINES],
+        headlines=_headlines(result),
+        numbers=regression_table(result),
         over=_over(result),
         interval=_interval(result, tests),
         rows=scores_table(result),
@@ -71,15 +84,14 @@ def markdown_summary(result: RunResult) -> str:
     )
     found = (baseline_note(result), licence_warning(result.licences), result.own_code_note)
     notes += [f"**{markdown_text(note)}**" for note in found if note]
-    headlines: list[Row] = [
-        {"test score": _NAMES[name], _over(result): _mean(result.test_summary[name])} for name in HEADLINES
-    ]
+    headlines: list[Row] = [{"test score": name, _over(result): mean} for name, mean in _headlines(result)]
     blocks = [
         f"# {markdown_text(_title(result))}",
         markdown_text(_subtitle(result.config)),
         *notes,
         markdown_table(headlines),
         f"{markdown_text(_interval(result, tests))} {markdown_text(result.protocol)}",
+        *(["## Predicted numbers", markdown_table(rows)] if (rows := regression_table(result)) else []),
         "## By seed",
         markdown_table(scores_table(result)),
         *(["## Baselines", markdown_table(rows)] if (rows := baseline_table(result)) else []),
@@ -110,6 +122,30 @@ def scores_table(result: RunResult) -> list[Row]:
     return rows
 
 
+def regression_table(result: RunResult) -> list[Row]:
+    """Return the scores of predicted numbers: a row per seed, their mean, and one per baseline; else an empty list."""
+    tests = [(f"seed {test.seed}", test.regression) for test in result.tests]
+    found = [(name, scores) for name, scores in (*tests, *((row.name, row.regression) for row in result.baselines))]
+    numbers = {name: scores.numbers() for name, scores in found if scores is not None}
+    heads = {key: head for key, head in _NUMBERS.items() if any(key in row for row in numbers.values())}
+    rows = [_number_row(name, row, heads) for name, row in numbers.items()]
+    if rows and len(tests) > 1:
+        summaries = result.test_summary
+        means = {head: _mean(summaries[key]) if key in summaries else "" for key, head in heads.items()}
+        rows.insert(len(tests), {"test": "mean ± sd", **means})
+    return rows
+
+
+def _number_row(name: str, scores: Mapping[str, float], heads: Mapping[str, str]) -> Row:
+    return {"test": name, **{head: round(scores[key], 4) if key in scores else "" for key, head in heads.items()}}
+
+
+def _headlines(result: RunResult) -> list[tuple[str, str]]:
+    """Return the names and means of the scores that a report begins with."""
+    chosen = [name for name in _OF_NUMBERS if name in result.test_summary] or HEADLINES
+    return [({**_NAMES, **_NUMBERS}[name], _mean(result.test_summary[name])) for name in chosen]
+
+
 def baseline_table(result: RunResult) -> list[Row]:
     """Return a row per baseline with its scores on the same test split; empty for older results."""
     return [
@@ -125,8 +161,16 @@ def baseline_table(result: RunResult) -> list[Row]:
 
 
 def baseline_note(result: RunResult) -> str:
-    """Return a sentence about the linear floor; empty if the mean over seeds is above it by weighted F1."""
+    """Return a sentence about the linear floor; empty if the mean over seeds is above it by weighted F1, or by MAE."""
     floor, mean = result.floor, result.test_summary["weighted_f1"].mean
+    if floor is not None and floor.regression is not None:
+        error, least = result.test_summary["mae"].mean, floor.regression.mae
+        if error < least:
+            return ""
+        return (
+            f"Not better than the linear floor: the MAE of {error:.4f} is not below {least:.4f} of the baseline "
+            f"`{floor.name}` on the same test split."
+        )
     if floor is None or mean > floor.weighted_f1:
         return ""
     low = floor.interval.low if floor.interval else floor.weighted_f1

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ada2i.balance.votes import distances
 from ada2i.batch import UNLABELLED, DialogueBatch
 from ada2i.model.ada2i import Prediction
 
@@ -65,7 +64,7 @@ def cross_entropy(
     In regression it is the L1 distance of ``(N, 1)`` from the targets, over the utterances that have one.
     """
     if batch.targets is not None:
-        return Term(distances(logits[:, 0], batch).sum(), batch.global_labelled)
+        return Term(batch.distances(logits[:, 0]).sum(), batch.global_labelled)
     reduction = "sum" if rows is None else "none"
     found = F.cross_entropy(logits, batch.labels, weight=weights, reduction=reduction, ignore_index=UNLABELLED)
     return Term(found if rows is None else (found * rows).sum(), batch.global_labelled)

@@ -32,16 +32,19 @@ class TerminalProgress(Terminal):
             return
         if seed not in self.tasks:
             self.tasks[seed] = self.bars.add_task(f"seed {seed}", total=self.training.epochs, newest="")
-        newest = (
-            f"loss {record.loss:.3f}  dev wF1 {record.dev_weighted_f1:.4f}  {record.utterances_per_second:,.0f} utt/s"
-        )
+        newest = f"loss {record.loss:.3f}  {_dev(record)}  {record.utterances_per_second:,.0f} utt/s"
         self.bars.update(self.tasks[seed], completed=record.epoch, newest=newest)
+
+
+def _dev(record: EpochRecord) -> str:
+    mae = (record.model_extra or {}).get("dev_mae")
+    return f"dev wF1 {record.dev_weighted_f1:.4f}" if mae is None else f"dev MAE {mae:.4f}"
 
 
 def epoch_line(seed: int, record: EpochRecord, epochs: int) -> str:
     """Return an epoch as one line, for logs."""
     ratio = " ".join(f"{m[0]} {value:.2f}" for m, value in record.ratio.items())
     return (
-        f"seed {seed}  epoch {record.epoch:>3}/{epochs}  loss {record.loss:.4f}  dev wF1 {record.dev_weighted_f1:.4f}  "
+        f"seed {seed}  epoch {record.epoch:>3}/{epochs}  loss {record.loss:.4f}  {_dev(record)}  "
         f"dev macro F1 {record.dev_macro_f1:.4f}  rho {ratio}  {record.utterances_per_second:,.0f} utt/s"
     )

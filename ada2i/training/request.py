@@ -1,5 +1,6 @@
 """From a spec to a run that can start: all checks are made here, before any work."""
 
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -88,13 +89,26 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
         chosen = _overrides(spec)
         config = config_for(features, preset=spec.preset, settings=settings, overrides=chosen, modalities=kept)
     if config.regression:
-        require_targets(features, "train", "dev", "test")
-        check_labels(features.manifest.labels, features.uri)
+        _check_regression(config, features)
     info = features.info()
     own_code = code.digests(config.own_code)
     with code.named(own_code):
         check_methods(config, info)
     return RunRequest(run_id=run_id, config=config, features=info, audit=audit, own_code=own_code)
+
+
+def _check_regression(config: TrainConfig, features: FeatureSet) -> None:
+    """Refuse features without targets, other classes than those of a sign, and targets that no vote reaches."""
+    require_targets(features, "train", "dev", "test")
+    check_labels(features.manifest.labels, features.uri)
+    targets, scale = features.manifest.splits["train"].targets, config.model.amw.scale
+    bounded = config.model.fusion == "ada2i" and config.model.prediction == "sum" and not config.ablations.no_amw
+    if bounded and targets is not None and (largest := max(targets.high, -targets.low)) > scale:
+        raise ConfigError(
+            f"`model.amw.scale` must be at least {largest:g}, the largest target of train, since a vote is a cosine "
+            f"times this scale, but is {scale:g}. Set it to about {math.ceil(2 * largest)}.",
+            field="model.amw.scale",
+        )
 
 
 def config_for(

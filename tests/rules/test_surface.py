@@ -95,6 +95,7 @@ FIELDS = [
     "resources.workers",
     "schema_version",
     "settings",
+    "task",
     "training.batch_dialogues",
     "training.clip_norm",
     "training.early_stopping_epochs",

@@ -80,7 +80,7 @@ def test_every_value_arrives(tmp_path: Path, name: str, aligned: bool) -> None:
     }
     assert manifest.widths == {"text": 8, "audio": 5, "visual": 4}
     assert "MMSA's layout; videos renumbered for missing clips: 7; infinite numbers set to 0: 0;" in manifest.source
-    assert manifest.unused["regression_labels"] == "numbers; only the class of a score is used"
+    assert "regression_labels" not in manifest.unused
     rows = rows_of(features)
     for ours, theirs in (("train", "train"), ("dev", "valid"), ("test", "test")):
         part = value[theirs]
@@ -91,6 +91,7 @@ def test_every_value_arrives(tmp_path: Path, name: str, aligned: bool) -> None:
             assert (found["split"], found["dialogue_id"], found["text"]) == (ours, video, f"text of {identifier}")
             assert found["utterance_index"] == {"0": 0, "2": 1, "7": 2}[clip]
             assert found["label"] == NAMES.index(part["annotations"][row])
+            assert found["target"] == part["regression_labels"][row]
             for column, key in (("text_feat", "text"), ("audio_feat", "audio"), ("visual_feat", "vision")):
                 assert found[column] == pytest.approx(part[key][row, :length].mean(axis=0), rel=1e-5, abs=1e-6)
 
