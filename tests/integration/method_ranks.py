@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from ada2i import fast
 from ada2i.balance import make_balancer
 from ada2i.batch import DialogueBatch, Layout
+from ada2i.config import REGRESSION_METHODS
 from ada2i.loader.order import share
 from ada2i.model.build import build_model
 from ada2i.presets import resolve
@@ -28,8 +29,8 @@ STEPS, EPOCHS = 2, 2
 QUIET = {"model.encoder.input_dropout": 0.0, "training.learning_rate": 1.7e-4}
 
 
-def share_of(world: int, rank: int, step: int) -> DialogueBatch:
-    """Return a rank's share of a batch in which each modality is missing somewhere, and a label, too."""
+def share_of(world: int, rank: int, step: int, *, regression: bool = False) -> DialogueBatch:
+    """Return a rank's share of a batch in which each modality is missing somewhere, and a label or target, too."""
     whole = make_batch(LENGTHS, seed=step)
     for place, modality in enumerate(WIDTHS):
         whole.present[modality][place :: 4 + place] = False
@@ -40,6 +41,8 @@ def share_of(world: int, rank: int, step: int) -> DialogueBatch:
     starts = np.cumsum([0, *LENGTHS])
     rows = torch.cat([torch.arange(starts[d], starts[d + 1]) for d in own])
     part = reorder(whole, rows, [LENGTHS[d] for d in own])
+    targets = torch.randn(sum(LENGTHS), generator=torch.Generator().manual_seed(step))
+    targets[[2, 5]] = torch.nan
     members = tuple(range(len(LENGTHS) * step, len(LENGTHS) * (step + 1)))
     return DialogueBatch(
         features=part.features,
@@ -53,24 +56,29 @@ def share_of(world: int, rank: int, step: int) -> DialogueBatch:
         labelled=sum(LENGTHS) - 1,
         dialogues=tuple(members[d] for d in own),
         members=members,
+        targets=targets[rows] if regression else None,
+        targeted=sum(LENGTHS) - 2,
     )
 
 
-def train(method: str, preset: str, world: int, rank: int) -> tuple[dict[str, torch.Tensor], str]:
+def train(
+    method: str, preset: str, world: int, rank: int, *, regression: bool = False
+) -> tuple[dict[str, torch.Tensor], str]:
     """Return the weights after some steps, and a digest of their bits."""
-    fields = {**SMALL, **overrides(method, ACTIVE[method])} | (QUIET if preset == "corrected" else {})
+    fields = {**SMALL, **overrides(method, ACTIVE.get(method, {}))} | (QUIET if preset == "corrected" else {})
+    fields |= {"task": "regression"} if regression else {}
     config = resolve(preset=preset, settings="default", overrides=fields)
     torch.manual_seed(0)
     model = build_model(config, widths=WIDTHS, classes=CLASSES)
     optimizer = make_optimizer(model, learning_rate=1.7e-4, weight_decay=1e-8)
     balancer = make_balancer(config)
-    network = replicate(model, share_of(world, rank, 0), config.loss)
-    class_weights = torch.linspace(0.5, 1.5, CLASSES)
+    network = replicate(model, share_of(world, rank, 0, regression=regression), config.loss)
+    class_weights = None if regression else torch.linspace(0.5, 1.5, CLASSES)
     for epoch in range(EPOCHS):
         balancer.set_epoch(epoch + 1)
         for step in range(STEPS):
             key = StepKey(seed=3, step=epoch * STEPS + step)
-            batch = share_of(world, rank, step)
+            batch = share_of(world, rank, step, regression=regression)
             train_step(
                 network, [batch], optimizer, key=key, clip_norm=2.0, balancer=balancer, class_weights=class_weights
             )
@@ -91,6 +99,10 @@ def main(out: Path, world: int, rank: int) -> None:
             found, digest = train(method, preset, world, rank)
             weights |= {f"{preset}/{method}/{name}": tensor for name, tensor in found.items()}
             digests.append(digest)
+    for method in REGRESSION_METHODS:
+        found, digest = train(method, "corrected", world, rank, regression=True)
+        weights |= {f"regression/{method}/{name}": tensor for name, tensor in found.items()}
+        digests.append(digest)
     if rank == 0:
         save_file(weights, out / f"weights-{world}.safetensors")
     (out / f"digests-{world}-{rank}").write_text("\n".join(digests))

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from ada2i.config import REGRESSION_METHODS
 from tests.unit.balance.runs import ACTIVE
 
 WORLDS = (1, 2, 4)
@@ -24,9 +26,11 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("preset", ["corrected", "reference"])
-@pytest.mark.parametrize("method", ACTIVE)
-def test_workers_change_nothing_but_rounding(out: Path, method: str, preset: str) -> None:
+@pytest.mark.parametrize(
+    ("preset", "method"),
+    [*product(["corrected", "reference"], ACTIVE), *product(["regression"], REGRESSION_METHODS)],
+)
+def test_workers_change_nothing_but_rounding(out: Path, preset: str, method: str) -> None:
     one, *others = (load_file(out / f"weights-{world}.safetensors") for world in WORLDS)
     names = [name for name in one if name.startswith(f"{preset}/{method}/")]
     assert names
