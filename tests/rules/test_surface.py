@@ -156,7 +156,9 @@ COMMANDS = {
     "reproduce": [
         "--ablations",
         "--allow",
+        "--folds",
         "--json",
+        "--leave-out",
         "--missing",
         "--modalities",
         "--out",
