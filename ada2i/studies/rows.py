@@ -170,18 +170,22 @@ class Runs:
 
 def _merged(name: str, results: Sequence[RunResult]) -> RunResult:
     """Return the results of folds as one: seeds and tests of all, scores over all of them, means of baselines."""
-    means = {}
-    for baseline in results[0].baselines:
-        alike = [found for result in results for found in result.baselines if found.name == baseline.name]
-        scores = {score: sum(getattr(each, score) for each in alike) / len(alike) for score in HEADLINES}
-        means[baseline.name] = baseline.model_copy(update={**scores, "interval": None, "dev_weighted_f1": None})
+    alike: dict[str, list[Baseline]] = {}
+    for baseline in (row for result in results for row in result.baselines):
+        alike.setdefault("majority class" if baseline.name.startswith("always ") else baseline.name, []).append(
+            baseline
+        )
+    means = []
+    for title, rows in alike.items():
+        scores = {score: sum(getattr(row, score) for row in rows) / len(rows) for score in HEADLINES}
+        means.append(rows[0].model_copy(update={"name": title, "interval": None, "dev_weighted_f1": None, **scores}))
     return results[0].model_copy(
         update={
             "run_id": name,
             "seeds": tuple(seed for result in results for seed in result.seeds),
             "tests": tuple(test for result in results for test in result.tests),
             "test_summary": over_seeds([test for result in results for test in result.tests]),
-            "baselines": tuple(means.values()),
+            "baselines": tuple(means),
         }
     )
 
@@ -287,7 +291,9 @@ def _mean_missing(result: RunResult) -> Iterator[MissingScore]:
 
 def _baselines(runs: Runs) -> tuple[Baseline, ...]:
     """Return the baselines of all runs, each once; those of one modality come first."""
-    found = {row.name: row for result in runs.results.values() for row in result.baselines}
+    parts = {part for folds in runs.folds.values() for part in folds}
+    whole = [result for run_id, result in runs.results.items() if run_id not in parts]
+    found = {row.name: row for result in whole for row in result.baselines}
     return tuple(sorted(found.values(), key=lambda row: row.name.count(" + ")))
 
 

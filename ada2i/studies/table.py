@@ -141,8 +141,11 @@ MISSING = "With missing modalities, weighted F1, mean over seeds"
 
 def _captions(study: Study, *, missing: bool) -> dict[str, Callable[[Study], list[Line]]]:
     """Return the tables by their caption, which names the protocol of folds."""
-    chosen = {**TABLES, MISSING: missing_lines} if missing else TABLES
-    return {f"{caption}; {study.protocol}" if study.protocol else caption: lines for caption, lines in chosen.items()}
+    chosen = {**TABLES, MISSING: missing_lines} if missing else dict(TABLES)
+    if not study.protocol:
+        return chosen
+    over = "over folds × seeds"  # noqa: RUF001
+    return {f"{title.replace('over seeds', over)}; {study.protocol}": lines for title, lines in chosen.items()}
 
 
 def _known(lines: Sequence[Line]) -> list[Line]:
