@@ -18,7 +18,7 @@ def resolve_features(location: str, root: str, *, needs: Sequence[Modality] = ()
     """Return the feature set at a location; the same content is written once, however often this is called.
 
     Args:
-        location: ``demo``, the folder of a feature set, or a table: a Parquet file or a folder of Parquet files.
+        location: ``demo``, the folder of a feature set, or a table: a file or a folder of files.
         root: The storage root, where the demo corpus and imported tables go.
         needs: Modalities that the features must hold.
 

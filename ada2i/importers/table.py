@@ -37,7 +37,7 @@ def import_table(
     Args:
         source: A path, or any URI that fsspec opens; or a feature set.
         root: The storage root.
-        dataset: Name of the set; by default the Parquet key ``dataset``, else the name of the file or folder.
+        dataset: Name of the set; by default the key ``dataset`` of the file's schema, else the name of the file or folder.
         labels: Class names by index; by default the Parquet key ``label_names``, else the distinct names (sorted) or
             indices in train.
         needs: Modalities that the set must hold.
