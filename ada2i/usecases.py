@@ -440,6 +440,7 @@ def reproduce(spec: StudySpec, store: Store, *, hooks: Hooks) -> Study:
         features=prepared.features,
         cells=prepared.cells,
         problems=problems,
+        protocol=prepared.protocol,
     )
 
 

@@ -23,6 +23,10 @@ def reproduce(  # noqa: PLR0917
     ablations: Annotated[str, typer.Option(help="none, all, or no_afw,no_amw,no_modulation.")] = "none",
     vary: Annotated[list[str] | None, typer.Option(help="FIELD=V1,V2: one more row per value; repeatable.")] = None,
     seeds: Annotated[str, typer.Option(help="A count, or a list such as 1,2,3.")] = "5",
+    folds: Annotated[int, typer.Option(help="K folds of dialogues instead of the splits; 0: the splits.")] = 0,
+    leave_out: Annotated[
+        str, typer.Option(help="COLUMN: each of its groups of dialogues is the test of one fold; of a set, speaker.")
+    ] = "",
     set_: Overrides = None,
     missing: Annotated[
         bool, typer.Option("--missing", help="Also print scores with missing modalities: subsets, and rates to 70 %.")
@@ -51,6 +55,8 @@ def reproduce(  # noqa: PLR0917
         seeds=count_seeds(seeds),
         overrides=parse_overrides(set_),
         allow=tuple(allow or ()),
+        folds=folds,
+        leave_out=leave_out,
     )
     study = usecases.reproduce(spec, Store.open(root), hooks=TerminalHooks())
     if out_ is not None:

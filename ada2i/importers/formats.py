@@ -6,6 +6,7 @@ column's meaning decides: vectors are parsed, ``label`` is a number if all its c
 
 import csv
 import io
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -387,17 +388,23 @@ class _Csv:
         """Yield some columns as text; an empty cell is null."""
         names, mark = self._head
         self.file.data.seek(0)
-        yield from pa_csv.open_csv(
-            self.file.data,
-            read_options=pa_csv.ReadOptions(column_names=names, skip_rows_after_names=1, block_size=_PIECE),
-            parse_options=pa_csv.ParseOptions(delimiter=mark, newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                strings_can_be_null=True,
-                null_values=[""],
-                include_columns=columns or names[:1],
-            ),
-        )
+        try:
+            yield from pa_csv.open_csv(
+                self.file.data,
+                read_options=pa_csv.ReadOptions(
+                    use_threads=False, column_names=names, skip_rows_after_names=1, block_size=_PIECE
+                ),  # with threads, an error does not name its row
+                parse_options=pa_csv.ParseOptions(delimiter=mark, newlines_in_values=True),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.string()),
+                    strings_can_be_null=True,
+                    null_values=[""],
+                    include_columns=columns or names[:1],
+                ),
+            )
+        except pa.ArrowInvalid as problem:  # its first row is the header
+            shown = re.sub(r"Row #(\d+)", lambda found: f"row {int(found[1]) - 2}", str(problem))
+            raise pa.ArrowInvalid(shown) from problem
 
     @cached_property
     def scanned(self) -> tuple[int, dict[str, pa.DataType]]:

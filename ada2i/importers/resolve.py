@@ -7,6 +7,7 @@ from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, requi
 from ada2i.display import similar
 from ada2i.errors import DataError
 from ada2i.importers.demo import write_demo_corpus
+from ada2i.importers.folds import fold_sets
 from ada2i.importers.table import import_table
 from ada2i.modalities import Modality
 
@@ -17,7 +18,7 @@ def resolve_features(location: str, root: str, *, needs: Sequence[Modality] = ()
     """Return the feature set at a location; the same content is written once, however often this is called.
 
     Args:
-        location: ``demo``, the folder of a feature set, or a table: a Parquet file or a folder of Parquet files.
+        location: ``demo``, the folder of a feature set, or a table: a file or a folder of files.
         root: The storage root, where the demo corpus and imported tables go.
         needs: Modalities that the features must hold.
 
@@ -33,3 +34,11 @@ def resolve_features(location: str, root: str, *, needs: Sequence[Modality] = ()
     features = open_features(location)
     require_modalities(features.uri, held=features.manifest.widths, needs=needs)
     return features
+
+
+def resolve_folds(
+    location: str, root: str, *, folds: int, leave_out: str, needs: Sequence[Modality] = ()
+) -> list[FeatureSet]:
+    """Return one feature set per fold of a location's dialogues; see ``folds.fold_sets``."""
+    place = write_demo_corpus(root) if location == DEMO else location
+    return [open_features(uri) for uri in fold_sets(place, root, folds=folds, leave_out=leave_out, needs=needs)]

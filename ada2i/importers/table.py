@@ -38,8 +38,8 @@ def import_table(
     Args:
         source: A path, or any URI that fsspec opens; or a feature set.
         root: The storage root.
-        dataset: Name of the set; by default the Parquet key ``dataset``, else the name of the file or folder.
-        labels: Class names by index; by default the Parquet key ``label_names``, else the distinct names (sorted) or
+        dataset: Name of the set; by default the recorded key ``dataset``, else the name of the file or folder.
+        labels: Class names by index; by default the recorded key ``label_names``, else the distinct names (sorted) or
             indices in train.
         needs: Modalities that the set must hold.
         gate_share: Share of train's dialogues with a time that becomes the gate, if the table has none; 0: no gate.

@@ -12,7 +12,7 @@ from typing import Literal
 from ada2i import storage
 from ada2i.display import count
 from ada2i.evaluation.compare import Difference, compare
-from ada2i.evaluation.metrics import dialogue_bootstrap, summary
+from ada2i.evaluation.metrics import HEADLINES, dialogue_bootstrap, over_seeds, summary
 from ada2i.evaluation.pooling import dialogue_counts, pool
 from ada2i.modalities import LETTERS, MODALITIES, Modality
 from ada2i.records import (
@@ -39,7 +39,8 @@ class Cell(Record):
         letters: Letters of the requested modalities, such as ``tav``.
         change: An ablation, ``field=value``, or empty for the unchanged preset.
         left_out: Requested modalities that were fitted to the labels of train.
-        run_id: The run that trains it; None if no modality is left.
+        run_id: The run that trains it; None if no modality is left. With folds, a name for all of their runs.
+        folds: The runs of the folds, if there are any.
     """
 
     preset: str
@@ -47,6 +48,12 @@ class Cell(Record):
     change: str = ""
     left_out: tuple[Modality, ...] = ()
     run_id: str | None = None
+    folds: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The ids of its runs."""
+        return self.folds or ((self.run_id,) if self.run_id else ())
 
     @property
     def modalities(self) -> str:
@@ -125,26 +132,62 @@ class Study(Record):
     gains: tuple[Gain, ...]
     notes: tuple[str, ...]
     baselines: tuple[Baseline, ...] = ()  # of all modalities that any run uses
+    protocol: str = ""  # of folds, in words; empty for one split
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The finished runs of a study, read once each."""
+    """The finished runs of a study, read once each.
+
+    Attributes:
+        results: By run id; those of all folds of a cell also as one result.
+        folds: By the name of a cell's folds, their runs.
+    """
 
     root: str
-    results: Mapping[str, RunResult]  # by run id
+    results: Mapping[str, RunResult]
+    folds: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def read(cls, root: str, cells: Sequence[Cell]) -> "Runs":
         """Read the results; runs without result are left out."""
-        runs = {cell.run_id: Store(root).run(cell.run_id) for cell in cells if cell.run_id}
-        return cls(root, {run_id: run.result() for run_id, run in runs.items() if storage.exists(run.result_uri)})
+        runs = {run_id: Store(root).run(run_id) for cell in cells for run_id in cell.runs}
+        results = {run_id: run.result() for run_id, run in runs.items() if storage.exists(run.result_uri)}
+        folds = {cell.run_id: cell.folds for cell in cells if cell.run_id and cell.folds}
+        for name, parts in folds.items():
+            if all(part in results for part in parts):
+                results[name] = _merged(name, [results[part] for part in parts])
+        return cls(root, results, folds)
 
     def predictions(self, run_id: str) -> bytes:
-        """Return the pooled predictions of a run's seeds."""
+        """Return the pooled predictions of a run's seeds, or of those of all folds."""
+        if run_id in self.folds:
+            return pool([self.predictions(part) for part in self.folds[run_id]])
         return _predictions(
             self.root, run_id, tuple((test.seed, test.predictions) for test in self.results[run_id].tests)
         )
+
+
+def _merged(name: str, results: Sequence[RunResult]) -> RunResult:
+    """Return the results of folds as one: seeds and tests of all, scores over all of them, means of baselines."""
+    alike: dict[str, list[Baseline]] = {}
+    for baseline in (row for result in results for row in result.baselines):
+        alike.setdefault("majority class" if baseline.name.startswith("always ") else baseline.name, []).append(
+            baseline
+        )
+    means = []
+    for title, rows in alike.items():
+        scores = {score: sum(getattr(row, score) for row in rows) / len(rows) for score in HEADLINES}
+        means.append(rows[0].model_copy(update={"name": title, "interval": None, "dev_weighted_f1": None, **scores}))
+    return results[0].model_copy(
+        update={
+            "run_id": name,
+            "seeds": tuple(seed for result in results for seed in result.seeds),
+            "tests": tuple(test for result in results for test in result.tests),
+            "test_summary": over_seeds([test for result in results for test in result.tests]),
+            "baselines": tuple(means),
+        }
+    )
 
 
 @lru_cache(maxsize=64)
@@ -161,6 +204,7 @@ def gather(
     features: FeatureInfo,
     cells: Sequence[Cell],
     problems: Mapping[str, str],
+    protocol: str = "",
 ) -> Study:
     """Read the runs of a study.
 
@@ -171,8 +215,9 @@ def gather(
         features: The features that the runs were trained on.
         cells: The grid, in the table's order.
         problems: Why runs have no result, by run id.
+        protocol: Of folds, in words; the published numbers, which are of one split, are left out then.
     """
-    runs, table = Runs.read(root, cells), published(dataset, features)
+    runs, table = Runs.read(root, cells), None if protocol else published(dataset, features)
     rows = [
         Row(
             cell=cell,
@@ -194,8 +239,9 @@ def gather(
         gains=_adjusted(
             [_gain(runs, *pair) for pair in _pairs(cells) if all(cell.run_id in runs.results for cell in pair)]
         ),
-        notes=tuple(_notes(dataset, settings, features, rows, runs)),
+        notes=tuple(_notes(dataset, settings, features, rows, runs, protocol)),
         baselines=_baselines(runs),
+        protocol=protocol,
     )
 
 
@@ -209,7 +255,9 @@ def change_name(change: str) -> str:
 def _problem(cell: Cell, runs: Runs, problems: Mapping[str, str]) -> str:
     if cell.run_id is None:
         return "no modality is left to train on"
-    return "" if cell.run_id in runs.results else problems.get(cell.run_id, "not finished")
+    if cell.run_id in runs.results:
+        return ""
+    return next((problems[run] for run in cell.runs if run in problems), "not finished")
 
 
 def _measure(runs: Runs, cell: Cell) -> Measured | None:
@@ -220,7 +268,7 @@ def _measure(runs: Runs, cell: Cell) -> Measured | None:
     means = [sum(values) / len(values) for values in by_class]
     lowest = min(range(len(means)), key=means.__getitem__)
     return Measured(
-        seeds=tuple(test.seed for test in result.tests),
+        seeds=tuple(dict.fromkeys(test.seed for test in result.tests)),
         dev_weighted_f1=summary([seed.dev.weighted_f1 for seed in result.seeds]),
         **result.test_summary,
         interval=dialogue_bootstrap(dialogue_counts(runs.predictions(result.run_id))),
@@ -243,7 +291,9 @@ def _mean_missing(result: RunResult) -> Iterator[MissingScore]:
 
 def _baselines(runs: Runs) -> tuple[Baseline, ...]:
     """Return the baselines of all runs, each once; those of one modality come first."""
-    found = {row.name: row for result in runs.results.values() for row in result.baselines}
+    parts = {part for folds in runs.folds.values() for part in folds}
+    whole = [result for run_id, result in runs.results.items() if run_id not in parts]
+    found = {row.name: row for result in whole for row in result.baselines}
     return tuple(sorted(found.values(), key=lambda row: row.name.count(" + ")))
 
 
@@ -316,17 +366,25 @@ def _gain(runs: Runs, first: Cell, second: Cell) -> Gain:
     )
 
 
-def _notes(dataset: str, settings: str, features: FeatureInfo, rows: Sequence[Row], runs: Runs) -> Iterator[str]:
+def _notes(  # noqa: PLR0917
+    dataset: str, settings: str, features: FeatureInfo, rows: Sequence[Row], runs: Runs, protocol: str
+) -> Iterator[str]:
     """Yield notes on how to read the table."""
     if features.synthetic:
         yield SYNTHETIC_NOTE
+    if protocol:
+        yield (
+            f"Protocol of every figure: {protocol}. ± is the deviation over folds and seeds. Dev of a fold is a tenth "
+            "of its train dialogues, by the fixed rule. Published numbers are of one split, and not shown."
+        )
     yield from dict.fromkeys(_without_epoch(result.protocol) for result in runs.results.values())
     yield (
         "The interval of a row and the comparisons use all seeds' predictions together and resample test dialogues; "
         "they describe these seeds' models, while ± describes the spread over seeds."
     )
     yield f"Settings: {settings}. Each preset's config is that of `ada2i config --preset NAME --settings {settings}`."
-    yield _published_note(dataset, features)
+    if not protocol:
+        yield _published_note(dataset, features)
     yield from dict.fromkeys(result.own_code_note for result in runs.results.values() if result.own_code)
     for cell in (row.cell for row in rows if row.cell.left_out):
         names = " and ".join(m for m in MODALITIES if m in cell.left_out)

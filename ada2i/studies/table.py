@@ -35,7 +35,7 @@ def write_tables(study: Study, folder: Path) -> None:
 def study_markdown(study: Study) -> str:
     """Return all tables and notes as markdown, with a link to the plot."""
     blocks = [f"# {markdown_text(title(study))}", "![Weighted F1 by row](plot.png)"]
-    for caption, lines in {**TABLES, MISSING: missing_lines}.items():
+    for caption, lines in _captions(study, missing=True).items():
         if found := _known(lines(study)):
             blocks += [f"## {caption}", markdown_table(found)]
     notes = "\n".join(f"- {markdown_text(note)}" for note in study.notes)
@@ -55,14 +55,15 @@ def study_csv(study: Study) -> str:
 
 def terminal_study(study: Study, *, missing: bool = False) -> list[Table | Text]:
     """Return tables to print; that of missing modalities only on request."""
-    chosen = {**TABLES, MISSING: missing_lines} if missing else TABLES
-    tables = [_rich(caption, found) for caption, lines in chosen.items() if (found := _known(lines(study)))]
+    chosen = _captions(study, missing=missing).items()
+    tables = [_rich(caption, found) for caption, lines in chosen if (found := _known(lines(study)))]
     return [Text(title(study), "bold"), *tables, *(Text(note, "dim") for note in study.notes)]
 
 
 def title(study: Study) -> str:
     """Return the title of a study."""
-    return f"Ada2I on {study.dataset}" + " (SYNTHETIC)" * study.synthetic
+    protocol = f", {study.protocol}" if study.protocol else ""
+    return f"Ada2I on {study.dataset}" + " (SYNTHETIC)" * study.synthetic + protocol
 
 
 def score_lines(study: Study) -> list[Line]:
@@ -136,6 +137,15 @@ TABLES: Mapping[str, Callable[[Study], list[Line]]] = {
     "Paired on the same test dialogues, all seeds together, weighted F1": gain_lines,
 }
 MISSING = "With missing modalities, weighted F1, mean over seeds"
+
+
+def _captions(study: Study, *, missing: bool) -> dict[str, Callable[[Study], list[Line]]]:
+    """Return the tables by their caption, which names the protocol of folds."""
+    chosen = {**TABLES, MISSING: missing_lines} if missing else dict(TABLES)
+    if not study.protocol:
+        return chosen
+    over = "over folds × seeds"  # noqa: RUF001
+    return {f"{title.replace('over seeds', over)}; {study.protocol}": lines for title, lines in chosen.items()}
 
 
 def _known(lines: Sequence[Line]) -> list[Line]:

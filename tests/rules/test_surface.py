@@ -172,7 +172,9 @@ COMMANDS = {
     "reproduce": [
         "--ablations",
         "--allow",
+        "--folds",
         "--json",
+        "--leave-out",
         "--missing",
         "--modalities",
         "--out",

@@ -264,7 +264,11 @@ def test_a_bad_vector_in_a_cell(tmp_path: Path, cell: str, message: str) -> None
     [
         ("x.csv", b"", r"must be valid CSV .*: it is empty"),
         ("x.csv", b"a,b\n", r"must hold at least one utterance, but has no row"),
-        ("x.csv", b"a,b\n1,2\n3\n", r"must be valid CSV .* same number of cells .*: .*Expected 2 columns, got 1: 3"),
+        (
+            "x.csv",
+            b"a,b\n1,2\n3\n",
+            r"must be valid CSV .* same number .*row 1: Expected 2 columns, got 1: 3",
+        ),
         ("x.csv", b"dialogue_id,b\n\xff,2\n", r"must be valid CSV in UTF-8 .*: .*invalid UTF8"),
         (
             "x.csv",

@@ -58,6 +58,7 @@ def gathered(root: Path, prepared: Prepared, problems: dict[str, str] | None = N
         features=prepared.features,
         cells=prepared.cells,
         problems=problems or {},
+        protocol=prepared.protocol,
     )
 
 
@@ -291,3 +292,63 @@ def test_a_run_whose_request_was_replaced_is_not_trained(tmp_path: Path) -> None
             IntegrityError, match="must hold the config and features that the run's id was derived from"
         ):
             Worker().train(run.uri, 1, False)
+
+
+# --- folds ---
+
+
+def test_folds_are_ordinary_runs_and_one_row(tmp_path: Path) -> None:
+    spec = small_spec(tmp_path, folds=2, modalities="t", presets=("reference", "corrected"))
+    prepared = prepare_study(spec, root=str(tmp_path))
+    assert [len(cell.folds) for cell in prepared.cells] == [2, 2]
+    assert prepared.protocol == "2-fold by dialogue, mean over folds × seeds"  # noqa: RUF001
+    job = write_study(str(tmp_path), prepared.cells)
+    assert job is not None
+    assert len(StudyRequest.load(storage.join(job.uri, "request.json")).runs) == 4
+    assert gathered(tmp_path, prepared).rows[0].problem == "not finished"
+    tested = set()
+    for run in dict.fromkeys(run for cell in prepared.cells for run in cell.runs):
+        uri = run_uri(tmp_path.as_uri(), run)
+        for seed in (1, 2):
+            assert Worker().train(uri, seed, False)[2] is None
+        Worker().evaluate(uri)
+        tested.add(RunResult.load(storage.join(uri, "result.json")).features.fingerprint)
+    assert len(tested) == 2
+    assert prepare_study(spec, root=str(tmp_path)) == prepared
+    assert write_study(str(tmp_path), prepared.cells) is None
+    study = gathered(tmp_path, prepared)
+    results = [
+        result_of(tmp_path, prepared.cells[0].model_copy(update={"run_id": run})) for run in prepared.cells[0].folds
+    ]
+    measured = study.rows[0].measured
+    assert measured is not None
+    values = [value for result in results for value in result.test_summary["weighted_f1"].values]
+    assert measured.weighted_f1.values == tuple(values)
+    assert measured.weighted_f1.mean == pytest.approx(np.mean(values))
+    assert measured.seeds == (1, 2)
+    assert study.gains[0].seeds == 4
+    assert study.gains[0].dialogues == 26
+    for baseline in study.baselines:
+        name = {"majority class": "always "}.get(baseline.name, baseline.name)
+        alike = [found.weighted_f1 for result in results for found in result.baselines if found.name.startswith(name)]
+        assert len(alike) == 2
+        assert baseline.weighted_f1 == pytest.approx(np.mean(alike))
+    assert "majority class" in [baseline.name for baseline in study.baselines]
+    text = study_markdown(study)
+    assert text.startswith("# Ada2I on demo (SYNTHETIC), 2-fold by dialogue, mean over folds × seeds")  # noqa: RUF001
+    captions = [line for line in text.splitlines() if line.startswith("## ") and "How to read" not in line]
+    assert captions
+    assert all(line.endswith("; 2-fold by dialogue, mean over folds × seeds") for line in captions)  # noqa: RUF001
+    write_tables(study, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 2, "leave_out": "speaker"}, "`--folds` and `--leave-out` must not be given together"),
+        ({"folds": -1}, "`--folds` must be at least 2, but is -1"),
+    ],
+)
+def test_folds_that_are_wrong(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare_study(small_spec(tmp_path, **options), root=str(tmp_path))
