@@ -441,6 +441,7 @@ def reproduce(spec: StudySpec, store: Store, *, hooks: Hooks) -> Study:
         cells=prepared.cells,
         problems=problems,
         protocol=prepared.protocol,
+        outside=prepared.outside,
     )
 
 

@@ -27,6 +27,12 @@ def reproduce(  # noqa: PLR0917
     leave_out: Annotated[
         str, typer.Option(help="COLUMN: each of its groups of dialogues is the test of one fold; of a set, speaker.")
     ] = "",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Predictions from elsewhere: a table of dialogue_id, utterance_index, p_* or label; repeatable."
+        ),
+    ] = None,
     set_: Overrides = None,
     missing: Annotated[
         bool, typer.Option("--missing", help="Also print scores with missing modalities: subsets, and rates to 70 %.")
@@ -57,6 +63,7 @@ def reproduce(  # noqa: PLR0917
         allow=tuple(allow or ()),
         folds=folds,
         leave_out=leave_out,
+        also=tuple(also or ()),
     )
     study = usecases.reproduce(spec, Store.open(root), hooks=TerminalHooks())
     if out_ is not None:

@@ -22,6 +22,7 @@ from ada2i.jobs.client import Job
 from ada2i.modalities import LETTERS, MODALITIES, Modality
 from ada2i.records import FeatureInfo, Record, RunRequest
 from ada2i.store import RunFolder, Store
+from ada2i.studies import outside
 from ada2i.studies.rows import Cell
 from ada2i.training.request import TrainSpec, config_for, prepare, with_named
 
@@ -49,6 +50,7 @@ class StudySpec(Record):
     allow: tuple[str, ...] = ()
     folds: int = 0  # k-fold by dialogue; 0: the splits of the features
     leave_out: str = ""  # a column, each of whose groups is the test split of one fold
+    also: tuple[str, ...] = ()  # tables of predictions from elsewhere for the test split; see `outside`
 
 
 class StudyRequest(Record):
@@ -66,6 +68,7 @@ class Prepared(Record):
     features: FeatureInfo  # with folds, those of the first
     cells: tuple[Cell, ...]
     protocol: str = ""  # of folds, in words
+    outside: dict[str, bytes] = Field(default_factory=dict)  # predictions from elsewhere, by name
 
 
 def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
@@ -85,6 +88,7 @@ def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
     given = _letters(spec.modalities)
     needs = [m for m in MODALITIES if any(m == LETTERS[letter] for letters in given or () for letter in letters)]
     sets, protocol = _sets(spec, Store.open(root).writable().root, needs)
+    elsewhere = _outside(spec, sets[0])
     subsets = given or _held(sets[0])
     fitted = tuple(dict.fromkeys(m for features in sets for m in _fitted(features, subsets, spec.allow)))
     cells = []
@@ -92,7 +96,9 @@ def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
         overrides = with_named(shared, change)
         of_set = partial(_cell, spec, fitted=fitted, root=root, settings=settings, cell=cell, overrides=overrides)
         cells.append(_folded([of_set(features) for features in sets]))
-    return Prepared(settings=settings, features=sets[0].info(), cells=tuple(cells), protocol=protocol)
+    return Prepared(
+        settings=settings, features=sets[0].info(), cells=tuple(cells), protocol=protocol, outside=elsewhere
+    )
 
 
 def _sets(spec: StudySpec, root: str, needs: Sequence[Modality]) -> tuple[list[FeatureSet], str]:
@@ -104,6 +110,33 @@ def _sets(spec: StudySpec, root: str, needs: Sequence[Modality]) -> tuple[list[F
     sets = resolve_folds(spec.features, root, folds=spec.folds, leave_out=spec.leave_out, needs=needs)
     how = f"{spec.folds}-fold by dialogue" if spec.folds else f"leave one `{spec.leave_out}` out, {len(sets)} folds"
     return sets, f"{how}, mean over folds × seeds"  # noqa: RUF001
+
+
+def _outside(spec: StudySpec, features: FeatureSet) -> dict[str, bytes]:
+    """Return the predictions from elsewhere by the name of their table.
+
+    Raises:
+        ConfigError: The study has folds, or two tables have one name.
+        DataError: A table does not fit the test split.
+    """
+    if spec.also and (spec.folds or spec.leave_out):
+        raise ConfigError(
+            "`--also` compares predictions for the test split of the features, but folds make other test splits. Leave "
+            "out `--also`, or `--folds` and `--leave-out`.",
+            field="also",
+        )
+    names = [storage.name_of(source) for source in spec.also]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(
+            f"`--also` must name tables with different file names, but two are called {twice}. Rename one.",
+            field="also",
+        )
+    if not names:
+        return {}
+    truth, labels = outside.test_labels(features), features.manifest.labels
+    return {
+        name: outside.outside_predictions(source, truth, labels) for name, source in zip(names, spec.also, strict=True)
+    }
 
 
 def _folded(cells: Sequence[Cell]) -> Cell:

@@ -12,7 +12,7 @@ from typing import Literal
 from ada2i import storage
 from ada2i.display import count
 from ada2i.evaluation.compare import Difference, compare
-from ada2i.evaluation.metrics import HEADLINES, dialogue_bootstrap, over_seeds, summary
+from ada2i.evaluation.metrics import HEADLINES, dialogue_bootstrap, over_seeds, scores, summary
 from ada2i.evaluation.pooling import dialogue_counts, pool
 from ada2i.modalities import LETTERS, MODALITIES, Modality
 from ada2i.records import (
@@ -35,8 +35,8 @@ class Cell(Record):
     """One cell of a study's grid.
 
     Attributes:
-        preset: Variant of Ada2I.
-        letters: Letters of the requested modalities, such as ``tav``.
+        preset: Variant of Ada2I; or the name of a table with predictions from elsewhere.
+        letters: Letters of the requested modalities, such as ``tav``; empty for predictions from elsewhere.
         change: An ablation, ``field=value``, or empty for the unchanged preset.
         left_out: Requested modalities that were fitted to the labels of train.
         run_id: The run that trains it; None if no modality is left. With folds, a name for all of their runs.
@@ -64,14 +64,14 @@ class Cell(Record):
     def name(self) -> str:
         """Its name in a table."""
         change = f", {change_name(self.change)}" if self.change else ""
-        return f"{self.preset} {self.modalities}{change}"
+        return f"{self.preset} {self.modalities}{change}".rstrip()
 
 
 class Measured(Record):
-    """Scores of one run over its seeds, on test except ``dev_weighted_f1``."""
+    """Scores of one run over its seeds, on test except ``dev_weighted_f1``; or of predictions from elsewhere."""
 
     seeds: tuple[int, ...]
-    dev_weighted_f1: Summary
+    dev_weighted_f1: Summary | None = None
     weighted_f1: Summary
     macro_f1: Summary
     accuracy: Summary
@@ -205,6 +205,7 @@ def gather(
     cells: Sequence[Cell],
     problems: Mapping[str, str],
     protocol: str = "",
+    outside: Mapping[str, bytes] | None = None,
 ) -> Study:
     """Read the runs of a study.
 
@@ -216,6 +217,7 @@ def gather(
         cells: The grid, in the table's order.
         problems: Why runs have no result, by run id.
         protocol: Of folds, in words; the published numbers, which are of one split, are left out then.
+        outside: Predictions from elsewhere for the same test split, by name.
     """
     runs, table = Runs.read(root, cells), None if protocol else published(dataset, features)
     rows = [
@@ -227,6 +229,13 @@ def gather(
         )
         for cell in cells
     ]
+    elsewhere = [_outside_row(name, data, features.labels) for name, data in (outside or {}).items()]
+    gains = [_gain(runs, *pair) for pair in _pairs(cells) if all(cell.run_id in runs.results for cell in pair)]
+    gains += [
+        _outside_gain(runs, row.cell, data, cell)
+        for row, data in zip(elsewhere, (outside or {}).values(), strict=True)
+        for cell in _best_informed(cells, runs)
+    ]
     return Study(
         dataset=dataset,
         settings=settings,
@@ -234,11 +243,9 @@ def gather(
         fingerprint=features.fingerprint,
         widths=features.widths,
         synthetic=features.synthetic,
-        rows=tuple(rows),
+        rows=(*rows, *elsewhere),
         contributions=tuple(_contributions(rows)),
-        gains=_adjusted(
-            [_gain(runs, *pair) for pair in _pairs(cells) if all(cell.run_id in runs.results for cell in pair)]
-        ),
+        gains=_adjusted(gains),
         notes=tuple(_notes(dataset, settings, features, rows, runs, protocol)),
         baselines=_baselines(runs),
         protocol=protocol,
@@ -284,9 +291,9 @@ def _measure(runs: Runs, cell: Cell) -> Measured | None:
 def _mean_missing(result: RunResult) -> Iterator[MissingScore]:
     if not all(test.missing for test in result.tests):  # one modality, or some tests are of an older version
         return
-    for scores in zip(*(test.missing for test in result.tests), strict=True):
-        mean = sum(found.weighted_f1 for found in scores) / len(scores)
-        yield scores[0].model_copy(update={"weighted_f1": mean})
+    for alike in zip(*(test.missing for test in result.tests), strict=True):
+        mean = sum(found.weighted_f1 for found in alike) / len(alike)
+        yield alike[0].model_copy(update={"weighted_f1": mean})
 
 
 def _baselines(runs: Runs) -> tuple[Baseline, ...]:
@@ -361,6 +368,49 @@ def _gain(runs: Runs, first: Cell, second: Cell) -> Gain:
         dialogues=found.dialogues,
         seeds=len(scores[0]),
         better=sum(b > a for a, b in zip(*scores, strict=True)),
+        weighted_f1=found.differences["weighted_f1"],
+        macro_f1=found.differences["macro_f1"],
+    )
+
+
+def _outside_row(name: str, data: bytes, labels: Sequence[str]) -> Row:
+    """Return the scores of predictions from elsewhere: one set of them, so without a deviation."""
+    counts = dialogue_counts(data)
+    found = scores(counts.sum(axis=0), tuple(labels), "test")
+    lowest = min(found.classes, key=lambda row: row.f1)
+    measured = Measured(
+        seeds=(),
+        **{score: summary([getattr(found, score)]) for score in HEADLINES},
+        interval=dialogue_bootstrap(counts),
+        lowest_class=lowest.label,
+        lowest_class_f1=lowest.f1,
+        dead_classes=(),
+        calibration_error=None,
+        gate_share=None,
+    )
+    return Row(cell=Cell(preset=name, letters=""), measured=measured, published=None)
+
+
+def _best_informed(cells: Sequence[Cell], runs: Runs) -> Iterator[Cell]:
+    """Yield each preset's finished, unchanged cell with the most modalities: what others are compared with."""
+    for preset in dict.fromkeys(cell.preset for cell in cells):
+        own = [cell for cell in cells if cell.preset == preset and not cell.change and cell.run_id in runs.results]
+        if own:
+            yield max(own, key=lambda cell: len(cell.letters))
+
+
+def _outside_gain(runs: Runs, first: Cell, data: bytes, second: Cell) -> Gain:
+    """Compare predictions from elsewhere with a cell; they are repeated for each of its seeds."""
+    assert second.run_id is not None
+    values = runs.results[second.run_id].test_summary["weighted_f1"].values
+    ours, theirs = runs.predictions(second.run_id), pool([data] * len(values))
+    found = compare(theirs, ours, names=(first.name, second.name))
+    return Gain(
+        first=first,
+        second=second,
+        dialogues=found.dialogues,
+        seeds=len(values),
+        better=sum(value > found.differences["weighted_f1"].first for value in values),
         weighted_f1=found.differences["weighted_f1"],
         macro_f1=found.differences["macro_f1"],
     )

@@ -80,7 +80,7 @@ def health_lines(study: Study) -> list[Line]:
             "its F1": f"{measured.lowest_class_f1:.4f}",
             "ECE": _number(measured.calibration_error),
             "gate share": _number(measured.gate_share),
-            "dev wF1": _summary(measured.dev_weighted_f1),
+            "dev wF1": _summary(measured.dev_weighted_f1) if measured.dev_weighted_f1 else _BLANK,
         }
         for row in study.rows
         if (measured := row.measured)
@@ -160,7 +160,7 @@ def _place(row: Row) -> Line:
 
 def _modalities(row: Row) -> str:
     left_out = " and ".join(row.cell.left_out)
-    return row.cell.modalities + (f", {left_out} left out{_WHY}" if left_out else "")
+    return (row.cell.modalities or _BLANK) + (f", {left_out} left out{_WHY}" if left_out else "")
 
 
 def _change(change: str) -> str:
@@ -235,6 +235,7 @@ def _flat_scores(measured: Measured | None) -> dict[str, str | float | int | Non
     if measured is None:
         return {}
     scores = {name: getattr(measured, name) for name in ("dev_weighted_f1", *HEADLINES)}
+    scores = {name: score for name, score in scores.items() if score is not None}
     return {
         "seeds": " ".join(map(str, measured.seeds)),
         **{f"{name}_mean": score.mean for name, score in scores.items()},

@@ -172,6 +172,7 @@ COMMANDS = {
     "reproduce": [
         "--ablations",
         "--allow",
+        "--also",
         "--folds",
         "--json",
         "--leave-out",

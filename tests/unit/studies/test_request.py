@@ -5,15 +5,20 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ada2i import storage
+from ada2i.data.manifest import open_features
 from ada2i.errors import ConfigError, DataError, IntegrityError
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.records import RunRequest, RunResult
 from ada2i.store import Store
+from ada2i.studies import outside
 from ada2i.studies import request as studies
 from ada2i.studies.job import Worker
+from ada2i.studies.plot import study_plot
 from ada2i.studies.progress import StudyProgress
 from ada2i.studies.request import Prepared, StudyRequest, StudySpec, ablations, prepare_study, variations, write_study
 from ada2i.studies.rows import Cell, Study, gather
@@ -59,6 +64,7 @@ def gathered(root: Path, prepared: Prepared, problems: dict[str, str] | None = N
         cells=prepared.cells,
         problems=problems or {},
         protocol=prepared.protocol,
+        outside=prepared.outside,
     )
 
 
@@ -352,3 +358,50 @@ def test_folds_are_ordinary_runs_and_one_row(tmp_path: Path) -> None:
 def test_folds_that_are_wrong(tmp_path: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare_study(small_spec(tmp_path, **options), root=str(tmp_path))
+
+
+def elsewhere(root: Path, folder: Path) -> Path:
+    """Write predictions of another program for the study's test split: always its first class."""
+    features = open_features(write_demo_corpus(root.as_uri(), dialogues=26))
+    truth = outside.test_labels(features)
+    same = pa.array([features.manifest.labels[0]] * truth.num_rows)
+    pq.write_table(truth.drop_columns("label").append_column("label", same), folder / "theirs.parquet")
+    return folder / "theirs.parquet"
+
+
+def test_predictions_from_elsewhere_are_rows_with_paired_tests(root: Path, prepared: Prepared, tmp_path: Path) -> None:
+    table = elsewhere(root, tmp_path)
+    also = prepare_study(small_spec(root).model_copy(update={"also": (str(table),)}), root=str(root))
+    assert also.cells == prepared.cells
+    study = gathered(root, also)
+    theirs = study.rows[-1]
+    assert theirs.cell.name == "theirs.parquet"
+    assert theirs.measured is not None
+    floor = next(row for row in study.baselines if row.name.startswith("always"))
+    assert theirs.measured.accuracy.mean == pytest.approx(floor.accuracy)  # the first class is the majority's
+    assert theirs.measured.weighted_f1.sd is None
+    gains = [gain for gain in study.gains if gain.first.name == "theirs.parquet"]
+    assert [gain.second.name for gain in gains] == ["reference T+A", "corrected T+A"]
+    for gain in gains:
+        ours = next(row for row in study.rows if row.cell == gain.second).measured
+        assert ours is not None
+        assert gain.seeds == 2
+        assert gain.p_adjusted is not None
+    shown = study_markdown(study)
+    assert "theirs.parquet" in shown
+    assert "theirs.parquet" in study_csv(study)
+    assert study_plot(study).startswith(b"\x89PNG")
+
+
+def test_predictions_from_elsewhere_are_refused_before_any_run(root: Path, tmp_path: Path) -> None:
+    table = elsewhere(root, tmp_path)
+    spec = small_spec(root).model_copy(update={"seeds": (8, 9), "also": (str(table),)})
+    with pytest.raises(ConfigError, match="folds make other test splits"):
+        prepare_study(spec.model_copy(update={"folds": 3}), root=str(root))
+    with pytest.raises(ConfigError, match=r"two are called theirs\.parquet"):
+        prepare_study(spec.model_copy(update={"also": (str(table), str(table))}), root=str(root))
+    pq.write_table(pq.read_table(table).slice(1), table)
+    before = storage.children(storage.join(root.as_uri(), "runs"))
+    with pytest.raises(DataError, match="lacks 1, first dialogue"):
+        prepare_study(spec, root=str(root))
+    assert storage.children(storage.join(root.as_uri(), "runs")) == before
