@@ -365,3 +365,14 @@ def test_arrow_that_is_far_larger_in_memory_is_refused(tmp_path: Path) -> None:
         out.write_table(zeros.append_column("visual_feat", wide))
     refused(tmp_path, tmp_path / "y.arrow", "must not be more than 100 times as large in memory")
     assert pq  # the reference format
+
+
+def test_rows_are_numbered_over_all_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "_PIECE", 60)
+    good = b'd0,0,a,train,"1\n2"\n' * 20
+    (tmp_path / "x.csv").write_bytes(HEAD + good + b"d0,0,a\n" + good)
+    refused(tmp_path, tmp_path / "x.csv", r"row 20: Expected 5 columns, got 3")
+    (tmp_path / "y.csv").write_bytes(HEAD + good + b"d0,0,a,train,x\n" + good)
+    refused(tmp_path, tmp_path / "y.csv", r"`text_feat` of .* row 20 holds 'x'")
+    (tmp_path / "z.jsonl").write_bytes(b'{"a": 1}\n' * 20 + b"{\n")
+    refused(tmp_path, tmp_path / "z.jsonl", r"in row 20")
