@@ -20,6 +20,8 @@ def test_an_audit_of_what_training_refuses(run: Run, tmp_path: Path) -> None:
     code, out, err = run("audit", str(table))
     assert (code, err) == (2, "")
     assert "training would refuse it (absent-class)" in out
+    assert "[/]" not in out  # styles are no text
+    assert "error" in out.split()
     assert "training accepts it, allowing absent-class" in ok(run, "audit", str(table), "--allow", "absent-class")
 
 
