@@ -14,23 +14,26 @@ from ada2i.modalities import Modality
 DEMO = "demo"
 
 
-def resolve_features(location: str, root: str, *, needs: Sequence[Modality] = ()) -> FeatureSet:
+def resolve_features(
+    location: str, root: str, *, needs: Sequence[Modality] = (), dataset: str | None = None
+) -> FeatureSet:
     """Return the feature set at a location; the same content is written once, however often this is called.
 
     Args:
         location: ``demo``, the folder of a feature set, or a table: a file or a folder of files.
         root: The storage root, where the demo corpus and imported tables go.
         needs: Modalities that the features must hold.
+        dataset: Name of their dataset; None: their own.
 
     Raises:
         DataError: The location holds none of these, or an invalid one.
     """
     if location == DEMO:
-        return open_features(write_demo_corpus(root))
+        location = write_demo_corpus(root)
     if (suggestion := similar(location, (DEMO, "demo-media"))) and not Path(location).exists():
         raise DataError(f"{location} must be a feature set or a table, but does not exist.{suggestion}", uri=location)
-    if not is_feature_set(location):
-        return open_features(import_table(location, root, needs=needs))
+    if dataset is not None or not is_feature_set(location):
+        return open_features(import_table(location, root, needs=needs, dataset=dataset))
     features = open_features(location)
     require_modalities(features.uri, held=features.manifest.widths, needs=needs)
     return features

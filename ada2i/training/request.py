@@ -34,6 +34,7 @@ class TrainSpec(Record):
     overrides: dict[str, Any] = Field(default_factory=dict)
     allow: tuple[str, ...] = ()  # codes of audit findings to ignore
     local: bool = False  # train in the calling process, without Ray
+    dataset: str | None = None  # name of the features' dataset; None: their own
 
 
 def new_run_id() -> str:
@@ -66,7 +67,7 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
     check(spec)
     root = storage.normalise(root)
     storage.check_writable(root)
-    features = resolve_features(spec.features, root, needs=requested_modalities(spec))
+    features = resolve_features(spec.features, root, needs=requested_modalities(spec), dataset=spec.dataset)
     held = tuple(modality for modality in MODALITIES if modality in features.manifest.modalities)
     settings = spec.settings or presets.settings_for(features.manifest.dataset)
     config = config_for(

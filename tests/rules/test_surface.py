@@ -192,6 +192,7 @@ COMMANDS = {
     "train": [
         "--allow",
         "--code",
+        "--dataset",
         "--encoder",
         "--json",
         "--local",
