@@ -299,7 +299,12 @@ def _with_features(spec: TrainSpec, store: Store, run_id: str, hooks: Hooks) -> 
     requested = training.requested_modalities(spec)
     unused = {modality: NONE for modality in MODALITIES if requested and modality not in requested}
     corpus = ExtractSpec(
-        kind=raw[0], location=raw[1], encoders={**spec.encoders, **unused}, needs=requested, local=spec.local
+        kind=raw[0],
+        location=raw[1],
+        encoders={**spec.encoders, **unused},
+        needs=requested,
+        dataset=spec.dataset,
+        local=spec.local,
     )
     features = extract(corpus, store, run_id=extraction_id(run_id), hooks=hooks).features
     return spec.model_copy(update={"features": features})
@@ -440,6 +445,8 @@ def reproduce(spec: StudySpec, store: Store, *, hooks: Hooks) -> Study:
         features=prepared.features,
         cells=prepared.cells,
         problems=problems,
+        protocol=prepared.protocol,
+        outside=prepared.outside,
     )
 
 

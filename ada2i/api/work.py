@@ -103,6 +103,7 @@ def train(
     seeds: Sequence[int] | None = None,
     local: bool = True,
     root: str | None = None,
+    dataset: str | None = None,
     preset: str = "corrected",
     settings: str | None = None,
     allow: Iterable[str] = (),
@@ -119,12 +120,13 @@ def train(
         seeds: Seeds; by default those of the config.
         local: Train in this process, without Ray; false: as a job on Ray, which with one worker gives the same bits.
         root: The storage root; by default ``ADA2I_ROOT``, else ``./ada2i-store``.
+        dataset: Name of the dataset; by default the features' own, or ``frame``.
         preset: The variant of Ada2I.
         settings: Published hyperparameters; by default the dataset's.
         allow: Codes of audit findings to ignore.
         run_id: The id of an unfinished run, to resume it.
         progress: Show progress on standard error.
-        options: For a frame, those of ``import_table``, such as ``dataset``.
+        options: For a frame, those of ``import_table``, such as ``split_by``.
 
     Raises:
         InputError: Something is wrong; nothing was trained.
@@ -140,7 +142,8 @@ def train(
     """
     seeded = {} if seeds is None else {"training.seeds": [int(seed) for seed in seeds]}
     spec = TrainSpec(
-        features=_location(features, root, options),
+        features=_location(features, root, options, dataset),
+        dataset=None if is_frame(features) else dataset,
         preset=preset,
         settings=settings,
         modalities=_letters(modalities),
@@ -199,7 +202,12 @@ class Run:
 
 
 def baseline(
-    features: Source, *, modalities: str | Sequence[str] | None = None, root: str | None = None, **options: Any
+    features: Source,
+    *,
+    modalities: str | Sequence[str] | None = None,
+    root: str | None = None,
+    dataset: str | None = None,
+    **options: Any,
 ) -> tuple[Baseline, ...]:
     """Score the majority class and linear models on test: the floor that a trained model must exceed.
 
@@ -207,6 +215,7 @@ def baseline(
         features: As in ``train``, but no raw corpus.
         modalities: Letters such as ``ta``; by default all that the features hold.
         root: The storage root; by default ``ADA2I_ROOT``, else ``./ada2i-store``.
+        dataset: For a frame, the name of the dataset.
         options: For a frame, those of ``import_table``.
 
     Raises:
@@ -219,7 +228,7 @@ def baseline(
     """
     letters = _letters(modalities)
     requested = parse_modalities(letters) if letters else ()
-    return usecases.baseline(_location(features, root, options), Store.open(root), requested)
+    return usecases.baseline(_location(features, root, options, dataset), Store.open(root), requested)
 
 
 def compare(first: Source, second: Source, *, root: str | None = None) -> "Comparison":
@@ -239,14 +248,14 @@ def compare(first: Source, second: Source, *, root: str | None = None) -> "Compa
         return usecases.compare(one, other, Store.open(root))
 
 
-def _location(features: Source, root: str | None, options: Mapping[str, Any]) -> str:
+def _location(features: Source, root: str | None, options: Mapping[str, Any], dataset: str | None) -> str:
     """Return the location of features; a frame is imported first.
 
     Raises:
         ConfigError: There are options for a frame, but no frame.
     """
     if is_frame(features):
-        return import_table(features, root=root, **options)
+        return import_table(features, root=root, dataset=dataset, **options)
     if options:
         raise ConfigError(
             f"`{min(options)}` is an option for frames, but the features are {os.fspath(features)!r}. Import the table "

@@ -24,7 +24,7 @@ def audit(location: str, *, thresholds: AuditThresholds = DEFAULTS) -> AuditRepo
     """Audit the features at a location, including probes; nothing is written.
 
     Args:
-        location: The folder of a feature set, or a table: a Parquet file or a folder of Parquet files.
+        location: The folder of a feature set, or a table: a file or a folder of files.
         thresholds: Values from which a measure is a warning or an error.
 
     Raises:

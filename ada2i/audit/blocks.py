@@ -1,4 +1,4 @@
-"""Reads audited data block by block: shards of a feature set, or Parquet files, whether valid or not.
+"""Reads audited data block by block: shards of a feature set, or files of a table, whether valid or not.
 
 Shape letters in this file:
     N rows of a block     D width of a modality's vectors
@@ -67,7 +67,7 @@ def feature_source(features: FeatureSet) -> Source:
 
 
 def table_source(location: str) -> Source:
-    """Return a Parquet file, or all Parquet files below a folder, as a source.
+    """Return a table, or all tables of one format below a folder, as a source.
 
     Raises:
         DataError: There is no such file.

@@ -28,8 +28,9 @@ from ada2i.cli import (
     tuning,
 )
 from ada2i.display import PlainConsole
-from ada2i.errors import Ada2iError
+from ada2i.errors import Ada2iError, ConfigError
 from ada2i.jobs import logs
+from ada2i.store import DEFAULT_ROOT
 
 __all__ = ["app", "main", "training"]
 
@@ -69,6 +70,11 @@ def _setup(
     ] = False,
 ) -> None:
     logs.configure()
+    if os.environ.get("ADA2I_ROOT") == "":  # typer would take the default, which is another root
+        raise ConfigError(
+            "ADA2I_ROOT must be a folder or s3://bucket/prefix, but is empty. Set it, or unset it to use "
+            f"`{DEFAULT_ROOT}`."
+        )
 
 
 def main() -> None:

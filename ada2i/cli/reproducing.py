@@ -23,6 +23,16 @@ def reproduce(  # noqa: PLR0917
     ablations: Annotated[str, typer.Option(help="none, all, or no_afw,no_amw,no_modulation.")] = "none",
     vary: Annotated[list[str] | None, typer.Option(help="FIELD=V1,V2: one more row per value; repeatable.")] = None,
     seeds: Annotated[str, typer.Option(help="A count, or a list such as 1,2,3.")] = "5",
+    folds: Annotated[int, typer.Option(help="K folds of dialogues instead of the splits; 0: the splits.")] = 0,
+    leave_out: Annotated[
+        str, typer.Option(help="COLUMN: each of its groups of dialogues is the test of one fold; of a set, speaker.")
+    ] = "",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Predictions from elsewhere: a table of dialogue_id, utterance_index, p_* or label; repeatable."
+        ),
+    ] = None,
     set_: Overrides = None,
     missing: Annotated[
         bool, typer.Option("--missing", help="Also print scores with missing modalities: subsets, and rates to 70 %.")
@@ -51,6 +61,9 @@ def reproduce(  # noqa: PLR0917
         seeds=count_seeds(seeds),
         overrides=parse_overrides(set_),
         allow=tuple(allow or ()),
+        folds=folds,
+        leave_out=leave_out,
+        also=tuple(also or ()),
     )
     study = usecases.reproduce(spec, Store.open(root), hooks=TerminalHooks())
     if out_ is not None:

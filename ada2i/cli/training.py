@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 NoModulation = Annotated[bool, typer.Option("--no-modulation", help="Ablation: without modulation and noise.")]
+Dataset = Annotated[str | None, typer.Option(help="Name of the dataset of a table or corpus. Default: its own name.")]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Resume the newest unfinished run of these features and options.")
 ]
@@ -67,6 +68,7 @@ def train(  # noqa: PLR0917
     settings: Settings = None,
     modalities: Modalities = None,
     encoder: Encoders = None,
+    dataset: Dataset = None,
     workers: Annotated[int | None, typer.Option(help=f"Training workers. Default: {ResourceConfig().workers}.")] = None,
     seeds: Annotated[str | None, typer.Option(help=f"Seeds, separated by commas. Default: {_SEEDS}.")] = None,
     no_afw: Annotated[bool, typer.Option("--no-afw", help="Ablation: without adaptive feature weighting.")] = False,
@@ -104,7 +106,7 @@ def train(  # noqa: PLR0917
     }
     spec = train_spec(
         features, preset, settings, modalities, overrides=set_, named=named, allow=allow, encoders=encoder
-    ).model_copy(update={"local": local})
+    ).model_copy(update={"local": local, "dataset": dataset})
     run_id = _run_id(spec, Store.open(root), run, resume=resume)
     outcome = usecases.train(
         spec,

@@ -144,8 +144,11 @@ def summary(values: Sequence[float]) -> Summary:
 
 
 def over_seeds(tests: Sequence[TestResult]) -> dict[str, Summary]:
-    """Return ``RunResult.test_summary``: each of ``HEADLINES`` over the seeds' test scores."""
-    return {name: summary([getattr(test.scores, name) for test in tests]) for name in HEADLINES}
+    """Return ``RunResult.test_summary``: ``HEADLINES`` and the regression scores of all seeds, over seeds."""
+    found = {name: summary([getattr(test.scores, name) for test in tests]) for name in HEADLINES}
+    numbers = [test.regression.numbers() if test.regression else {} for test in tests]
+    shared = [name for name in numbers[0] if all(name in seed for seed in numbers)]
+    return found | {name: summary([seed[name] for seed in numbers]) for name in shared}
 
 
 def area(found: Sequence[MissingScore]) -> float:

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ada2i.errors import DataError
-from ada2i.evaluation.metrics import summary
-from ada2i.records import RegressionScores, Summary, TestResult
+from ada2i.records import RegressionScores
 
 Floats = NDArray[np.float32]
 
@@ -72,17 +71,6 @@ def regression_scores(values: ArrayLike, targets: ArrayLike, dataset: str) -> Re
 def is_sims(dataset: str) -> bool:
     """Return whether a dataset's scores are those of CH-SIMS, from -1 to 1."""
     return "sims" in re.split(r"[^a-z0-9]+", dataset.lower())
-
-
-def over_seeds(tests: Sequence[TestResult]) -> dict[str, Summary]:
-    """Return mean and sample deviation over seeds of each regression score that all seeds have; empty without any."""
-    found = [test.regression.numbers() for test in tests if test.regression is not None]
-    summaries = {}
-    for name in found[0] if found and len(found) == len(tests) else ():
-        values = [scores[name] for scores in found if name in scores]
-        if len(values) == len(tests):
-            summaries[name] = summary(values)
-    return summaries
 
 
 def _sims(guess: Floats, truth: Floats) -> RegressionScores:

@@ -6,6 +6,7 @@ column's meaning decides: vectors are parsed, ``label`` is a number if all its c
 
 import csv
 import io
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -333,14 +334,30 @@ def _open_json(file: _File, _: Mapping[str, str]) -> Reader:
     return _Pieces(file, kinds, rows, pieces)
 
 
-def _json_texts(file: _File) -> Iterator[tuple[bytes, int]]:
-    """Yield the file in pieces of whole lines, with the number of the first line of each."""
+def _pieces_of(file: _File, *, quoted: bool = False) -> Iterator[bytes]:
+    """Yield the file in pieces of whole lines; of CSV, whose quotes may enclose line ends, of whole rows."""
     file.data.seek(0)
-    first = 0
     while text := file.data.read(_PIECE):
         text += file.data.readline()
+        odd = quoted and text.count(b'"') % 2
+        while odd and (line := file.data.readline()):
+            text, odd = text + line, (odd + line.count(b'"')) % 2
         if text.strip():
-            yield text, first
+            yield text
+
+
+def _native(text: bytes) -> Any:
+    """Return a copy outside of Python: if Arrow's threads release Python's own bytes at its end, the process aborts."""
+    copy = pa.BufferOutputStream()
+    copy.write(text)
+    return pa.BufferReader(copy.getvalue())
+
+
+def _json_texts(file: _File) -> Iterator[tuple[bytes, int]]:
+    """Yield pieces of the file, with the number of the first line of each."""
+    first = 0
+    for text in _pieces_of(file):
+        yield text, first
         first += text.count(b"\n")
 
 
@@ -350,7 +367,7 @@ def _parsed_json(text: bytes, first: int, wanted: pa.Schema | None) -> pa.Table:
     )
     try:
         blocks = pa_json.ReadOptions(use_threads=False, block_size=len(text) + 1)
-        return pa_json.read_json(io.BytesIO(text), read_options=blocks, parse_options=options)
+        return pa_json.read_json(_native(text), read_options=blocks, parse_options=options)
     except pa.ArrowInvalid as problem:
         before, mark, row = str(problem).rpartition(" in row ")
         place = f"{mark}{first + int(row)}" if mark and row.isdecimal() else ""
@@ -383,21 +400,31 @@ class _Csv:
     def names(self) -> list[str]:
         return self._head[0]
 
-    def texts(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    def texts(self, columns: list[str]) -> Iterator[pa.Table]:
         """Yield some columns as text; an empty cell is null."""
         names, mark = self._head
-        self.file.data.seek(0)
-        yield from pa_csv.open_csv(
-            self.file.data,
-            read_options=pa_csv.ReadOptions(column_names=names, skip_rows_after_names=1, block_size=_PIECE),
-            parse_options=pa_csv.ParseOptions(delimiter=mark, newlines_in_values=True),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                strings_can_be_null=True,
-                null_values=[""],
-                include_columns=columns or names[:1],
-            ),
+        convert = pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            strings_can_be_null=True,
+            null_values=[""],
+            include_columns=columns or names[:1],
         )
+        parse, first, header = pa_csv.ParseOptions(delimiter=mark, newlines_in_values=True), 0, 1
+        for text in _pieces_of(self.file, quoted=True):
+            read = pa_csv.ReadOptions(
+                use_threads=False,  # with threads, an error does not name its row
+                column_names=names,
+                skip_rows_after_names=header,
+                block_size=len(text) + 1,
+            )
+            try:
+                table = pa_csv.read_csv(_native(text), read, parse, convert).combine_chunks()
+            except pa.ArrowInvalid as problem:
+                begin = first - header - 1  # Arrow counts from 1, and the header
+                shown = re.sub(r"Row #(\d+)", lambda found: f"row {int(found[1]) + begin}", str(problem))  # noqa: B023
+                raise pa.ArrowInvalid(shown) from problem
+            yield table
+            first, header = first + table.num_rows, 0
 
     @cached_property
     def scanned(self) -> tuple[int, dict[str, pa.DataType]]:
@@ -419,13 +446,11 @@ class _Csv:
     def typed(self, columns: list[str]) -> Iterator[pa.Table]:
         """Yield some columns with their types."""
         first, (_, kinds) = 0, self.scanned
-        for part in self.texts(columns):
-            table = pa.Table.from_batches([part])
-            for place, name in enumerate(table.column_names):
-                if (kind := kinds.get(name)) is not None:
-                    cells = _converted(table[name], kind, _Place(self.file.uri, name, first))
-                    table = table.set_column(place, name, cells)
-            yield table
+        for table in self.texts(columns):
+            data = {name: table[name] for name in table.column_names}
+            for name in (name for name in data if name in kinds):
+                data[name] = _converted(data[name], kinds[name], _Place(self.file.uri, name, first))
+            yield pa.table(data)
             first += table.num_rows
 
 

@@ -56,7 +56,7 @@ class Keyed:
 def read_keyed(
     sources: Sequence[str], *, keys: Sequence[str], splits_of_files: bool = False, only: Modality | None = None
 ) -> list[Keyed]:
-    """Read tables of vectors: Parquet files, or folders of Parquet files.
+    """Read tables of vectors: files, or folders of files.
 
     Args:
         sources: Paths, or any URIs that fsspec opens; together they have each key of a modality once.

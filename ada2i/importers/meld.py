@@ -56,7 +56,7 @@ def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
     Args:
         folder: Folder with the three CSVs.
         root: The storage root.
-        features: Parquet files or folders of Parquet files, each with vectors of any modalities and splits. Without
+        features: Tables or folders of tables, each with vectors of any modalities and splits. Without
             them, the set has transcripts only.
 
     Returns:

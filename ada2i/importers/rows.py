@@ -27,7 +27,7 @@ class File:
             ``recorded_at`` and vector columns as lists of float32. Labels are strings or float64; columns that the file
             lacks are null.
         names: The file's own column names, by canonical name of the columns that it has.
-        metadata: The keys and values of the Parquet schema.
+        metadata: The keys and values of the file's schema.
         first_row: Number of the first row, if the columns are only a part of the file.
         unused: By column that was not read, what it holds; see ``unread``.
     """

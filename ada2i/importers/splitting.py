@@ -53,7 +53,7 @@ def with_made_splits(rows: Rows, by: str, shares: Shares, dataset: str) -> Rows:
     """
     _check_no_splits(rows)
     check_keys(rows, ["dialogue_id", "utterance_index"])
-    groups = _by_time(rows) if by == "time" else _by_hash(_groups(rows, by), dataset)
+    groups = _by_time(rows) if by == "time" else by_hash(groups_of(rows, by), dataset)
     what = "dialogues" if by in ("dialogue", "time") else f"groups of dialogues by `{by}`"
     chosen = cut_groups(len(groups), shares, what=what, uri=rows.source)
     split_of = {dialogue: split for group, split in zip(groups, chosen, strict=True) for dialogue in group}
@@ -98,9 +98,9 @@ def _check_no_splits(rows: Rows) -> None:
         )
 
 
-def _groups(rows: Rows, by: str) -> list[list[str]]:
+def groups_of(rows: Rows, by: str) -> list[list[str]]:
     """Return the dialogues that must stay together: those that share a value, directly or through others."""
-    if by == "dialogue":
+    if by in ("dialogue", "dialogue_id"):
         return [[str(name)] for name in rows.columns["dialogue_id"].unique().to_pylist()]
     check_keys(rows, [by])
     pairs = rows.columns.select(["dialogue_id", by]).group_by(["dialogue_id", by]).aggregate([])
@@ -121,7 +121,7 @@ def _groups(rows: Rows, by: str) -> list[list[str]]:
     return list(found.values())
 
 
-def _by_hash(groups: Sequence[list[str]], dataset: str) -> list[list[str]]:
+def by_hash(groups: Sequence[list[str]], dataset: str) -> list[list[str]]:
     """Return groups in the order of the SHA-256 of the dataset and their first dialogue."""
 
     def key(group: list[str]) -> tuple[bytes, str]:

@@ -38,17 +38,15 @@ def import_table(
     Args:
         source: A path, or any URI that fsspec opens; or a feature set.
         root: The storage root.
-        dataset: Name of the set; by default the Parquet key ``dataset``, else the name of the file or folder.
-        labels: Class names by index; by default the Parquet key ``label_names``, else the distinct names (sorted) or
+        dataset: Name of the set; by default the recorded key ``dataset``, else the name of the file or folder.
+        labels: Class names by index; by default the recorded key ``label_names``, else the distinct names (sorted) or
             indices in train.
         needs: Modalities that the set must hold.
         gate_share: Share of train's dialogues with a time that becomes the gate, if the table has none; 0: no gate.
         origin: Where the table came from, to be recorded; by default its location.
         rename: New names of columns by their own, or texts ``own=new``.
-        pack: Patterns of columns with one number each that become a vector, ordered by the number at their end:
-            ``text_*`` for ``text_feat``, or ``emb_*=text_feat``.
-        split_by: What makes the splits of a table without them: ``dialogue``, ``time``, or a column whose groups of
-            dialogues stay together, such as ``session``; see ``splitting``.
+        pack: Patterns of columns with one number each that become a vector, such as ``text_*`` or ``emb_*=text_feat``.
+        split_by: What makes the splits of a table without them: ``dialogue``, ``time``, or a column; see ``splitting``.
         shares: Of train, dev and test, in percent, for ``split_by``.
 
     Returns:

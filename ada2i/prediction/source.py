@@ -112,7 +112,7 @@ class Table:
         """``N`` rows without their vectors, checked.
 
         Raises:
-            DataError: A file is not Parquet, lacks a column, or its dialogues are invalid.
+            DataError: A file is damaged, lacks a column, or its dialogues are invalid.
         """
         files = tuple(part for uri in self.uris for part in _read(uri, (*_KEYS, "split")))
         source = storage.public(self.location)

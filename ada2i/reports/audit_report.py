@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -168,8 +167,8 @@ def _findings_table(findings: Sequence[Finding]) -> Table:
     table = Table("severity", "code", "split", "modality", "what was found", title="Findings", title_justify="left")
     for finding in findings:
         where = (finding.split or "", finding.modality or "")
-        style = _STYLES[finding.severity]
-        table.add_row(f"[{style}]{finding.severity}[/]", finding.code, *map(escape, where), escape(finding.message))
+        severity = Text(finding.severity, _STYLES[finding.severity])
+        table.add_row(severity, Text(finding.code), *map(Text, where), Text(finding.message))
     return table
 
 
@@ -178,7 +177,7 @@ def _rich(caption: str, rows: Sequence[Row]) -> Table:
     for place, head in enumerate(rows[0]):
         table.add_column(head, justify="right" if place else "left")
     for row in rows:
-        table.add_row(*map(escape, row.values()))
+        table.add_row(*map(Text, row.values()))
     return table
 
 

@@ -23,7 +23,7 @@ Row = dict[str, str | float | int]
 SYNTHETIC_NOTE = "SYNTHETIC data: numbers show that the pipeline works, not how well emotions are recognised."
 
 _NAMES = dict(zip(HEADLINES, ("weighted F1", "macro F1", "accuracy"), strict=True))
-_NUMBERS = {
+NUMBERS: Mapping[str, str] = {  # by score of regression, the head of its column
     "mae": "MAE",
     "correlation": "corr",
     "acc2": "Acc-2",
@@ -127,7 +127,7 @@ def regression_table(result: RunResult) -> list[Row]:
     tests = [(f"seed {test.seed}", test.regression) for test in result.tests]
     found = [(name, scores) for name, scores in (*tests, *((row.name, row.regression) for row in result.baselines))]
     numbers = {name: scores.numbers() for name, scores in found if scores is not None}
-    heads = {key: head for key, head in _NUMBERS.items() if any(key in row for row in numbers.values())}
+    heads = {key: head for key, head in NUMBERS.items() if any(key in row for row in numbers.values())}
     rows = [_number_row(name, row, heads) for name, row in numbers.items()]
     if rows and len(tests) > 1:
         summaries = result.test_summary
@@ -143,7 +143,7 @@ def _number_row(name: str, scores: Mapping[str, float], heads: Mapping[str, str]
 def _headlines(result: RunResult) -> list[tuple[str, str]]:
     """Return the names and means of the scores that a report begins with."""
     chosen = [name for name in _OF_NUMBERS if name in result.test_summary] or HEADLINES
-    return [({**_NAMES, **_NUMBERS}[name], _mean(result.test_summary[name])) for name in chosen]
+    return [({**_NAMES, **NUMBERS}[name], _mean(result.test_summary[name])) for name in chosen]
 
 
 def baseline_table(result: RunResult) -> list[Row]:

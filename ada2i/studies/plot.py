@@ -24,7 +24,8 @@ def study_plot(study: Study) -> bytes:
         for place, row in enumerate(rows):
             _bar(axes, place, row)
         axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
-        axes.set(xlabel=_UNIT, ylim=(len(rows) - 0.5, -0.5), xlim=(0, _ROOM * _largest(rows)))
+        unit = f"{_UNIT}\n{study.protocol}".rstrip()
+        axes.set(xlabel=unit, ylim=(len(rows) - 0.5, -0.5), xlim=(0, _ROOM * _largest(rows)))
         axes.set_title(study.dataset + " (SYNTHETIC)" * study.synthetic)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0, labelcolor=plots.INK)

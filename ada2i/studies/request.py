@@ -16,12 +16,13 @@ from ada2i.audit.audit import gate
 from ada2i.config import AblationConfig, TrainConfig
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError, IntegrityError
-from ada2i.importers.resolve import resolve_features
+from ada2i.importers.resolve import resolve_features, resolve_folds
 from ada2i.jobs import code
 from ada2i.jobs.client import Job
 from ada2i.modalities import LETTERS, MODALITIES, Modality
 from ada2i.records import FeatureInfo, Record, RunRequest
 from ada2i.store import RunFolder, Store
+from ada2i.studies import outside
 from ada2i.studies.rows import Cell
 from ada2i.training.request import TrainSpec, config_for, prepare, with_named
 
@@ -47,6 +48,9 @@ class StudySpec(Record):
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     overrides: dict[str, Any] = Field(default_factory=dict)
     allow: tuple[str, ...] = ()
+    folds: int = 0  # k-fold by dialogue; 0: the splits of the features
+    leave_out: str = ""  # a column, each of whose groups is the test split of one fold
+    also: tuple[str, ...] = ()  # tables of predictions from elsewhere for the test split; see `outside`
 
 
 class StudyRequest(Record):
@@ -61,8 +65,10 @@ class Prepared(Record):
     """A study that can start."""
 
     settings: str
-    features: FeatureInfo
+    features: FeatureInfo  # with folds, those of the first
     cells: tuple[Cell, ...]
+    protocol: str = ""  # of folds, in words
+    outside: dict[str, bytes] = Field(default_factory=dict)  # predictions from elsewhere, by name
 
 
 def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
@@ -81,14 +87,64 @@ def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
         presets.resolve(preset=preset, settings=settings, overrides=with_named(shared, change))
     given = _letters(spec.modalities)
     needs = [m for m in MODALITIES if any(m == LETTERS[letter] for letters in given or () for letter in letters)]
-    features = resolve_features(spec.features, Store.open(root).writable().root, needs=needs)
-    subsets = given or _held(features)
-    fitted = _fitted(features, subsets, spec.allow)
-    cells = [
-        _cell(spec, features, fitted, root=root, settings=settings, cell=cell, overrides=with_named(shared, change))
-        for (cell, change) in _grid(spec.presets, subsets, changes)
-    ]
-    return Prepared(settings=settings, features=features.info(), cells=tuple(cells))
+    sets, protocol = _sets(spec, Store.open(root).writable().root, needs)
+    elsewhere = _outside(spec, sets[0])
+    subsets = given or _held(sets[0])
+    fitted = tuple(dict.fromkeys(m for features in sets for m in _fitted(features, subsets, spec.allow)))
+    cells = []
+    for cell, change in _grid(spec.presets, subsets, changes):
+        overrides = with_named(shared, change)
+        of_set = partial(_cell, spec, fitted=fitted, root=root, settings=settings, cell=cell, overrides=overrides)
+        cells.append(_folded([of_set(features) for features in sets]))
+    return Prepared(
+        settings=settings, features=sets[0].info(), cells=tuple(cells), protocol=protocol, outside=elsewhere
+    )
+
+
+def _sets(spec: StudySpec, root: str, needs: Sequence[Modality]) -> tuple[list[FeatureSet], str]:
+    """Return the feature sets of a study, one per fold, and the protocol of the folds in words."""
+    if not spec.folds and not spec.leave_out:
+        return [resolve_features(spec.features, root, needs=needs)], ""
+    if spec.folds and spec.leave_out:
+        raise ConfigError("`--folds` and `--leave-out` must not be given together, but are. Choose one.", field="folds")
+    sets = resolve_folds(spec.features, root, folds=spec.folds, leave_out=spec.leave_out, needs=needs)
+    how = f"{spec.folds}-fold by dialogue" if spec.folds else f"leave one `{spec.leave_out}` out, {len(sets)} folds"
+    return sets, f"{how}, mean over folds × seeds"  # noqa: RUF001
+
+
+def _outside(spec: StudySpec, features: FeatureSet) -> dict[str, bytes]:
+    """Return the predictions from elsewhere by the name of their table.
+
+    Raises:
+        ConfigError: The study has folds, or two tables have one name.
+        DataError: A table does not fit the test split.
+    """
+    if spec.also and (spec.folds or spec.leave_out):
+        raise ConfigError(
+            "`--also` compares predictions for the test split of the features, but folds make other test splits. Leave "
+            "out `--also`, or `--folds` and `--leave-out`.",
+            field="also",
+        )
+    names = [storage.name_of(source) for source in spec.also]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(
+            f"`--also` must name tables with different file names, but two are called {twice}. Rename one.",
+            field="also",
+        )
+    if not names:
+        return {}
+    truth, labels = outside.test_labels(features), features.manifest.labels
+    return {
+        name: outside.outside_predictions(source, truth, labels) for name, source in zip(names, spec.also, strict=True)
+    }
+
+
+def _folded(cells: Sequence[Cell]) -> Cell:
+    """Return the cells of all folds as one."""
+    runs = tuple(cell.run_id for cell in cells if cell.run_id)
+    if len(cells) == 1 or not runs:
+        return cells[0]
+    return cells[0].model_copy(update={"run_id": f"folds-{_digest(runs)}", "folds": runs})
 
 
 def ablations(text: str) -> Changes:
@@ -162,8 +218,8 @@ def _grid(names: Sequence[str], subsets: Sequence[str], changes: Changes) -> Ite
 def _cell(
     spec: StudySpec,
     features: FeatureSet,
-    fitted: Sequence[Modality],
     *,
+    fitted: Sequence[Modality],
     root: str,
     settings: str,
     cell: Cell,
@@ -224,16 +280,20 @@ def request_of(run: RunFolder) -> RunRequest:
 def write_study(root: str, cells: Sequence[Cell]) -> Job | None:
     """Write the request for runs without a result; return the study's job, or None if every run has one."""
     store = Store.open(root)
-    runs = [store.run(run) for run in dict.fromkeys(cell.run_id for cell in cells if cell.run_id)]
+    runs = [store.run(run) for run in dict.fromkeys(run for cell in cells for run in cell.runs)]
     left = tuple(run.uri for run in runs if not storage.exists(run.result_uri))
     if not left:
         return None
     # If cells share a run, the first cell names it.
-    names = {cell.run_id: cell.name for cell in reversed(cells) if cell.run_id is not None}
+    names = {run: _name(cell, place) for cell in reversed(cells) for place, run in enumerate(cell.runs)}
     uri = store.study(f"study-{_digest(sorted(run.uri for run in runs))}")
     data = StudyRequest(runs=left, names=names).stored()
     storage.put(storage.join(uri, "request.json"), data)
     return Job(JOB, uri, storage.digest(data))
+
+
+def _name(cell: Cell, place: int) -> str:
+    return f"{cell.name}, fold {place + 1}" if cell.folds else cell.name
 
 
 def _digest(value: object) -> str:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from pydantic import Field
+
 from ada2i import storage
 from ada2i.display import count
 from ada2i.evaluation.compare import Difference, compare
-from ada2i.evaluation.metrics import HEADLINES, dialogue_bootstrap, summary
+from ada2i.evaluation.metrics import HEADLINES, dialogue_bootstrap, over_seeds, scores, summary
 from ada2i.evaluation.pooling import dialogue_counts, pool
 from ada2i.modalities import LETTERS, MODALITIES, Modality
 from ada2i.records import (
@@ -22,6 +24,7 @@ from ada2i.records import (
     Interval,
     MissingScore,
     Record,
+    RegressionScores,
     RunResult,
     Summary,
     get_folder_file,
@@ -35,11 +38,12 @@ class Cell(Record):
     """One cell of a study's grid.
 
     Attributes:
-        preset: Variant of Ada2I.
-        letters: Letters of the requested modalities, such as ``tav``.
+        preset: Variant of Ada2I; or the name of a table with predictions from elsewhere.
+        letters: Letters of the requested modalities, such as ``tav``; empty for predictions from elsewhere.
         change: An ablation, ``field=value``, or empty for the unchanged preset.
         left_out: Requested modalities that were fitted to the labels of train.
-        run_id: The run that trains it; None if no modality is left.
+        run_id: The run that trains it; None if no modality is left. With folds, a name for all of their runs.
+        folds: The runs of the folds, if there are any.
     """
 
     preset: str
@@ -47,6 +51,12 @@ class Cell(Record):
     change: str = ""
     left_out: tuple[Modality, ...] = ()
     run_id: str | None = None
+    folds: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The ids of its runs."""
+        return self.folds or ((self.run_id,) if self.run_id else ())
 
     @property
     def modalities(self) -> str:
@@ -57,17 +67,18 @@ class Cell(Record):
     def name(self) -> str:
         """Its name in a table."""
         change = f", {change_name(self.change)}" if self.change else ""
-        return f"{self.preset} {self.modalities}{change}"
+        return f"{self.preset} {self.modalities}{change}".rstrip()
 
 
 class Measured(Record):
-    """Scores of one run over its seeds, on test except ``dev_weighted_f1``."""
+    """Scores of one run over its seeds, on test except ``dev_weighted_f1``; or of predictions from elsewhere."""
 
     seeds: tuple[int, ...]
-    dev_weighted_f1: Summary
+    dev_weighted_f1: Summary | None = None
     weighted_f1: Summary
     macro_f1: Summary
     accuracy: Summary
+    regression: dict[str, Summary] = Field(default_factory=dict, exclude_if=lambda found: not found)
     interval: Interval  # of weighted F1, over dialogues, all seeds together
     lowest_class: str
     lowest_class_f1: float  # mean over seeds
@@ -125,26 +136,74 @@ class Study(Record):
     gains: tuple[Gain, ...]
     notes: tuple[str, ...]
     baselines: tuple[Baseline, ...] = ()  # of all modalities that any run uses
+    protocol: str = ""  # of folds, in words; empty for one split
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The finished runs of a study, read once each."""
+    """The finished runs of a study, read once each.
+
+    Attributes:
+        results: By run id; those of all folds of a cell also as one result.
+        folds: By the name of a cell's folds, their runs.
+    """
 
     root: str
-    results: Mapping[str, RunResult]  # by run id
+    results: Mapping[str, RunResult]
+    folds: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def read(cls, root: str, cells: Sequence[Cell]) -> "Runs":
         """Read the results; runs without result are left out."""
-        runs = {cell.run_id: Store(root).run(cell.run_id) for cell in cells if cell.run_id}
-        return cls(root, {run_id: run.result() for run_id, run in runs.items() if storage.exists(run.result_uri)})
+        runs = {run_id: Store(root).run(run_id) for cell in cells for run_id in cell.runs}
+        results = {run_id: run.result() for run_id, run in runs.items() if storage.exists(run.result_uri)}
+        folds = {cell.run_id: cell.folds for cell in cells if cell.run_id and cell.folds}
+        for name, parts in folds.items():
+            if all(part in results for part in parts):
+                results[name] = _merged(name, [results[part] for part in parts])
+        return cls(root, results, folds)
 
     def predictions(self, run_id: str) -> bytes:
-        """Return the pooled predictions of a run's seeds."""
+        """Return the pooled predictions of a run's seeds, or of those of all folds."""
+        if run_id in self.folds:
+            return pool([self.predictions(part) for part in self.folds[run_id]])
         return _predictions(
             self.root, run_id, tuple((test.seed, test.predictions) for test in self.results[run_id].tests)
         )
+
+
+def _merged(name: str, results: Sequence[RunResult]) -> RunResult:
+    """Return the results of folds as one: seeds and tests of all, scores over all of them, means of baselines."""
+    alike: dict[str, list[Baseline]] = {}
+    for baseline in (row for result in results for row in result.baselines):
+        majority = baseline.name.startswith("always ") and baseline.regression is None
+        alike.setdefault("majority class" if majority else baseline.name, []).append(baseline)
+    means = []
+    for title, rows in alike.items():
+        scores = {score: sum(getattr(row, score) for row in rows) / len(rows) for score in HEADLINES}
+        facts = {"name": title, "interval": None, "dev_weighted_f1": None, "dev_mae": None}
+        means.append(rows[0].model_copy(update={**facts, "regression": _mean_regression(rows), **scores}))
+    return results[0].model_copy(
+        update={
+            "run_id": name,
+            "seeds": tuple(seed for result in results for seed in result.seeds),
+            "tests": tuple(test for result in results for test in result.tests),
+            "test_summary": over_seeds([test for result in results for test in result.tests]),
+            "baselines": tuple(means),
+        }
+    )
+
+
+def _mean_regression(rows: Sequence[Baseline]) -> RegressionScores | None:
+    found = [row.regression for row in rows if row.regression is not None]
+    if not found:
+        return None
+    numbers = [scores.numbers() for scores in found]
+    means = {
+        name: sum(each[name] for each in numbers) / len(numbers) if all(name in each for each in numbers) else None
+        for name in numbers[0]
+    }
+    return found[0].model_copy(update={**means, "utterances": sum(scores.utterances for scores in found)})
 
 
 @lru_cache(maxsize=64)
@@ -161,6 +220,8 @@ def gather(
     features: FeatureInfo,
     cells: Sequence[Cell],
     problems: Mapping[str, str],
+    protocol: str = "",
+    outside: Mapping[str, bytes] | None = None,
 ) -> Study:
     """Read the runs of a study.
 
@@ -171,8 +232,10 @@ def gather(
         features: The features that the runs were trained on.
         cells: The grid, in the table's order.
         problems: Why runs have no result, by run id.
+        protocol: Of folds, in words; the published numbers, which are of one split, are left out then.
+        outside: Predictions from elsewhere for the same test split, by name.
     """
-    runs, table = Runs.read(root, cells), published(dataset, features)
+    runs, table = Runs.read(root, cells), None if protocol else published(dataset, features)
     rows = [
         Row(
             cell=cell,
@@ -182,6 +245,13 @@ def gather(
         )
         for cell in cells
     ]
+    elsewhere = [_outside_row(name, data, features.labels) for name, data in (outside or {}).items()]
+    gains = [_gain(runs, *pair) for pair in _pairs(cells) if all(cell.run_id in runs.results for cell in pair)]
+    gains += [
+        _outside_gain(runs, row.cell, data, cell)
+        for row, data in zip(elsewhere, (outside or {}).values(), strict=True)
+        for cell in _best_informed(cells, runs)
+    ]
     return Study(
         dataset=dataset,
         settings=settings,
@@ -189,13 +259,12 @@ def gather(
         fingerprint=features.fingerprint,
         widths=features.widths,
         synthetic=features.synthetic,
-        rows=tuple(rows),
+        rows=(*rows, *elsewhere),
         contributions=tuple(_contributions(rows)),
-        gains=_adjusted(
-            [_gain(runs, *pair) for pair in _pairs(cells) if all(cell.run_id in runs.results for cell in pair)]
-        ),
-        notes=tuple(_notes(dataset, settings, features, rows, runs)),
+        gains=_adjusted(gains),
+        notes=tuple(_notes(dataset, settings, features, rows, runs, protocol)),
         baselines=_baselines(runs),
+        protocol=protocol,
     )
 
 
@@ -209,7 +278,9 @@ def change_name(change: str) -> str:
 def _problem(cell: Cell, runs: Runs, problems: Mapping[str, str]) -> str:
     if cell.run_id is None:
         return "no modality is left to train on"
-    return "" if cell.run_id in runs.results else problems.get(cell.run_id, "not finished")
+    if cell.run_id in runs.results:
+        return ""
+    return next((problems[run] for run in cell.runs if run in problems), "not finished")
 
 
 def _measure(runs: Runs, cell: Cell) -> Measured | None:
@@ -220,9 +291,10 @@ def _measure(runs: Runs, cell: Cell) -> Measured | None:
     means = [sum(values) / len(values) for values in by_class]
     lowest = min(range(len(means)), key=means.__getitem__)
     return Measured(
-        seeds=tuple(test.seed for test in result.tests),
+        seeds=tuple(dict.fromkeys(test.seed for test in result.tests)),
         dev_weighted_f1=summary([seed.dev.weighted_f1 for seed in result.seeds]),
         **{name: result.test_summary[name] for name in HEADLINES},
+        regression={name: found for name, found in result.test_summary.items() if name not in HEADLINES},
         interval=dialogue_bootstrap(dialogue_counts(runs.predictions(result.run_id))),
         lowest_class=result.features.labels[lowest],
         lowest_class_f1=means[lowest],
@@ -236,14 +308,16 @@ def _measure(runs: Runs, cell: Cell) -> Measured | None:
 def _mean_missing(result: RunResult) -> Iterator[MissingScore]:
     if not all(test.missing for test in result.tests):  # one modality, or some tests are of an older version
         return
-    for scores in zip(*(test.missing for test in result.tests), strict=True):
-        mean = sum(found.weighted_f1 for found in scores) / len(scores)
-        yield scores[0].model_copy(update={"weighted_f1": mean})
+    for alike in zip(*(test.missing for test in result.tests), strict=True):
+        mean = sum(found.weighted_f1 for found in alike) / len(alike)
+        yield alike[0].model_copy(update={"weighted_f1": mean})
 
 
 def _baselines(runs: Runs) -> tuple[Baseline, ...]:
     """Return the baselines of all runs, each once; those of one modality come first."""
-    found = {row.name: row for result in runs.results.values() for row in result.baselines}
+    parts = {part for folds in runs.folds.values() for part in folds}
+    whole = [result for run_id, result in runs.results.items() if run_id not in parts]
+    found = {row.name: row for result in whole for row in result.baselines}
     return tuple(sorted(found.values(), key=lambda row: row.name.count(" + ")))
 
 
@@ -316,17 +390,68 @@ def _gain(runs: Runs, first: Cell, second: Cell) -> Gain:
     )
 
 
-def _notes(dataset: str, settings: str, features: FeatureInfo, rows: Sequence[Row], runs: Runs) -> Iterator[str]:
+def _outside_row(name: str, data: bytes, labels: Sequence[str]) -> Row:
+    """Return the scores of predictions from elsewhere: one set of them, so without a deviation."""
+    counts = dialogue_counts(data)
+    found = scores(counts.sum(axis=0), tuple(labels), "test")
+    lowest = min(found.classes, key=lambda row: row.f1)
+    measured = Measured(
+        seeds=(),
+        **{score: summary([getattr(found, score)]) for score in HEADLINES},
+        interval=dialogue_bootstrap(counts),
+        lowest_class=lowest.label,
+        lowest_class_f1=lowest.f1,
+        dead_classes=(),
+        calibration_error=None,
+        gate_share=None,
+    )
+    return Row(cell=Cell(preset=name, letters=""), measured=measured, published=None)
+
+
+def _best_informed(cells: Sequence[Cell], runs: Runs) -> Iterator[Cell]:
+    """Yield each preset's finished, unchanged cell with the most modalities: what others are compared with."""
+    for preset in dict.fromkeys(cell.preset for cell in cells):
+        own = [cell for cell in cells if cell.preset == preset and not cell.change and cell.run_id in runs.results]
+        if own:
+            yield max(own, key=lambda cell: len(cell.letters))
+
+
+def _outside_gain(runs: Runs, first: Cell, data: bytes, second: Cell) -> Gain:
+    """Compare predictions from elsewhere with a cell; they are repeated for each of its seeds."""
+    assert second.run_id is not None
+    values = runs.results[second.run_id].test_summary["weighted_f1"].values
+    ours, theirs = runs.predictions(second.run_id), pool([data] * len(values))
+    found = compare(theirs, ours, names=(first.name, second.name))
+    return Gain(
+        first=first,
+        second=second,
+        dialogues=found.dialogues,
+        seeds=len(values),
+        better=sum(value > found.differences["weighted_f1"].first for value in values),
+        weighted_f1=found.differences["weighted_f1"],
+        macro_f1=found.differences["macro_f1"],
+    )
+
+
+def _notes(  # noqa: PLR0917
+    dataset: str, settings: str, features: FeatureInfo, rows: Sequence[Row], runs: Runs, protocol: str
+) -> Iterator[str]:
     """Yield notes on how to read the table."""
     if features.synthetic:
         yield SYNTHETIC_NOTE
+    if protocol:
+        yield (
+            f"Protocol of every figure: {protocol}. ± is the deviation over folds and seeds. Dev of a fold is a tenth "
+            "of its train dialogues, by the fixed rule. Published numbers are of one split, and not shown."
+        )
     yield from dict.fromkeys(_without_epoch(result.protocol) for result in runs.results.values())
     yield (
         "The interval of a row and the comparisons use all seeds' predictions together and resample test dialogues; "
         "they describe these seeds' models, while ± describes the spread over seeds."
     )
     yield f"Settings: {settings}. Each preset's config is that of `ada2i config --preset NAME --settings {settings}`."
-    yield _published_note(dataset, features)
+    if not protocol:
+        yield _published_note(dataset, features)
     yield from dict.fromkeys(result.own_code_note for result in runs.results.values() if result.own_code)
     for cell in (row.cell for row in rows if row.cell.left_out):
         names = " and ".join(m for m in MODALITIES if m in cell.left_out)

@@ -12,7 +12,7 @@ from rich.text import Text
 from ada2i.evaluation.metrics import HEADLINES, area
 from ada2i.modalities import LETTERS, Modality
 from ada2i.records import Summary
-from ada2i.reports.report import markdown_table, markdown_text
+from ada2i.reports.report import NUMBERS, markdown_table, markdown_text
 from ada2i.studies.plot import study_plot
 from ada2i.studies.published import Published
 from ada2i.studies.rows import Contribution, Gain, Measured, Row, Study, change_name
@@ -35,7 +35,7 @@ def write_tables(study: Study, folder: Path) -> None:
 def study_markdown(study: Study) -> str:
     """Return all tables and notes as markdown, with a link to the plot."""
     blocks = [f"# {markdown_text(title(study))}", "![Weighted F1 by row](plot.png)"]
-    for caption, lines in {**TABLES, MISSING: missing_lines}.items():
+    for caption, lines in _captions(study, missing=True).items():
         if found := _known(lines(study)):
             blocks += [f"## {caption}", markdown_table(found)]
     notes = "\n".join(f"- {markdown_text(note)}" for note in study.notes)
@@ -55,14 +55,15 @@ def study_csv(study: Study) -> str:
 
 def terminal_study(study: Study, *, missing: bool = False) -> list[Table | Text]:
     """Return tables to print; that of missing modalities only on request."""
-    chosen = {**TABLES, MISSING: missing_lines} if missing else TABLES
-    tables = [_rich(caption, found) for caption, lines in chosen.items() if (found := _known(lines(study)))]
+    chosen = _captions(study, missing=missing).items()
+    tables = [_rich(caption, found) for caption, lines in chosen if (found := _known(lines(study)))]
     return [Text(title(study), "bold"), *tables, *(Text(note, "dim") for note in study.notes)]
 
 
 def title(study: Study) -> str:
     """Return the title of a study."""
-    return f"Ada2I on {study.dataset}" + " (SYNTHETIC)" * study.synthetic
+    protocol = f", {study.protocol}" if study.protocol else ""
+    return f"Ada2I on {study.dataset}" + " (SYNTHETIC)" * study.synthetic + protocol
 
 
 def score_lines(study: Study) -> list[Line]:
@@ -79,7 +80,7 @@ def health_lines(study: Study) -> list[Line]:
             "its F1": f"{measured.lowest_class_f1:.4f}",
             "ECE": _number(measured.calibration_error),
             "gate share": _number(measured.gate_share),
-            "dev wF1": _summary(measured.dev_weighted_f1),
+            "dev wF1": _summary(measured.dev_weighted_f1) if measured.dev_weighted_f1 else _BLANK,
         }
         for row in study.rows
         if (measured := row.measured)
@@ -106,6 +107,7 @@ def baseline_lines(study: Study) -> list[Line]:
             "macro F1": f"{each.macro_f1:.4f}",
             "accuracy": f"{each.accuracy:.4f}",
             "dev wF1": _number(each.dev_weighted_f1),
+            **{head: _number(getattr(each.regression, name, None)) for name, head in NUMBERS.items()},
         }
         for each in study.baselines
     ]
@@ -138,6 +140,15 @@ TABLES: Mapping[str, Callable[[Study], list[Line]]] = {
 MISSING = "With missing modalities, weighted F1, mean over seeds"
 
 
+def _captions(study: Study, *, missing: bool) -> dict[str, Callable[[Study], list[Line]]]:
+    """Return the tables by their caption, which names the protocol of folds."""
+    chosen = {**TABLES, MISSING: missing_lines} if missing else dict(TABLES)
+    if not study.protocol:
+        return chosen
+    over = "over folds × seeds"  # noqa: RUF001
+    return {f"{title.replace('over seeds', over)}; {study.protocol}": lines for title, lines in chosen.items()}
+
+
 def _known(lines: Sequence[Line]) -> list[Line]:
     """Leave out columns that are empty in every line."""
     heads = [head for head in (lines[0] if lines else ()) if any(line[head] != _BLANK for line in lines)]
@@ -150,7 +161,7 @@ def _place(row: Row) -> Line:
 
 def _modalities(row: Row) -> str:
     left_out = " and ".join(row.cell.left_out)
-    return row.cell.modalities + (f", {left_out} left out{_WHY}" if left_out else "")
+    return (row.cell.modalities or _BLANK) + (f", {left_out} left out{_WHY}" if left_out else "")
 
 
 def _change(change: str) -> str:
@@ -160,18 +171,19 @@ def _change(change: str) -> str:
 def _scores(row: Row) -> Line:
     measured = row.measured
     assert measured is not None
-    bounds = measured.interval
+    bounds, numbers = measured.interval, measured.regression
     return {
         "wF1": _summary(measured.weighted_f1),
         f"wF1, {bounds.level:.0%} interval": f"{bounds.low:.4f} to {bounds.high:.4f}",
         "macro F1": _summary(measured.macro_f1),
         "accuracy": _summary(measured.accuracy),
+        **{head: _summary(numbers[name]) if name in numbers else _BLANK for name, head in NUMBERS.items()},
         **_published(row),
     }
 
 
 def _nothing(row: Row) -> Line:
-    blank = dict.fromkeys(("wF1, 95% interval", "macro F1", "accuracy"), "")
+    blank = dict.fromkeys(("wF1, 95% interval", "macro F1", "accuracy"), "") | dict.fromkeys(NUMBERS.values(), _BLANK)
     return {"wF1": row.problem, **blank, **_published(row)}
 
 
@@ -224,7 +236,8 @@ def _flat(row: Row) -> Line:
 def _flat_scores(measured: Measured | None) -> dict[str, str | float | int | None]:
     if measured is None:
         return {}
-    scores = {name: getattr(measured, name) for name in ("dev_weighted_f1", *HEADLINES)}
+    scores = {name: getattr(measured, name) for name in ("dev_weighted_f1", *HEADLINES)} | measured.regression
+    scores = {name: score for name, score in scores.items() if score is not None}
     return {
         "seeds": " ".join(map(str, measured.seeds)),
         **{f"{name}_mean": score.mean for name, score in scores.items()},

@@ -15,7 +15,6 @@ from ada2i.display import count
 from ada2i.errors import NotFoundError
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.metrics import by_dialogue, dialogue_bootstrap, over_seeds, scores
-from ada2i.evaluation.regression import over_seeds as regression_over_seeds
 from ada2i.evaluation.regression import regression_scores
 from ada2i.inference.floor import baselines, targets_of
 from ada2i.inference.missing import missing_scores
@@ -120,7 +119,7 @@ def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], test
         protocol=" ".join(filter(None, (_protocol(request, seeds, tests), request.searched, request.left_out))),
         seeds=tuple(seeds),
         tests=tuple(tests),
-        test_summary={**over_seeds(tests), **regression_over_seeds(tests)},
+        test_summary=over_seeds(tests),
         best_seed=max(seeds, key=_worth).seed,  # chosen on dev, never on test
         own_code={name: request.own_code[name] for name in request.config.own_code},
     )

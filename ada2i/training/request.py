@@ -36,6 +36,7 @@ class TrainSpec(Record):
     overrides: dict[str, Any] = Field(default_factory=dict)
     allow: tuple[str, ...] = ()  # codes of audit findings to ignore
     local: bool = False  # train in the calling process, without Ray
+    dataset: str | None = None  # name of the features' dataset; None: their own
 
 
 def new_run_id() -> str:
@@ -68,7 +69,7 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
     check(spec)
     root = storage.normalise(root)
     storage.check_writable(root)
-    features = resolve_features(spec.features, root, needs=requested_modalities(spec))
+    features = resolve_features(spec.features, root, needs=requested_modalities(spec), dataset=spec.dataset)
     held = tuple(modality for modality in MODALITIES if modality in features.manifest.modalities)
     settings = spec.settings or presets.settings_for(features.manifest.dataset)
     config = config_for(
@@ -88,8 +89,6 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
         kept = _kept(config, audit)
         chosen = _overrides(spec)
         config = config_for(features, preset=spec.preset, settings=settings, overrides=chosen, modalities=kept)
-    if config.regression:
-        _check_regression(config, features)
     info = features.info()
     own_code = code.digests(config.own_code)
     with code.named(own_code):
@@ -123,6 +122,7 @@ def config_for(
 
     Raises:
         ConfigError: A preset, settings name or field is unknown, or a value is bad; the message lists all mistakes.
+        DataError: Regression is requested, and the features have no targets, or classes other than those of a sign.
     """
     train, widths = features.manifest.splits["train"], features.manifest.widths
     sizes = presets.sized(
@@ -133,7 +133,10 @@ def config_for(
         width=max(widths.get(m, 0) for m in modalities),
     )
     chosen = {**overrides, "model.modalities": tuple(modalities)}
-    return presets.resolve(preset=preset, settings=settings, overrides=chosen, sizes=sizes)
+    config = presets.resolve(preset=preset, settings=settings, overrides=chosen, sizes=sizes)
+    if config.regression:
+        _check_regression(config, features)
+    return config
 
 
 def check(spec: TrainSpec) -> TrainConfig:

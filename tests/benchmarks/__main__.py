@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tests.benchmarks.workload import Figure, finish
 
-PARTS = ("training", "encoders", "balance", "scaling", "engine", "streaming", "prediction", "extraction")
+PARTS = ("startup", "training", "encoders", "balance", "scaling", "engine", "streaming", "prediction", "extraction")
 
 
 def measure() -> list[Figure]:

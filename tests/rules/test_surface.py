@@ -173,7 +173,10 @@ COMMANDS = {
     "reproduce": [
         "--ablations",
         "--allow",
+        "--also",
+        "--folds",
         "--json",
+        "--leave-out",
         "--missing",
         "--modalities",
         "--out",
@@ -190,6 +193,7 @@ COMMANDS = {
     "train": [
         "--allow",
         "--code",
+        "--dataset",
         "--encoder",
         "--json",
         "--local",

@@ -17,4 +17,9 @@ def test_wrong_usage(run: Run, arguments: list[str]) -> None:
 
 def test_brackets_in_messages_are_no_markup(run: Run, root: Path) -> None:
     message = refused(run, "train", "[bold]x[/bold]", "--root", str(root))
-    assert "[bold]x[/bold] must be a file (.parquet, .csv," in message
+    assert "[bold]x[/bold] must be a file (.parquet" in message
+
+
+def test_an_empty_root_is_not_the_default_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADA2I_ROOT", "")
+    assert "ADA2I_ROOT must be a folder or s3://bucket/prefix, but is empty" in refused(run, "train", "demo")

@@ -23,7 +23,7 @@ def features(root: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureSet:
     [
         (["tiny@champion", "demo"], "must hold the alias tiny@champion, but tiny has none"),
         (["tiny@2", "demo"], "must hold a version tiny@2"),
-        (["tiny", "nowhere.parquet"], "nowhere.parquet must be a file (.parquet, .csv,"),
+        (["tiny", "nowhere.parquet"], "nowhere.parquet must be a file (.parquet, .csv"),
         (["tiny", "corpus:meld"], "must be named corpus:KIND:LOCATION"),
         (["tiny", "demo-media"], "tiny@1 must record the encoders of its features"),
         (["tiny", "demo", "--split", "tset"], "must have the split 'tset'"),

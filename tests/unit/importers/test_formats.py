@@ -264,7 +264,11 @@ def test_a_bad_vector_in_a_cell(tmp_path: Path, cell: str, message: str) -> None
     [
         ("x.csv", b"", r"must be valid CSV .*: it is empty"),
         ("x.csv", b"a,b\n", r"must hold at least one utterance, but has no row"),
-        ("x.csv", b"a,b\n1,2\n3\n", r"must be valid CSV .* same number of cells .*: .*Expected 2 columns, got 1: 3"),
+        (
+            "x.csv",
+            b"a,b\n1,2\n3\n",
+            r"must be valid CSV .* same number .*row 1: Expected 2 columns, got 1: 3",
+        ),
         ("x.csv", b"dialogue_id,b\n\xff,2\n", r"must be valid CSV in UTF-8 .*: .*invalid UTF8"),
         (
             "x.csv",
@@ -361,3 +365,14 @@ def test_arrow_that_is_far_larger_in_memory_is_refused(tmp_path: Path) -> None:
         out.write_table(zeros.append_column("visual_feat", wide))
     refused(tmp_path, tmp_path / "y.arrow", "must not be more than 100 times as large in memory")
     assert pq  # the reference format
+
+
+def test_rows_are_numbered_over_all_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "_PIECE", 60)
+    good = b'd0,0,a,train,"1\n2"\n' * 20
+    (tmp_path / "x.csv").write_bytes(HEAD + good + b"d0,0,a\n" + good)
+    refused(tmp_path, tmp_path / "x.csv", r"row 20: Expected 5 columns, got 3")
+    (tmp_path / "y.csv").write_bytes(HEAD + good + b"d0,0,a,train,x\n" + good)
+    refused(tmp_path, tmp_path / "y.csv", r"`text_feat` of .* row 20 holds 'x'")
+    (tmp_path / "z.jsonl").write_bytes(b'{"a": 1}\n' * 20 + b"{\n")
+    refused(tmp_path, tmp_path / "z.jsonl", r"in row 20")

@@ -531,7 +531,9 @@ def test_mosi_as_published(tmp_path: Path, shared_data: Path) -> None:
 @pytest.mark.shared
 def test_files_of_published_data_that_are_no_corpus(tmp_path: Path, shared_data: Path) -> None:
     refused(tmp_path, shared_data / "mosei" / "labels_only.parquet", "must have the column `label`")
-    refused(tmp_path, shared_data / "meld", "dev_text768_audio768.parquet must have the column `utterance_index`")
+    vectors = shared_data / "meld" / "dev_text768_audio768.parquet"
+    refused(tmp_path, vectors, "dev_text768_audio768.parquet must have the column `utterance_index`")
+    refused(tmp_path, shared_data / "meld", "must hold tables of one format, but holds CSV .*, Parquet ")
 
 
 # --- columns that are not read ---

@@ -5,15 +5,20 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ada2i import storage
+from ada2i.data.manifest import open_features
 from ada2i.errors import ConfigError, DataError, IntegrityError
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.records import RunRequest, RunResult
 from ada2i.store import Store
+from ada2i.studies import outside
 from ada2i.studies import request as studies
 from ada2i.studies.job import Worker
+from ada2i.studies.plot import study_plot
 from ada2i.studies.progress import StudyProgress
 from ada2i.studies.request import Prepared, StudyRequest, StudySpec, ablations, prepare_study, variations, write_study
 from ada2i.studies.rows import Cell, Study, gather
@@ -58,6 +63,8 @@ def gathered(root: Path, prepared: Prepared, problems: dict[str, str] | None = N
         features=prepared.features,
         cells=prepared.cells,
         problems=problems or {},
+        protocol=prepared.protocol,
+        outside=prepared.outside,
     )
 
 
@@ -291,3 +298,110 @@ def test_a_run_whose_request_was_replaced_is_not_trained(tmp_path: Path) -> None
             IntegrityError, match="must hold the config and features that the run's id was derived from"
         ):
             Worker().train(run.uri, 1, False)
+
+
+# --- folds ---
+
+
+def test_folds_are_ordinary_runs_and_one_row(tmp_path: Path) -> None:
+    spec = small_spec(tmp_path, folds=2, modalities="t", presets=("reference", "corrected"))
+    prepared = prepare_study(spec, root=str(tmp_path))
+    assert [len(cell.folds) for cell in prepared.cells] == [2, 2]
+    assert prepared.protocol == "2-fold by dialogue, mean over folds × seeds"  # noqa: RUF001
+    job = write_study(str(tmp_path), prepared.cells)
+    assert job is not None
+    assert len(StudyRequest.load(storage.join(job.uri, "request.json")).runs) == 4
+    assert gathered(tmp_path, prepared).rows[0].problem == "not finished"
+    tested = set()
+    for run in dict.fromkeys(run for cell in prepared.cells for run in cell.runs):
+        uri = run_uri(tmp_path.as_uri(), run)
+        for seed in (1, 2):
+            assert Worker().train(uri, seed, False)[2] is None
+        Worker().evaluate(uri)
+        tested.add(RunResult.load(storage.join(uri, "result.json")).features.fingerprint)
+    assert len(tested) == 2
+    assert prepare_study(spec, root=str(tmp_path)) == prepared
+    assert write_study(str(tmp_path), prepared.cells) is None
+    study = gathered(tmp_path, prepared)
+    results = [
+        result_of(tmp_path, prepared.cells[0].model_copy(update={"run_id": run})) for run in prepared.cells[0].folds
+    ]
+    measured = study.rows[0].measured
+    assert measured is not None
+    values = [value for result in results for value in result.test_summary["weighted_f1"].values]
+    assert measured.weighted_f1.values == tuple(values)
+    assert measured.weighted_f1.mean == pytest.approx(np.mean(values))
+    assert measured.seeds == (1, 2)
+    assert study.gains[0].seeds == 4
+    assert study.gains[0].dialogues == 26
+    for baseline in study.baselines:
+        name = {"majority class": "always "}.get(baseline.name, baseline.name)
+        alike = [found.weighted_f1 for result in results for found in result.baselines if found.name.startswith(name)]
+        assert len(alike) == 2
+        assert baseline.weighted_f1 == pytest.approx(np.mean(alike))
+    assert "majority class" in [baseline.name for baseline in study.baselines]
+    text = study_markdown(study)
+    assert text.startswith("# Ada2I on demo (SYNTHETIC), 2-fold by dialogue, mean over folds × seeds")  # noqa: RUF001
+    captions = [line for line in text.splitlines() if line.startswith("## ") and "How to read" not in line]
+    assert captions
+    assert all(line.endswith("; 2-fold by dialogue, mean over folds × seeds") for line in captions)  # noqa: RUF001
+    write_tables(study, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": 2, "leave_out": "speaker"}, "`--folds` and `--leave-out` must not be given together"),
+        ({"folds": -1}, "`--folds` must be at least 2, but is -1"),
+    ],
+)
+def test_folds_that_are_wrong(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare_study(small_spec(tmp_path, **options), root=str(tmp_path))
+
+
+def elsewhere(root: Path, folder: Path) -> Path:
+    """Write predictions of another program for the study's test split: always its first class."""
+    features = open_features(write_demo_corpus(root.as_uri(), dialogues=26))
+    truth = outside.test_labels(features)
+    same = pa.array([features.manifest.labels[0]] * truth.num_rows)
+    pq.write_table(truth.drop_columns("label").append_column("label", same), folder / "theirs.parquet")
+    return folder / "theirs.parquet"
+
+
+def test_predictions_from_elsewhere_are_rows_with_paired_tests(root: Path, prepared: Prepared, tmp_path: Path) -> None:
+    table = elsewhere(root, tmp_path)
+    also = prepare_study(small_spec(root).model_copy(update={"also": (str(table),)}), root=str(root))
+    assert also.cells == prepared.cells
+    study = gathered(root, also)
+    theirs = study.rows[-1]
+    assert theirs.cell.name == "theirs.parquet"
+    assert theirs.measured is not None
+    floor = next(row for row in study.baselines if row.name.startswith("always"))
+    assert theirs.measured.accuracy.mean == pytest.approx(floor.accuracy)  # the first class is the majority's
+    assert theirs.measured.weighted_f1.sd is None
+    gains = [gain for gain in study.gains if gain.first.name == "theirs.parquet"]
+    assert [gain.second.name for gain in gains] == ["reference T+A", "corrected T+A"]
+    for gain in gains:
+        ours = next(row for row in study.rows if row.cell == gain.second).measured
+        assert ours is not None
+        assert gain.seeds == 2
+        assert gain.p_adjusted is not None
+    shown = study_markdown(study)
+    assert "theirs.parquet" in shown
+    assert "theirs.parquet" in study_csv(study)
+    assert study_plot(study).startswith(b"\x89PNG")
+
+
+def test_predictions_from_elsewhere_are_refused_before_any_run(root: Path, tmp_path: Path) -> None:
+    table = elsewhere(root, tmp_path)
+    spec = small_spec(root).model_copy(update={"seeds": (8, 9), "also": (str(table),)})
+    with pytest.raises(ConfigError, match="folds make other test splits"):
+        prepare_study(spec.model_copy(update={"folds": 3}), root=str(root))
+    with pytest.raises(ConfigError, match=r"two are called theirs\.parquet"):
+        prepare_study(spec.model_copy(update={"also": (str(table), str(table))}), root=str(root))
+    pq.write_table(pq.read_table(table).slice(1), table)
+    before = storage.children(storage.join(root.as_uri(), "runs"))
+    with pytest.raises(DataError, match="lacks 1, first dialogue"):
+        prepare_study(spec, root=str(root))
+    assert storage.children(storage.join(root.as_uri(), "runs")) == before
