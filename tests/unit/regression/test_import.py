@@ -9,6 +9,8 @@ import pytest
 
 from ada2i.data.manifest import FeatureSet, open_features, read_shard
 from ada2i.errors import DataError
+from ada2i.importers.folds import fold_sets
+from ada2i.importers.join import import_joined
 from ada2i.importers.table import import_table
 from ada2i.loader.split_data import open_split
 from tests.unit.regression.talks import numbers
@@ -107,3 +109,14 @@ def test_batches_hold_targets_if_they_are_requested(tmp_path: Path) -> None:
         assert batch.targets is not None
         assert batch.targets.isnan().tolist() == [False] * 3 + [True] + [False] * 4
         assert batch.global_labelled == 12 * 8 - 1
+
+
+def test_a_joined_set_and_folds_keep_the_targets(tmp_path: Path) -> None:
+    table = numbers(dialogues=20)
+    base, root = imported(tmp_path, table), str(tmp_path / "root")
+    more = table[["dialogue_id", "utterance_index", "split"]].assign(visual_feat=[np.ones(3, np.float32)] * len(table))
+    more.to_parquet(tmp_path / "visual.parquet", index=False)
+    joined = open_features(import_joined(base.uri, root, tables={"visual": str(tmp_path / "visual.parquet")}))
+    assert joined.manifest.widths["visual"] == 3
+    for features in (joined, *map(open_features, fold_sets(base.uri, root, folds=4))):
+        pd.testing.assert_series_equal(rows_of(features)["target"].sort_index(), rows_of(base)["target"].sort_index())
