@@ -1,5 +1,6 @@
 """Targets of tables become a column of the shards; a table without labels gets them by sign."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,17 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from ada2i import usecases
 from ada2i.data.manifest import FeatureSet, open_features, read_shard
 from ada2i.errors import DataError
 from ada2i.importers.folds import fold_sets
 from ada2i.importers.join import import_joined
+from ada2i.importers.published import import_pickle
 from ada2i.importers.table import import_table
 from ada2i.loader.split_data import open_split
+from ada2i.store import Store
+from ada2i.training.request import TrainSpec
+from tests.unit.importers.test_mmsa import split as mmsa_split
 from tests.unit.regression.talks import numbers
 
 COLUMNS = ["dialogue_id", "utterance_index", "split", "target", "text_feat"]
@@ -120,3 +126,17 @@ def test_a_joined_set_and_folds_keep_the_targets(tmp_path: Path) -> None:
     assert joined.manifest.widths["visual"] == 3
     for features in (joined, *map(open_features, fold_sets(base.uri, root, folds=4))):
         pd.testing.assert_series_equal(rows_of(features)["target"].sort_index(), rows_of(base)["target"].sort_index())
+
+
+@pytest.mark.parametrize(("name", "scores"), [("mosi", ("acc5", "acc7")), ("sims", ("acc3", "acc5"))])
+def test_a_pickle_of_mmsa_trains_a_regression(tmp_path: Path, name: str, scores: tuple[str, ...]) -> None:
+    part = {split: mmsa_split(20, place, aligned=True) for place, split in ((0, "train"), (40, "valid"), (80, "test"))}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(part))
+    features = import_pickle(str(tmp_path / "x.pkl"), str(tmp_path), dataset=name)
+    spec = TrainSpec(features=features, overrides={"task": "regression", "training.epochs": 1}, local=True)
+    result = usecases.train_run(spec, Store.open(str(tmp_path)), run_id="r", hooks=usecases.Hooks())
+    (test,) = result.tests
+    assert test.regression is not None
+    numbers = test.regression.numbers()
+    assert set(scores) < numbers.keys()
+    assert ("acc2_nonzero" in numbers) is (name == "mosi")
