@@ -432,7 +432,8 @@ class TrainingConfig(Config):
     epochs: Positive
     clip_norm: float = Field(2.0, gt=0.0, description="L2 norm to which the gradient of all parameters is clipped.")
     selection: Literal["best", "last"] = Field(
-        "best", description="Weights to keep: of the epoch with the best dev weighted F1, or of the schedule's end."
+        "best",
+        description="Weights to keep: of the epoch with the best dev weighted F1 (regression: MAE), or of the end.",
     )
     early_stopping_epochs: Positive = Field(
         20, description="For selection `best`: stop after this many epochs without a better dev weighted F1."
@@ -529,8 +530,6 @@ class TrainConfig(Config):
                 f"`task=regression` needs a `balance.method` that is defined without classes, "
                 f"{' or '.join(REGRESSION_METHODS)}, but it is {method}. Set one, or use the preset `corrected`"
             )
-        if self.model.fusion == "ada2i" and self.model.amw.normalise != "hidden" and not self.ablations.no_amw:
-            raise ValueError("`task=regression` needs `model.amw.normalise=hidden`: there are no classes to normalise")
         if self.loss.class_balance:
             raise ValueError("`task=regression` needs `loss.class_balance=0`: there are no classes to weigh")
         return self

@@ -178,12 +178,14 @@ def _fusion(config: TrainConfig, classes: int) -> amw.Fusion | FusionHolder:
         numbers["dropout"] = model.afw.dropout
         return FusionHolder(_module(model.fusion, "The fusion", numbers, model.fusion_options), classes)
     plain = config.ablations.no_amw
+    # The length of a feature, which a cosine leaves out, tells how large a number is.
+    linear = plain or config.regression
     vote: amw.Vote = amw.CosineVote(dim=0 if chosen.normalise == "classes" else 1, scale=chosen.scale)
     return (amw.SkillFusion if chosen.weights == "held-out" and not plain else amw.Fusion)(
         modalities=model.modalities,
         hidden_dim=model.hidden_dim,
         classes=classes,
-        vote=amw.linear_vote if plain else vote,
+        vote=amw.linear_vote if linear else vote,
         bias=chosen.bias or plain,
     )
 

@@ -1,6 +1,5 @@
 """From a spec to a run that can start: all checks are made here, before any work."""
 
-import math
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -96,20 +95,6 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
     return RunRequest(run_id=run_id, config=config, features=info, audit=audit, own_code=own_code)
 
 
-def _check_regression(config: TrainConfig, features: FeatureSet) -> None:
-    """Refuse features without targets, other classes than those of a sign, and targets that no vote reaches."""
-    require_targets(features, "train", "dev", "test")
-    check_labels(features.manifest.labels, features.uri)
-    targets, scale = features.manifest.splits["train"].targets, config.model.amw.scale
-    bounded = config.model.fusion == "ada2i" and config.model.prediction == "sum" and not config.ablations.no_amw
-    if bounded and targets is not None and (largest := max(targets.high, -targets.low)) > scale:
-        raise ConfigError(
-            f"`model.amw.scale` must be at least {largest:g}, the largest target of train, since a vote is a cosine "
-            f"times this scale, but is {scale:g}. Set it to about {math.ceil(2 * largest)}.",
-            field="model.amw.scale",
-        )
-
-
 def config_for(
     features: FeatureSet,
     *,
@@ -135,7 +120,8 @@ def config_for(
     chosen = {**overrides, "model.modalities": tuple(modalities)}
     config = presets.resolve(preset=preset, settings=settings, overrides=chosen, sizes=sizes)
     if config.regression:
-        _check_regression(config, features)
+        require_targets(features, "train", "dev", "test")
+        check_labels(features.manifest.labels, features.uri)
     return config
 
 

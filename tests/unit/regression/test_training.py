@@ -149,6 +149,7 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path, table: str) -> None:
         {"model.encoder.kind": "transformer", "model.encoder.input_dropout": 0.0},
         {"balance.method": "none", "resources.accumulate": 2},
         {"model.prediction": "mlp", "loss.modal": 1.0},
+        {"model.amw.normalise": "classes", "model.amw.bias": True, "model.amw.weights": "equal"},
         {"ablations.no_afw": True, "ablations.no_modulation": True, "balance.method": "ada2i"},
     ],
 )
@@ -183,14 +184,6 @@ def test_other_classes_are_refused(tmp_path: Path) -> None:
     assert "but are anger, joy" in message
 
 
-def test_targets_beyond_the_votes_are_refused(tmp_path: Path) -> None:
-    table = numbers()
-    table.loc[0, "target"] = -100.0
-    message = refused(tmp_path, table)
-    assert "`model.amw.scale` must be at least 100" in message
-    assert "Set it to about 200" in message
-
-
 def config(preset: str = "corrected", **overrides: object) -> TrainConfig:
     fields = {name.replace("__", "."): value for name, value in overrides.items()}
     return resolve(preset=preset, settings="default", overrides={"task": "regression", **fields})
@@ -211,8 +204,7 @@ def test_presets_name_what_they_lack() -> None:
     with pytest.raises(ConfigError, match="none or unimodal, but it is ada2i"):
         config("paper")
     assert config("paper", balance__method="none").regression
-    with pytest.raises(ConfigError, match=r"needs `model\.amw\.normalise=hidden`"):
-        config("reference", balance__method="none")
+    assert config("reference", balance__method="none").regression
     with pytest.raises(ConfigError, match=r"needs `loss\.class_balance=0`"):
         config(loss__class_balance=0.3)
 
