@@ -433,7 +433,7 @@ class TrainingConfig(Config):
     clip_norm: float = Field(2.0, gt=0.0, description="L2 norm to which the gradient of all parameters is clipped.")
     selection: Literal["best", "last"] = Field(
         "best",
-        description="Weights to keep: of the epoch with the best dev weighted F1 (regression: MAE), or of the end.",
+        description="Weights to keep: of the epoch with the best dev weighted F1 (or MAE), or of the end.",
     )
     early_stopping_epochs: Positive = Field(
         20, description="For selection `best`: stop after this many epochs without a better dev weighted F1."
