@@ -20,6 +20,7 @@ from ada2i.jobs.events import Event
 from ada2i.presets import resolve
 from ada2i.store import Store
 from ada2i.training.request import TrainSpec
+from tests.own import write_examples
 from tests.unit.regression.talks import numbers
 from tests.unit.training.test_here import Listening
 
@@ -214,3 +215,14 @@ def test_a_config_of_classification_is_stored_as_before() -> None:
     assert "task" not in plain.model_dump()
     assert TrainConfig.model_validate(plain.model_dump()) == plain
     assert TrainConfig.model_validate(config().model_dump()).task == "regression"
+
+
+def test_an_encoder_and_a_fusion_of_ones_own_predict_numbers(
+    tmp_path: Path, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_examples(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"model.encoder": "doc_encoder:Gru", "model.fusion": "doc_fusion:Concat"}
+    spec = TrainSpec(features=table, overrides={**QUICK, **own}, local=True)
+    result = usecases.train_run(spec, Store.open(str(tmp_path)), run_id="r", hooks=usecases.Hooks())
+    assert result.test_summary["mae"].mean < 3
