@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -140,14 +141,13 @@ def train(
         >>> run.register("doc-train")
         'doc-train@1'
     """
-    seeded = {} if seeds is None else {"training.seeds": [int(seed) for seed in seeds]}
     spec = TrainSpec(
         features=_location(features, root, options, dataset),
         dataset=None if is_frame(features) else dataset,
         preset=preset,
         settings=settings,
         modalities=_letters(modalities),
-        overrides=flat(config or {}) | seeded,
+        overrides=_overrides(config, seeds),
         allow=tuple(allow),
         local=local,
     )
@@ -262,6 +262,26 @@ def _location(features: Source, root: str | None, options: Mapping[str, Any], da
             "first with `ada2i.import_table`, which takes this option, and name the feature set that it returns."
         )
     return os.fspath(features)
+
+
+def _overrides(config: Mapping[str, Any] | None, seeds: Sequence[int] | None) -> dict[str, Any]:
+    """Return the fields of a config and seeds by their dotted names.
+
+    Raises:
+        ConfigError: The config is no mapping, or the seeds are no list of whole numbers.
+    """
+    if config is not None and not isinstance(config, Mapping):
+        raise ConfigError(
+            f"`config` must be a mapping of fields, but is {config!r}. Write for example "
+            '`{"training.epochs": 20}`; the variant of Ada2I is named by `preset`.',
+            field="config",
+        )
+    if seeds is not None and (isinstance(seeds, str | int) or not all(isinstance(seed, Integral) for seed in seeds)):
+        raise ConfigError(
+            f"`seeds` must be a list of whole numbers, but is {seeds!r}. Write for example `seeds=[1, 2, 3]`.",
+            field="seeds",
+        )
+    return flat(config or {}) | ({} if seeds is None else {"training.seeds": [int(seed) for seed in seeds]})
 
 
 def _letters(modalities: str | Sequence[str] | None) -> str | None:

@@ -197,6 +197,9 @@ def _history(result: RunResult) -> Any:
         (lambda: ada2i.train("demo", {"training.epoch": 2}), ConfigError, "did you mean `training.epochs`"),
         (lambda: ada2i.train("demo", split_by="time"), ConfigError, "`split_by` is an option for frames"),
         (lambda: ada2i.train("demo", modalities="tx"), ConfigError, "tx"),
+        (lambda: ada2i.train("demo", "corrected"), ConfigError, "`config` must be a mapping"),  # type: ignore[arg-type]
+        (lambda: ada2i.train("demo", seeds=3), ConfigError, "`seeds` must be a list"),  # type: ignore[arg-type]
+        (lambda: ada2i.train("demo", seeds="12"), ConfigError, "`seeds` must be a list"),  # type: ignore[arg-type]
         (lambda: ada2i.train("demo", {"resources.workers": 2}), ConfigError, "`resources.workers` must be 1"),
         (lambda: ada2i.train(pd.DataFrame({"text": ["a"]})), DataError, "^The frame must have the column"),
         (lambda: ada2i.train(pd.DataFrame({"dialogue_id": ["a", 1]})), DataError, "values of one type"),
