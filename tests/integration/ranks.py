@@ -1,5 +1,6 @@
 """Runs a seed's training on plain gloo process groups of any size, without Ray: the same `fit`, in seconds."""
 
+import atexit
 import json
 import os
 import secrets
@@ -73,13 +74,14 @@ def main(job: Job, rank: int, *, after_step: Callable[[int], None] = lambda _: N
 
 
 def leave_group() -> None:
-    """Destroy the process group and end the process without the interpreter's finalization.
+    """Destroy the process group and end the process after its exit handlers, without the interpreter's finalization.
 
     DistributedDataParallel's reducer keeps gloo's threads alive after ``destroy_process_group``. Such a thread may
     still release the last collective's tensors; it then needs the interpreter lock, and aborts the process when the
     interpreter is already being finalized.
     """
     dist.destroy_process_group()
+    atexit._run_exitfuncs()  # they delete what streaming wrote
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
