@@ -61,14 +61,19 @@ def to_arrow(frame: Frame) -> pa.Table:
     try:
         if isinstance(frame, pa.Table):
             return frame
-        if _library(frame) == "pandas":
+        if _library(frame) == "pandas" and hasattr(frame, "columns"):
             return pa.Table.from_pandas(frame, preserve_index=False)
-        if hasattr(frame, "__arrow_c_stream__"):
+        if _library(frame) == "polars" and hasattr(frame, "columns"):
+            import polars
+
+            # Parquet knows no views of text.
+            return pa.table(frame.to_arrow(compat_level=polars.CompatLevel.oldest()))
+        if hasattr(frame, "__arrow_c_stream__") and _library(frame) not in ("pandas", "polars"):  # no single column
             return pa.table(frame)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as problem:
+    except (pa.ArrowException, ValueError, OverflowError) as problem:
         raise DataError(
-            f"Each column of a frame must hold values of one type, but: {str(problem).splitlines()[0]} Convert the "
-            "column; vectors are lists of numbers."
+            "Each column of a frame must have a name of its own and hold values of one type that Arrow knows, but: "
+            f"{str(problem).splitlines()[0]} Convert the column; vectors are lists of numbers."
         ) from problem
     raise DataError(
         "The source must be a path, a pandas or polars DataFrame, or a pyarrow.Table, but is of the type "

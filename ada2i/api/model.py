@@ -58,10 +58,10 @@ def load(
         ['label', 'true_label']
     """
     text = os.fspath(reference)
-    if isinstance(reference, os.PathLike) and "/" not in text:
+    if "/" not in text and (isinstance(reference, os.PathLike) or Path(text, "manifest.json").is_file()):
         text = f"./{text}"
     uri, version = open_version(Store.open(None if root is None else os.fspath(root)).root, text)
-    model = LoadedModel(uri, version, tuple(code))
+    model = LoadedModel(uri, version, (code,) if isinstance(code, str) else tuple(code))
     with own.named(own.digests(model.code)):
         check_code(model.config, version)
     if storage.local_path(uri) is None:  # predictions read the files again, so they must be near
@@ -132,13 +132,15 @@ class LoadedModel:
         """Predict every utterance of a frame, a file or a feature set, in this process.
 
         Args:
-            source: A table of utterances: ``dialogue_id``, ``utterance_index`` and the vectors that the model reads;
-                labels are not needed. A frame, the path of a table, or the URI of a feature set.
+            source: A table of utterances: ``dialogue_id``, ``utterance_index``, ``speaker`` (if known, since models
+                read who speaks) and the vectors that the model reads; labels are not needed. A frame, the path of a
+                table, or the URI of a feature set.
 
         Returns:
             A row per utterance: ``label`` (the predicted class), ``true_label`` (the source's), ``p_<class>`` and
             ``contribution_<modality>``; ``ada2i.prediction.output`` describes every column. For a frame it is a frame
-            of the same library with rows in the same order; else a ``pyarrow.Table`` with dialogues in their order.
+            of the same library with rows in the same order, so join it by position (``dialogue_id`` is text in it);
+            else a ``pyarrow.Table`` with dialogues in their order.
 
         Raises:
             DataError: The source is invalid, or has other features than the model was trained on.
@@ -173,6 +175,7 @@ class LoadedModel:
         random = np.random.default_rng(0)
         widths = {m: self.version.features.widths[m] for m in self.config.model.modalities}
         columns = {"dialogue_id": ["example"] * utterances, "utterance_index": range(utterances)}
+        columns["speaker"] = ["AB"[place % 2] for place in range(utterances)]
         columns |= {f"{m}_feat": list(random.standard_normal((utterances, w))) for m, w in widths.items()}
         return pa.table(columns)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ada2i.evaluation.compare import Comparison
 
 Source = Frame | str | os.PathLike[str]
+Root = str | os.PathLike[str] | None
 
 _FRAME = "frame"  # name of a frame's dataset unless the caller gives one
 
@@ -41,7 +42,7 @@ def demo_table() -> pa.Table:
     return demo()
 
 
-def import_table(source: Source, *, root: str | None = None, dataset: str | None = None, **options: Any) -> str:
+def import_table(source: Source, *, root: Root = None, dataset: str | None = None, **options: Any) -> str:
     """Import a table of utterances as a feature set, and return its URI; the same content is stored once.
 
     Args:
@@ -58,7 +59,7 @@ def import_table(source: Source, *, root: str | None = None, dataset: str | None
         >>> ada2i.import_table(ada2i.demo_table(), dataset="mine").rpartition("/")[0].rpartition("/")[2]
         'mine'
     """
-    place = Store.open(root).writable().root
+    place = _store(root).writable().root
     if not is_frame(source):
         return table.import_table(os.fspath(source), place, dataset=dataset, **options)
     with as_location(source) as location:
@@ -69,7 +70,7 @@ def extract(
     kind: str,
     location: str | os.PathLike[str] = "",
     *,
-    root: str | None = None,
+    root: Root = None,
     encoders: Mapping[str, str | None] | None = None,
     config: Mapping[str, Any] | None = None,
     dataset: str | None = None,
@@ -93,7 +94,7 @@ def extract(
     """
     facts = {"kind": kind, "location": os.fspath(location), "encoders": dict(encoders or {}), "dataset": dataset}
     spec = ExtractSpec.model_validate(facts | {"overrides": flat(config or {}), "local": local})
-    return usecases.extract(spec, Store.open(root), run_id=new_run_id(), hooks=_hooks(progress=progress)).features
+    return usecases.extract(spec, _store(root), run_id=new_run_id(), hooks=_hooks(progress=progress)).features
 
 
 def train(
@@ -103,7 +104,7 @@ def train(
     modalities: str | Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     local: bool = True,
-    root: str | None = None,
+    root: Root = None,
     dataset: str | None = None,
     preset: str = "corrected",
     settings: str | None = None,
@@ -125,7 +126,7 @@ def train(
         preset: The variant of Ada2I.
         settings: Published hyperparameters; by default the dataset's.
         allow: Codes of audit findings to ignore.
-        run_id: The id of an unfinished run, to resume it.
+        run_id: The run's id; that of an unfinished run resumes it. By default a new one.
         progress: Show progress on standard error.
         options: For a frame, those of ``import_table``, such as ``split_by``.
 
@@ -148,10 +149,10 @@ def train(
         settings=settings,
         modalities=_letters(modalities),
         overrides=_overrides(config, seeds),
-        allow=tuple(allow),
+        allow=(allow,) if isinstance(allow, str) else tuple(allow),
         local=local,
     )
-    store = Store.open(root)
+    store = _store(root)
     return Run(usecases.train_run(spec, store, run_id=run_id or new_run_id(), hooks=_hooks(progress=progress)), store)
 
 
@@ -205,7 +206,7 @@ def baseline(
     features: Source,
     *,
     modalities: str | Sequence[str] | None = None,
-    root: str | None = None,
+    root: Root = None,
     dataset: str | None = None,
     **options: Any,
 ) -> tuple[Baseline, ...]:
@@ -228,10 +229,10 @@ def baseline(
     """
     letters = _letters(modalities)
     requested = parse_modalities(letters) if letters else ()
-    return usecases.baseline(_location(features, root, options, dataset), Store.open(root), requested)
+    return usecases.baseline(_location(features, root, options, dataset), _store(root), requested)
 
 
-def compare(first: Source, second: Source, *, root: str | None = None) -> "Comparison":
+def compare(first: Source, second: Source, *, root: Root = None) -> "Comparison":
     """Test whether one of two versions, or of a version and predictions from elsewhere, is significantly better.
 
     Args:
@@ -245,10 +246,10 @@ def compare(first: Source, second: Source, *, root: str | None = None) -> "Compa
         DataError: The two were tested on other dialogues.
     """
     with as_location(first) as one, as_location(second) as other:
-        return usecases.compare(one, other, Store.open(root))
+        return usecases.compare(one, other, _store(root))
 
 
-def _location(features: Source, root: str | None, options: Mapping[str, Any], dataset: str | None) -> str:
+def _location(features: Source, root: Root, options: Mapping[str, Any], dataset: str | None) -> str:
     """Return the location of features; a frame is imported first.
 
     Raises:
@@ -286,6 +287,10 @@ def _overrides(config: Mapping[str, Any] | None, seeds: Sequence[int] | None) ->
 
 def _letters(modalities: str | Sequence[str] | None) -> str | None:
     return modalities if isinstance(modalities, str | None) else "".join(name[:1] for name in modalities)
+
+
+def _store(root: Root) -> Store:
+    return Store.open(None if root is None else os.fspath(root))
 
 
 def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

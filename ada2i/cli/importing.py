@@ -40,7 +40,9 @@ def import_table(  # noqa: PLR0917
             help="Make the splits of a table without them by dialogue, time, or a column whose groups stay together."
         ),
     ] = None,
-    shares: Annotated[str, typer.Option(help="Percent of train, dev and test for --split-by.")] = "80,10,10",
+    shares: Annotated[
+        str | None, typer.Option(help="Percent of train, dev and test for --split-by. Default: 80,10,10.")
+    ] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Import a table of utterances (.parquet, .csv, .jsonl, .feather, .arrow) as a feature set; print its URI."""

@@ -18,7 +18,7 @@ from ada2i.extraction.report import gather
 from ada2i.extraction.request import RESULT, ExtractionRequest, ExtractionResult, Work
 from ada2i.extraction.utterance import Corpus
 from ada2i.extraction.work import Worker
-from ada2i.fast.threads import restored_threads
+from ada2i.fast.threads import restored_torch
 from ada2i.jobs.events import Progress
 from ada2i.jobs.fanout import Call, RunTasks, run_here
 from ada2i.modalities import MODALITIES, Modality
@@ -79,7 +79,7 @@ def extract_here(uri: str, request: ExtractionRequest, *, report: Callable[..., 
     """Run the extraction of a request in this process, on the CPU unless the config requests a GPU; see ``extract``."""
     device = "cuda" if request.config.device == "cuda" else "cpu"
     report("started", run_id=request.run_id, workers=1, device=device)
-    with restored_threads():
+    with restored_torch():
         return extract(uri, request, run_here(Worker(request.root, request.config, device)), report=report)
 
 

@@ -1,16 +1,27 @@
-"""The number of threads of torch in a process that belongs to the caller."""
+"""The state of torch in a process that belongs to the caller."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+_training = threading.Lock()
+
 
 @contextmanager
-def restored_threads() -> Iterator[None]:
-    """Give torch its number of threads back at the end of the block, which may change it."""
-    threads = torch.get_num_threads()
+def restored_torch() -> Iterator[None]:
+    """Give torch its number of threads and its random state back at the end of the block, which may change them."""
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        torch.random.set_rng_state(state)
+
+
+@contextmanager
+def training_alone() -> Iterator[None]:
+    """Let only one thread of this process train at a time: all draw from the process's random numbers."""
+    with _training, restored_torch():
+        yield

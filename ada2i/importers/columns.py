@@ -84,6 +84,13 @@ def _unfit(column: str, pattern: str, numbered: Sequence[tuple[int, str]], names
         return (
             f"one column with number {number} that matches {pattern!r}, but has `{first}` and `{second}`. Rename one."
         )
+    held = [number for number, _ in numbered]
+    gap = next((number for number in range(held[0], held[-1]) if number not in set(held)), None)
+    if gap is not None:
+        return (
+            f"columns without a gap in their numbers that match {pattern!r}, but lacks number {gap} between {held[0]} "
+            f"and {held[-1]}. Add the column, or narrow the pattern."
+        )
     return ""
 
 

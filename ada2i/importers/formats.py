@@ -498,9 +498,8 @@ def parsed_vectors(cells: Column, place: _Place) -> Column:
     """Return the vectors of cells of text: a JSON list, or numbers between blanks, commas or semicolons."""
     text = pc.replace_substring_regex(cells, r"np\.float\d+\(([^()]*)\)", r"\1")  # as numpy 2 prints a list of numbers
     text = pc.utf8_trim(text, "[]() \t\r\n")
-    both = pc.and_(pc.match_substring(text, ","), pc.match_substring(text, ";")).fill_null(False)
     place.require(
-        ~both.to_numpy(),
+        ~_mixed(text),
         cells,
         "hold numbers with points for decimals, between one kind of separators",
         "Write a JSON list such as [0.5, 1.25].",
@@ -528,6 +527,14 @@ def parsed_vectors(cells: Column, place: _Place) -> Column:
     missing = cells.is_null().combine_chunks()
     found: Any = pa.LargeListArray.from_arrays(pa.array(offsets), numbers.combine_chunks(), mask=missing)  # type: ignore[call-overload]
     return pa.chunked_array([found])
+
+
+def _mixed(text: Column) -> NDArray[np.bool_]:
+    """Return which cells have two kinds of separators: one kind may be decimal commas."""
+    comma, spaced, tight = (pc.match_substring_regex(text, pattern) for pattern in (",", r",\s", r",\S"))
+    blank = pc.match_substring_regex(text, r"[^\s,;]\s+[^\s,;]")  # between numbers, without a comma
+    wrong = pc.or_(pc.and_(comma, pc.or_(pc.match_substring(text, ";"), blank)), pc.and_(spaced, tight))
+    return np.asarray(wrong.fill_null(False).to_numpy())
 
 
 _OPENERS: Mapping[str, Callable[[_File, Mapping[str, str]], Reader]] = {

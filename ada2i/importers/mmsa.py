@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ada2i.data import schema
 from ada2i.data.splits import normalise_split
 from ada2i.errors import DataError
-from ada2i.importers.datasets import Dataset, sentiment
+from ada2i.importers.datasets import MMSA_DATASETS, Dataset, sentiment
 from ada2i.importers.layouts import is_null
 from ada2i.importers.rows import File, Rows
 from ada2i.importers.transcripts import repaired
@@ -144,6 +144,10 @@ class _Split:
                 must = f"hold {', '.join(self.dataset.labels)} in `annotations` of {self.name}"
                 raise _bad(self.uri, must, f"holds {wrong!r}", "annotations")
             return [None if name is None else float(classes.index(name)) for name in names]
+        if missing := {sentiment(score, len(classes)).lower() for score in (-1.0, 1.0)} - set(classes):
+            must = f"be imported as the dataset that it is: {', '.join(MMSA_DATASETS)}, cmu-mosi-2, cmu-mosei-7..."
+            found = f"is to become {self.dataset.name}, which has no class {min(missing)}"
+            raise _bad(self.uri, must, found, "dataset")
         scores = self._scores(number)
         names = [None if np.isnan(score) else sentiment(float(score), len(classes)).lower() for score in scores]
         return [None if name is None else float(classes.index(name)) for name in names]

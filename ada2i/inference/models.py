@@ -1,7 +1,9 @@
 """Loads models from registered versions, pulled copies, and checkpoints; every byte is checked before its use."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
@@ -118,8 +120,12 @@ def _model(config: TrainConfig, features: FeatureInfo, weights: Mapping[str, Ten
         )
     try:
         _check_sizes(config, features, weights)
-        model = build_model(config, widths=features.widths, classes=len(features.labels))
-        model.load_state_dict(weights)
+        # On `meta` nothing is drawn: random numbers belong to the caller, and to trainings in other threads. A class
+        # outside of ada2i may hold tensors that are no weights, so it is built as in training.
+        ours = not config.own_code
+        with torch.device("meta") if ours else nullcontext():
+            model = build_model(config, widths=features.widths, classes=len(features.labels))
+        model.load_state_dict(weights, assign=ours)
     except (RuntimeError, ValueError) as problem:  # torch raises these if names, shapes or sizes differ
         raise DataError(
             f"{uri} must hold weights of this version of ada2i, as its config describes them, but: "

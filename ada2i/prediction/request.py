@@ -1,6 +1,7 @@
 """From a spec to a prediction that can start: all checks are made here, before any work."""
 
 import json
+import logging
 import os
 from collections.abc import Collection
 from typing import Any
@@ -36,6 +37,8 @@ from ada2i.prediction.source import Features, Table
 from ada2i.records import Record, get_folder_file
 from ada2i.registry.versions import Version
 from ada2i.store import Store
+
+log = logging.getLogger(__name__)
 
 JOB = "ada2i.prediction.job:drive"
 _BATCH = 512  # slots of a forward pass; fixed, so that the same source gives the same bytes
@@ -302,6 +305,12 @@ def _facts(source: Features | Table, version: Version, modalities: tuple[Modalit
         labels, shards = manifest.labels, source.shards()
         return {"fingerprint": source.fingerprint, "synthetic": manifest.synthetic, "labels": labels, "shards": shards}
     _check_encoders(source, version, modalities)
+    if "speaker" not in source.keys.names:
+        log.warning(
+            "The source has no column `speaker`, so each of its dialogues is predicted as if one person spoke. %s may "
+            "have learned from who speaks: add the column if you know it.",
+            name,
+        )
     labels = source.labels(trained.labels)
     try:
         shards = source.stage(storage.join(uri, SOURCE), widths, labels, name)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ada2i import storage
 from ada2i.evaluation.metrics import scores
-from ada2i.fast.threads import restored_threads
+from ada2i.fast.threads import restored_torch
 from ada2i.jobs.environment import revision
 from ada2i.jobs.events import Progress
 from ada2i.jobs.fanout import Call, RunTasks, run_here
@@ -63,7 +63,7 @@ def predict_here(uri: str, request: PredictionRequest, *, report: Callable[..., 
         report: Reports an event, as ``events.emit`` does.
     """
     report("started", run_id=request.run_id, workers=1, device="cpu")
-    with restored_threads():
+    with restored_torch():
         return predict(uri, request, run_here(Worker(uri, request, "cpu")), report=report, code=code())
 
 

@@ -69,6 +69,8 @@ def outside_predictions(source: str, truth: pa.Table, labels: Sequence[str]) -> 
     if left := table.num_rows - len(places):
         log.warning("%s of %s: no labelled test utterance; left out.", count(left, "row"), shown)
     chances = _chances(table.take(places), labels, shown)
+    if _LABEL in table.column_names and (chances.argmax(axis=1) == truth[_LABEL].to_numpy()).all():
+        log.warning("Every `label` of %s is the true class: is it the prediction? Rename the column that is.", shown)
     rows = {name: truth[name] for name in (*_KEYS, _LABEL)}
     rows["prediction"] = pa.chunked_array([pa.array(chances.argmax(axis=1))])
     flat = pa.array(chances.astype(np.float32).reshape(-1))

@@ -83,7 +83,7 @@ def train_here(job: client.Job, show: Show) -> None:
         PreemptedError: SIGTERM came; the newest checkpoint is of the last step, and a new call resumes from it.
         DivergenceError: A loss or gradient was not finite.
     """
-    from ada2i.fast.threads import restored_threads
+    from ada2i.fast.threads import training_alone
     from ada2i.jobs import preemption
     from ada2i.jobs.environment import environment
     from ada2i.training.reporter import EventReporter
@@ -94,7 +94,7 @@ def train_here(job: client.Job, show: Show) -> None:
     request = RunRequest.load(run.request_uri, job.request)
     use_gpu = check_resources(request.config.resources, machine())
     storage.put(run.environment_uri, environment(ray_job_id=""))
-    with show(job.uri, "") as on_event, restored_threads(), preemption.listening_here():
+    with show(job.uri, "") as on_event, training_alone(), preemption.listening_here():
 
         def report(kind: str, **facts: Any) -> None:
             on_event({"kind": kind, **facts})

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 
 import ada2i
 from ada2i import storage
@@ -203,6 +205,9 @@ def _history(result: RunResult) -> Any:
         (lambda: ada2i.train("demo", {"resources.workers": 2}), ConfigError, "`resources.workers` must be 1"),
         (lambda: ada2i.train(pd.DataFrame({"text": ["a"]})), DataError, "^The frame must have the column"),
         (lambda: ada2i.train(pd.DataFrame({"dialogue_id": ["a", 1]})), DataError, "values of one type"),
+        (lambda: ada2i.train("demo", seeds=[1.7]), ConfigError, "`seeds` must be a list"),  # type: ignore[list-item]
+        (lambda: ada2i.baseline(pd.DataFrame([[1, 2]], columns=["a", "a"])), DataError, "a name of its own"),
+        (lambda: ada2i.baseline(pd.Series([1, 2])), DataError, "must be a path, a pandas or polars DataFrame"),
         (lambda: ada2i.load("calls@9"), NotFoundError, "calls"),
         (lambda: ada2i.load(Path("nowhere")), NotFoundError, "nowhere"),
     ],
@@ -224,3 +229,41 @@ def test_wrong_input_is_refused_before_any_work(
 def test_a_frame_that_lacks_a_column_is_called_the_frame(calls: ada2i.LoadedModel, table: pa.Table) -> None:
     with pytest.raises(DataError, match=r"^The frame must have the column `audio_feat` with vectors of width 24"):
         calls.predict(table.drop_columns("audio_feat"))
+
+
+def test_a_source_without_speakers_is_pointed_out(
+    calls: ada2i.LoadedModel, table: pa.Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls.predict(table)
+    assert "speaker" not in caplog.text
+    calls.predict(table.drop_columns("speaker"))
+    assert "has no column `speaker`" in caplog.text
+
+
+def test_polars_categories_are_text(calls: ada2i.LoadedModel, table: pa.Table) -> None:
+    frame = pl.from_arrow(pa.table(table.to_pydict()))
+    assert isinstance(frame, pl.DataFrame)
+    found = calls.predict(frame.with_columns(pl.col("speaker").cast(pl.Categorical)))
+    assert found["label"].to_list() == calls.predict(table)["label"].to_pylist()
+
+
+def test_trainings_in_threads_and_the_callers_draws_do_not_disturb_each_other(tmp_path: Path) -> None:
+    def trained(seed: int) -> float:
+        options: dict[str, Any] = {"root": tmp_path, "progress": False}
+        return ada2i.train("demo", {"training.epochs": 1}, seeds=[seed], **options).scores["weighted_f1"].mean
+
+    torch.manual_seed(5)
+    undisturbed = torch.rand(3)
+    torch.manual_seed(5)
+    alone = [trained(seed) for seed in (1, 2)]
+    assert torch.equal(torch.rand(3), undisturbed)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(trained, (1, 2))) == alone
+
+
+def test_a_folder_in_the_working_directory_is_a_copy(
+    calls: ada2i.LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    calls.save_pretrained("calls-model")
+    assert ada2i.load("calls-model").version == calls.version

@@ -364,6 +364,8 @@ def test_a_swap_of_names(tmp_path: Path) -> None:
         (OPTIONS | {"pack": ["emb_*"]}, r"`--pack` takes a pattern that begins with text, audio or visual"),
         (OPTIONS | {"pack": ["emb_*=text"]}, r"`--pack` takes a pattern"),
         (OPTIONS | {"pack": ["video_*=visual_feat"]}, r"must have columns that match 'video_\*' and end with a number"),
+        (OPTIONS | {"pack": ["text_[02]", "opensmile*"]}, r"`--pack` takes a pattern that begins with"),
+        (OPTIONS | {"pack": ["text_[02]"]}, r"without a gap in their numbers .* lacks number 1 between 0 and 2"),
         (OPTIONS | {"pack": ["text_*", "opensmile*=text_feat"]}, r"`--pack` must fill `text_feat` once"),
         (OPTIONS | {"pack": []}, r"must hold a vector column, .*packs wide columns: `--pack 'text_\*' --pack 'opens"),
     ],

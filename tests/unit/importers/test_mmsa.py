@@ -193,3 +193,9 @@ def test_code_in_it_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No code that it names was run"):
         imported(tmp_path, spoilt("raw_text", Harmful()))
     assert not (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize("name", ["iemocap", "meld"])
+def test_a_dataset_of_other_classes_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=rf"as the dataset that it is.*is to become {name}, which has no class"):
+        imported(tmp_path, published(), name=name)

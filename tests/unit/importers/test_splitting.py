@@ -170,3 +170,20 @@ def test_a_class_that_train_lacks_is_refused_unless_it_is_named(tmp_path: Path) 
         imported(source, tmp_path / "root", split_by="dialogue")
     named = imported(source, tmp_path / "root", split_by="dialogue", labels=("a", "b", "rare")).manifest
     assert named.splits["train"].class_counts[2] == 0 < named.splits["test"].class_counts[2]
+
+
+def test_no_gate_is_cut_out_of_groups_that_stay_together(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.parquet", unsplit())
+    of_groups = open_features(import_table(str(source), str(tmp_path / "root"), split_by="session"))
+    assert "gate" not in of_groups.manifest.splits
+    by_dialogue = open_features(import_table(str(source), str(tmp_path / "root"), split_by="dialogue"))
+    assert "gate" in by_dialogue.manifest.splits
+
+
+def test_shares_need_the_option_that_uses_them(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.parquet", corpus())
+    with pytest.raises(ConfigError, match="`--shares` needs `--split-by`"):
+        imported(source, tmp_path / "root", shares="50,25,25")
+    grouped = write(tmp_path / "y.parquet", unsplit())
+    with pytest.raises(ConfigError, match="dev would be cut out of train's groups"):
+        imported(grouped, tmp_path / "root", split_by="session", shares="80,0,20")

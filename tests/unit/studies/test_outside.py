@@ -150,3 +150,10 @@ def test_the_labels_of_the_test_split_are_those_of_the_features(trained: tuple[s
     truth = _truth(trained[2])
     assert truth.num_rows == open_features(trained[2]).manifest.splits["test"].utterances
     assert storage.exists(trained[2] + "/manifest.json")
+
+
+def test_the_true_labels_as_predictions_are_pointed_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = TRUTH.to_pylist()  # with the indices of the true classes
+    with caplog.at_level(logging.WARNING, "ada2i"):
+        assert read(write(tmp_path, rows))["prediction"] == TRUTH["label"].to_pylist()
+    assert "Every `label` of" in caplog.text
