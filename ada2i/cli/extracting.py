@@ -60,7 +60,7 @@ def extract(  # noqa: PLR0917
     run: Annotated[str | None, typer.Option(help="Id of an interrupted extraction, to resume it.")] = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Extract features of a raw corpus on Ray; print the feature set's URI."""
+    """Extract features of a raw corpus, by default on Ray; print the feature set's URI."""
     from ada2i import usecases
     from ada2i.extraction.request import ExtractSpec
     from ada2i.terminal import TerminalHooks
