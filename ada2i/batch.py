@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ada2i import fast
 from ada2i.fast.buckets import groups_of, rows_to_add
 from ada2i.modalities import Modality
 
@@ -90,7 +91,11 @@ class Layout:
     @cached_property
     def groups(self) -> list[list[int]]:
         """Dialogues of each part; on a GPU there is one part, as launches cost more than padding."""
-        return groups_of(self.lengths) if self.device.type == "cpu" else [list(range(len(self.lengths)))]
+        return groups_of(self.lengths) if self._grouped else [list(range(len(self.lengths)))]
+
+    @property
+    def _grouped(self) -> bool:
+        return self.device.type == "cpu" and fast.enabled()
 
     @cached_property
     def parts(self) -> tuple["Part", ...]:
@@ -101,7 +106,8 @@ class Layout:
         parts = []
         for group in self.groups:
             lengths = tuple(self.lengths[d] for d in group)
-            place = np.arange(max(lengths))
+            # On a GPU the only grid has the length of the padded batch, which takes few different values.
+            place = np.arange(max(lengths) if self._grouped else self.padded_length)
             first = np.array([starts[d] for d in group])[:, None]
             rows = first + np.where(place < np.array(lengths)[:, None], place, 0)  # (B, T)
             parts.append(Part(Layout(lengths, len(place), self.device), self._on_device(rows)))
@@ -115,7 +121,7 @@ class Layout:
         if not self.is_full:
             taken = [part.rows.flatten() for part in self.parts if part.rows is not None]
             index = taken[0] if len(taken) == 1 else torch.cat(taken)
-            rows = _Permuted.apply(rows, index, self._slots_of_parts)  # type: ignore[no-untyped-call]
+            rows = _Permuted.apply(rows, index, self.slots_of_parts)  # type: ignore[no-untyped-call]
         shapes = [(len(part.layout.lengths), part.layout.padded_length) for part in self.parts]
         grids = torch.split(rows, [dialogues * length for dialogues, length in shapes]) if len(shapes) > 1 else (rows,)
         return [torch.unflatten(grid, 0, shape) for grid, shape in zip(grids, shapes, strict=True)]
@@ -125,17 +131,16 @@ class Layout:
         slots = grids[0] if len(grids) == 1 else torch.cat(list(grids))
         if self.is_full:
             return slots
-        rows: Tensor = _Taken.apply(slots, self._slots_of_parts)  # type: ignore[no-untyped-call]
+        rows: Tensor = _Taken.apply(slots, self.slots_of_parts)  # type: ignore[no-untyped-call]
         return rows
 
     @cached_property
-    def _slots_of_parts(self) -> Tensor:
+    def slots_of_parts(self) -> Tensor:
         """``(N,)`` int64: the slot of each row in the grids of the parts, laid end to end."""
         starts, end = [0] * len(self.lengths), 0
-        for group in self.groups:
-            longest = max(self.lengths[d] for d in group)
+        for group, part in zip(self.groups, self.parts, strict=True):
             for d in group:
-                starts[d], end = end, end + longest
+                starts[d], end = end, end + part.layout.padded_length
         slots = [np.arange(start, start + length) for start, length in zip(starts, self.lengths, strict=True)]
         return self._on_device(np.concatenate(slots))
 
@@ -215,7 +220,7 @@ class DialogueBatch:
         labels: ``(N,)`` int64 class indices, ``UNLABELLED`` for an utterance that is only context.
         speakers: ``(N,)`` int64 speakers, numbered from 0 by first appearance in the dialogue.
         layout: Which rows belong to which dialogue.
-        global_utterances: Utterances of the global batch, over all ranks.
+        global_utterances: Utterances of the global batch, over all ranks; in a padded batch a scalar on the device.
         global_dialogues: Dialogues of the global batch, over all ranks.
         counted: False for a rank without a dialogue of this global batch. It computes on a borrowed one, so that
             collective calls match, and its sums count as zero.
@@ -224,6 +229,7 @@ class DialogueBatch:
         members: The same of all dialogues of the global batch.
         targets: ``(N,)`` float32 that regression predicts, NaN for an utterance without one. None: classification.
         targeted: Utterances of the global batch with a target, over all ranks.
+        real: ``(N,)`` bool, false for the empty rows of a padded batch (``training.padding``). None: all are real.
     """
 
     features: Mapping[Modality, Tensor]
@@ -231,20 +237,22 @@ class DialogueBatch:
     labels: Tensor
     speakers: Tensor
     layout: Layout
-    global_utterances: int
+    global_utterances: int | Tensor
     global_dialogues: int
     counted: bool = True
-    labelled: int | None = None
+    labelled: int | Tensor | None = None
     dialogues: tuple[int, ...] = ()
     members: tuple[int, ...] = ()
     targets: Tensor | None = None
-    targeted: int | None = None
+    targeted: int | Tensor | None = None
+    real: Tensor | None = None
 
     @property
-    def global_labelled(self) -> int:
+    def global_labelled(self) -> int | Tensor:
         """Divisor of sums over ``known`` utterances: their number over all ranks, at least 1."""
         number = self.labelled if self.targets is None else self.targeted
-        return max(1, self.global_utterances if number is None else number)
+        number = self.global_utterances if number is None else number
+        return number.clamp_min(1) if isinstance(number, Tensor) else max(1, number)
 
     @property
     def known(self) -> Tensor:

@@ -480,6 +480,11 @@ class ResourceConfig(Config):
     fast_cpu: bool = Field(
         True, description="Faster CPU code for dropout, noise, attention, Adam and memory; false: plain torch."
     )
+    cuda_graphs: bool = Field(
+        False,
+        description="On one GPU, steps are captured once for each padded shape and replayed, if a first replay gives "
+        "the same weights as the step itself.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -28,8 +28,10 @@ def scaled_step(
         Scalar 1 if the optimizer stepped, else 0.
     """
     # It stays set, so that there is no further step until the host reads the step's status.
-    stopped = torch.maximum(getattr(optimizer, "found_inf", broken), broken)
-    optimizer.found_inf = stopped  # type: ignore[attr-defined]
+    if not hasattr(optimizer, "found_inf"):
+        optimizer.found_inf = torch.zeros_like(broken)  # type: ignore[attr-defined]
+    stopped: Tensor = optimizer.found_inf  # type: ignore[attr-defined]
+    torch.maximum(stopped, broken, out=stopped)
     step = _fused_step if fast.enabled() or stopped.is_cuda else _plain_step
     step(optimizer, gradient_factors, rate_factors)
     return 1 - stopped
@@ -52,7 +54,8 @@ def _fused_step(optimizer: torch.optim.Adam, gradient_factors: Tensor, rate_fact
 def _rates(optimizer: torch.optim.Adam, factors: Tensor | None, like: Tensor) -> Sequence[Tensor]:
     """Return each group's rate, on the device; all groups have one rate before their factors."""
     rate = optimizer.param_groups[0]["lr"]
-    return (torch.full_like(like, rate) if factors is None else factors * rate).unbind()
+    rates: Tensor = (torch.ones_like(like) if factors is None else factors) * rate
+    return rates.unbind()
 
 
 def _plain_step(optimizer: torch.optim.Adam, gradient_factors: Tensor, rate_factors: Tensor | None) -> None:

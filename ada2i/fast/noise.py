@@ -6,8 +6,9 @@ two are nearly uncorrelated, and so are any two draws; but neighbours in the poo
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,10 @@ _ALIGNED = 16  # elements; windows start at multiples, which suits vector instru
 _SEED = 1097783756341092197  # of the pool: any number
 
 
-def gaussian(like: Tensor, key: int) -> Iterator[tuple[int, Tensor, int]]:
+Window = tuple[int, Tensor, int]  # index of the first element, numbers, and the sign (1 or -1) to multiply them by
+
+
+def gaussian(like: Tensor, key: int) -> Iterator[Window]:
     """Yield noise of mean 0 and variance 1 for all elements of a tensor, in consecutive windows.
 
     Args:
@@ -33,11 +37,47 @@ def gaussian(like: Tensor, key: int) -> Iterator[tuple[int, Tensor, int]]:
         yield 0, plain_gaussian(like, key).view(-1), 1
         return
     pool = _pool(like.device)
-    for start in range(0, like.numel(), _POOL):
-        count = min(_POOL, like.numel() - start)
+    for start, count, place, sign in places(like.numel(), key):
+        yield start, pool[place : place + count], sign
+
+
+def places(elements: int, key: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield for each window of a tensor its first element, its size, its place in the pool, and its sign."""
+    for start in range(0, elements, _POOL):
+        count = min(_POOL, elements - start)
         own = (key + start * _SEED) & (2**63 - 1)  # a tensor of several windows takes each from another place
-        place = (own >> 1) % ((len(pool) - count) // _ALIGNED + 1)
-        yield start, pool[place * _ALIGNED :][:count], 1 - 2 * (own & 1)
+        place = (own >> 1) % ((2 * _POOL - count) // _ALIGNED + 1)
+        yield start, count, place * _ALIGNED, 1 - 2 * (own & 1)
+
+
+class MovingWindows:
+    """Windows whose places are read on the device, so that a captured step draws other noise each time.
+
+    Args:
+        sizes: Elements of each parameter that gets noise, by name.
+        device: Of the parameters.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], device: torch.device) -> None:
+        self.sizes = dict(sizes)
+        self.windows = {name: [w[:2] for w in places(size, 0)] for name, size in sizes.items()}
+        count = sum(map(len, self.windows.values()))
+        # Place and sign of each window, in the order of the names.
+        self.drawn = torch.zeros(2, count, dtype=torch.int64, device=device)
+        starts = np.cumsum([0, *map(len, self.windows.values())])
+        self.first = dict(zip(self.windows, map(int, starts), strict=False))
+
+    def move(self, keys: Mapping[str, int]) -> None:
+        """Draw the windows of a step, given the key of each parameter."""
+        drawn = [w[2:] for name, size in self.sizes.items() for w in places(size, keys[name])]
+        self.drawn.copy_(torch.tensor(drawn, dtype=torch.int64).T)
+
+    def __call__(self, target: Tensor, name: str) -> Iterator[Window]:
+        """Yield noise as ``gaussian`` does for the parameter's key."""
+        pool = _pool(target.device)
+        for i, (start, count) in enumerate(self.windows[name], self.first[name]):
+            place, sign = self.drawn[:, i]
+            yield start, pool.index_select(0, place + torch.arange(count, device=pool.device)) * sign, 1
 
 
 def plain_gaussian(like: Tensor, key: int) -> Tensor:

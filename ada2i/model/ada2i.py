@@ -168,7 +168,7 @@ def not_extended(features: Features, layout: Layout, speakers: Tensor, present: 
 
 def all_present(batch: DialogueBatch) -> Present:
     """Treat every modality as present: the zeros of a missing one count like any other feature."""
-    return dict.fromkeys(batch.present)
+    return dict.fromkeys(batch.present, batch.real)
 
 
 def as_recorded(batch: DialogueBatch) -> Present:

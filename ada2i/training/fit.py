@@ -15,6 +15,7 @@ from ada2i.records import EpochRecord, Scores, SeedResult
 from ada2i.store import SeedFolder
 from ada2i.training import distributed
 from ada2i.training.ddp import equalise_replicas
+from ada2i.training.graphs import graphs_for
 from ada2i.training.lease import Lease
 from ada2i.training.meter import EpochMeter
 from ada2i.training.metrics import METRICS
@@ -47,6 +48,7 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
     lease = Lease.take(task.uri) if distributed.rank() == 0 else None
     state, cursor, network = start(task)
     config, settings, first_step = task.config, task.config.training, cursor.step
+    graphs = graphs_for(task, state, network)
     with Saver(task.uri, state, minutes=config.resources.checkpoint_minutes, lease=lease) as saver:
         while not finished(cursor, settings):
             meter = EpochMeter(cursor.part)
@@ -56,16 +58,10 @@ def fit(task: Task, reporter: Reporter, *, leave: Callable[[], bool] = lambda: F
             for dialogues, parts in own_batches(task, order.batches(meter.steps)):
                 step = cursor.step - cursor.part.steps + meter.steps
                 set_rate(state.optimizer, settings, step=step, steps=settings.epochs * len(order))
-                report = train_step(
-                    network,
-                    parts,
-                    state.optimizer,
-                    key=StepKey(task.seed, step),
-                    clip_norm=settings.clip_norm,
-                    balancer=state.balancer,
-                    weights=config.loss,
-                    class_weights=task.class_weights,
-                    leaving=leave() or saver.lost,
+                key, leaving = StepKey(task.seed, step), leave() or saver.lost
+                report = graphs.step(parts, key, leaving=leaving) if graphs else None
+                report = report or train_step(
+                    network, parts, state.optimizer, key=key, balancer=state.balancer, leaving=leaving, **task.losses
                 )
                 meter.add(report.metrics)
                 pending.append((dialogues, report.status))

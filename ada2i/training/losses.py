@@ -23,7 +23,7 @@ class Term(NamedTuple):
     """
 
     total: Tensor
-    global_count: int
+    global_count: int | Tensor
 
     def share(self) -> Tensor:
         """Return this rank's part of the global mean; the parts of all ranks sum to it."""

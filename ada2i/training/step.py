@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ada2i.balance.base import Balancer, StepInfo
-from ada2i.balance.noise import stream_key
+from ada2i.balance.noise import Draws, StepDraws, stream_key
 from ada2i.batch import DialogueBatch
 from ada2i.config import LossConfig
 from ada2i.model.ada2i import Ada2I, Prediction
@@ -66,11 +66,60 @@ def train_step(
         class_weights: ``(C,)`` weights of the cross-entropies; None: all 1.
         leaving: Whether this rank was requested to leave; all ranks receive it.
     """
-    model, stream = unwrap(network), (key.seed, key.step)
     network.train()
+    seed_dropout(key)
+    balancer.start_step(StepInfo(unwrap(network), key.seed, key.step, class_weights))
+    metrics, values = compute_step(
+        network,
+        parts,
+        optimizer,
+        key=key,
+        clip_norm=clip_norm,
+        balancer=balancer,
+        weights=weights or LossConfig(),
+        class_weights=class_weights,
+        leaving=float(leaving),
+        draws=StepDraws(key.seed, key.step),
+    )
+    return StepReport(metrics, StepStatus.of(values, key))
+
+
+def seed_dropout(key: StepKey) -> None:
+    """Seed torch's global random numbers, from which a step draws dropout, for a step and this rank."""
+    torch.manual_seed(stream_key(key.seed, key.step, f"dropout/{distributed.rank()}"))
+
+
+def compute_step(
+    network: nn.Module,
+    parts: Sequence[DialogueBatch],
+    optimizer: torch.optim.Adam,
+    *,
+    key: StepKey,
+    clip_norm: float,
+    balancer: Balancer,
+    weights: LossConfig,
+    class_weights: Tensor | None,
+    leaving: float | Tensor,
+    draws: Draws,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Compute a step, without a transfer between host and device; return its metrics and its status's values.
+
+    With one part it reads nothing that differs between steps but tensors, so that it can be captured once and replayed.
+
+    Args:
+        network: See ``train_step``.
+        parts: See ``train_step``.
+        optimizer: See ``train_step``.
+        key: Seed and step; read only if there are several parts.
+        clip_norm: See ``train_step``.
+        balancer: The method that balances modalities, after its ``start_step``.
+        weights: See ``train_step``.
+        class_weights: See ``train_step``.
+        leaving: 1 if this rank must leave, else 0; a scalar.
+        draws: Draws the noise.
+    """
     network.zero_grad(set_to_none=True)
-    balancer.start_step(StepInfo(model, *stream, class_weights))
-    passes = _Passes(network, parts, balancer, key)
+    model, passes = unwrap(network), _Passes(network, parts, balancer, key)
     totals = _sum_over_ranks(passes.totals())
     sums: dict[str, Tensor] = {}
     second: list[Tensor] = []  # the encoders' gradients of ``Balancer.encoder_loss``, if the method has one
@@ -80,23 +129,22 @@ def train_step(
             rows = balancer.row_weights(prediction, part)
             shares = loss_shares(prediction, part, model.average_padding, class_weights, rows)
             extra = balancer.extra_losses(prediction, part, totals)
-            loss = sum((part.own(term) for term in extra.values()), weigh(shares, weights or LossConfig()))
+            loss = sum((part.own(term) for term in extra.values()), weigh(shares, weights))
             if (other := balancer.encoder_loss(prediction, part, totals)) is not None:
                 second = _added(second, _encoder_gradients(part.own(other), optimizer))
             _backward(loss)
         with torch.no_grad():
             statistics = balancer.statistics(prediction, part)
         _add(sums, _measured(prediction, part, shares, loss, {**statistics, **extra}))
-    sums["flags"][-1] += float(leaving)
+    sums["flags"][-1] += leaving
     sums = _sum_over_ranks(sums)
     _blend(balancer, optimizer, second)
     norms = gradient_norms(optimizer)
     scales = balancer.scales({name: sums[name] for name in statistics})
     values = torch.cat([sums["flags"], not_finite(norms.total)[None]])
     broken = (values.sum() - values[-2]) > 0  # all flags but that of leaving
-    update(model, optimizer, norms=norms, broken=broken, clip_norm=clip_norm, scales=scales, stream=stream)
-    metrics = _metrics(sums, norms) | {name: sums[name] for name in extra} | dict(scales.metrics)
-    return StepReport(metrics, StepStatus.of(values, key))
+    update(model, optimizer, norms=norms, broken=broken, clip_norm=clip_norm, scales=scales, draws=draws)
+    return _metrics(sums, norms) | {name: sums[name] for name in extra} | dict(scales.metrics), values
 
 
 def _backward(loss: Tensor) -> None:
@@ -117,9 +165,8 @@ class _Passes:
 
     def __init__(self, network: nn.Module, parts: Sequence[DialogueBatch], balancer: Balancer, key: StepKey) -> None:
         self.network, self.parts, self.balancer = network, parts, balancer
-        self.key = stream_key(key.seed, key.step, f"dropout/{distributed.rank()}")
+        self.key = key
         self.made: list[Prediction] = []
-        torch.manual_seed(self.key)
 
     def totals(self) -> dict[str, Tensor]:
         """Return this rank's sums of ``Balancer.totals``, in double precision."""
@@ -128,7 +175,7 @@ class _Passes:
             for name, value in self.balancer.totals(part, partial(self._early, part)).items():
                 _add(sums, {name: part.own(value.detach().double())})
         if len(self.parts) > 1:
-            torch.manual_seed(self.key)  # the passes that count draw the same random numbers
+            seed_dropout(self.key)  # the passes that count draw the same random numbers
         return sums
 
     def forward(self, part: DialogueBatch) -> Prediction:

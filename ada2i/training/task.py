@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -50,6 +50,16 @@ class Task:
     def folder(self) -> SeedFolder:
         """The seed's folder."""
         return SeedFolder(self.uri)
+
+    @cached_property
+    def losses(self) -> dict[str, Any]:
+        """The arguments of ``train_step`` that stay the same during training."""
+        config = self.config
+        return {
+            "clip_norm": config.training.clip_norm,
+            "weights": config.loss,
+            "class_weights": self.class_weights,
+        }
 
     @cached_property
     def class_weights(self) -> Tensor | None:

@@ -39,7 +39,7 @@ def update(
     broken: Tensor,
     clip_norm: float,
     scales: StepScales,
-    stream: tuple[int, int],
+    draws: noise.Draws,
 ) -> None:
     """Clip, scale, add noise and step.
 
@@ -50,7 +50,7 @@ def update(
         broken: Scalar bool, true if a loss or gradient is not finite; then this step and all later ones are skipped.
         clip_norm: L2 norm to which gradients are clipped.
         scales: The balancer's factors.
-        stream: Seed and step: the key of the noise.
+        draws: Draws the noise.
     """
     clip = clip_factor(norms, clip_norm)
     gradient_factors = clip.repeat(len(optimizer.param_groups))
@@ -65,7 +65,7 @@ def update(
     if scales.gradient_noise is not None:
         floors = _LEAST_DEVIATION / gradient_factors  # the factors are applied after the noise
         own = [x + floor for x, floor in zip(_deviations(model, norms), floors, strict=False)]
-        _add_noise(model, own, scales.gradient_noise, stream, to_gradients=True)
+        _add_noise(model, own, scales.gradient_noise, draws, to_gradients=True)
     # Computed before the step, which overwrites the gradients with the clipped ones.
     deviations = _deviations(model, norms) if scales.update_noise is not None else []
     moved = scaled_step(optimizer, gradient_factors, rate_factors, broken.to(clip.dtype))
@@ -73,7 +73,7 @@ def update(
         # The effect of SGD's gradient noise on a step: rate times deviation; 0 if the optimizer step was skipped.
         clipped = [clip.nan_to_num(0.0) * x + _LEAST_DEVIATION for x in deviations]
         own = [rate * moved * x for rate, x in zip(rates, clipped, strict=False)]
-        _add_noise(model, own, scales.update_noise, stream, to_gradients=False)
+        _add_noise(model, own, scales.update_noise, draws, to_gradients=False)
 
 
 def encoder_gradients(model: Ada2I, modality: Modality) -> dict[str, Tensor]:
@@ -89,11 +89,11 @@ def _deviations(model: Ada2I, norms: Norms) -> list[Tensor]:
 
 
 def _add_noise(
-    model: Ada2I, deviations: Sequence[Tensor], factors: Tensor, stream: tuple[int, int], *, to_gradients: bool
+    model: Ada2I, deviations: Sequence[Tensor], factors: Tensor, draws: noise.Draws, *, to_gradients: bool
 ) -> None:
     """Add noise to the encoders' gradients, or to their weights; ``factors`` of its deviations are ``(M,)``."""
     for m, own, factor in zip(model.modalities, deviations, factors, strict=True):
         gradients = encoder_gradients(model, m)
         weights = [p.data for p in model.encoders[m].parameters() if p.grad is not None]
         targets = list(gradients.values()) if to_gradients else weights
-        noise.add_noise_(targets, list(gradients), factor * own, stream)
+        noise.add_noise_(targets, list(gradients), factor * own, draws)

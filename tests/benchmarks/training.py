@@ -47,7 +47,7 @@ def measure(work: Workload, steps: int) -> list[Figure]:
     some = batches[:8]
     inference = {"plain": _plain_inference(work, some)} | {p: _inference(work, p, some) for p in _PRECISIONS}
     trained, predicted = _by_turns(training | products, steps), _by_turns(inference, 3)
-    rows = statistics.mean(batch.global_utterances for batch in batches[WARM_UP:])
+    rows = statistics.mean(len(batch.labels) for batch in batches[WARM_UP:])
     figures = [Figure(f"{work.name}: {name}, training", rows / trained[name], "utt/s") for name in training]
     for place, precision in enumerate(_PRECISIONS):
         rate = _PRODUCT / trained[f"matmul, {precision}"]

@@ -88,6 +88,7 @@ FIELDS = [
     "resources.accumulate",
     "resources.checkpoint_minutes",
     "resources.cpus_per_worker",
+    "resources.cuda_graphs",
     "resources.device",
     "resources.fast_cpu",
     "resources.max_failures",

@@ -11,7 +11,7 @@ from tests.unit.model.batches import random_rows
 def noise(name: str, gradient: Tensor, *, seed: int = 1, step: int = 2) -> Tensor:
     added = torch.zeros_like(gradient)
     deviations = noise_.deviations([gradient], gradient.norm()[None])
-    noise_.add_noise_([added], [name], deviations, (seed, step))
+    noise_.add_noise_([added], [name], deviations, noise_.StepDraws(seed, step))
     return added
 
 
@@ -41,7 +41,7 @@ def test_noise_of_a_parameter_does_not_depend_on_the_others() -> None:
     added = [torch.zeros_like(x) for x in together.values()]
     torch.manual_seed(0)
     norms = torch.stack([x.norm() for x in together.values()])
-    noise_.add_noise_(added, list(together), noise_.deviations(list(together.values()), norms), (1, 2))
+    noise_.add_noise_(added, list(together), noise_.deviations(list(together.values()), norms), noise_.StepDraws(1, 2))
     torch.manual_seed(1)
     assert torch.equal(added[1], noise("w", gradient))
 
