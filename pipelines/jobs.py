@@ -1,6 +1,7 @@
 """Ray jobs of flow runs: the ids that connect them, and how jobs are stopped after their flow run has ended."""
 
 import os
+import time
 import uuid
 from typing import Any
 
@@ -12,6 +13,8 @@ from prefect.flows import Flow
 
 from ada2i.jobs import client
 from ada2i.usecases import extraction_id, run_of_extraction
+
+_PAUSE = 10.0  # seconds between two looks at the jobs
 
 
 def flow_run_of(run_id: str) -> uuid.UUID | None:
@@ -40,8 +43,12 @@ def reap_ada2i_jobs() -> list[str]:
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
     if not address:
         return []  # each run has a private cluster that ends with the run
+    stopped: list[str] = []
     with get_client(sync_client=True) as prefect:
-        stopped = reap(address, prefect)
+        # Runs that crash meanwhile start no other one.
+        while new := [run for run in reap(address, prefect) if run not in stopped]:
+            stopped += new
+            time.sleep(_PAUSE)
     get_run_logger().info("Stopped: %s", ", ".join(stopped) or "nothing")
     return stopped
 

@@ -1,6 +1,7 @@
 """Checks this machine: Python, packages, and free disk space."""
 
 import importlib.metadata
+import os
 import shutil
 import sys
 import tempfile
@@ -28,7 +29,9 @@ def check_machine() -> Iterator[Check]:
     yield ok("Python", ".".join(map(str, sys.version_info[:3])))  # an earlier one cannot read these files
     yield from check_packages()
     yield check_room("temporary folder", Path(tempfile.gettempdir()), least=_GIB // 4, enough=2 * _GIB)
-    if _SHARED.is_dir():
+    if os.environ.get("RAY_API_SERVER_ADDRESS"):
+        yield skipped("shared memory", "not needed: Ray runs elsewhere (RAY_API_SERVER_ADDRESS)")
+    elif _SHARED.is_dir():
         yield check_room("shared memory", _SHARED, least=_OBJECT_STORE // 4, enough=_OBJECT_STORE)
     else:
         yield skipped("shared memory", f"there is no {_SHARED}; Ray uses the temporary folder, which is slower")

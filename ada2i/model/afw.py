@@ -337,7 +337,9 @@ class CausalAverage:
         there = torch.ones_like(flat[..., :1]) if self.present is None else self.present
         rows = torch.cat([flat * there, there], dim=2)
         grid = torch.unflatten(self.layout.pad(rows, dim=1), 1, (-1, self.layout.padded_length))
-        sums = self.layout.unpad(grid.cumsum(dim=2).flatten(1, 2), dim=1)
+        # A product instead of a cumulative sum, which is not deterministic on a GPU.
+        earlier = torch.ones(grid.shape[2], grid.shape[2], dtype=grid.dtype, device=grid.device).tril()
+        sums = self.layout.unpad((earlier @ grid).flatten(1, 2), dim=1)
         counts = sums[..., -1:]
         means = (sums[..., :-1] / counts.clamp_min(1)).view_as(theta)
         identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)

@@ -1,10 +1,14 @@
 """Image, compose stack and Kubernetes manifests: valid by their schemas, and in agreement with code and each other.
 
 Compose itself resolves and validates its file, and kustomize itself builds the overlays; neither needs a daemon or a
-cluster. Where no package carries a schema, ``schemas.yaml`` has one written by hand.
+cluster. The schemas of the charts and of custom resources are published with the charts and operators; with a folder
+of them next to the checkout, the values and resources are validated.
 """
 
+import asyncio
 import configparser
+import functools
+import gzip
 import importlib.util
 import json
 import os
@@ -21,6 +25,9 @@ import kubernetes_validate
 import pytest
 import yaml
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
+from prefect.client.schemas.objects import Flow, FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 from pydantic import AliasChoices, BaseModel
 
 from infra import certificates
@@ -31,17 +38,12 @@ COMPOSE = INFRA / "compose" / "compose.yaml"
 KUBERNETES = INFRA / "kubernetes"
 TOOLS = Path(sys.executable).parent
 PATH = {"PATH": os.environ["PATH"]}
+SCHEMAS = ROOT.parent / "shared" / "data" / "schemas"
 VERSION = "1.37"  # of Kubernetes, whose schemas must hold
 OVERLAYS = ("small", "large")
 
 # Made by the user or by KubeRay (`ada2i`); docs/runbook.md says how.
-SECRETS = {"ada2i", "ada2i-s3", "ada2i-prefect-auth", "ada2i-prefect-database"}
-# Of the package prefect-kubernetes, which only the chart's image has.
-OF_THE_CHART = {
-    "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_NAME",
-    "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY",
-    "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES",
-}
+SECRETS = {"ada2i", "ada2i-s3", "ada2i-prefect-auth", "ada2i-prefect-database", "ada2i-registry"}
 # Where Ray reads the variables that we set; some of them are read in C++, too.
 FILES_OF_RAY = (
     "_common/usage/usage_constants.py",
@@ -50,7 +52,9 @@ FILES_OF_RAY = (
     "_private/runtime_env/image_uri.py",
     "dashboard/modules/job/job_supervisor.py",
 )
+CUSTOM = {"RayCluster": "ray.io_rayclusters.yaml.gz", "PodMonitor": "monitoring.coreos.com_podmonitors.yaml.gz"}
 Document = dict[str, Any]
+needs_schemas = pytest.mark.skipif(not SCHEMAS.is_dir(), reason="no folder with published schemas next to the checkout")
 
 
 def run(tool: str, *arguments: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -82,9 +86,29 @@ def overlays() -> dict[str, list[Document]]:
     return {name: built(KUBERNETES / "overlays" / name) for name in OVERLAYS}
 
 
-@pytest.fixture(scope="module")
-def schemas() -> Document:
-    return load(ROOT / "tests" / "rules" / "schemas.yaml")
+def published(name: str) -> Document:
+    """Return a published schema, which refuses unknown fields; of a custom resource, that of its stored version."""
+    path = SCHEMAS / name
+    if path.suffix == ".json":
+        values = json.loads(path.read_text())
+        del values["$schema"]  # "http://json-schema.org/schema#": whatever is the newest
+        return closed(values)  # type: ignore[no-any-return]
+    definition = yaml.safe_load(gzip.decompress(path.read_bytes()))
+    (schema,) = (v["schema"]["openAPIV3Schema"] for v in definition["spec"]["versions"] if v["storage"])
+    return closed(schema)  # type: ignore[no-any-return]
+
+
+def closed(schema: Any) -> Any:
+    """Return a schema that refuses fields which it does not name, as Kubernetes' strict validation does."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: closed(part) for name, part in schema.items()}
+    open_ends = {"additionalProperties", "x-kubernetes-preserve-unknown-fields"}
+    if found.get("type") == "object" and "properties" in found and not open_ends & found.keys():
+        found["additionalProperties"] = False
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -114,19 +138,17 @@ def ray_templates(cluster: Document) -> dict[str, Document]:
     return {"head": spec["headGroupSpec"]["template"], **groups}
 
 
-def flow_run(**values: str) -> Document:
-    """Return the job of a flow run, as Prefect's worker renders it."""
-    text = (KUBERNETES / "prefect" / "flow-run.json").read_text()
-    template = json.loads(text)
-    defaults = {name: field.get("default") for name, field in template["variables"]["properties"].items()}
-    whole = {"command": ["prefect", "flow-run", "execute"], "env": [], "labels": {}, "image": "ada2i:0.1.0-cpu"}
-    known = {**defaults, **whole, "name": "run", **values}
-    rendered = re.sub(
-        r'"\{\{ (\w+) \}\}(-?)"',
-        lambda found: json.dumps(f"{known[found[1]]}-" if found[2] else known[found[1]]),
-        text[: text.index('"variables"')],
-    )
-    return json.loads(rendered.rstrip().rstrip(",") + "}")["job_configuration"]["job_manifest"]  # type: ignore[no-any-return]
+@functools.cache
+def flow_run(deployment: str = "train-ada2i") -> Document:
+    """Return the job that Prefect's Kubernetes worker makes of a flow run."""
+    template = json.loads((KUBERNETES / "prefect" / "flow-run.json").read_text())
+    values = {"image": "ada2i:0.1.0-cpu"}
+    configuration = asyncio.run(KubernetesWorkerJobConfiguration.from_template_and_values(template, values))
+    flow = Flow(name=deployment.replace("-", "_"), labels={})
+    run_ = FlowRun(flow_id=flow.id, name="swift-fox")
+    configuration.prepare_for_flow_run(run_, DeploymentResponse(name=deployment, flow_id=flow.id, labels={}), flow)
+    manifest: Document = configuration.job_manifest
+    return manifest
 
 
 def pods(documents: Iterable[Document]) -> Iterator[tuple[str, Document]]:
@@ -143,14 +165,13 @@ def environments(compose: Document, overlays: dict[str, list[Document]]) -> Iter
         yield from ((service, name, value) for name, value in found.get("environment", {}).items())
     for overlay, documents in overlays.items():
         for name, pod in pods(documents):
-            for variable in pod["spec"]["containers"][0].get("env", []):
+            for variable in pod["spec"]["containers"][0].get("env", []) if name != "flow-run" else []:  # Prefect's own
                 yield f"{overlay}/{name}", variable["name"], variable["value"]
         for document in documents:
             if document["kind"] == "ConfigMap":
                 yield from ((f"{overlay}/{document['metadata']['name']}", *item) for item in document["data"].items())
-    for chart, part, field in (("server", "server", "env"), ("worker", "worker", "extraEnvVars")):
-        for variable in load(KUBERNETES / "prefect" / f"{chart}-values.yaml")[part][field]:
-            yield chart, variable["name"], variable["value"]
+    for variable in load(KUBERNETES / "prefect" / "server-values.yaml")["server"]["env"]:
+        yield "server", variable["name"], variable["value"]
 
 
 def written() -> list[Path]:
@@ -356,11 +377,9 @@ def test_prometheus_and_grafana_find_each_other(compose: Document) -> None:
 # Kubernetes
 
 
-def test_overlays_are_valid(overlays: dict[str, list[Document]], schemas: Document) -> None:
+def test_overlays_are_valid(overlays: dict[str, list[Document]]) -> None:
     for document in distinct(d for documents in overlays.values() for d in documents):
-        if document["kind"] in schemas:
-            jsonschema.validate(document, schemas[document["kind"]])
-        else:
+        if document["kind"] not in CUSTOM:
             kubernetes_validate.validate(document, VERSION, strict=True)
         assert document["kind"] == "Namespace" or document["metadata"]["namespace"] == "ada2i"
     for template in distinct(pod for documents in overlays.values() for _, pod in pods(documents)):
@@ -370,10 +389,21 @@ def test_overlays_are_valid(overlays: dict[str, list[Document]], schemas: Docume
         kubernetes_validate.validate(whole, VERSION, strict=True)
 
 
-def test_schemas_refuse_what_is_no_field(overlays: dict[str, list[Document]], schemas: Document) -> None:
-    cluster = one(overlays["small"], "RayCluster")
-    with pytest.raises(jsonschema.ValidationError, match="'authOption' was unexpected"):
-        jsonschema.validate({**cluster, "spec": {**cluster["spec"], "authOption": {}}}, schemas["RayCluster"])
+@pytest.mark.shared
+@needs_schemas
+def test_custom_resources_are_valid(overlays: dict[str, list[Document]]) -> None:
+    for kind, name in CUSTOM.items():
+        schema = published(name)
+        found = distinct(d for documents in overlays.values() for d in documents if d["kind"] == kind)
+        assert found
+        for document in found:
+            jsonschema.validate(document, schema)
+        misspelt = {**found[0], "spec": {**found[0]["spec"], "authOption": {}}}
+        with pytest.raises(jsonschema.ValidationError, match="'authOption' was unexpected"):
+            jsonschema.validate(misspelt, schema)
+
+
+def test_schemas_refuse_what_is_no_field(overlays: dict[str, list[Document]]) -> None:
     budget = one(overlays["small"], "PodDisruptionBudget", "ray-head")
     with pytest.raises(kubernetes_validate.ValidationError, match="'minAvailabel' was unexpected"):
         kubernetes_validate.validate({**budget, "spec": {"minAvailabel": 1}}, VERSION, strict=True)
@@ -390,10 +420,41 @@ def test_flow_runs_job_is_valid() -> None:
     kubernetes_validate.validate(job, VERSION, strict=True)
 
 
-@pytest.mark.parametrize("chart", ["prefect-server", "prefect-worker"])
-def test_chart_values_are_valid(chart: str, schemas: Document) -> None:
-    values = load(KUBERNETES / "prefect" / f"{chart.removeprefix('prefect-')}-values.yaml")
-    jsonschema.validate(values, schemas[chart])
+@pytest.mark.shared
+@needs_schemas
+@pytest.mark.parametrize("chart", ["server", "worker"])
+def test_chart_values_are_valid(chart: str) -> None:
+    values = load(KUBERNETES / "prefect" / f"{chart}-values.yaml")
+    jsonschema.validate(values, published(f"prefect-{chart}.values.schema.json"))
+
+
+@pytest.mark.parametrize("deployment", ["train-ada2i", "predict-emotions"])
+def test_policies_let_a_rendered_flow_run_reach_prefect_ray_and_storage(
+    overlays: dict[str, list[Document]], deployment: str
+) -> None:
+    labels = flow_run(deployment)["spec"]["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/name"] != "ada2i"  # Prefect writes its own
+    policies = [d for d in overlays["small"] if d["kind"] == "NetworkPolicy"]
+    chosen = {p["metadata"]["name"] for p in policies if selects(p["spec"]["podSelector"], labels)}
+    assert chosen == {"default-deny", "dns", "flow-runs", "prefect-clients", "storage"}
+    for target in ("ray-jobs", "prefect-server"):
+        (rule,) = one(policies, "NetworkPolicy", target)["spec"]["ingress"]
+        assert any(selects(source["podSelector"], labels) for source in rule["from"]), target
+
+
+def selects(selector: Document, labels: dict[str, str]) -> bool:
+    """Return whether a pod selector selects a pod with these labels."""
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(rule["key"]) in rule["values"] for rule in selector.get("matchExpressions", [])
+    )
+
+
+def test_each_variable_of_a_container_is_set_once(overlays: dict[str, list[Document]]) -> None:
+    containers = [c for documents in overlays.values() for _, pod in pods(documents) for c in pod["spec"]["containers"]]
+    containers += flow_run()["spec"]["template"]["spec"]["containers"]
+    for container in containers:
+        names = [variable["name"] for variable in container.get("env", [])]
+        assert len(names) == len(set(names)), container["name"]
 
 
 def test_what_is_referred_to_exists(overlays: dict[str, list[Document]]) -> None:
@@ -401,7 +462,7 @@ def test_what_is_referred_to_exists(overlays: dict[str, list[Document]]) -> None
         named = {(d["kind"], d["metadata"]["name"]) for d in documents}
         for name, pod in pods(documents):
             spec = pod["spec"]
-            assert ("ServiceAccount", spec["serviceAccountName"]) in named if name != "deploy-flows" else True
+            assert ("ServiceAccount", spec["serviceAccountName"]) in named, name
             for source in spec["containers"][0].get("envFrom", []):
                 if "configMapRef" in source:
                     assert ("ConfigMap", source["configMapRef"]["name"]) in named
@@ -532,7 +593,7 @@ def test_every_variable_is_one_that_is_read(compose: Document, overlays: dict[st
     sources = [ROOT / "prefect.yaml", *(path for folder in folders for path in folder.rglob("*.py"))]
     code = "\n".join(path.read_text() for path in sources)
     entrypoint = (INFRA / "image" / "entrypoint.sh").read_text()
-    prefect = settings_of_prefect(Settings) | OF_THE_CHART
+    prefect = settings_of_prefect(Settings)
     aws = {name for _, name, *_ in BOTOCORE_DEFAUT_SESSION_VARIABLES.values() if isinstance(name, str)}
     ray = code_of_ray()
     for place, name, _ in environments(compose, overlays):
@@ -570,7 +631,7 @@ def test_who_must_leave_has_the_time(compose: Document, overlays: dict[str, list
 def test_no_manifest_holds_a_secret(compose: Document, overlays: dict[str, list[Document]]) -> None:
     telling = re.compile(r"PASSWORD|TOKEN|AUTH_STRING|SECRET|ACCESS_KEY|CREDENTIALS")
     for place, name, value in environments(compose, overlays):
-        if telling.search(name) and name not in OF_THE_CHART:
+        if telling.search(name):
             assert value.startswith("/run/secrets/"), (place, name)
     assert not [d for documents in overlays.values() for d in documents if d["kind"] == "Secret"]
     for path in written():
@@ -579,7 +640,10 @@ def test_no_manifest_holds_a_secret(compose: Document, overlays: dict[str, list[
 
 def test_the_runbook_names_every_secret() -> None:
     text = (ROOT / "docs" / "runbook.md").read_text()
-    assert all(f"`{secret}`" in text or f"generic {secret}" in text for secret in SECRETS)
+    assert all(
+        f"`{secret}`" in text or f"generic {secret}" in text or f"docker-registry {secret}" in text
+        for secret in SECRETS
+    )
 
 
 def test_the_threat_model_names_tests_that_exist() -> None:
