@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from ada2i import storage
 from ada2i.data.provenance import EncoderInfo
+from ada2i.devices import restored
 from ada2i.extraction.cache import Files, Vectors
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.extraction.encoders.base import side_by_side
@@ -78,8 +79,8 @@ def extract(
 def extract_here(uri: str, request: ExtractionRequest, *, report: Callable[..., None]) -> ExtractionResult:
     """Run the extraction of a request in this process, on the CPU unless the config requests a GPU; see ``extract``."""
     device = "cuda" if request.config.device == "cuda" else "cpu"
-    report("started", run_id=request.run_id, workers=1, device=device)
-    with restored_torch():
+    report("started", run_id=request.run_id, workers=1, device=device, reason="in this process")
+    with restored_torch(), restored():
         return extract(uri, request, run_here(Worker(request.root, request.config, device)), report=report)
 
 

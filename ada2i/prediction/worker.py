@@ -2,7 +2,7 @@
 
 import torch
 
-from ada2i import storage
+from ada2i import devices, storage
 from ada2i.inference.models import load_model
 from ada2i.inference.predict import infer
 from ada2i.jobs import code
@@ -24,6 +24,7 @@ class Worker:
     def __init__(self, uri: str, request: PredictionRequest, device: str) -> None:
         torch.set_num_threads(1)
         self._uri, self._request, self._device = uri, request, torch.device(device)
+        devices.prepare(self._device)
         with code.named(request.own_code):
             self._model = load_model(request.version_uri, request.version).to(self._device)
 
