@@ -509,6 +509,12 @@ class ResourceConfig(PlaceConfig):
     deterministic: bool = Field(
         True, description="On a GPU, the same run gives the same bits, also when resumed; false: faster kernels."
     )
+    gpu_data_share: float = Field(
+        0.2,
+        ge=0.0,
+        le=1.0,
+        description="Share of a GPU's memory for train, and for dev: a split that fits stays there; 0: never.",
+    )
     tf32: bool = Field(
         False, description="On a GPU, products of float32 matrices in TF32: several times as fast, 10 bits of mantissa."
     )

@@ -91,6 +91,7 @@ FIELDS = [
     "resources.deterministic",
     "resources.device",
     "resources.fast_cpu",
+    "resources.gpu_data_share",
     "resources.gpus_per_worker",
     "resources.max_cpus",
     "resources.max_failures",
