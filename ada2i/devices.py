@@ -35,6 +35,17 @@ def prepare(device: torch.device | str, *, deterministic: bool = False, tf32: bo
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
+def encoding_precision(device: torch.device | str) -> str:
+    """Return the precision of an encoder's products on a device: ``bfloat16`` on a GPU, else ``float32``."""
+    return "bfloat16" if torch.device(device).type == "cuda" else "float32"
+
+
+def encoding(device: torch.device | str) -> torch.autocast:
+    """Return the context in which an encoder computes on a device, in ``encoding_precision``."""
+    half = encoding_precision(device) == "bfloat16"
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half)
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Turn torch's refusal of an operation that cannot be deterministic into a ``ConfigError``."""
@@ -68,6 +79,7 @@ def restored() -> Iterator[None]:
         torch.backends.cuda.enable_cudnn_sdp(attention)
 
 
-def memory_of(device: torch.device) -> int:
+def memory_of(device: torch.device | str) -> int:
     """Return the bytes of a GPU's memory; 0 for a CPU."""
-    return int(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else 0
+    there = torch.device(device)
+    return int(torch.cuda.get_device_properties(there).total_memory) if there.type == "cuda" else 0

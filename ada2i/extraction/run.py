@@ -50,7 +50,7 @@ def extract(
     held = [m for m in config.encoders if any(item_of(item, m) is not None for item in corpus.utterances)]
     encoders = _describe(held, run_tasks)
     plans = _plan(request, corpus, held, run_tasks)
-    stores = {m: [Vectors(request.root, info.digest(), info.width) for info in infos] for m, infos in encoders.items()}
+    stores = {m: [Vectors(request.root, info.folder(), info.width) for info in infos] for m, infos in encoders.items()}
     found = {one.modality: [store.read(one.distinct.keys()) for store in stores[one.modality]] for one in plans}
     left = {one.modality: _left(one, found[one.modality]) for one in plans}
     work = {one.modality: _work(one, left[one.modality]) for one in plans}

@@ -79,7 +79,7 @@ class Worker:
         for place, encoder in enumerate(encoders):
             # A crash between two encoders' chunks costs the second chunk: the first is complete.
             outcomes = {key: each[place] for key, each in found.items()}
-            Vectors(self._root, encoder.info.digest(), encoder.info.width).write(outcomes)
+            Vectors(self._root, encoder.info.folder(), encoder.info.width).write(outcomes)
         problems = Counter(one.problem for one in map(side_by_side, found.values()) if one.problem is not None)
         return Done(modality, len(pieces), dict(problems))
 

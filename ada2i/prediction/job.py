@@ -40,7 +40,7 @@ def drive(uri: str, _submission: str, request: str) -> None:
         found = place(wanted.resources, shared=True)
         events.emit("started", run_id=wanted.run_id, **found.facts)
         workers = min(found.workers, len(wanted.shards)) or 1
-        pool = start_workers(Worker, (uri, wanted, found.device), workers=workers, gpus=found.gpus)
+        pool = start_workers(Worker, (uri, wanted, found.device, found.gpus), workers=workers, gpus=found.gpus)
         try:
             predict(uri, wanted, partial(run_tasks, pool), report=PredictionReporter(wanted), code=code())
         except NotFoundError:
