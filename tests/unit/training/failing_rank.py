@@ -1,7 +1,12 @@
-"""One rank of a process group in which rank 1 fails, run as a script: prints how it learns of that, and when."""
+"""One rank of a process group whose last rank fails, run as a script: prints how it learns of that, and when.
+
+Usage: failing_rank.py RANK FILE HOW [WORLD BACKEND], with HOW together, raises, hangs or killed. ``benchmarks.gpu``
+runs it with NCCL.
+"""
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -12,11 +17,14 @@ from ada2i.training import distributed
 from ada2i.training.distributed import Address, Place
 
 RANK, FILE, HOW = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+WORLD, BACKEND = (int(sys.argv[4]), sys.argv[5]) if len(sys.argv) > 4 else (2, "gloo")
+DEVICE = torch.device("cuda" if BACKEND == "nccl" else "cpu")
+LAST = RANK == WORLD - 1
 distributed._GRACE_SECONDS = 2.0
 
 
 def share(address: Address | None) -> Address | None:
-    """Give rank 0's address to rank 1 through a file."""
+    """Give rank 0's address to the others through a file."""
     if RANK == 0:
         partial = FILE.with_suffix(".partial")
         partial.write_text(json.dumps(address))
@@ -33,26 +41,26 @@ def fail() -> None:
     raise ValueError("a damaged shard")
 
 
-def lost() -> None:
-    """Report that the group noticed."""
-    sys.stdout.write("noticed\n")
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-place = Place(rank=RANK, world=2, local_world=2, local_rank=RANK, share=share)
+place = Place(rank=RANK, world=WORLD, local_world=WORLD, local_rank=RANK, share=share)
 begun = time.monotonic()
 try:
-    with distributed.process_group(place, backend="gloo", lost=lost):
-        distributed.sum_over_ranks(torch.ones(1))
-        if HOW != "killed" or RANK == 0:
-            distributed.barrier()
-        if RANK == 1 and HOW == "killed":
-            os._exit(9)
-        if RANK == 1:
+    with distributed.process_group(place, backend=BACKEND, lost=lambda: say("noticed")):
+        say(f"sum {float(distributed.sum_over_ranks(torch.ones(1, device=DEVICE))):g}")
+        distributed.barrier()
+        begun = time.monotonic()
+        if LAST and HOW == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if LAST and HOW != "together":
             fail()
         if HOW == "hangs":  # like a kernel of NCCL, which no connection wakes
             time.sleep(60)
-        distributed.sum_over_ranks(torch.ones(1))
+        float(distributed.sum_over_ranks(torch.ones(1, device=DEVICE)))
 except (RuntimeError, ValueError) as problem:
-    sys.stdout.write(f"{type(problem).__name__}: {problem}\n")
-sys.stdout.write(f"{time.monotonic() - begun:.1f} s\n")
+    say(f"{type(problem).__name__}: {problem}")
+say(f"{time.monotonic() - begun:.1f} s")
