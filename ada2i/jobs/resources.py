@@ -158,10 +158,11 @@ def _number(resources: ResourceConfig, gpus: int, cpus: float, *, shared: bool, 
     if resources.workers is not None:
         return resources.workers, f"`{group}workers` is {resources.workers}"
     least, room = resources.min_workers or 1, int(cpus / resources.cpus_per_worker)
+    two = max(1, min(2, room))
     if shared:
-        return max(2, gpus), "one worker for each GPU, at least two"
+        return max(two, min(gpus, room)), "one worker for each GPU, at least two"
     if not gpus:
-        return max(2, least), ""
+        return max(two, least), ""
     if resources.gpus_per_worker is not None and resources.gpus_per_worker < 1.0:
         return least, "one worker, since it has a share of a GPU"
     if room < gpus:

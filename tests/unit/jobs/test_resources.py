@@ -30,6 +30,7 @@ def resources(workers: int = 2, cpus: float = 1.0, device: str = "auto") -> Reso
     ("fields", "available", "workers", "device", "reason"),
     [
         ({}, {"CPU": 2.0}, 2, "cpu", "the cluster has no GPU"),
+        ({}, {"CPU": 1.0}, 1, "cpu", "the cluster has no GPU"),
         ({}, {"CPU": 2.0, "GPU": 1.0}, 1, "cuda", "one worker for each GPU"),
         ({}, {"CPU": 16.0, "GPU": 4.0}, 4, "cuda", "one worker for each GPU"),
         ({}, {"CPU": 3.0, "GPU": 4.0}, 3, "cuda", "one worker for each 1 CPU, which are fewer than the GPUs"),
