@@ -5,11 +5,13 @@ Shape letters in this file:
     D width of a modality's features
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,33 +35,41 @@ class Layout:
     device: torch.device = field(default=torch.device("cpu"))
     speakers: int | None = None
 
+    # Index tensors are computed on the host, where a few numbers cost less than a GPU's launch.
+
     @cached_property
     def lengths_tensor(self) -> Tensor:
         """``(B,)`` int64 lengths."""
-        return torch.tensor(self.lengths, dtype=torch.int64).to(self.device, non_blocking=True)
+        return self._on_device(np.array(self.lengths, dtype=np.int64))
 
     @cached_property
     def dialogue(self) -> Tensor:
         """``(N,)`` int64: the dialogue of each row."""
-        rows = torch.arange(len(self.lengths), device=self.device)
-        return torch.repeat_interleave(rows, self.lengths_tensor, output_size=sum(self.lengths))
+        return self._on_device(self._dialogues)
 
     @cached_property
     def slots(self) -> Tensor:
         """``(N,)`` int64: the slot of each row in the padded ``(B, T)`` grid, flattened."""
-        starts = torch.cumsum(self.lengths_tensor, 0) - self.lengths_tensor
-        position = torch.arange(sum(self.lengths), device=self.device) - starts[self.dialogue]
-        return self.dialogue * self.padded_length + position
+        starts = np.cumsum(self.lengths) - self.lengths
+        position = np.arange(len(self._dialogues)) - starts[self._dialogues]
+        return self._on_device(self._dialogues * self.padded_length + position)
 
     @cached_property
     def occupied(self) -> Tensor:
         """``(B, T)`` bool: true for slots of the padded grid that hold an utterance."""
-        return torch.arange(self.padded_length, device=self.device) < self.lengths_tensor[:, None]
+        return self._on_device(np.arange(self.padded_length) < np.array(self.lengths)[:, None])
 
     @cached_property
     def one_hot(self) -> Tensor:
         """``(N, B)`` float32: row to dialogue. Products with it are deterministic on a GPU."""
-        return torch.nn.functional.one_hot(self.dialogue, len(self.lengths)).to(torch.float32)
+        return self._on_device(np.eye(len(self.lengths), dtype=np.float32)[self._dialogues])
+
+    @cached_property
+    def _dialogues(self) -> "np.ndarray[Any, np.dtype[np.int64]]":
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+    def _on_device(self, array: "np.ndarray[Any, Any]") -> Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
 
     @cached_property
     def full(self) -> "Layout":
@@ -79,8 +89,8 @@ class Layout:
 
     @cached_property
     def groups(self) -> list[list[int]]:
-        """Dialogues of each part."""
-        return groups_of(self.lengths)
+        """Dialogues of each part; on a GPU there is one part, as launches cost more than padding."""
+        return groups_of(self.lengths) if self.device.type == "cpu" else [list(range(len(self.lengths)))]
 
     @cached_property
     def parts(self) -> tuple["Part", ...]:
@@ -91,33 +101,84 @@ class Layout:
         parts = []
         for group in self.groups:
             lengths = tuple(self.lengths[d] for d in group)
-            place = torch.arange(max(lengths))
-            first = torch.tensor([starts[d] for d in group])[:, None]
-            rows = first + torch.where(place < torch.tensor(lengths)[:, None], place, 0)  # (B, T)
-            parts.append(Part(Layout(lengths, len(place), self.device), rows.to(self.device, non_blocking=True)))
+            place = np.arange(max(lengths))
+            first = np.array([starts[d] for d in group])[:, None]
+            rows = first + np.where(place < np.array(lengths)[:, None], place, 0)  # (B, T)
+            parts.append(Part(Layout(lengths, len(place), self.device), self._on_device(rows)))
         return tuple(parts)
 
+    def to_parts(self, rows: Tensor) -> list[Tensor]:
+        """Place ``(N, D)`` rows into the grids of all parts, ``(B, T, D)`` each; see ``Part.rows``.
+
+        Whatever reads the grids must give empty slots a gradient of zero.
+        """
+        if not self.is_full:
+            taken = [part.rows.flatten() for part in self.parts if part.rows is not None]
+            index = taken[0] if len(taken) == 1 else torch.cat(taken)
+            rows = _Permuted.apply(rows, index, self._slots_of_parts)  # type: ignore[no-untyped-call]
+        shapes = [(len(part.layout.lengths), part.layout.padded_length) for part in self.parts]
+        grids = torch.split(rows, [dialogues * length for dialogues, length in shapes]) if len(shapes) > 1 else (rows,)
+        return [torch.unflatten(grid, 0, shape) for grid, shape in zip(grids, shapes, strict=True)]
+
+    def from_parts(self, grids: Sequence[Tensor]) -> Tensor:
+        """Take the ``(N, ...)`` rows out of the parts' grids, ``(B * T, ...)`` each: the inverse of ``to_parts``."""
+        slots = grids[0] if len(grids) == 1 else torch.cat(list(grids))
+        if self.is_full:
+            return slots
+        rows: Tensor = _Taken.apply(slots, self._slots_of_parts)  # type: ignore[no-untyped-call]
+        return rows
+
     @cached_property
-    def from_parts(self) -> Tensor:
+    def _slots_of_parts(self) -> Tensor:
         """``(N,)`` int64: the slot of each row in the grids of the parts, laid end to end."""
         starts, end = [0] * len(self.lengths), 0
         for group in self.groups:
             longest = max(self.lengths[d] for d in group)
             for d in group:
                 starts[d], end = end, end + longest
-        slots = [torch.arange(start, start + length) for start, length in zip(starts, self.lengths, strict=True)]
-        return torch.cat(slots).to(self.device, non_blocking=True)
+        slots = [np.arange(start, start + length) for start, length in zip(starts, self.lengths, strict=True)]
+        return self._on_device(np.concatenate(slots))
 
-    def pad(self, rows: Tensor) -> Tensor:
-        """Place ``(N, ...)`` rows into the grid, ``(S, ...)``, with zeros in empty slots."""
+    def pad(self, rows: Tensor, dim: int = 0) -> Tensor:
+        """Place ``(..., N, ...)`` rows into the grid, ``(..., S, ...)``, with zeros in empty slots."""
         if self.is_full:
             return rows
-        grid = rows.new_zeros(len(self.lengths) * self.padded_length, *rows.shape[1:])
-        return grid.index_copy(0, self.slots, rows)
+        shape = list(rows.shape)
+        shape[dim] = len(self.lengths) * self.padded_length
+        return rows.new_zeros(shape).index_copy(dim, self.slots, rows)
 
-    def unpad(self, grid: Tensor) -> Tensor:
-        """Take the ``(N, ...)`` rows out of the ``(S, ...)`` grid: the inverse of ``pad``."""
-        return grid if self.is_full else grid.index_select(0, self.slots)
+    def unpad(self, grid: Tensor, dim: int = 0) -> Tensor:
+        """Take the ``(..., N, ...)`` rows out of the ``(..., S, ...)`` grid: the inverse of ``pad``."""
+        return grid if self.is_full else grid.index_select(dim, self.slots)
+
+
+class _Permuted(torch.autograd.Function):
+    """``index_select`` whose gradient is one, too: deterministic on a GPU, and without a tensor of zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (inverse,) = ctx.saved_tensors
+        return gradient.index_select(0, inverse), None, None
+
+
+class _Taken(torch.autograd.Function):
+    """``index_select`` of different rows: its gradient is copied to them, which is deterministic on a GPU."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.shape = rows.shape
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return gradient.new_zeros(ctx.shape).index_copy_(0, index, gradient), None
 
 
 UNLABELLED = -1
@@ -195,6 +256,10 @@ class DialogueBatch:
         if self.targets is None:
             raise ValueError("targets must be given to measure distances from them")
         return torch.where(self.known, (values - self.targets.nan_to_num(0.0)).abs(), 0.0)
+
+    def own(self, term: Tensor) -> Tensor:
+        """Return this rank's share of a sum over ranks: the term, or zero if the batch is not ``counted``."""
+        return term if self.counted else term * 0.0
 
     def __post_init__(self) -> None:
         rows = sum(self.layout.lengths)

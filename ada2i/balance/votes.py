@@ -46,4 +46,4 @@ def own_votes(model: Ada2I, encoded: Mapping[Modality, Tensor], batch: DialogueB
         batch: The batch of ``N`` utterances.
         train_head: Whether the classifier gets a gradient.
     """
-    return model.fusion.alone(encoded, batch.layout, train_head=train_head)
+    return model.fusion.alone(torch.stack(list(encoded.values())), batch.layout, train_head=train_head)

@@ -7,6 +7,7 @@ import base64
 import importlib.metadata
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from ada2i.doctor.clock import check_clock
 from ada2i.jobs.http import request
 
 _FLOW: Final = "train-ada2i"
+_SCHEDULING_SECONDS: Final = 30.0  # Prefect's scheduler creates a new deployment's runs within seconds, later if busy
 
 
 def check_flows() -> Iterator[Check]:
@@ -102,17 +104,26 @@ def _deployment(url: str, deployment: Mapping[str, Any]) -> Check:
     if not schedules:
         off = len(deployment["schedules"])
         return ok(title, "runs on request" + (f"; {count(off, 'schedule')} off" if off else ""))
+    found = count(len(schedules), "schedule")
+    deadline = time.monotonic() + _SCHEDULING_SECONDS
+    while not (starts := _scheduled_starts(url, deployment["id"])):
+        if time.monotonic() >= deadline:
+            todo = "The server's scheduler does not work: check its log, and that its sqlalchemy is below 2.1."
+            return fail(title, f"{found}, but no run is scheduled", todo)
+        time.sleep(1)
+    return ok(title, f"{found}; next run {starts[0][:16]}Z")
+
+
+def _scheduled_starts(url: str, deployment: str) -> list[str]:
+    """Return when the runs start that the server's scheduler created for a deployment, the next first."""
     coming = {
-        "deployments": {"id": {"any_": [deployment["id"]]}},
+        "deployments": {"id": {"any_": [deployment]}},
         "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
         "sort": "EXPECTED_START_TIME_ASC",
     }
     status, body = _ask(url, "flow_runs/filter", coming)
-    runs = [run for run in (json.loads(body) if status == 200 else []) if run["auto_scheduled"]]
-    if runs:
-        return ok(title, f"{count(len(schedules), 'schedule')}; next run {runs[0]['expected_start_time'][:16]}Z")
-    todo = "The server's scheduler does not work: check its log, and that its sqlalchemy is below 2.1."
-    return fail(title, f"{count(len(schedules), 'schedule')} are on, but no run is scheduled", todo)
+    runs = json.loads(body) if status == 200 else []
+    return [run["expected_start_time"] for run in runs if run["auto_scheduled"]]
 
 
 def _ask(url: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:

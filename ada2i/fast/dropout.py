@@ -1,4 +1,4 @@
-"""Dropout that is fast on a CPU, where torch draws one element at a time; the plain twin is ``F.dropout``.
+"""Dropout that is fast on a CPU, where torch draws one element at a time; the plain twin is torch's.
 
 Shape letters in this file:
     W 64-bit words
@@ -7,7 +7,6 @@ Shape letters in this file:
 import functools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ada2i import fast
@@ -34,7 +33,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     if not training or p == 0.0 or x.numel() == 0:
         return x
     if x.device.type != "cpu" or not fast.enabled():
-        return F.dropout(x, p)
+        return torch.native_dropout(x, p, True)[0]  # as F.dropout on a GPU: one operator, and one for its gradient
     dropped = min(round(p * _STEPS), _STEPS - 1)
     bits = random_words((x.numel() + 3) // 4).view(torch.int16)[: x.numel()].view(x.shape)
     # Compared into the dtype of x: a mask of bool would be converted with every product.

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ada2i.batch import DialogueBatch
+from ada2i.batch import DialogueBatch, Layout
 from ada2i.modalities import Modality
 from ada2i.model.afw import Features, FeatureWeighting, Present
 from ada2i.model.amw import Fusion
@@ -47,6 +47,8 @@ class Prediction:
     encoded: Features = field(default_factory=dict)
 
 
+# Extends what all encoders read, by modality, before each encodes its own part.
+Extend = Callable[[Features, Layout, Tensor, Present], Features]
 # From the encoders' outputs, the batch and presence, what AFW and votes read in their place.
 Adapt = Callable[[Features, DialogueBatch, Present], tuple[Features, Present]]
 
@@ -58,6 +60,7 @@ class Ada2I(nn.Module):
         input_norms: ``InputNorm`` modules by modality, which prepare the features.
         encoders: The modules that encode, by modality.
         encode: How each encoder is called, by modality: itself, or wrapped.
+        extend: Extends the prepared features of all modalities together, for encoders that read more than them.
         presence: Returns the utterances that have a modality, for modules that use it.
         afw: Weights the features.
         fusion: Gives each modality its vote.
@@ -72,10 +75,11 @@ class Ada2I(nn.Module):
         input_norms: Mapping[Modality, nn.Module],
         encoders: Mapping[Modality, nn.Module],
         encode: Mapping[Modality, Encoder],
+        extend: Extend,
         presence: Callable[[DialogueBatch], Present],
         afw: FeatureWeighting,
         fusion: Fusion | FusionHolder,
-        unimodal: Callable[[Any, Features, Tensor], Tensor],
+        unimodal: Callable[[Any, Tensor, Tensor], Tensor],
         head: nn.Module,
         signs: int = 0,
     ) -> None:
@@ -84,6 +88,7 @@ class Ada2I(nn.Module):
         self.standardise = nn.ModuleDict(input_norms)  # type: ignore[arg-type]  # mappings are invariant
         self.encoders = nn.ModuleDict(encoders)  # type: ignore[arg-type]
         self.encode = dict(encode)
+        self.extend = extend
         self.presence = presence
         self.afw = afw
         self.fusion = fusion
@@ -109,13 +114,14 @@ class Ada2I(nn.Module):
         """Predict the emotion of each utterance of a batch; ``adapt`` may change what AFW reads."""
         present = self.presence(batch)
         inputs = {m: self.standardise[m](batch.features[m], batch.present[m]) for m in self.modalities}
+        inputs = self.extend(inputs, batch.layout, batch.speakers, present)
         encoded = {m: self.encode[m](x, batch.layout, batch.speakers, present[m]) for m, x in inputs.items()}
         features, present = adapt(encoded, batch, present) if adapt else (encoded, present)
-        weighted = self.afw(features, batch.layout, present)
-        votes, fused = self.fusion.predict(weighted.features, present, batch.layout)
+        there = stacked_presence(present)
+        weighted = self.afw(torch.stack(list(features.values())), batch.layout, there)
+        votes, fused = self.fusion.predict(weighted.features, there, batch.layout)
         with torch.no_grad():
             alone = self.unimodal(self.fusion, weighted.features, votes)
-        known = [there for there in present.values() if there is not None]
         return Prediction(
             logits=self.head(fused),
             votes=votes,
@@ -123,7 +129,7 @@ class Ada2I(nn.Module):
             unimodal_logits=alone,
             mapping_gap=weighted.mapping_gap,
             gate_share=weighted.gate_share,
-            present=torch.stack(known) if known else None,
+            present=there,
             encoded=encoded,
         )
 
@@ -155,6 +161,11 @@ def sign_of(values: Tensor, classes: int) -> Tensor:
     return (values > -_NEUTRAL).long() + (values > _NEUTRAL).long()
 
 
+def not_extended(features: Features, layout: Layout, speakers: Tensor, present: Present) -> Features:  # noqa: ARG001
+    """Let each encoder read its modality's features alone."""
+    return features
+
+
 def all_present(batch: DialogueBatch) -> Present:
     """Treat every modality as present: the zeros of a missing one count like any other feature."""
     return dict.fromkeys(batch.present)
@@ -165,11 +176,17 @@ def as_recorded(batch: DialogueBatch) -> Present:
     return dict(batch.present)
 
 
-def linear_logits(fusion: Fusion, features: Features, votes: Tensor) -> Tensor:  # noqa: ARG001
+def stacked_presence(present: Present) -> Tensor | None:
+    """Return which utterances have each modality, ``(M, N)`` bool; None: nothing counts as missing."""
+    known = [there for there in present.values() if there is not None]
+    return torch.stack(known) if known else None
+
+
+def linear_logits(fusion: Fusion, features: Tensor, votes: Tensor) -> Tensor:  # noqa: ARG001
     """Return the un-normalised classifier of each modality, ``(M, N, C)``."""
     return fusion.unimodal(features)
 
 
-def vote_logits(fusion: Any, features: Features, votes: Tensor) -> Tensor:  # noqa: ARG001
+def vote_logits(fusion: Any, features: Tensor, votes: Tensor) -> Tensor:  # noqa: ARG001
     """Return each modality's vote, ``(M, N, C)``."""
     return votes.detach()

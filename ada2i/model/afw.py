@@ -3,11 +3,15 @@
 Shape letters in this file:
     R rows: the N utterances, or the S slots of the padded grid     B dialogues     H hidden width     K rank
     M modalities
+
+All modalities go through one operator at a time: a GPU waits for the operators that the host launches.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +26,15 @@ _QUIET = 0.1  # factor of the attention maps' first weights
 Features = dict[Modality, Tensor]
 Present = Mapping[Modality, Tensor | None]  # by modality, (R,) bool; None: nothing is missing
 Others = Mapping[Modality, tuple[Modality, ...]]  # by modality, the others in the order in which they are contracted
-Mean = Callable[[Tensor, Layout], Tensor]  # for each row of (R, ...), a mean over its dialogue
+Average = Callable[[Tensor], Tensor]  # for each row of (M, R, K, K), a mean over rows of its dialogue that are present
+Averaging = Callable[[Layout, Tensor | None, torch.dtype], Average]  # from presence, (M, R) bool; None: all are
 
 
 class Weighted(NamedTuple):
     """The result of weighting.
 
     Attributes:
-        features: By modality, ``(R, H)``.
+        features: ``(M, R, H)``.
         mapping_gap: ``(R,)`` distance of the attention mapping network, summed over layers; 0 for a modality where it
             is absent; None in eval mode.
         gate_share: ``(M,)`` share of the last layer's gate, attention plus beta, that depends on the data: the standard
@@ -37,7 +42,7 @@ class Weighted(NamedTuple):
             constant gate.
     """
 
-    features: Features
+    features: Tensor
     mapping_gap: Tensor | None
     gate_share: Tensor
 
@@ -47,34 +52,42 @@ class FeatureWeighting(nn.Module):
 
     on_grid = False  # whether input features and mapping gap have the padded grid's shape
 
-    def forward(self, features: Features, layout: Layout, present: Present) -> Weighted:  # noqa: ARG002
+    def forward(self, features: Tensor, layout: Layout, present: Tensor | None) -> Weighted:  # noqa: ARG002
         """Weight the features of all modalities.
 
         Args:
-            features: By modality, ``(N, H)``, or ``(S, H)`` if ``on_grid``.
+            features: ``(M, N, H)``, or ``(M, S, H)`` if ``on_grid``.
             layout: The rows of each dialogue.
-            present: By modality, ``(N,)`` bool; a mean runs over utterances that have it.
+            present: ``(M, N)`` bool; a mean runs over utterances that have the modality. None: all are present.
 
         Returns:
-            Features ``(N, H)``.
+            Features ``(M, N, H)``.
         """
-        return Weighted(features, None, next(iter(features.values())).new_zeros(len(features)))
+        return Weighted(features, None, features.new_zeros(len(features)))
 
 
 class AdaptiveFeatureWeighting(FeatureWeighting):
-    """A stack of weighting layers."""
+    """A stack of weighting layers.
 
-    def __init__(self, layers: list["AfwLayer"]) -> None:
+    Args:
+        layers: The layers.
+        averaging: See ``dialogue_average`` and ``causal_average``.
+    """
+
+    def __init__(self, layers: list["AfwLayer"], averaging: Averaging) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.averaging = averaging
 
-    def forward(self, features: Features, layout: Layout, present: Present) -> Weighted:
+    def forward(self, features: Tensor, layout: Layout, present: Tensor | None) -> Weighted:
         """See ``FeatureWeighting``."""
-        gaps, weighted = [], Weighted(features, None, torch.empty(0))
+        average = self.averaging(layout, present, features.dtype)
+        gaps, gate = [], features
         for layer in self.layers:
-            weighted = layer(weighted.features, layout, present)
-            gaps.append(weighted.mapping_gap)
-        return weighted._replace(mapping_gap=sum(gaps[1:], start=gaps[0]) if self.training else None)
+            features, gate, gap = layer(features, average, present)
+            gaps.append(gap)
+        total = sum(gaps[1:], start=gaps[0]) if self.training else None
+        return Weighted(features, total, _gate_share(gate, present))
 
 
 class GridFeatureWeighting(AdaptiveFeatureWeighting):
@@ -82,10 +95,24 @@ class GridFeatureWeighting(AdaptiveFeatureWeighting):
 
     on_grid = True
 
-    def forward(self, features: Features, layout: Layout, present: Present) -> Weighted:
+    def forward(self, features: Tensor, layout: Layout, present: Tensor | None) -> Weighted:
         """See ``FeatureWeighting``; the mapping gap is ``(S,)``."""
         weighted = super().forward(features, layout.full, present)
-        return weighted._replace(features={m: layout.unpad(x) for m, x in weighted.features.items()})
+        return weighted._replace(features=layout.unpad(weighted.features, dim=1))
+
+
+class LayerOutput(NamedTuple):
+    """The result of one layer.
+
+    Attributes:
+        features: ``(M, R, H)`` weighted features, after dropout.
+        gate: ``(M, R, H)`` factors of the features.
+        mapping_gap: ``(R,)`` distance of the mapping network; None in eval mode.
+    """
+
+    features: Tensor
+    gate: Tensor
+    mapping_gap: Tensor | None
 
 
 class AfwLayer(nn.Module):
@@ -98,7 +125,6 @@ class AfwLayer(nn.Module):
         beta: Weight of the unweighted feature.
         dropout: Dropout of the weighted features, in training.
         others: See ``listed`` and ``cyclic``.
-        mean: See ``dialogue_mean`` and ``causal_mean``.
         key_dim: Theta is divided by its square root. None: it is not scaled.
         normalise: Applied to the inputs of q and k and to the contracted tensor.
         gap: How the mapping network's distance is computed.
@@ -113,7 +139,6 @@ class AfwLayer(nn.Module):
         beta: float,
         dropout: float,
         others: Others,
-        mean: Mean,
         key_dim: int | None,
         normalise: Callable[[Tensor], Tensor],
         gap: "Gap",
@@ -121,25 +146,24 @@ class AfwLayer(nn.Module):
         super().__init__()
         self.beta = beta
         self.dropout = dropout
-        self.others = others
-        self.mean = mean
         self.scale = 1.0 if key_dim is None else 1.0 / math.sqrt(key_dim)
         self.normalise = normalise
         self.gap = gap
+        # The first modality with which each one is contracted, then the second: (M - 1) * M places.
+        turns = zip(*(others[m] for m in modalities), strict=True)
+        self.order = tuple(modalities.index(other) for turn in turns for other in turn)
         self.factors = nn.ModuleDict({m: nn.Linear(hidden_dim, 4 * rank) for m in modalities})  # q1, q2, k1, k2
         self.attention = nn.ModuleDict({m: nn.Linear(rank * rank, hidden_dim) for m in modalities})
         self.mapping = nn.ModuleDict({m: nn.Linear(hidden_dim, hidden_dim) for m in modalities})
 
-    def forward(self, features: Features, layout: Layout, present: Present) -> Weighted:
-        """Weight ``(R, H)`` features by modality; see ``FeatureWeighting``."""
-        scores = {m: self._scores(m, x) for m, x in features.items()}
-        means = {m: present_mean(theta, layout, present[m], self.mean) for m, theta in scores.items()}
-        attention = {m: self._attend(m, scores[m], means) for m in features}
-        weighted = {m: attention[m] * x + self.beta * x for m, x in features.items()}
+    def forward(self, features: Tensor, average: Average, present: Tensor | None) -> LayerOutput:
+        """Weight ``(M, R, H)`` features; ``present`` is ``(M, R)`` bool or None."""
+        theta = self._scores(features)
+        attention = self._attend(theta, average(theta))
+        gate = attention + self.beta
+        weighted = gate * features
         gap = self._mapping_gap(features, attention, weighted, present) if self.training else None
-        dropped = {m: dropout(x, self.dropout, self.training) for m, x in weighted.items()}
-        shares = [_gate_share(a + self.beta, present[m]) for m, a in attention.items()]
-        return Weighted(dropped, gap, torch.stack(shares))
+        return LayerOutput(dropout(weighted, self.dropout, self.training), gate, gap)
 
     def start_quietly(self) -> None:
         """Initialise attention near 0: a gate near ``beta``.
@@ -151,55 +175,92 @@ class AfwLayer(nn.Module):
                 attention.weight.mul_(_QUIET)  # type: ignore[operator]
             nn.init.zeros_(attention.bias)  # type: ignore[arg-type]
 
-    def _scores(self, modality: Modality, x: Tensor) -> Tensor:
-        """Theta: the elementwise product of two Khatri-Rao products, ``(R, K, K)``."""
-        q1, q2, k1, k2 = self.factors[modality](self.normalise(x)).chunk(4, dim=-1)
-        theta = (q1[:, :, None] * q2[:, None, :]) * (k1[:, :, None] * k2[:, None, :])
-        return theta if self.scale == 1.0 else theta * self.scale  # type: ignore[no-any-return]
+    def _scores(self, features: Tensor) -> Tensor:
+        """Theta: the elementwise product of two Khatri-Rao products, ``(M, R, K, K)``."""
+        factors = linear_each(self.factors, self.normalise(features))
+        left, right = torch.unflatten(factors, 2, (2, 2, -1)).unbind(3)  # q1 and k1, q2 and k2: (M, R, 2, K) each
+        of_q, of_k = (left[..., :, None] * right[..., None, :]).unbind(2)
+        theta = of_q * of_k
+        return theta if self.scale == 1.0 else theta * self.scale
 
-    def _attend(self, modality: Modality, theta: Tensor, means: Mapping[Modality, Tensor]) -> Tensor:
-        """Att_m, ``(R, H)``: Theta contracted with every other modality's mean, in turn; matrices do not commute."""
-        contracted = theta
-        for other in self.others[modality]:
-            contracted = contracted @ means[other]
-        return self.attention[modality](self.normalise(contracted.flatten(1)))  # type: ignore[no-any-return]
+    def _attend(self, theta: Tensor, means: Tensor) -> Tensor:
+        """Att, ``(M, R, H)``: Theta contracted with every other modality's mean, in turn; matrices do not commute."""
+        contracted = theta.flatten(0, 1)
+        turns = len(self.order) // len(theta)
+        for mean in torch.unflatten(
+            means.index_select(0, _index(self.order, means.device)), 0, (turns, len(theta))
+        ).unbind(0):
+            contracted = torch.bmm(contracted, mean.flatten(0, 1))
+        return linear_each(self.attention, self.normalise(contracted.view_as(theta).flatten(2)))
 
-    def _mapping_gap(self, features: Features, attention: Features, weighted: Features, present: Present) -> Tensor:
-        targets = self.gap.target(attention, weighted)
-        gaps = {m: (self.mapping[m](x) - targets[m]).abs().mean(-1) for m, x in features.items()}
-        return self.gap.over_modalities([gap if present[m] is None else gap * present[m] for m, gap in gaps.items()])
+    def _mapping_gap(self, features: Tensor, attention: Tensor, weighted: Tensor, present: Tensor | None) -> Tensor:
+        target = self.gap.target(attention, weighted)
+        gaps = (linear_each(self.mapping, features) - target).abs().mean(-1)  # (M, R)
+        return self.gap.over_modalities(gaps if present is None else gaps * present)
+
+
+@functools.cache
+def _index(places: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):  # a gradient may save it
+        return torch.tensor(places, dtype=torch.int64, device=device)
+
+
+class _LinearEach(torch.autograd.Function):
+    """One product for the maps of all modalities, whose gradients have the parameters' own layout."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, *parameters: Tensor) -> Tensor:
+        weight = torch.stack(parameters[: len(features)])  # (M, H, D)
+        bias = torch.stack(parameters[len(features) :])
+        ctx.save_for_backward(features, weight)
+        return torch.baddbmm(bias[:, None], features, weight.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight = ctx.saved_tensors
+        of_features = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
+        of_weights = torch.bmm(gradient.transpose(1, 2), features)
+        return of_features, *of_weights.unbind(), *gradient.sum(1).unbind()
+
+
+def linear_each(maps: nn.ModuleDict, features: Tensor) -> Tensor:
+    """Apply each modality's linear map to its ``(M, R, D)`` features."""
+    weights = [layer.weight for layer in maps.values()]
+    biases = [layer.bias for layer in maps.values()]
+    mapped: Tensor = _LinearEach.apply(features, *weights, *biases)  # type: ignore[no-untyped-call]
+    return mapped
 
 
 class Gap(NamedTuple):
     """How the distance of the mapping network is computed.
 
     Attributes:
-        target: Chooses the target, from attention and weighted features.
-        over_modalities: Combines the distances of all modalities, ``(R,)`` each.
+        target: Chooses the target, from attention and weighted features, ``(M, R, H)`` each.
+        over_modalities: Combines the distances of all modalities, ``(M, R)``, to ``(R,)``.
     """
 
-    target: Callable[[Features, Features], Features]
-    over_modalities: Callable[[list[Tensor]], Tensor]
+    target: Callable[[Tensor, Tensor], Tensor]
+    over_modalities: Callable[[Tensor], Tensor]
 
 
-def attention_target(attention: Features, weighted: Features) -> Features:  # noqa: ARG001
+def attention_target(attention: Tensor, weighted: Tensor) -> Tensor:  # noqa: ARG001
     """Learn the attention (paper)."""
     return attention
 
 
-def weighted_target(attention: Features, weighted: Features) -> Features:  # noqa: ARG001
+def weighted_target(attention: Tensor, weighted: Tensor) -> Tensor:  # noqa: ARG001
     """Learn the weighted feature: the released code does so, because a list is shared by mistake."""
     return weighted
 
 
-def gap_sum(gaps: list[Tensor]) -> Tensor:
+def gap_sum(gaps: Tensor) -> Tensor:
     """Return the sum over modalities (paper)."""
-    return sum(gaps[1:], start=gaps[0])
+    return gaps.sum(0)
 
 
-def gap_mean(gaps: list[Tensor]) -> Tensor:
+def gap_mean(gaps: Tensor) -> Tensor:
     """Return the mean over modalities (released code)."""
-    return gap_sum(gaps) / len(gaps)
+    return gaps.mean(0)
 
 
 def listed(modalities: tuple[Modality, ...]) -> Others:
@@ -218,41 +279,83 @@ def unchanged(x: Tensor) -> Tensor:
 
 
 def layer_norm(x: Tensor) -> Tensor:
-    """Normalise ``(R, ...)`` over its last axis, without parameters."""
+    """Normalise ``(..., R, D)`` over its last axis, without parameters."""
     return F.layer_norm(x, x.shape[-1:])
 
 
-def dialogue_mean(rows: Tensor, layout: Layout) -> Tensor:
-    """Return for each row the mean over its dialogue, ``(R, ...)``."""
-    # Two products with the row-to-dialogue matrix, which are deterministic on a GPU.
-    one_hot = layout.one_hot.to(rows.dtype)
-    return one_hot @ ((one_hot.T @ rows) / layout.lengths_tensor[:, None])  # (B, ...) in between
+@dataclass(frozen=True)
+class DialogueAverage:
+    """Means over whole dialogues, as two products, which are deterministic on a GPU.
+
+    Attributes:
+        weights: ``(M or 1, B, R)`` weight of each row in its dialogue's mean.
+        rows: ``(R, B)`` one-hot: the dialogue of each row.
+        absent: ``(M, B, 1)``, 1 if no row of a dialogue is present; then its mean is the identity. None: nothing is
+            missing.
+    """
+
+    weights: Tensor
+    rows: Tensor
+    absent: Tensor | None
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        """See ``Average``."""
+        flat, weights = theta.flatten(2), self.weights.expand(len(theta), -1, -1)
+        if self.absent is None:
+            means = torch.bmm(weights, flat)  # (M, B, K * K)
+        else:
+            identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device).flatten()
+            means = torch.baddbmm(self.absent * identity, weights, flat)
+        return torch.bmm(self.rows.expand(len(theta), -1, -1), means).view_as(theta)
 
 
-def causal_mean(rows: Tensor, layout: Layout) -> Tensor:
-    """Return for each row the mean over its dialogue up to itself, ``(R, ...)``."""
-    grid = layout.pad(rows).view(len(layout.lengths), layout.padded_length, -1)
-    steps = torch.arange(1, layout.padded_length + 1, device=rows.device, dtype=rows.dtype)
-    return layout.unpad((grid.cumsum(dim=1) / steps[:, None]).flatten(0, 1))
-
-
-def present_mean(theta: Tensor, layout: Layout, present: Tensor | None, mean: Mean) -> Tensor:
-    """Return A_m for each row, ``(R, K, K)``; the identity if no utterance in the mean has the modality."""
+def dialogue_average(layout: Layout, present: Tensor | None, dtype: torch.dtype) -> DialogueAverage:
+    """Return an ``Average`` over the present rows of each row's dialogue."""
+    rows = layout.one_hot.to(dtype)
     if present is None:
-        return mean(theta.flatten(1), layout).view_as(theta)
-    there = present.to(theta.dtype)[:, None]
-    sums = mean(torch.cat([theta.flatten(1) * there, there], dim=1), layout)
-    share = sums[:, -1:]
-    found = (sums[:, :-1] / share.clamp_min(1e-12)).view_as(theta)
-    identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
-    return torch.where(share[:, :, None] > 0, found, identity)
+        return DialogueAverage((rows / layout.lengths_tensor).T[None], rows, None)
+    weights = rows.T * present[:, None]  # (M, B, R)
+    counts = weights.sum(2, keepdim=True)
+    return DialogueAverage(weights / counts.clamp_min(1), rows, (counts == 0).to(dtype))
 
 
+@dataclass(frozen=True)
+class CausalAverage:
+    """Means over a dialogue up to each row.
+
+    Attributes:
+        layout: The rows of each dialogue.
+        present: ``(M, R, 1)``, 1 for rows that count. None: all do.
+    """
+
+    layout: Layout
+    present: Tensor | None
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        """See ``Average``; the identity as long as nothing is present."""
+        flat = theta.flatten(2)
+        there = torch.ones_like(flat[..., :1]) if self.present is None else self.present
+        rows = torch.cat([flat * there, there], dim=2)
+        grid = torch.unflatten(self.layout.pad(rows, dim=1), 1, (-1, self.layout.padded_length))
+        sums = self.layout.unpad(grid.cumsum(dim=2).flatten(1, 2), dim=1)
+        counts = sums[..., -1:]
+        means = (sums[..., :-1] / counts.clamp_min(1)).view_as(theta)
+        identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
+        return torch.where(counts[..., None] > 0, means, identity)
+
+
+def causal_average(layout: Layout, present: Tensor | None, dtype: torch.dtype) -> CausalAverage:
+    """Return an ``Average`` over the present rows of each row's dialogue up to itself."""
+    return CausalAverage(layout, None if present is None else present[..., None].to(dtype))
+
+
+@torch.no_grad()
 def _gate_share(gate: Tensor, present: Tensor | None) -> Tensor:
-    with torch.no_grad():
-        if present is None:
-            moving = gate - gate.mean(dim=0)
-            return (moving.square().mean() / gate.square().mean().clamp_min(1e-30)).sqrt()
-        rows = present.to(gate.dtype)[:, None]
-        moving = (gate - (gate * rows).sum(dim=0) / rows.sum().clamp_min(1)) * rows
-        return (moving.square().sum() / (gate * rows).square().sum().clamp_min(1e-30)).sqrt()
+    """Return ``Weighted.gate_share`` of ``(M, R, H)`` gates."""
+    if present is None:
+        spread, size = gate.var(1, correction=0).mean(1), gate.square().mean((1, 2))
+    else:
+        weights = present.to(gate.dtype)[:, None]  # (M, 1, R)
+        mean = torch.bmm(weights, gate) / weights.sum(2, keepdim=True).clamp_min(1)
+        spread, size = (torch.bmm(weights, x.square()).sum((1, 2)) for x in (gate - mean, gate))
+    return (spread / size.clamp_min(1e-30)).sqrt()

@@ -7,23 +7,23 @@ Shape letters in this file:
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ada2i.batch import Layout
 from ada2i.modalities import Modality
-from ada2i.model.afw import Present
 
 _LEAST = 0.1  # minimum weight, relative to the best modality's: a weak modality still learns
+_LEAST_NORM = 1e-12  # as in torch's F.normalize
 
-Vote = Callable[[Tensor, Tensor], Tensor]  # from features (N, H) and a modality's part of the classifier (C, H), (N, C)
+Vote = Callable[[Tensor, Tensor], Tensor]  # from features (M, N, H) and the classifier's parts (M, C, H), (M, N, C)
 
 
-def linear_vote(features: Tensor, part: Tensor) -> Tensor:
+def linear_vote(features: Tensor, parts: Tensor) -> Tensor:
     """Vote by a plain linear classifier (an ablation)."""
-    return features @ part.T
+    return torch.bmm(features, parts.transpose(1, 2))
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,44 @@ class CosineVote:
     """Vote by the direction of the feature.
 
     Attributes:
-        dim: Axis over which the classifier is normalised. 1, the width: cosines (paper). 0, the classes (released
-            code): nearly cosines, times a factor of about sqrt(H / C).
+        dim: Axis of a part over which the classifier is normalised. 1, the width: cosines (paper). 0, the classes
+            (released code): nearly cosines, times a factor of about sqrt(H / C).
         scale: Factor of the vote.
     """
 
     dim: int
     scale: float = 1.0
 
-    def __call__(self, features: Tensor, part: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, parts: Tensor) -> Tensor:
         """See ``Vote``."""
-        return self.scale * (F.normalize(features, dim=-1) @ F.normalize(part, dim=self.dim).T)
+        directions = unit(parts, self.dim + 1)
+        scaled = directions if self.scale == 1.0 else directions * self.scale
+        return torch.bmm(unit(features, 2), scaled.transpose(1, 2))
+
+
+class _Unit(torch.autograd.Function):
+    """Vectors over their length, with a third of the operators of ``F.normalize`` and its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
+        norms = torch.linalg.vector_norm(x, dim=dim, keepdim=True).clamp_min(_LEAST_NORM)
+        directions: Tensor = x / norms
+        ctx.save_for_backward(directions, norms)
+        ctx.dim = dim
+        return directions
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        directions, norms = ctx.saved_tensors
+        along = (gradient * directions).sum(ctx.dim, keepdim=True)
+        across = torch.addcmul(gradient, directions, along, value=-1)
+        return across / norms, None
+
+
+def unit(x: Tensor, dim: int) -> Tensor:
+    """Return vectors of length 1 along an axis; zeros stay zeros."""
+    directions: Tensor = _Unit.apply(x, dim)  # type: ignore[no-untyped-call]
+    return directions
 
 
 class Fusion(nn.Module):
@@ -56,30 +83,30 @@ class Fusion(nn.Module):
         self.classes = classes
         self.classifier = nn.Linear(hidden_dim * len(modalities), classes, bias=bias)
 
-    def forward(self, features: Mapping[Modality, Tensor], present: Present) -> Tensor:
+    def forward(self, features: Tensor, present: Tensor | None) -> Tensor:
         """Return each modality's vote, ``(M, N, C)``; see ``fuse`` for their weighted sum.
 
         Args:
-            features: By modality, ``(N, H)``.
-            present: By modality, ``(N,)`` bool: an absent modality votes zero. None: all vote.
+            features: ``(M, N, H)``.
+            present: ``(M, N)`` bool: an absent modality votes zero. None: all vote.
         """
-        return torch.stack([_masked(self.vote(features[m], part), present[m]) for m, part in self.parts().items()])
+        votes = self.vote(features, self.parts())
+        return votes if present is None else votes * present[..., None]
 
-    def predict(self, features: Mapping[Modality, Tensor], present: Present, layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def predict(self, features: Tensor, present: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Return each modality's vote, ``(M, N, C)``, and the fused logits, ``(N, C)``."""
         votes = self(features, present)
         return votes, self.fuse(votes)
 
-    def alone(self, features: Mapping[Modality, Tensor], layout: Layout, *, train_head: bool) -> Tensor:  # noqa: ARG002
+    def alone(self, features: Tensor, layout: Layout, *, train_head: bool) -> Tensor:  # noqa: ARG002
         """Return votes of features that no other modality has influenced, ``(M, N, C)``.
 
         Args:
-            features: By modality, ``(N, H)``.
+            features: ``(M, N, H)``.
             layout: The rows of each dialogue.
             train_head: Whether the classifier gets a gradient.
         """
-        parts = self.parts()
-        return torch.stack([self.vote(x, parts[m] if train_head else parts[m].detach()) for m, x in features.items()])
+        return self.vote(features, self.parts() if train_head else self.parts().detach())
 
     def weigh_votes(self, votes: Tensor) -> Tensor:
         """Return votes ``(M, N, C)`` multiplied by their modality's weight, whose sum is 1 if a vote is a number."""
@@ -90,15 +117,14 @@ class Fusion(nn.Module):
         fused = self.weigh_votes(votes).sum(dim=0)
         return fused if self.classifier.bias is None else fused + self.classifier.bias
 
-    def unimodal(self, features: Mapping[Modality, Tensor]) -> Tensor:
+    def unimodal(self, features: Tensor) -> Tensor:
         """Return each modality's own logits, ``(M, N, C)``: its part of the classifier, un-normalised, bias / M."""
-        alone = torch.stack([features[m] @ part.T for m, part in self.parts().items()])
+        alone = torch.bmm(features, self.parts().transpose(1, 2))
         return alone if self.classifier.bias is None else alone + self.classifier.bias / len(self.modalities)
 
-    def parts(self) -> dict[Modality, Tensor]:
-        """Return the classifier's columns by modality, ``(C, H)``."""
-        parts = self.classifier.weight.chunk(len(self.modalities), dim=1)
-        return dict(zip(self.modalities, parts, strict=True))
+    def parts(self) -> Tensor:
+        """Return the classifier's columns of each modality, ``(M, C, H)``."""
+        return torch.unflatten(self.classifier.weight, 1, (len(self.modalities), -1)).transpose(0, 1)
 
 
 class SkillFusion(Fusion):
@@ -132,10 +158,6 @@ class SkillFusion(Fusion):
         """See ``Fusion``."""
         weights = self.weights[:, None, None]
         return _averaged(votes, weights.expand_as(votes)) if self.classes == 1 else votes * weights
-
-
-def _masked(vote: Tensor, present: Tensor | None) -> Tensor:
-    return vote if present is None else vote * present[:, None]
 
 
 def _averaged(votes: Tensor, weights: Tensor) -> Tensor:

@@ -45,12 +45,10 @@ def dialogue_attention(projected: Tensor, layout: Layout, masks: Masks, *, heads
         ``(R, D)``.
     """
     grids = []
-    for part, mask in zip(layout.parts, masks, strict=True):
-        grid = part.grid(projected)
-        q, k, v = grid.view(*grid.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)  # (B, A, T, D / A)
-        grids.append(attend(q, k, v, mask, dropout_p).transpose(1, 2).flatten(2).flatten(0, 1))
-    slots = grids[0] if len(grids) == 1 else torch.cat(grids)
-    return slots if layout.is_full else slots.index_select(0, layout.from_parts)
+    for grid, mask in zip(layout.to_parts(projected), masks, strict=True):
+        heads_first = torch.unflatten(grid, 2, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, A, T, D / A)
+        grids.append(attend(heads_first, mask, dropout_p).transpose(1, 2).flatten(2).flatten(0, 1))
+    return layout.from_parts(grids)
 
 
 def _visible(part: Part, present: Tensor | None, *, causal: bool) -> Tensor | None:

@@ -10,7 +10,7 @@ from ada2i.errors import ConfigError
 from ada2i.jobs import code
 from ada2i.modalities import Modality
 from ada2i.model import afw, amw
-from ada2i.model.ada2i import Ada2I, all_present, as_recorded, linear_logits, vote_logits
+from ada2i.model.ada2i import Ada2I, all_present, as_recorded, linear_logits, not_extended, vote_logits
 from ada2i.model.context import ContextEncoder
 from ada2i.model.encoders import (
     Autocast,
@@ -24,7 +24,7 @@ from ada2i.model.encoders import (
 )
 from ada2i.model.inputs import KeepInputs, MaskInputs, Standardise
 from ada2i.model.own import EncoderHolder, FusionHolder
-from ada2i.model.relational import RelationalEncoder
+from ada2i.model.relational import Neighbours, RelationalEncoder
 
 
 def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes: int) -> Ada2I:
@@ -55,6 +55,7 @@ def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes:
         head=_head(config, classes),
         input_norms={m: _input_norm(config, widths[m]) for m in model.modalities},
         encode={m: _wrapped(config, encoder) for m, encoder in encoders.items()},
+        extend=_neighbours(config) if model.encoder.kind == "relational" else not_extended,
         presence=as_recorded if model.mask_missing else all_present,
         unimodal=vote_logits if votes else linear_logits,
         signs=signs,
@@ -85,14 +86,12 @@ def _encoder(config: TrainConfig, width: int) -> nn.Module:
     if encoder.kind == "relational":
         return RelationalEncoder(
             width=width,
+            relations=_neighbours(config).relations,
             hidden_dim=hidden_dim,
             layers=encoder.layers,
             feedforward_dim=encoder.feedforward_dim,
             dropout=encoder.dropout,
             input_dropout=encoder.input_dropout,
-            decays=encoder.decays,
-            dialogue_decay=encoder.dialogue_decay,
-            causal=encoder.causal,
         )
     return ContextEncoder(
         width=width,
@@ -106,6 +105,11 @@ def _encoder(config: TrainConfig, width: int) -> nn.Module:
         speakers=encoder.speakers,
         causal=encoder.causal,
     )
+
+
+def _neighbours(config: TrainConfig) -> Neighbours:
+    encoder = config.model.encoder
+    return Neighbours(decays=encoder.decays, dialogue_decay=encoder.dialogue_decay, causal=encoder.causal)
 
 
 def _own_encoder(config: TrainConfig, width: int) -> nn.Module:
@@ -156,7 +160,6 @@ def _afw(config: TrainConfig) -> afw.FeatureWeighting:
             beta=chosen.beta,
             dropout=chosen.dropout,
             others=(afw.cyclic if chosen.order == "cyclic" else afw.listed)(model.modalities),
-            mean=afw.causal_mean if model.encoder.causal else afw.dialogue_mean,
             key_dim=chosen.key_dim,
             normalise=afw.layer_norm if chosen.normalise else afw.unchanged,
             gap=afw.Gap(
@@ -168,7 +171,8 @@ def _afw(config: TrainConfig) -> afw.FeatureWeighting:
     ]
     for layer in layers if chosen.quiet_start else ():
         layer.start_quietly()
-    return (afw.GridFeatureWeighting if chosen.average_padding else afw.AdaptiveFeatureWeighting)(layers)
+    averaging = afw.causal_average if model.encoder.causal else afw.dialogue_average
+    return (afw.GridFeatureWeighting if chosen.average_padding else afw.AdaptiveFeatureWeighting)(layers, averaging)
 
 
 def _fusion(config: TrainConfig, classes: int) -> amw.Fusion | FusionHolder:
@@ -176,7 +180,8 @@ def _fusion(config: TrainConfig, classes: int) -> amw.Fusion | FusionHolder:
     if model.fusion != "ada2i":
         numbers = {"modalities": model.modalities, "hidden_dim": model.hidden_dim, "classes": classes}
         numbers["dropout"] = model.afw.dropout
-        return FusionHolder(_module(model.fusion, "The fusion", numbers, model.fusion_options), classes)
+        own = _module(model.fusion, "The fusion", numbers, model.fusion_options)
+        return FusionHolder(own, classes, model.modalities)
     plain = config.ablations.no_amw
     # The length of a feature, which a cosine leaves out, tells how large a number is.
     linear = plain or config.regression

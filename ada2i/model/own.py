@@ -14,7 +14,6 @@ from torch.func import functional_call
 
 from ada2i.batch import Layout
 from ada2i.modalities import Modality
-from ada2i.model.afw import Features, Present
 
 
 class OwnEncoder(Protocol):
@@ -77,15 +76,16 @@ class EncoderHolder(nn.Module):
 class FusionHolder(nn.Module):
     """Calls an ``OwnFusion`` as the network calls ``amw.Fusion``."""
 
-    def __init__(self, own: nn.Module, classes: int) -> None:
+    def __init__(self, own: nn.Module, classes: int, modalities: tuple[Modality, ...]) -> None:
         super().__init__()
         self.own = own
         self.classes = classes
+        self.modalities = modalities
 
-    def predict(self, features: Features, present: Present, layout: Layout) -> tuple[Tensor, Tensor]:
+    def predict(self, features: Tensor, present: Tensor | None, layout: Layout) -> tuple[Tensor, Tensor]:
         """Return each modality's vote, ``(M, N, C)``, and the logits, ``(N, C)``."""
-        there = {m: _there(present[m], x) for m, x in features.items()}
-        shown = {m: x * there[m][:, None] for m, x in features.items()}
+        there = self._there(features, present)
+        shown = {m: x * there[m][:, None] for m, x in self._named(features).items()}
         found = self.own(shown, there, layout)
         if isinstance(found, tuple):
             return _masked(found[1], there), found[0]
@@ -95,10 +95,16 @@ class FusionHolder(nn.Module):
         """See ``amw.Fusion``."""
         return votes
 
-    def alone(self, features: Mapping[Modality, Tensor], layout: Layout, *, train_head: bool) -> Tensor:
+    def alone(self, features: Tensor, layout: Layout, *, train_head: bool) -> Tensor:
         """See ``amw.Fusion``."""
-        there = {m: _there(None, x) for m, x in features.items()}
-        return self._from_each(features, there, layout, train=train_head)
+        return self._from_each(self._named(features), self._there(features, None), layout, train=train_head)
+
+    def _named(self, rows: Tensor) -> dict[Modality, Tensor]:
+        return dict(zip(self.modalities, rows.unbind(), strict=True))
+
+    def _there(self, features: Tensor, present: Tensor | None) -> dict[Modality, Tensor]:
+        everything = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+        return self._named(everything if present is None else present)
 
     def _from_each(
         self, features: Mapping[Modality, Tensor], there: Mapping[Modality, Tensor], layout: Layout, *, train: bool

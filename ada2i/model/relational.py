@@ -8,78 +8,162 @@ utterances, so they are recurrences: time and memory grow with the number of utt
 Shape letters in this file:
     N utterances     B dialogues     T longest dialogue of a part     K utterances of a block
     S most speakers of a dialogue
-    D width of the modality's features     R relations     H hidden width
+    D width of the modality's features     V values: all widths and a count for each modality     R relations
+    H hidden width     M modalities
 """
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ada2i.batch import Layout
 from ada2i.fast.dropout import dropout
+from ada2i.model.afw import Features, Present
 
 _BLOCK = 64  # utterances whose weights on one another are one matrix; a state carries what is before them
+_LONG = 256  # up to this length all utterances of a dialogue are one block
 _LEAST = 1e-6  # a mean over neighbours that together weigh less fades to zero
 
 
+class Neighbours:
+    """Extends the features of all modalities by their relations' means, in the same few operators.
+
+    Args:
+        decays: Distances, in utterances, over which a neighbour's weight falls by 1/e; each gives four relations.
+        dialogue_decay: The same for the mean of the dialogue.
+        causal: Only past neighbours count, and for the dialogue the utterance itself.
+    """
+
+    def __init__(self, *, decays: Sequence[float], dialogue_decay: float, causal: bool = False) -> None:
+        self.decays, self.dialogue_decay, self.causal = tuple(decays), dialogue_decay, causal
+
+    @property
+    def relations(self) -> int:
+        """``R``."""
+        return len(self.decays) * (2 if self.causal else 4) + 1
+
+    def __call__(self, features: Features, layout: Layout, speakers: Tensor, present: Present) -> Features:
+        """Return ``(N, (1 + R) * D)`` by modality: the own vector, then the means; see ``relation_means``."""
+        means = self.means(features, layout, speakers, present)
+        return {m: torch.cat([x, means[m].to(x.dtype)], dim=1) for m, x in features.items()}
+
+    @torch.no_grad()
+    def means(self, features: Features, layout: Layout, speakers: Tensor, present: Present) -> Features:
+        """Return ``(N, R * D)`` float32 by modality; features are zero where a modality is absent."""
+        there = [torch.ones_like(speakers) if found is None else found for found in present.values()]
+        counts = torch.stack(there, dim=1).float()  # (N, M)
+        values = torch.cat([*(x.float() for x in features.values()), counts], dim=1)
+        with torch.autocast(values.device.type, enabled=False):
+            sums = self._sums(values, layout, speakers)  # (N, R, V)
+            sizes = [*(x.shape[1] for x in features.values()), len(features)]
+            *parts, weights = torch.split(sums, sizes, dim=2)
+            weights = weights.clamp_min(_LEAST)
+            found = [part / weights[..., i : i + 1] for i, part in enumerate(parts)]
+        return {m: mean.flatten(1) for m, mean in zip(features, found, strict=True)}
+
+    def _sums(self, values: Tensor, layout: Layout, speakers: Tensor) -> Tensor:
+        """Return ``(N, R, V)`` sums of ``(N, V)`` values over each row's neighbours, by relation."""
+        slots = []
+        for part in layout.parts:
+            rows, who, inner = part.grid(values), part.grid(speakers), part.layout
+            if inner.padded_length <= _LONG:
+                weights = self._weights(who, inner)  # (B, R, T, T)
+                sums = torch.unflatten(torch.bmm(weights.flatten(1, 2), rows), 1, weights.shape[1:3])  # (B, R, T, V)
+            else:
+                hot = nn.functional.one_hot(who, layout.speakers or int(speakers.max()) + 1).float()
+                sums = self._long_sums(rows * inner.occupied[:, :, None], hot)
+            slots.append(sums.transpose(1, 2).flatten(0, 1))
+        return layout.from_parts(slots)
+
+    def _weights(self, who: Tensor, layout: Layout) -> Tensor:
+        """Return ``(B, R, T, T)``: the weight of each neighbour (last axis) in each relation of a row."""
+        there = layout.occupied[:, None]  # (B, 1, T)
+        same = (who[:, :, None] == who[:, None]) & there
+        rules = torch.stack([same, ~same & there, there.expand_as(same)], dim=1)  # (B, 3, T, T)
+        place, fall = _decay_table(layout.padded_length, self.decays, self.dialogue_decay, self.causal, who.device)
+        return rules.index_select(1, place) * fall
+
+    def _long_sums(self, rows: Tensor, hot: Tensor) -> Tensor:
+        """Return ``(B, R, T, V)`` by recurrences, whose memory grows with the length and not with its square."""
+        one, directions = torch.ones_like(hot[:, :, :1]), (False,) if self.causal else (False, True)
+        sums = [x for decay in self.decays for back in directions for x in _one_way(rows, hot, decay, flipped=back)]
+        whole = [_one_way(rows, one, self.dialogue_decay, flipped=back)[0] for back in directions]
+        return torch.stack([*sums, sum(whole, start=rows)], dim=1)
+
+
+@functools.lru_cache(maxsize=512)
+def _decay_table(
+    length: int, decays: tuple[float, ...], dialogue_decay: float, causal: bool, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return for each relation the kind of neighbour (0: same speaker, 1: other, 2: all), and weights ``(R, T, T)``."""
+    ahead = np.arange(length) - np.arange(length)[:, None]  # from a row (first axis) to its neighbour
+    place: list[int] = []
+    fall: list[Any] = []
+    for decay in decays:
+        for direction in (-1,) if causal else (-1, 1):
+            weight = np.where(ahead * direction > 0, np.exp(-np.abs(ahead) / decay), 0.0)
+            place, fall = [*place, 0, 1], [*fall, weight, weight]
+    whole = np.exp(-np.abs(ahead) / dialogue_decay)
+    fall.append(np.where(ahead <= 0, whole, 0.0) if causal else whole)
+    kinds = torch.from_numpy(np.array([*place, 2]))
+    return kinds.to(device), torch.from_numpy(np.stack(fall).astype(np.float32)).to(device)
+
+
 class RelationalEncoder(nn.Module):
-    """Own vector and decayed means, dropout, hidden layers, then a linear map.
+    """Dropout of the own vector and the decayed means, hidden layers, then a linear map.
 
     Args:
         width: ``D``.
+        relations: ``R``; see ``Neighbours``, which provides the means.
         hidden_dim: ``H``.
         layers: Hidden layers, each a linear map, layer norm, GELU and dropout. 0: the encoder is linear.
         feedforward_dim: Width of the hidden layers.
         dropout: Dropout in the hidden layers.
         input_dropout: Dropout of the own vector and the means.
-        decays: Distances, in utterances, over which a neighbour's weight falls by 1/e; each gives four relations.
-        dialogue_decay: The same for the mean of the dialogue.
-        causal: Only past neighbours count.
     """
 
     def __init__(
         self,
         *,
         width: int,
+        relations: int,
         hidden_dim: int,
         layers: int,
         feedforward_dim: int,
         dropout: float,
         input_dropout: float,
-        decays: Sequence[float],
-        dialogue_decay: float,
-        causal: bool = False,
     ) -> None:
         super().__init__()
         self.input_dropout = input_dropout
-        self.decays, self.dialogue_decay, self.causal = tuple(decays), dialogue_decay, causal
-        relations = len(self.decays) * (2 if causal else 4) + 1
         stages: list[nn.Module] = []
         inputs = width * (1 + relations)
         for _ in range(layers):
-            stages += [nn.Linear(inputs, feedforward_dim), nn.LayerNorm(feedforward_dim), nn.GELU()]
-            stages += [nn.Dropout(dropout)]
+            stages += [nn.Linear(inputs, feedforward_dim), nn.LayerNorm(feedforward_dim), nn.GELU(), Dropout(dropout)]
             inputs = feedforward_dim
         self.stages = nn.Sequential(*stages, nn.Linear(inputs, hidden_dim))
 
-    def forward(self, features: Tensor, layout: Layout, speakers: Tensor, present: Tensor | None) -> Tensor:
-        """See ``Encoder``."""
-        means = relation_means(
-            features,
-            layout,
-            speakers,
-            present,
-            decays=self.decays,
-            dialogue_decay=self.dialogue_decay,
-            causal=self.causal,
-        )
-        inputs = torch.cat([features, means.to(features.dtype)], dim=1)
-        return self.stages(dropout(inputs, self.input_dropout, self.training))  # type: ignore[no-any-return]
+    def forward(self, features: Tensor, layout: Layout, speakers: Tensor, present: Tensor | None) -> Tensor:  # noqa: ARG002
+        """See ``Encoder``; features are ``(N, (1 + R) * D)``."""
+        return self.stages(dropout(features, self.input_dropout, self.training))  # type: ignore[no-any-return]
 
 
-@torch.no_grad()
+class Dropout(nn.Module):
+    """``fast.dropout`` as a module."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop elements in training."""
+        return dropout(x, self.p, self.training)
+
+
 def relation_means(
     features: Tensor,
     layout: Layout,
@@ -97,44 +181,24 @@ def relation_means(
         layout: The rows of each dialogue.
         speakers: ``(N,)`` int64, numbered within each dialogue.
         present: ``(N,)`` bool: absent utterances are not part of a mean. None: all are present.
-        decays: See ``RelationalEncoder``.
-        dialogue_decay: See ``RelationalEncoder``.
-        causal: Only past neighbours count, and for the dialogue the utterance itself.
+        decays: See ``Neighbours``.
+        dialogue_decay: See ``Neighbours``.
+        causal: See ``Neighbours``.
 
     Returns:
         ``(N, R * D)`` float32: for each decay past of the same speaker, past of others, then, unless ``causal``, next
         of the same, next of others; last the dialogue's mean.
     """
-    weight = torch.ones_like(speakers, dtype=torch.float32) if present is None else present.float()
-    values = torch.cat([features.float() * weight[:, None], weight[:, None]], dim=1)  # the last column counts
-    hot = nn.functional.one_hot(speakers, layout.speakers or int(speakers.max()) + 1).float()  # (N, S)
-    grids = []
-    with torch.autocast(features.device.type, enabled=False):
-        for part in layout.parts:
-            grid = part.grid(values) * part.layout.occupied[:, :, None]
-            grids.append(_part_means(grid, part.grid(hot), decays, dialogue_decay, causal=causal).flatten(0, 1))
-    slots = grids[0] if len(grids) == 1 else torch.cat(grids)
-    return slots if layout.is_full else slots.index_select(0, layout.from_parts)
+    neighbours = Neighbours(decays=decays, dialogue_decay=dialogue_decay, causal=causal)
+    shown = features if present is None else features * present[:, None]
+    return neighbours.means({"text": shown}, layout, speakers, {"text": present})["text"]
 
 
-def _part_means(grid: Tensor, hot: Tensor, decays: Sequence[float], dialogue_decay: float, *, causal: bool) -> Tensor:
-    """Return ``(B, T, R * D)`` of values and weights ``(B, T, D + 1)`` and speakers ``(B, T, S)``, one-hot."""
-    one = torch.ones_like(hot[:, :, :1])
-    directions = (False,) if causal else (False, True)
-    sums = [found for decay in decays for flipped in directions for found in _sums(grid, hot, decay, flipped=flipped)]
-    whole = [_sums(grid, one, dialogue_decay, flipped=flipped)[0] for flipped in directions]
-    return torch.cat([_mean(found) for found in (*sums, sum(whole, start=grid))], dim=2)
-
-
-def _mean(sums: Tensor) -> Tensor:
-    return sums[:, :, :-1] / sums[:, :, -1:].clamp_min(_LEAST)
-
-
-def _sums(grid: Tensor, hot: Tensor, decay: float, *, flipped: bool) -> tuple[Tensor, Tensor]:
+def _one_way(rows: Tensor, hot: Tensor, decay: float, *, flipped: bool) -> tuple[Tensor, Tensor]:
     if flipped:
-        same, other = decayed_sums(grid.flip(1), hot.flip(1), decay)
+        same, other = decayed_sums(rows.flip(1), hot.flip(1), decay)
         return same.flip(1), other.flip(1)
-    return decayed_sums(grid, hot, decay)
+    return decayed_sums(rows, hot, decay)
 
 
 def decayed_sums(values: Tensor, hot: Tensor, decay: float, state: Tensor | None = None) -> tuple[Tensor, Tensor]:

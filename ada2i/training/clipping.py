@@ -34,6 +34,11 @@ def gradient_norms(optimizer: torch.optim.Optimizer) -> Norms:
     return Norms(by_group, together[:-1], together.norm())
 
 
+def not_finite(number: Tensor) -> Tensor:
+    """Return 1 for numbers that are infinite or NaN, else 0, in their dtype."""
+    return (number - number != 0).to(number.dtype)  # two operators fewer than torch.isfinite
+
+
 def clip_factor(norms: Norms, clip_norm: float) -> Tensor:
     """Return the scalar factor, at most 1, by which gradients of these norms are clipped to a total norm."""
     return (clip_norm / (norms.total + 1e-6)).clamp(max=1.0)  # same formula as torch's clipping

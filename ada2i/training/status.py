@@ -25,7 +25,7 @@ class StepKey:
 class StepStatus:
     """A step's flags, equal on all ranks, so that either all ranks stop or none does.
 
-    key: The step.
+    Attributes:
         key: The step.
         values: ``(W + 2,)`` on the host: 1 for each rank with a non-finite loss, the number of ranks that must leave,
             and 1 if the gradient is not finite.
@@ -37,9 +37,8 @@ class StepStatus:
     copied: torch.cuda.Event | None
 
     @classmethod
-    def of(cls, flags: Tensor, gradient_norm: Tensor, key: StepKey) -> Self:
-        """Return the status of ``(W + 1,)`` flags and the scalar norm of all gradients."""
-        values = torch.cat([flags, (~torch.isfinite(gradient_norm)).to(flags.dtype)[None]])
+    def of(cls, values: Tensor, key: StepKey) -> Self:
+        """Return the status of ``(W + 2,)`` values, which may be on a GPU."""
         if not values.is_cuda:
             return cls(key, values, None)
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)

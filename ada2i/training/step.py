@@ -19,7 +19,7 @@ from ada2i.batch import DialogueBatch
 from ada2i.config import LossConfig
 from ada2i.model.ada2i import Ada2I, Prediction
 from ada2i.training import distributed, losses
-from ada2i.training.clipping import Norms, gradient_norms
+from ada2i.training.clipping import Norms, gradient_norms, not_finite
 from ada2i.training.status import StepKey, StepStatus
 from ada2i.training.update import update
 
@@ -68,7 +68,7 @@ def train_step(
     """
     model, stream = unwrap(network), (key.seed, key.step)
     network.train()
-    optimizer.zero_grad(set_to_none=True)
+    network.zero_grad(set_to_none=True)
     balancer.start_step(StepInfo(model, *stream, class_weights))
     passes = _Passes(network, parts, balancer, key)
     totals = _sum_over_ranks(passes.totals())
@@ -80,24 +80,29 @@ def train_step(
             rows = balancer.row_weights(prediction, part)
             shares = loss_shares(prediction, part, model.average_padding, class_weights, rows)
             extra = balancer.extra_losses(prediction, part, totals)
-            loss = sum((term * float(part.counted) for term in extra.values()), weigh(shares, weights or LossConfig()))
+            loss = sum((part.own(term) for term in extra.values()), weigh(shares, weights or LossConfig()))
             if (other := balancer.encoder_loss(prediction, part, totals)) is not None:
-                second = _added(second, _encoder_gradients(other * float(part.counted), optimizer))
-            # DDP divides by the number of ranks; the shares already sum to the mean over the global batch.
-            (loss * distributed.world_size()).backward()  # type: ignore[no-untyped-call]
+                second = _added(second, _encoder_gradients(part.own(other), optimizer))
+            _backward(loss)
         with torch.no_grad():
             statistics = balancer.statistics(prediction, part)
-        for name, value in _measured(prediction, part, shares, loss, {**statistics, **extra}).items():
-            sums[name] = value + sums.get(name, 0)
+        _add(sums, _measured(prediction, part, shares, loss, {**statistics, **extra}))
     sums["flags"][-1] += float(leaving)
     sums = _sum_over_ranks(sums)
     _blend(balancer, optimizer, second)
     norms = gradient_norms(optimizer)
     scales = balancer.scales({name: sums[name] for name in statistics})
-    broken = sums["flags"][:-1].any()
+    values = torch.cat([sums["flags"], not_finite(norms.total)[None]])
+    broken = (values.sum() - values[-2]) > 0  # all flags but that of leaving
     update(model, optimizer, norms=norms, broken=broken, clip_norm=clip_norm, scales=scales, stream=stream)
     metrics = _metrics(sums, norms) | {name: sums[name] for name in extra} | dict(scales.metrics)
-    return StepReport(metrics, StepStatus.of(sums["flags"], norms.total, key))
+    return StepReport(metrics, StepStatus.of(values, key))
+
+
+def _backward(loss: Tensor) -> None:
+    # DDP divides by the number of ranks; the shares already sum to the mean over the global batch.
+    ranks = distributed.world_size()
+    (loss if ranks == 1 else loss * ranks).backward()  # type: ignore[no-untyped-call]
 
 
 def _metrics(sums: Mapping[str, Tensor], norms: Norms) -> dict[str, Tensor]:
@@ -121,7 +126,7 @@ class _Passes:
         sums: dict[str, Tensor] = {}
         for part in self.parts:
             for name, value in self.balancer.totals(part, partial(self._early, part)).items():
-                sums[name] = sums.get(name, 0.0) + value.detach().double() * float(part.counted)
+                _add(sums, {name: part.own(value.detach().double())})
         if len(self.parts) > 1:
             torch.manual_seed(self.key)  # the passes that count draw the same random numbers
         return sums
@@ -146,6 +151,10 @@ def _encoder_gradients(loss: Tensor, optimizer: torch.optim.Adam) -> list[Tensor
     """Return the gradients of a loss on all parameters of the encoders; the graph is kept."""
     parameters = [p for group in optimizer.param_groups[:-1] for p in group["params"]]
     return list(torch.autograd.grad(loss, parameters, retain_graph=True))
+
+
+def _add(sums: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    sums.update({name: sums[name] + value if name in sums else value for name, value in values.items()})
 
 
 def _added(sums: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
@@ -178,20 +187,20 @@ def loss_shares(
     row_weights: Tensor | None = None,
 ) -> Tensor:
     """Return this rank's shares of ``LOSSES``, unweighted, ``(3,)``; zeros if the batch is not counted."""
-    terms = (
-        losses.classification_loss(prediction, batch, class_weights, row_weights),
-        losses.modal_loss(prediction, batch, class_weights, row_weights),
-        losses.feature_loss(prediction, batch, over_padding=over_padding),
-    )
-    return torch.stack([term.share() for term in terms]) * float(batch.counted)
+    classification = losses.classification_loss(prediction, batch, class_weights, row_weights).share()
+    modal = classification
+    if prediction.fused is not prediction.logits:
+        modal = losses.modal_loss(prediction, batch, class_weights, row_weights).share()
+    feature = losses.feature_loss(prediction, batch, over_padding=over_padding).share()
+    return batch.own(torch.stack([classification, modal, feature]))
 
 
 def weigh(shares: Tensor, weights: LossConfig) -> Tensor:
     """Return the scalar total of the loss terms ``(3,)``."""
-    classification, modal, feature = shares.unbind()
     # A term of weight zero is left out, so that it creates no zero gradients.
-    total = weights.classification * classification + weights.feature * feature
-    return total + weights.modal * modal if weights.modal else total
+    terms = zip(shares.unbind(), (weights.classification, weights.modal, weights.feature), strict=True)
+    weighted = [share if weight == 1 else weight * share for share, weight in terms if weight]
+    return sum(weighted[1:], start=weighted[0]) if weighted else shares.sum() * 0
 
 
 @torch.no_grad()
@@ -203,11 +212,11 @@ def _measured(
     ``flags`` are ``(W + 1,)``: 1 for each rank whose loss is not finite, and the number of ranks that must leave.
     """
     flags = shares.new_zeros(distributed.world_size() + 1)
-    flags[distributed.rank()] = (~torch.isfinite(loss)).to(flags.dtype)
+    flags[distributed.rank()] = not_finite(loss)
     return {
         "losses": shares.detach(),
         "loss": loss.detach(),
-        **{name: value.detach() * float(batch.counted) for name, value in balance.items()},
+        **{name: batch.own(value.detach()) for name, value in balance.items()},
         "gate_share": prediction.gate_share.to(shares.device),
         "parts": flags.new_ones(()),
         "flags": flags,
@@ -223,8 +232,8 @@ def _gradient_sync(network: nn.Module, *, on: bool) -> AbstractContextManager[No
 
 def _sum_over_ranks(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Sum over ranks, in one call; there is none if nothing is to be summed."""
-    if not sums:
-        return {}
+    if not sums or distributed.world_size() == 1:
+        return dict(sums)
     together = distributed.sum_over_ranks(torch.cat([value.reshape(-1) for value in sums.values()]))
     flat = torch.split(together, [value.numel() for value in sums.values()])
     return {name: part.view(value.shape) for (name, value), part in zip(sums.items(), flat, strict=True)}

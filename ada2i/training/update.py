@@ -41,26 +41,26 @@ def update(
     scales: StepScales,
     stream: tuple[int, int],
 ) -> None:
-    """Clip, scale, add noise and step, unless a gradient is not finite.
+    """Clip, scale, add noise and step.
 
     Args:
         model: The model to train.
         optimizer: The optimizer from ``make_optimizer``.
         norms: Norms of its gradients.
-        broken: Scalar bool, true if no step may be taken; then this step and all later ones are skipped.
+        broken: Scalar bool, true if a loss or gradient is not finite; then this step and all later ones are skipped.
         clip_norm: L2 norm to which gradients are clipped.
         scales: The balancer's factors.
         stream: Seed and step: the key of the noise.
     """
     clip = clip_factor(norms, clip_norm)
-    stopped = (broken | ~torch.isfinite(norms.total)).to(clip.dtype)
     gradient_factors = clip.repeat(len(optimizer.param_groups))
-    rate_factors = torch.ones_like(gradient_factors)
+    rate_factors = None
     if scales.gradient is not None:
         gradient_factors[:-1] *= scales.gradient
+        gradient_factors = gradient_factors.clamp_min(1e-30)  # a factor may be 0, and noise has a minimum
     if scales.update is not None:
+        rate_factors = torch.ones_like(gradient_factors)
         rate_factors[:-1] *= scales.update
-    gradient_factors = gradient_factors.clamp_min(1e-30)  # a factor may be 0, and noise has a minimum
     rates = [group["lr"] for group in optimizer.param_groups]
     if scales.gradient_noise is not None:
         floors = _LEAST_DEVIATION / gradient_factors  # the factors are applied after the noise
@@ -68,7 +68,7 @@ def update(
         _add_noise(model, own, scales.gradient_noise, stream, to_gradients=True)
     # Computed before the step, which overwrites the gradients with the clipped ones.
     deviations = _deviations(model, norms) if scales.update_noise is not None else []
-    moved = scaled_step(optimizer, gradient_factors, rate_factors, stopped)
+    moved = scaled_step(optimizer, gradient_factors, rate_factors, broken.to(clip.dtype))
     if scales.update_noise is not None:
         # The effect of SGD's gradient noise on a step: rate times deviation; 0 if the optimizer step was skipped.
         clipped = [clip.nan_to_num(0.0) * x + _LEAST_DEVIATION for x in deviations]

@@ -163,6 +163,22 @@ def test_a_server_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["deployment train-ada2i"].found == "1 schedule; next run 2026-11-24T03:00Z"
 
 
+def test_a_schedule_is_in_order_when_its_first_run_is_created_a_little_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy(Prefect):
+        """A server whose scheduler creates the runs after the first question for them."""
+
+        def __call__(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
+            status, answer = super().__call__(method, path, body, headers)
+            if path == "/api/flow_runs/filter" and status == 200:
+                self.facts["runs"] = [{"auto_scheduled": True, "expected_start_time": "2026-11-24T03:00:00Z"}]
+            return status, answer
+
+    with serving(Busy(runs=[])) as url:
+        monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
+        found = {check.name: check for check in check_flows()}
+    assert found["deployment train-ada2i"].status == "ok"
+
+
 @pytest.mark.parametrize(
     ("changes", "name", "status", "todo"),
     [
@@ -182,6 +198,7 @@ def test_a_server_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_out_of_order(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], name: str, status: str, todo: str
 ) -> None:
+    monkeypatch.setattr("ada2i.doctor.flows._SCHEDULING_SECONDS", 0.0)
     found = prefect(monkeypatch, **changes)
     assert found[name].status == status
     assert todo in found[name].todo

@@ -1,7 +1,7 @@
 """Small batches and models to test with."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,12 +40,35 @@ def afw_layer(**options: Any) -> AfwLayer:
     released = {
         "dropout": 0.0,
         "others": afw.listed(modalities),
-        "mean": afw.dialogue_mean,
         "key_dim": None,
         "normalise": afw.unchanged,
         "gap": afw.Gap(afw.weighted_target, afw.gap_mean),
     }
     return AfwLayer(modalities=modalities, **{**released, **options})
+
+
+class Stage(NamedTuple):
+    """The result of feature weighting, with features by modality."""
+
+    features: dict[Modality, Tensor]
+    mapping_gap: Tensor | None
+    gate_share: Tensor
+
+
+def weigh(
+    stage: afw.FeatureWeighting, features: Mapping[Modality, Tensor], layout: Layout, present: Tensor | None = None
+) -> Stage:
+    """Weight features by modality; ``present`` is ``(M, N)``."""
+    found = stage(torch.stack(list(features.values())), layout, present)
+    return Stage(dict(zip(features, found.features, strict=True)), found.mapping_gap, found.gate_share)
+
+
+def weigh_once(
+    layer: AfwLayer, features: Mapping[Modality, Tensor], layout: Layout, present: Tensor | None = None
+) -> Stage:
+    """Weight features by one layer."""
+    stage = afw.AdaptiveFeatureWeighting([layer], afw.dialogue_average).train(layer.training)
+    return weigh(stage, features, layout, present)
 
 
 def random_rows(rows: int, width: int, seed: int) -> Tensor:

@@ -8,12 +8,11 @@ from torch import Tensor
 
 from ada2i.batch import Layout
 from ada2i.modalities import MODALITIES, Modality
-from ada2i.model.afw import AdaptiveFeatureWeighting, AfwLayer, dialogue_mean
-from tests.unit.model.batches import afw_layer, random_rows
+from ada2i.model.afw import AdaptiveFeatureWeighting, AfwLayer, dialogue_average
+from tests.unit.model.batches import afw_layer, random_rows, weigh
 
 HIDDEN, RANK, BETA = 5, 3, 0.3
 LENGTHS = (2, 4, 1)
-ALL = dict.fromkeys(MODALITIES)  # nothing is missing
 
 
 def module(modalities: tuple[Modality, ...] = MODALITIES, dropout: float = 0.0) -> AdaptiveFeatureWeighting:
@@ -21,7 +20,7 @@ def module(modalities: tuple[Modality, ...] = MODALITIES, dropout: float = 0.0) 
     layers = [
         afw_layer(modalities=modalities, hidden_dim=HIDDEN, rank=RANK, beta=BETA, dropout=dropout) for _ in range(2)
     ]
-    afw = AdaptiveFeatureWeighting(layers)
+    afw = AdaptiveFeatureWeighting(layers, dialogue_average)
     for parameter in afw.parameters():  # as initialised the attention is nearly dead, and would hide mistakes
         torch.nn.init.normal_(parameter, std=0.4)
     return afw.double()  # separates a wrong equation from rounding
@@ -78,7 +77,7 @@ def naive_layer(
 def test_equals_the_equations(modalities: tuple[Modality, ...], lengths: tuple[int, ...]) -> None:
     afw = module(modalities)
     features = inputs(modalities, sum(lengths))
-    weighted, gap, _ = afw(features, Layout(lengths, max(lengths)), ALL)
+    weighted, gap, _ = weigh(afw, features, Layout(lengths, max(lengths)))
     wanted, total = features, torch.zeros(sum(lengths), dtype=torch.float64)
     for layer in afw.layers:
         assert isinstance(layer, AfwLayer)
@@ -92,8 +91,9 @@ def test_equals_the_equations(modalities: tuple[Modality, ...], lengths: tuple[i
 def test_has_the_gradients_of_the_equations() -> None:
     afw = module()
     features = inputs(MODALITIES, 7)
-    weighted, gap, _ = afw(features, Layout(LENGTHS, 4), ALL)
-    (sum(x.square().sum() for x in weighted.values()) + gap.sum()).backward()
+    weighted, gap, _ = weigh(afw, features, Layout(LENGTHS, 4))
+    assert gap is not None
+    (torch.stack([x.square().sum() for x in weighted.values()]).sum() + gap.sum()).backward()  # type: ignore[no-untyped-call]
     found = {name: p.grad.clone() for name, p in afw.named_parameters() if p.grad is not None}
     afw.zero_grad()
     wanted, total = features, torch.zeros(7, dtype=torch.float64)
@@ -111,36 +111,38 @@ def test_has_the_gradients_of_the_equations() -> None:
 def test_matrices_are_contracted_in_the_order_of_the_modalities() -> None:
     features = inputs(MODALITIES, 7)
     layout = Layout(LENGTHS, 4)
-    forwards, _, _ = module()(features, layout, ALL)
+    forwards, _, _ = weigh(module(), features, layout)
     other = module(MODALITIES[::-1])
     other.load_state_dict(module().state_dict())
-    backwards, _, _ = other({m: features[m] for m in reversed(MODALITIES)}, layout, ALL)
+    backwards, _, _ = weigh(other, {m: features[m] for m in reversed(MODALITIES)}, layout)
     assert not torch.allclose(forwards["text"], backwards["text"], rtol=1e-3)
 
 
 def test_a_dialogue_does_not_depend_on_its_mates() -> None:
     afw = module().eval()
     features = inputs(MODALITIES, 7)
-    together, _, _ = afw(features, Layout(LENGTHS, 4), ALL)
-    alone, _, _ = afw({m: x[2:6] for m, x in features.items()}, Layout((4,), 4), ALL)
+    together, _, _ = weigh(afw, features, Layout(LENGTHS, 4))
+    alone, _, _ = weigh(afw, {m: x[2:6] for m, x in features.items()}, Layout((4,), 4))
     for m in MODALITIES:
         torch.testing.assert_close(together[m][2:6], alone[m], rtol=1e-9, atol=1e-9)
 
 
 def test_no_mapping_gap_in_eval_mode() -> None:
-    assert module().eval()(inputs(MODALITIES, 7), Layout(LENGTHS, 4), ALL)[1] is None
+    assert weigh(module().eval(), inputs(MODALITIES, 7), Layout(LENGTHS, 4)).mapping_gap is None
 
 
 def test_dropout_acts_on_outputs_in_training_only() -> None:
     features, layout = inputs(MODALITIES, 7), Layout(LENGTHS, 4)
-    weighted, _, _ = module(dropout=0.5)(features, layout, ALL)
+    weighted, _, _ = weigh(module(dropout=0.5), features, layout)
     assert (weighted["text"] == 0).any()
-    evaluated, _, _ = module(dropout=0.5).eval()(features, layout, ALL)
-    plain, _, _ = module().eval()(features, layout, ALL)
+    evaluated, _, _ = weigh(module(dropout=0.5).eval(), features, layout)
+    plain, _, _ = weigh(module().eval(), features, layout)
     assert torch.equal(evaluated["text"], plain["text"])
 
 
-def test_dialogue_mean_is_each_dialogues_own() -> None:
+def test_dialogue_average_is_each_dialogues_own() -> None:
     rows = torch.tensor([[1.0, 0.0], [3.0, 2.0], [10.0, 10.0], [20.0, 10.0], [30.0, 10.0], [40.0, 10.0], [-5.0, 7.0]])
     wanted = torch.tensor([[2.0, 1.0]] * 2 + [[25.0, 10.0]] * 4 + [[-5.0, 7.0]])
-    assert torch.equal(dialogue_mean(rows, Layout(LENGTHS, 9)), wanted)
+    thetas = torch.stack([rows[:, :, None].expand(-1, -1, 2)] * 3)
+    average = dialogue_average(Layout(LENGTHS, 9), None, torch.float32)
+    assert torch.equal(average(thetas), torch.stack([wanted[:, :, None].expand(-1, -1, 2)] * 3))

@@ -11,7 +11,6 @@ from ada2i.model.amw import CosineVote, Fusion, SkillFusion, linear_vote
 from tests.unit.model.batches import random_rows
 
 ROWS, HIDDEN, CLASSES = 4, 5, 3
-ALL = dict.fromkeys(MODALITIES)  # nothing is missing
 
 
 def fusion(*, normalised: bool, modalities: tuple[Modality, ...] = MODALITIES) -> Fusion:
@@ -21,12 +20,16 @@ def fusion(*, normalised: bool, modalities: tuple[Modality, ...] = MODALITIES) -
 
 
 def fused(module: Fusion, features: dict[Modality, Tensor]) -> Tensor:
-    votes: Tensor = module(features, ALL)
+    votes: Tensor = module(torch.stack([features[m] for m in module.modalities]), None)
     return module.fuse(votes)
 
 
 def inputs() -> dict[Modality, Tensor]:
     return {m: random_rows(ROWS, HIDDEN, seed=i) for i, m in enumerate(MODALITIES)}
+
+
+def stacked(features: dict[Modality, Tensor]) -> Tensor:
+    return torch.stack(list(features.values()))
 
 
 def column(module: Fusion, index: int, c: int, h: int) -> float:
@@ -69,7 +72,7 @@ def test_plain_is_one_linear_layer() -> None:
 @pytest.mark.parametrize("normalised", [True, False])
 def test_unimodal_votes_are_plain_and_share_the_bias(*, normalised: bool) -> None:
     module, features = fusion(normalised=normalised), inputs()
-    alone = module.unimodal(features)
+    alone = module.unimodal(stacked(features))
     assert alone.shape == (3, ROWS, CLASSES)
     for i, m in enumerate(MODALITIES):
         for c in range(CLASSES):
@@ -104,7 +107,7 @@ def test_votes_weigh_by_their_log_odds_against_chance() -> None:
     module.weigh({"text": 0.7, "audio": 0.5, "visual": 0.2}, CLASSES)
     text, audio = math.log(2 * 0.7 / 0.3), math.log(2 * 0.5 / 0.5)
     assert module.weights.tolist() == pytest.approx([1.0, audio / text, 0.1])  # below chance: a tenth
-    votes = module(inputs(), ALL)
+    votes = module(stacked(inputs()), None)
     torch.testing.assert_close(
         module.fuse(votes), votes[0] + audio / text * votes[1] + 0.1 * votes[2] + module.classifier.bias
     )

@@ -18,7 +18,7 @@ from ada2i.model.amw import CosineVote, Fusion
 from ada2i.model.build import build_model
 from ada2i.model.inputs import Standardise
 from ada2i.presets import resolve
-from tests.unit.model.batches import CLASSES, SMALL, WIDTHS, afw_layer, make_batch, random_rows, take
+from tests.unit.model.batches import CLASSES, SMALL, WIDTHS, afw_layer, make_batch, random_rows, take, weigh_once
 
 LENGTHS = (3, 1, 5)
 
@@ -80,7 +80,6 @@ def test_causal_sees_the_past() -> None:
 
 
 RELEASED_GAP = afw.Gap(afw.weighted_target, afw.gap_mean)
-ALL = dict.fromkeys(MODALITIES)  # nothing is missing
 
 
 def layer(**options: Any) -> AfwLayer:
@@ -94,7 +93,7 @@ def layer(**options: Any) -> AfwLayer:
 def attend(built: AfwLayer, hidden: int = 4) -> dict[Any, Tensor]:
     """Return Att_m, recovered from the weighted features."""
     features = {m: random_rows(5, hidden, seed=i) for i, m in enumerate(MODALITIES)}
-    weighted = built(features, Layout((5,), 5), ALL).features
+    weighted = weigh_once(built, features, Layout((5,), 5)).features
     return {m: (weighted[m] - built.beta * features[m]) / features[m] for m in MODALITIES}
 
 
@@ -123,7 +122,7 @@ def test_mapping_target_is_the_attention_or_the_weighted_feature() -> None:
         for m in MODALITIES:
             target = attention[m] if gap is paper else attention[m] * features[m] + built.beta * features[m]
             expected += (built.mapping[m](features[m]) - target).abs().mean(dim=-1)
-        found = built(features, Layout((5,), 5), ALL).mapping_gap
+        found = weigh_once(built, features, Layout((5,), 5)).mapping_gap
         torch.testing.assert_close(found, expected / divisor, rtol=1e-3, atol=1e-4)
 
 
@@ -131,7 +130,7 @@ def test_normalised_inputs_bring_the_gate_to_life() -> None:
     torch.manual_seed(0)
     features = {m: 0.3 * random_rows(40, 200, seed=i) for i, m in enumerate(MODALITIES)}
     dead, alive = (
-        afw_layer(hidden_dim=200, rank=6, beta=0.5, normalise=norm)(features, Layout((40,), 40), ALL)
+        weigh_once(afw_layer(hidden_dim=200, rank=6, beta=0.5, normalise=norm), features, Layout((40,), 40))
         for norm in (afw.unchanged, afw.layer_norm)
     )
     assert dead.gate_share.max() < 0.001
@@ -141,7 +140,7 @@ def test_normalised_inputs_bring_the_gate_to_life() -> None:
 def test_votes_are_scaled_cosines() -> None:
     features = {m: random_rows(4, 5, seed=i) for i, m in enumerate(MODALITIES)}
     fusion = Fusion(modalities=MODALITIES, hidden_dim=5, classes=3, vote=CosineVote(dim=1, scale=10.0), bias=False)
-    votes = fusion(features, ALL)
+    votes = fusion(torch.stack(list(features.values())), None)
     for i, m in enumerate(MODALITIES):
         part = fusion.classifier.weight[:, 5 * i : 5 * (i + 1)]
         cosines = F.cosine_similarity(features[m][:, None], part[None], dim=-1)
@@ -184,9 +183,10 @@ def test_rows_without_a_modality_are_in_neither_its_mapping_gap_nor_its_gate_sha
     there = torch.tensor([True, True, False, True, False])
     layer = afw_layer(hidden_dim=6, rank=3, beta=0.1, gap=afw.Gap(afw.attention_target, afw.gap_sum)).train()
     features: afw.Features = {m: random_rows(5, 6, seed=i) for i, m in enumerate(MODALITIES)}
-    present: afw.Present = {m: there if m == "audio" else torch.ones_like(there) for m in MODALITIES}
-    found = layer(features, Layout((5,), 5), present)
-    other = layer({**features, "audio": features["audio"] + 7 * (~there)[:, None]}, Layout((5,), 5), present)
+    present = torch.stack([there if m == "audio" else torch.ones_like(there) for m in MODALITIES])
+    found = weigh_once(layer, features, Layout((5,), 5), present)
+    changed = {**features, "audio": features["audio"] + 7 * (~there)[:, None]}
+    other = weigh_once(layer, changed, Layout((5,), 5), present)
     torch.testing.assert_close(other.mapping_gap, found.mapping_gap)
     torch.testing.assert_close(other.gate_share, found.gate_share)
 
@@ -235,8 +235,8 @@ def test_a_quiet_gate_starts_near_beta() -> None:
     features = {m: random_rows(40, 200, seed=i) for i, m in enumerate(MODALITIES)}
     quiet = afw_layer(**options).eval()
     quiet.start_quietly()
-    weighted = quiet(features, Layout((40,), 40), ALL).features
-    loud = afw_layer(**options).eval()(features, Layout((40,), 40), ALL).features
+    weighted = weigh_once(quiet, features, Layout((40,), 40)).features
+    loud = weigh_once(afw_layer(**options).eval(), features, Layout((40,), 40)).features
     for m, x in features.items():
         assert (weighted[m] / x - 1).abs().mean() < 0.03
         assert (loud[m] / x - 1).abs().mean() > 0.06

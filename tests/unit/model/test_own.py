@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ada2i.batch import Layout
 from ada2i.jobs import code
+from ada2i.modalities import Modality
 from ada2i.model.build import build_model
 from ada2i.model.own import FusionHolder
 from ada2i.presets import resolve
@@ -16,7 +17,7 @@ from examples.methods.tensor_fusion import TensorFusion
 from tests.own import examples, write_examples
 from tests.unit.model.batches import CLASSES, SMALL, WIDTHS, make_batch, take
 
-NAMES = ("text", "audio")
+NAMES: tuple[Modality, ...] = ("text", "audio")
 LAYOUT = Layout((2,), 2)
 
 
@@ -64,18 +65,18 @@ def test_tensor_fusion_multiplies_all_and_keeps_what_is_alone() -> None:
 
 
 def test_without_votes_a_modality_votes_by_its_prediction_alone() -> None:
-    holder = FusionHolder(Sum(), classes=2)
-    present = {"text": torch.tensor([True, True]), "audio": torch.tensor([True, False])}
-    votes, logits = holder.predict(encoded(), present, LAYOUT)  # type: ignore[arg-type]
+    holder = FusionHolder(Sum(), classes=2, modalities=NAMES)
+    present = torch.tensor([[True, True], [True, False]])
+    votes, logits = holder.predict(torch.stack(list(encoded().values())), present, LAYOUT)
     assert logits.tolist() == [[22.0, 44.0], [6.0, 8.0]]  # the second utterance has no audio
     assert votes.tolist() == [[[2.0, 4.0], [6.0, 8.0]], [[20.0, 40.0], [0.0, 0.0]]]
 
 
 @pytest.mark.parametrize("train_head", [True, False])
 def test_votes_alone_pass_gradients_as_requested(train_head: bool) -> None:
-    holder, rows = FusionHolder(Sum(), classes=2), encoded()
+    holder, rows = FusionHolder(Sum(), classes=2, modalities=NAMES), encoded()
     rows["text"].requires_grad_()
-    votes = holder.alone(rows, LAYOUT, train_head=train_head)  # type: ignore[arg-type]
+    votes = holder.alone(torch.stack(list(rows.values())), LAYOUT, train_head=train_head)
     weight = holder.get_parameter("own.weight")
     found = torch.autograd.grad(votes.sum(), [rows["text"], weight], allow_unused=True)
     assert found[0] is not None

@@ -1,13 +1,14 @@
 """The relational encoder: decayed means against a naive double loop, and what an utterance may see."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
 from ada2i.batch import Layout
-from ada2i.model.relational import RelationalEncoder, decayed_sums, relation_means
+from ada2i.model.relational import Neighbours, RelationalEncoder, decayed_sums, relation_means
 from tests.unit.model.batches import random_rows
 
 WIDTH, HIDDEN = 5, 6
@@ -101,7 +102,7 @@ def test_long_dialogues_need_no_table_of_pairs() -> None:
 
 
 def test_without_hidden_layers_it_is_linear() -> None:
-    network = encoder(layers=0).eval()
+    network = encoder(layers=0)
     rows, other = random_rows(6, WIDTH, seed=7), random_rows(6, WIDTH, seed=8)
     layout, who = Layout((6,), 6), torch.tensor([0, 1, 0, 1, 0, 1])
     with torch.no_grad():
@@ -111,16 +112,23 @@ def test_without_hidden_layers_it_is_linear() -> None:
     torch.testing.assert_close(summed, parts, rtol=1e-4, atol=1e-5)
 
 
-def encoder(*, causal: bool = False, layers: int = 1) -> RelationalEncoder:
+def encoder(*, causal: bool = False, layers: int = 1) -> Callable[[Tensor, Layout, Tensor, Tensor | None], Tensor]:
+    """Return an encoder together with the means that it reads."""
     torch.manual_seed(0)
-    return RelationalEncoder(
+    neighbours = Neighbours(decays=(3.0,), dialogue_decay=15.0, causal=causal)
+    network = RelationalEncoder(
         width=WIDTH,
+        relations=neighbours.relations,
         hidden_dim=HIDDEN,
         layers=layers,
         feedforward_dim=8,
         dropout=0.5,
         input_dropout=0.7,
-        decays=(3.0,),
-        dialogue_decay=15.0,
-        causal=causal,
     ).eval()
+
+    def encode(rows: Tensor, layout: Layout, who: Tensor, present: Tensor | None) -> Tensor:
+        extended = neighbours({"text": rows}, layout, who, {"text": present})["text"]
+        found: Tensor = network(extended, layout, who, present)
+        return found
+
+    return encode
