@@ -33,6 +33,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -144,18 +145,37 @@ def golden_cases(options: Options) -> Iterator[Row]:
         yield Row(f"golden case {name}", f"differs: {seen.failed()}" if seen.failed() else "agrees")
 
 
+def _work(name: str, *, small: bool) -> Any:
+    from tests.benchmarks.workload import WORKLOADS
+
+    work = WORKLOADS[name]
+    return replace(work, widths=dict.fromkeys(work.widths, 4), mean_length=4.0) if small else work
+
+
+@lru_cache(maxsize=2)  # random numbers take longer than steps; other precisions take the same
+def _batches(name: str, dialogues: int, batches: int, *, small: bool) -> list[Any]:
+    return [_work(name, small=small).batch(dialogues, seed) for seed in range(batches)]
+
+
 class Training:
     """A network and its optimizer on a device, with batches of random features of a workload's lengths."""
 
-    def __init__(self, options: Options, name: str, dialogues: int, *, precision: str = "float32", **more: Any) -> None:
+    def __init__(
+        self,
+        options: Options,
+        name: str,
+        dialogues: int,
+        *,
+        precision: str = "float32",
+        batches: int = STEPS,
+        **more: Any,
+    ) -> None:
         from ada2i.balance import make_balancer
         from ada2i.model.build import build_model
         from ada2i.training.update import make_optimizer
-        from tests.benchmarks.workload import WORKLOADS
 
-        self.work = WORKLOADS[name]
+        self.work = _work(name, small=options.small)
         if options.small:
-            self.work = replace(self.work, widths=dict.fromkeys(self.work.widths, 4), mean_length=4.0)
             more |= {field.replace(".", "__"): value for field, value in SMALL.items()}
         kind = "bfloat16" if precision == "bfloat16" else "float32"
         self.config = self.work.config(model__precision=kind, **more)
@@ -164,7 +184,7 @@ class Training:
         self.model = model.to(options.device)
         self.optimizer = make_optimizer(self.model, learning_rate=1e-4, weight_decay=1e-8)
         self.balancer = make_balancer(self.config)
-        made = [self.work.batch(dialogues, seed) for seed in range(2 if options.small else STEPS)]
+        made = _batches(self.work.name, dialogues, 2 if options.small else batches, small=options.small)
         self.batches = [batch.to(torch.device(options.device)) for batch in made]
         self.rows = sum(batch.global_utterances for batch in made) / len(made)
 
@@ -190,6 +210,7 @@ def step_times(options: Options) -> Iterator[Row]:
 
     tops = {precision: _ceiling(options, precision) for precision in PRECISIONS}
     for name in ("iemocap", "meld"):
+        per_row = work_per_row(_work(name, small=options.small))
         for dialogues in options.dialogues:
             for precision in PRECISIONS:
                 options.prepare(tf32=precision == "TF32")
@@ -198,7 +219,7 @@ def step_times(options: Options) -> Iterator[Row]:
                 training = Training(options, name, dialogues, precision=precision)
                 seconds = _seconds(options, training.step, len(training.batches))
                 yield Row(what, 1000 * seconds, "ms")
-                useful = work_per_row(training.work) * training.rows / seconds
+                useful = per_row * training.rows / seconds
                 yield Row(f"{what}: share of the ceiling", 100 * useful / tops[precision], "%")
                 if options.cuda:
                     yield Row(f"{what}: peak memory", torch.cuda.max_memory_allocated() / 2**30, "GiB")
@@ -245,7 +266,8 @@ def launches(options: Options) -> Iterator[Row]:
 
 def determinism(options: Options) -> Iterator[Row]:
     """Train twice from the same start, and compare all weights bit by bit."""
-    for preset_like, more in (("reference", {}), ("relational", {"model__encoder__kind": "relational"})):
+    variants: dict[str, dict[str, Any]] = {"reference": {}, "relational": {"model__encoder__kind": "relational"}}
+    for variant, more in variants.items():
         for precision in ("float32", "bfloat16"):
             options.prepare(deterministic=True)
             runs = []
@@ -255,7 +277,7 @@ def determinism(options: Options) -> Iterator[Row]:
                     training.step(number)
                 runs.append(training.digest())
             same = all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
-            yield Row(f"two runs of 5 steps, {preset_like}, {precision}", "equal bits" if same else "DIFFER")
+            yield Row(f"two runs of 5 steps, {variant}, {precision}", "equal bits" if same else "DIFFER")
 
 
 def resume(options: Options) -> Iterator[Row]:
@@ -323,7 +345,7 @@ def inference(options: Options) -> Iterator[Row]:
     device = torch.device(options.device)
     for precision in ("float32", "bfloat16"):
         options.prepare()
-        training = Training(options, "iemocap", 8 if options.small else 1000, precision=precision)
+        training = Training(options, "iemocap", 8 if options.small else 1000, precision=precision, batches=1)
         batch = training.batches[0].to(torch.device("cpu"))
         dialogues = Dialogues(
             features={m: x.numpy() for m, x in batch.features.items()},
