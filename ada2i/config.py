@@ -457,14 +457,39 @@ class TrainingConfig(Config):
         return seeds
 
 
-class ResourceConfig(Config):
+class PlaceConfig(Config):
+    """Which CPUs and GPUs of a cluster the processes of a job get."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: cuda if the cluster has GPUs, or may grow to have some."
+    )
+    gpus_per_worker: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="Share of a GPU for each trial of a search or worker of an extraction; null: a whole GPU for each "
+        "training worker and trial, equal shares for other workers.",
+    )
+    max_cpus: float | None = Field(
+        None, gt=0.0, description="CPUs that an autoscaling cluster may grow to; null: it does not grow."
+    )
+    max_gpus: Positive | None = Field(
+        None, description="GPUs that an autoscaling cluster may grow to; null: it does not grow."
+    )
+    wait_minutes: float = Field(
+        15.0, ge=0.0, description="Longest wait for an autoscaling cluster to have the CPUs and GPUs."
+    )
+
+
+class ResourceConfig(PlaceConfig):
     """Where a run is trained; results change only by rounding and by the random numbers of dropout and noise."""
 
-    workers: Positive = 2
+    workers: Positive | None = Field(
+        None, description="Training processes; null: one for each GPU, or two without GPUs."
+    )
     cpus_per_worker: float = Field(
         1.0, gt=0.0, description="CPUs per worker, also its threads (at least one); may be a fraction."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if the cluster has GPUs.")
     max_failures: int = Field(3, ge=0, description="Worker losses that one attempt survives.")
     accumulate: Positive = Field(
         1, description="Parts into which a worker's share of a batch is cut; their gradients are summed."
@@ -486,9 +511,22 @@ class ResourceConfig(Config):
         "the same weights as the step itself.",
     )
 
+    deterministic: bool = Field(
+        True, description="On a GPU, the same run gives the same bits, also when resumed; false: faster kernels."
+    )
+    gpu_data_share: float = Field(
+        0.2,
+        ge=0.0,
+        le=1.0,
+        description="Share of a GPU's memory for train, and for dev: a split that fits stays there; 0: never.",
+    )
+    tf32: bool = Field(
+        False, description="On a GPU, products of float32 matrices in TF32: several times as fast, 10 bits of mantissa."
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.min_workers is not None and self.min_workers > self.workers:
+        if self.workers is not None and self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"`min_workers` must be at most `workers` = {self.workers}, but is {self.min_workers}")
         return self
 
@@ -516,6 +554,10 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.resources.tf32 and self.preset == "reference":
+            raise ValueError(
+                "`resources.tf32` must be false for the preset reference, whose numbers are those of float32"
+            )
         if self.balance.method == "tcmax" and self.model.prediction != "sum":
             raise ValueError("`balance.method=tcmax` needs `model.prediction=sum`: it recombines the votes of the sum")
         if self.model.fusion != "ada2i":

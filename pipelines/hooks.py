@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from ada2i.errors import Ada2iError
 from ada2i.extraction.progress import line as extraction_line
 from ada2i.jobs.events import Event
+from ada2i.jobs.terminal import started_line
 from ada2i.prediction.progress import line as prediction_line
 from ada2i.records import EpochRecord
 from ada2i.search.progress import line as search_line
@@ -98,6 +99,8 @@ class Follower:
     def __call__(self, event: Event | str) -> None:
         """Show one event or one line of the job's log."""
         if not isinstance(event, str):
+            if event["kind"] == "waiting":
+                self.log.info(event["message"])
             self.show(event)
             return
         self.lines.append(event)
@@ -155,7 +158,9 @@ class TrainingFollower(Follower):
 
     def show(self, event: Event) -> None:
         """Show the first step and each epoch."""
-        if event["kind"] == "epoch":
+        if event["kind"] == "started":
+            self.log.info(started_line(event, "run"))
+        elif event["kind"] == "epoch":
             self._epoch(event["seed"], EpochRecord.model_validate(event["record"]))
         elif event["kind"] == "first_step":
             self.log.info("First optimizer step %.1f s after the driver started", event["seconds"])

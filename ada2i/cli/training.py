@@ -28,7 +28,7 @@ from ada2i.cli.options import (
     train_spec,
 )
 from ada2i.cli.output import line, mean_text, out, print_record
-from ada2i.config import ResourceConfig, TrainingConfig
+from ada2i.config import TrainingConfig
 from ada2i.errors import ConfigError
 from ada2i.jobs import logs
 from ada2i.records import RunResult
@@ -69,7 +69,7 @@ def train(  # noqa: PLR0917
     modalities: Modalities = None,
     encoder: Encoders = None,
     dataset: Dataset = None,
-    workers: Annotated[int | None, typer.Option(help=f"Training workers. Default: {ResourceConfig().workers}.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Training workers. Default: one per GPU, or 2.")] = None,
     seeds: Annotated[str | None, typer.Option(help=f"Seeds, separated by commas. Default: {_SEEDS}.")] = None,
     no_afw: Annotated[bool, typer.Option("--no-afw", help="Ablation: without adaptive feature weighting.")] = False,
     no_amw: Annotated[bool, typer.Option("--no-amw", help="Ablation: without adaptive modality weighting.")] = False,

@@ -16,6 +16,9 @@ _RESTRICTED = re.compile(r"non-?\s?commercial|not for commercial|research (use )
 Settings: TypeAlias = dict[str, str | int | float | bool]
 
 
+_FLOAT32 = "float32"
+
+
 class EncoderInfo(Record):
     """Everything that decides an encoder's vectors, and their terms of use."""
 
@@ -27,11 +30,16 @@ class EncoderInfo(Record):
     weights_digest: str  # SHA-256 of its weights and their configuration, or of a substitute
     revision: int = 1  # of this package's own computation around them
     settings: Settings = Field(default_factory=dict)
+    precision: str = Field(_FLOAT32, exclude_if=lambda precision: precision == _FLOAT32)  # of its products
 
     def digest(self) -> str:
-        """Return a SHA-256 over every field that can change a vector."""
-        decisive = self.model_dump(mode="json", exclude={"licence", "source"})
+        """Return a SHA-256 over every field that can change a vector by more than rounding."""
+        decisive = self.model_dump(mode="json", exclude={"licence", "source", "precision"})
         return storage.digest(json.dumps(decisive, sort_keys=True).encode())
+
+    def folder(self) -> str:
+        """Return the name of the folder of its vectors: those of another precision are others."""
+        return self.digest() if self.precision == _FLOAT32 else f"{self.digest()}-{self.precision}"
 
 
 class ModalityOrigin(Record):

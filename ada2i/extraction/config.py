@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from ada2i import presets
-from ada2i.config import Config, Positive
+from ada2i.config import Config, PlaceConfig, Positive, ResourceConfig
 from ada2i.data.splits import GATE_SHARE
 from ada2i.errors import ConfigError
 from ada2i.extraction.encoders import registry
@@ -43,7 +43,7 @@ class ChunkSizes(Config):
     visual: Positive = 16
 
 
-class ExtractionConfig(Config):
+class ExtractionConfig(PlaceConfig):
     """The whole config; only ``encoders`` and ``media`` can change a vector."""
 
     schema_version: Literal[1] = 1
@@ -55,7 +55,6 @@ class ExtractionConfig(Config):
     )
     chunk: ChunkSizes = ChunkSizes()
     workers: Positive = Field(2, description="Worker processes, each with one processor and one thread.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: one GPU per worker, if available.")
 
     @field_validator("encoders")
     @classmethod
@@ -63,6 +62,11 @@ class ExtractionConfig(Config):
         if not encoders:
             raise ValueError("there must be an encoder for at least one modality")
         return {modality: encoders[modality] for modality in MODALITIES if modality in encoders}
+
+    @property
+    def resources(self) -> ResourceConfig:
+        """The workers, and which CPUs and GPUs they get."""
+        return ResourceConfig(workers=self.workers, **{name: getattr(self, name) for name in PlaceConfig.model_fields})
 
 
 def resolve(specs: Mapping[Modality, str | None], overrides: Mapping[str, Any]) -> ExtractionConfig:

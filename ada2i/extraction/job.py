@@ -4,20 +4,17 @@ The driver plans, hands chunks to workers and assembles the set; workers write v
 reads them. After any kill, the next attempt reuses all chunks that were written and produces the same bytes.
 """
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from ada2i import storage
-from ada2i.errors import ResourceError
-from ada2i.extraction.config import ExtractionConfig
 from ada2i.extraction.request import ExtractionRequest, is_done
 from ada2i.extraction.run import extract
 from ada2i.extraction.work import Worker
 from ada2i.jobs import driver, events, preemption
 from ada2i.jobs.fanout import run_tasks, start_workers
 from ada2i.jobs.metrics import Gauges, Metric
-from ada2i.jobs.resources import wait_for_resources
+from ada2i.jobs.resources import place
 from ada2i.modalities import Modality
 
 _TAGS = ("run", "modality", "encoder")
@@ -43,33 +40,10 @@ def drive(uri: str, _submission: str, request: str) -> None:
         ray.init()
         preemption.listen_as_driver()
         config = wanted.config
-        cuda = wait_for_resources(partial(check_workers, config), ray.cluster_resources)
-        device = "cuda" if cuda else "cpu"
-        events.emit("started", run_id=wanted.run_id, workers=config.workers, device=device)
-        workers = start_workers(Worker, (wanted.root, config, device), workers=config.workers, cuda=cuda)
+        found = place(config.resources, shared=True, group="")
+        events.emit("started", run_id=wanted.run_id, **found.facts)
+        workers = start_workers(Worker, (wanted.root, config, found.device), workers=config.workers, gpus=found.gpus)
         extract(uri, wanted, partial(run_tasks, workers), report=ExtractionReporter(wanted))
-
-
-def check_workers(config: ExtractionConfig, available: Mapping[str, float]) -> bool:
-    """Return whether to encode on GPUs.
-
-    Raises:
-        ResourceError: The cluster has fewer CPUs or GPUs than workers.
-    """
-    cpus, gpus = available.get("CPU", 0.0), int(available.get("GPU", 0))
-    if cpus < config.workers:
-        raise ResourceError(
-            f"`workers` = {config.workers} needs as many CPUs, but the cluster has {cpus:g}. Request fewer "
-            "with `--workers`, or add nodes.",
-            field="workers",
-        )
-    if config.device == "cuda" and gpus < config.workers:
-        raise ResourceError(
-            f"`device` = cuda needs {config.workers} GPUs, one per worker, but the cluster has {gpus}. Request fewer "
-            "workers, or set `device=cpu`.",
-            field="device",
-        )
-    return config.device == "cuda" or (config.device == "auto" and gpus >= config.workers)
 
 
 class ExtractionReporter:

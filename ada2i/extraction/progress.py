@@ -3,9 +3,8 @@
 from functools import partial
 from operator import itemgetter
 
-from ada2i.display import count
 from ada2i.jobs.events import Event
-from ada2i.jobs.terminal import CountingTerminal, rate_text
+from ada2i.jobs.terminal import CountingTerminal, rate_text, started_line
 
 _rate = partial(rate_text, digits=1)
 
@@ -20,7 +19,7 @@ class TerminalProgress(CountingTerminal):
 def line(event: Event) -> str:
     """Return an event of an extraction as one line, for logs."""
     if event["kind"] == "started":
-        return f"{count(event['workers'], 'worker')} on {event['device']}, extraction {event['run_id']}"
+        return started_line(event, "extraction")
     if event["kind"] == "planned":
         work = event["work"].items()
         return "; ".join(f"{m}: {one['encoded']} to encode, {one['reused']} encoded before" for m, one in work)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ada2i import storage
+from ada2i.config import PlaceConfig
 from ada2i.data.manifest import require_modalities
 from ada2i.errors import ConfigError, DataError
 from ada2i.extraction.config import ExtractionConfig, resolve
@@ -199,7 +200,7 @@ def _absolute(location: str) -> str:
 
 def _same(first: ExtractionRequest, now: ExtractionRequest) -> bool:
     def decisive(request: ExtractionRequest) -> Mapping[str, Any]:
-        config = request.config.model_dump(exclude={"workers", "device", "chunk", "policy"})
+        config = request.config.model_dump(exclude={"workers", "chunk", "policy", *PlaceConfig.model_fields})
         return request.model_dump(exclude={"config"}) | config
 
     return decisive(first) == decisive(now)

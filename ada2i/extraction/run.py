@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from ada2i import storage
 from ada2i.data.provenance import EncoderInfo
+from ada2i.devices import restored
 from ada2i.extraction.cache import Files, Vectors
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.extraction.encoders.base import side_by_side
@@ -49,7 +50,7 @@ def extract(
     held = [m for m in config.encoders if any(item_of(item, m) is not None for item in corpus.utterances)]
     encoders = _describe(held, run_tasks)
     plans = _plan(request, corpus, held, run_tasks)
-    stores = {m: [Vectors(request.root, info.digest(), info.width) for info in infos] for m, infos in encoders.items()}
+    stores = {m: [Vectors(request.root, info.folder(), info.width) for info in infos] for m, infos in encoders.items()}
     found = {one.modality: [store.read(one.distinct.keys()) for store in stores[one.modality]] for one in plans}
     left = {one.modality: _left(one, found[one.modality]) for one in plans}
     work = {one.modality: _work(one, left[one.modality]) for one in plans}
@@ -78,8 +79,8 @@ def extract(
 def extract_here(uri: str, request: ExtractionRequest, *, report: Callable[..., None]) -> ExtractionResult:
     """Run the extraction of a request in this process, on the CPU unless the config requests a GPU; see ``extract``."""
     device = "cuda" if request.config.device == "cuda" else "cpu"
-    report("started", run_id=request.run_id, workers=1, device=device)
-    with restored_torch():
+    report("started", run_id=request.run_id, workers=1, device=device, reason="in this process")
+    with restored_torch(), restored():
         return extract(uri, request, run_here(Worker(request.root, request.config, device)), report=report)
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ada2i import storage
+from ada2i import devices, storage
 from ada2i.data.provenance import EncoderInfo
 from ada2i.errors import DataError, NotFoundError
 from ada2i.extraction import media
@@ -43,6 +43,7 @@ class Worker:
 
     def __init__(self, root: str, config: ExtractionConfig, device: str) -> None:
         self._root, self._config, self._device = root, config, device
+        devices.prepare(device)
         self._loaded: dict[Modality, list[Encoder[Any]]] = {}
         logging.getLogger("libav").setLevel(logging.ERROR)  # the report names damaged files
 
@@ -78,7 +79,7 @@ class Worker:
         for place, encoder in enumerate(encoders):
             # A crash between two encoders' chunks costs the second chunk: the first is complete.
             outcomes = {key: each[place] for key, each in found.items()}
-            Vectors(self._root, encoder.info.digest(), encoder.info.width).write(outcomes)
+            Vectors(self._root, encoder.info.folder(), encoder.info.width).write(outcomes)
         problems = Counter(one.problem for one in map(side_by_side, found.values()) if one.problem is not None)
         return Done(modality, len(pieces), dict(problems))
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ada2i.batch import UNLABELLED, DialogueBatch, Layout
+from ada2i.devices import memory_of
 from ada2i.loader.split_data import SplitData
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I, Prediction
@@ -138,6 +139,21 @@ class Inference:
     contributions: Floats
     votes: Floats
     values: Floats | None = None
+
+
+_SLOT_BYTES = 1 << 20  # of a GPU's memory, for each slot of a padded grid
+_MOST_SLOTS = 1 << 16
+
+
+def slots_on(device: torch.device, slots: int, *, share: float = 1.0) -> int:
+    """Return the slots of a forward pass on a device.
+
+    Args:
+        device: The device.
+        slots: Those on a CPU.
+        share: The share of the device that this process may use.
+    """
+    return max(slots, min(_MOST_SLOTS, int(share * memory_of(device)) // _SLOT_BYTES))
 
 
 def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.device) -> Inference:

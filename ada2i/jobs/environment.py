@@ -4,33 +4,46 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 import torch
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def environment(*, ray_job_id: str) -> bytes:
-    """Return code, Ray job, Python, platform, processors, GPUs and all installed packages, as JSON.
+def environment(origin: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return code, packages and machines of a training, as JSON, from its rank 0.
 
     Args:
-        ray_job_id: The job's submission id, by which the cluster's dashboard and Jobs API know it.
+        origin: Facts that the job's driver knows: ``ray_job_id``, and ``placement``, where it trains and why.
+        ranks: What ``machine`` returns on each rank, rank 0's first. Its facts are those of the whole; with other kinds
+            of machines among the ranks, ``machines`` lists each kind.
     """
+    code = _revision(_PACKAGE)
+    kinds = [fact for place, fact in enumerate(ranks) if fact not in ranks[:place]]
+    facts: dict[str, Any] = {**({"code": code} if code else {}), **origin, **ranks[0]}
+    if len(kinds) > 1:
+        facts["machines"] = [{**kind, "workers": sum(fact == kind for fact in ranks)} for kind in kinds]
+    facts["packages"] = _packages()
+    return json.dumps(facts, indent=1).encode()
+
+
+def machine() -> dict[str, Any]:
+    """Return Python, torch, platform, processors and GPUs of this process, without anything that names the machine."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    packages = {found.name: found.version for found in distributions() if found.name}
-    code = revision(_PACKAGE)
-    facts = ({"code": code} if code else {}) | {
-        "ray_job_id": ray_job_id,
+    facts: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "gpus": gpus,
-        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+        "torch": torch.__version__,
     }
-    return json.dumps(facts, indent=1).encode()
+    return facts | ({"cuda": torch.version.cuda} if gpus else {})
 
 
 def revision(package: Path) -> str | None:
@@ -44,6 +57,15 @@ def revision(package: Path) -> str | None:
         image has; None if that does not exist either.
     """
     return _commit(package) or _noted(package.parent / "REVISION")
+
+
+_revision = cache(revision)  # of the code that this process has loaded
+
+
+@cache
+def _packages() -> dict[str, str]:
+    packages = {found.name: found.version for found in distributions() if found.name}
+    return dict(sorted(packages.items(), key=lambda item: item[0].lower()))
 
 
 def _commit(package: Path) -> str | None:

@@ -59,7 +59,7 @@ class Host:
 
 
 def start_workers(
-    worker: type, arguments: tuple[Any, ...], *, workers: int, cpus: float = 1.0, cuda: bool = False
+    worker: type, arguments: tuple[Any, ...], *, workers: int, cpus: float = 1.0, gpus: float = 0.0
 ) -> Any:
     """Return an ``ActorPool`` of workers; the workers end when the pool is deleted.
 
@@ -68,14 +68,14 @@ def start_workers(
         arguments: Arguments of its constructor.
         workers: Number of workers.
         cpus: CPUs per worker.
-        cuda: Whether each has a GPU.
+        gpus: GPUs per worker, at most 1; several workers may share one.
     """
     import ray
     from ray.util import ActorPool
 
     actor: Any = ray.remote(Host).options(
         num_cpus=cpus,
-        num_gpus=int(cuda),
+        num_gpus=gpus,
         max_restarts=_RESTARTS,
         max_task_retries=_RESTARTS,
         runtime_env={"env_vars": _ONE_THREAD},

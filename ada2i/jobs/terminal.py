@@ -10,6 +10,7 @@ from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from ada2i.display import count
 from ada2i.jobs import logs
 from ada2i.jobs.events import Event
 
@@ -60,6 +61,9 @@ class Terminal(ABC):
         """Process one event, or one other line."""
         if isinstance(event, str):
             log.debug(event)
+            return
+        if event["kind"] == "waiting":
+            self.console.print(event["message"])
             return
         self.show(event)
         if self.waiting is not None and len(self.bars.tasks) > 1:
@@ -117,6 +121,12 @@ class CountingTerminal(Terminal):
         if bar not in self.tasks:
             self.tasks[bar] = self.bars.add_task(bar, total=event["total"], rate="")
         self.bars.update(self.tasks[bar], completed=event["done"], rate=self.rate(event))
+
+
+def started_line(event: Event, job: str) -> str:
+    """Return the start of a job as one line: its workers and device, why these, and its run."""
+    reason = f" ({event['reason']})" if event.get("reason") else ""
+    return f"{count(event['workers'], 'worker')} on {event['device']}{reason}, {job} {event['run_id']}"
 
 
 def rate_text(event: Event, *, digits: int) -> str:

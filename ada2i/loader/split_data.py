@@ -70,6 +70,27 @@ class Pass:
 
 
 @dataclass(frozen=True)
+class Values:
+    """Columns of utterances, as in ``DialogueBatch``: ``(N, W)`` features, ``(N,)`` others."""
+
+    features: Mapping[Modality, torch.Tensor] = field(default_factory=dict)
+    present: Mapping[Modality, torch.Tensor] = field(default_factory=dict)
+    labels: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    speakers: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    targets: torch.Tensor | None = None
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Values":
+        """Return the columns, each changed alike."""
+        return Values(
+            features={m: change(x) for m, x in self.features.items()},
+            present={m: change(x) for m, x in self.present.items()},
+            labels=change(self.labels),
+            speakers=change(self.speakers),
+            targets=None if self.targets is None else change(self.targets),
+        )
+
+
+@dataclass(frozen=True)
 class SplitData:
     """All dialogues of a split.
 
@@ -123,34 +144,48 @@ class SplitData:
             of: All dialogues of the global batch.
         """
         dialogues = own or of[:1]
-        rows = [(self.chunks[shard], at) for shard, at in map(self.index.place, dialogues)]
+        values, speakers = self._values(dialogues)
         everywhere = self.lengths[list(of)]
-
-        def joined(parts: Iterable[npt.NDArray[Any]]) -> torch.Tensor:
-            return torch.from_numpy(np.concatenate(list(parts)))
-
-        speakers = joined(chunk.speakers[at] for chunk, at in rows)
+        lengths = tuple(self.lengths[list(dialogues)].tolist())
         return DialogueBatch(
-            features={m: joined(chunk.features[m][at] for chunk, at in rows) for m in self.modalities},
-            present={m: joined(chunk.present[m][at] for chunk, at in rows) for m in self.modalities},
-            labels=joined(chunk.labels[at] for chunk, at in rows),
-            speakers=speakers,
-            layout=Layout(
-                tuple(self.lengths[list(dialogues)].tolist()),
-                int(everywhere.max()),
-                speakers=int(speakers.max()) + 1,
-            ),
+            features=values.features,
+            present=values.present,
+            labels=values.labels,
+            speakers=values.speakers,
+            layout=Layout(lengths, int(everywhere.max()), self.device, speakers=speakers),
             global_utterances=int(everywhere.sum()),
             global_dialogues=len(of),
             counted=bool(own),
             labelled=None if self.all_labelled else self._labelled(of),
             dialogues=tuple(dialogues),
             members=tuple(of),
+            targets=values.targets,
+            targeted=self._targeted(of) if self.targets else None,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors of its batches are."""
+        return torch.device("cpu")
+
+    def _values(self, dialogues: Sequence[int]) -> "tuple[Values, int]":
+        """Return the rows of dialogues, and the most speakers of one."""
+        rows = [(self.chunks[shard], at) for shard, at in map(self.index.place, dialogues)]
+
+        def joined(parts: Iterable[npt.NDArray[Any]]) -> torch.Tensor:
+            return torch.from_numpy(np.concatenate(list(parts)))
+
+        speakers = joined(chunk.speakers[at] for chunk, at in rows)
+        values = Values(
+            features={m: joined(chunk.features[m][at] for chunk, at in rows) for m in self.modalities},
+            present={m: joined(chunk.present[m][at] for chunk, at in rows) for m in self.modalities},
+            labels=joined(chunk.labels[at] for chunk, at in rows),
+            speakers=speakers,
             targets=joined(self._targets(shard)[at] for shard, at in map(self.index.place, dialogues))
             if self.targets
             else None,
-            targeted=self._targeted(of) if self.targets else None,
         )
+        return values, int(speakers.max()) + 1
 
     @cached_property
     def all_labelled(self) -> bool:

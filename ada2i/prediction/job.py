@@ -12,7 +12,7 @@ from ada2i.errors import NotFoundError
 from ada2i.jobs import driver, events, preemption
 from ada2i.jobs.fanout import run_tasks, start_workers
 from ada2i.jobs.metrics import Gauges, Metric
-from ada2i.jobs.resources import check_resources, wait_for_resources
+from ada2i.jobs.resources import place
 from ada2i.prediction.records import REQUEST, PredictionRequest, is_done, sweep
 from ada2i.prediction.run import code, predict
 from ada2i.prediction.worker import Worker
@@ -37,11 +37,10 @@ def drive(uri: str, _submission: str, request: str) -> None:
 
         ray.init()
         preemption.listen_as_driver()
-        cuda = wait_for_resources(partial(check_resources, wanted.resources), ray.cluster_resources)
-        device = "cuda" if cuda else "cpu"
-        events.emit("started", run_id=wanted.run_id, workers=wanted.resources.workers, device=device)
-        workers = min(wanted.resources.workers, len(wanted.shards)) or 1
-        pool = start_workers(Worker, (uri, wanted, device), workers=workers, cuda=cuda)
+        found = place(wanted.resources, shared=True)
+        events.emit("started", run_id=wanted.run_id, **found.facts)
+        workers = min(found.workers, len(wanted.shards)) or 1
+        pool = start_workers(Worker, (uri, wanted, found.device, found.gpus), workers=workers, gpus=found.gpus)
         try:
             predict(uri, wanted, partial(run_tasks, pool), report=PredictionReporter(wanted), code=code())
         except NotFoundError:

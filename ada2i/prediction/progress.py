@@ -4,7 +4,7 @@ from functools import partial
 
 from ada2i.display import count
 from ada2i.jobs.events import Event
-from ada2i.jobs.terminal import CountingTerminal, rate_text
+from ada2i.jobs.terminal import CountingTerminal, rate_text, started_line
 
 _rate = partial(rate_text, digits=0)
 
@@ -20,7 +20,7 @@ class TerminalProgress(CountingTerminal):
 def line(event: Event) -> str:
     """Return an event of a prediction as one line, for logs."""
     if event["kind"] == "started":
-        return f"{count(event['workers'], 'worker')} on {event['device']}, prediction {event['run_id']}"
+        return started_line(event, "prediction")
     if event["kind"] == "planned":
         return f"{count(event['shards'], 'shard')}, {event['done']} of them predicted before"
     return f"{event['done']:>9,}/{event['total']:,} utterances  {_rate(event)}"

@@ -95,7 +95,7 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
         sweep(uri)
         return Job(JOB, uri, "")  # complete: it is not submitted
     storage.check_writable(out)
-    check_resources(resources, machine() if spec.local else capacity())
+    check_resources(resources, machine() if spec.local else capacity(), shared=True)
     if out != uri and not storage.exists(storage.join(uri, REQUEST)) and storage.children(out):
         raise ConfigError(
             f"`out` must be an empty folder, or one that does not exist, but {out} holds something. Name another."

@@ -62,7 +62,7 @@ def predict_here(uri: str, request: PredictionRequest, *, report: Callable[..., 
         request: The request.
         report: Reports an event, as ``events.emit`` does.
     """
-    report("started", run_id=request.run_id, workers=1, device="cpu")
+    report("started", run_id=request.run_id, workers=1, device="cpu", reason="in this process")
     with restored_torch():
         return predict(uri, request, run_here(Worker(uri, request, "cpu")), report=report, code=code())
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from ada2i import storage
+from ada2i import devices, storage
 from ada2i.inference.models import load_model
-from ada2i.inference.predict import infer
+from ada2i.inference.predict import infer, slots_on
 from ada2i.jobs import code
 from ada2i.prediction.output import (
     confusion,
@@ -21,9 +21,11 @@ from ada2i.prediction.records import DONE, Part, PredictionRequest, part_name
 class Worker:
     """Predicts with one thread: with more threads, the last bits of results vary."""
 
-    def __init__(self, uri: str, request: PredictionRequest, device: str) -> None:
+    def __init__(self, uri: str, request: PredictionRequest, device: str, share: float = 1.0) -> None:
         torch.set_num_threads(1)
         self._uri, self._request, self._device = uri, request, torch.device(device)
+        devices.prepare(self._device)
+        self._slots = slots_on(self._device, request.batch, share=share)
         with code.named(request.own_code):
             self._model = load_model(request.version_uri, request.version).to(self._device)
 
@@ -46,7 +48,7 @@ class Worker:
         rows = read_shard(request.shards[number], request.modalities)
         widths = None if padded is None else torch.tensor(padded).numpy()
         dialogues = dialogues_of(rows, request.modalities, widths)
-        inference = infer(self._model, dialogues, batch=request.batch, device=self._device)
+        inference = infer(self._model, dialogues, batch=self._slots, device=self._device)
         data, name = encode(table_of(rows, inference, request)), part_name(number)
         counts = torch.bincount(torch.from_numpy(predicted(inference)), minlength=inference.probabilities.shape[1])
         part = Part(

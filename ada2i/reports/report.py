@@ -39,8 +39,12 @@ _ABLATIONS = {"no_afw": "AFW", "no_amw": "AMW", "no_modulation": "modulation and
 _ESCAPES = {ord(c): f"\\{c}" for c in "\\`*_[]|~#"} | {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 
 
-def render_report(result: RunResult) -> str:
+def render_report(result: RunResult, environment: Mapping[str, Any] | None = None) -> str:
     """Return the report of a run: one HTML page that loads nothing and runs no script.
+
+    Args:
+        result: The run.
+        environment: The machines of the run, and why it was trained there: the content of its ``environment.json``.
 
     Raises:
         DataError: The result lacks a seed's test, the best seed's, or a summary.
@@ -66,6 +70,7 @@ def render_report(result: RunResult) -> str:
         plots=_plots(result, best, tests),
         classes=_class_table(result),
         best=best,
+        machine=environment or {},
         best_scores=tests[result.best_seed].scores,
         config=dict(_flatten(result.config.model_dump(mode="json"))),
     )

@@ -6,7 +6,6 @@ deleted at the end. The search's state is in the records of its trials, from whi
 
 import os
 from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,12 +16,11 @@ from ray.tune.search import Searcher
 from ada2i import storage
 from ada2i.errors import Ada2iError, DivergenceError, PreemptedError
 from ada2i.jobs import driver, events, preemption
-from ada2i.jobs.resources import check_resources, wait_for_resources
+from ada2i.jobs.resources import Placement, place
 from ada2i.search.records import SearchResult, score_of
 from ada2i.search.request import REQUEST, RESULT, SearchRequest, at_a_time, finalists, winner
 from ada2i.search.trials import Finals, Job, TrialReport, Trials, TrialSource
 from ada2i.search.worker import train
-from ada2i.store import RunFolder
 
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the trials' records hold the reports
@@ -41,22 +39,19 @@ def drive(uri: str, submission: str, digest: str) -> None:
         os.environ.update(_SETTINGS)
         import ray
 
-        from ada2i.jobs.environment import environment
-
         request = SearchRequest.load(storage.join(uri, REQUEST), digest)
         ray.init()
         preemption.listen_as_driver()
-        use_gpu = wait_for_resources(partial(check_resources, request.run.config.resources), ray.cluster_resources)
-        concurrent = at_a_time(request, ray.cluster_resources(), use_gpu=use_gpu)  # type: ignore[no-untyped-call]
-        runner = TuneRunner(uri, request, use_gpu=use_gpu, concurrent=concurrent)
+        found = place(request.run.config.resources)
+        concurrent = at_a_time(request, ray.cluster_resources(), gpus=found.gpus)  # type: ignore[no-untyped-call]
+        origin = {"ray_job_id": submission, "placement": found.facts}
+        runner = TuneRunner(uri, request, found, concurrent=concurrent, origin=origin)
         trials = Trials.open(uri, request)
-        events.emit("searching", trials=request.options.trials, done=len(trials.records), concurrent=concurrent)
+        on = {"device": found.device, "reason": found.reason}
+        events.emit("searching", trials=request.options.trials, done=len(trials.records), concurrent=concurrent, **on)
         runner.run(trials, trials.left, asha(request, trials))
         trials.sweep()
         finals = Finals.open(uri, request, finalists(trials.records, request.options.finalists))
-        facts = environment(ray_job_id=submission)
-        for run in finals.runs.values():
-            storage.put(RunFolder(run).environment_uri, facts)
         left = len(finals.left)
         events.emit("finals", configs=len(finals.runs), seeds=len(finals.seeds), left=left)
         runner.run(finals, left, FIFOScheduler())  # type: ignore[no-untyped-call]
@@ -109,15 +104,17 @@ def asha(request: SearchRequest, trials: Trials) -> TrialScheduler:
 class TuneRunner:
     """Runs the jobs of a trial source as trials of Ray Tune."""
 
-    def __init__(self, uri: str, request: SearchRequest, *, use_gpu: bool, concurrent: int) -> None:
+    def __init__(
+        self, uri: str, request: SearchRequest, found: Placement, *, concurrent: int, origin: dict[str, Any]
+    ) -> None:
         self.folder = storage.join(uri, "ray")
         self.concurrent = concurrent
-        self.use_gpu = use_gpu
+        self.settings = {"use_gpu": found.use_gpu, "folder": self.folder, "origin": origin}
         resources = request.run.config.resources
-        rank = {"CPU": resources.cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
+        rank = {"CPU": found.cpus} | ({"GPU": found.gpus} if found.gpus else {})
         # A single rank runs in the trial's own process. Ray Train places several ranks itself, so such a trial needs no
         # resources; but Tune refuses a trial without any, so it gets some memory.
-        self.in_process = resources.workers == 1
+        self.in_process = found.workers == 1
         self.resources = rank if self.in_process else {"memory": float(1 << 20)}
         self.max_failures = resources.max_failures
 
@@ -134,7 +131,7 @@ class TuneRunner:
         tune.Tuner(
             tune.with_resources(train, tune.PlacementGroupFactory([self.resources])),
             tune_config=tune.TuneConfig(
-                search_alg=TrialSearcher(source, {"use_gpu": self.use_gpu, "folder": self.folder}),
+                search_alg=TrialSearcher(source, self.settings),
                 scheduler=scheduler,
                 num_samples=jobs,
                 max_concurrent_trials=self.concurrent,

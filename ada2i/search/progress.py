@@ -55,7 +55,8 @@ def line(event: Event) -> str:
     """Return an event of a search as one line, for logs."""
     if event["kind"] == "searching":
         before = f", {event['done']} of them done before" if event["done"] else ""
-        return f"{count(event['trials'], 'trial')}{before}, {event['concurrent']} at a time"
+        where = f" on {event['device']} ({event['reason']})" if "device" in event else ""
+        return f"{count(event['trials'], 'trial')}{before}, {event['concurrent']} at a time{where}"
     if event["kind"] == "finals":
         configs, seeds = count(event["configs"], "config"), count(event["seeds"], "seed")
         return f"Finals: {configs} on {seeds}, {count(event['left'], 'training')} left"

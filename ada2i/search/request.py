@@ -119,7 +119,7 @@ def prepare_search(spec: SearchSpec, *, root: str, search_id: str | None = None)
         ResourceError: The cluster has fewer CPUs or GPUs than the trials need.
         UnreachableError: The storage or the cluster does not answer.
     """
-    training = spec.spec
+    training = spec.spec.model_copy(update={"overrides": {"resources.workers": 1, **spec.spec.overrides}})
     tried = check(training)  # find mistakes before features are read
     given = given_space(spec.space, spec.vary)
     if given:
@@ -189,21 +189,23 @@ def _check_options(options: SearchOptions, config: TrainConfig) -> None:
         )
     if options.concurrent is None:
         return
-    needed, found = options.concurrent * resources.workers * resources.cpus_per_worker, capacity().get("CPU", 0.0)
+    workers = resources.workers or 1
+    needed, found = options.concurrent * workers * resources.cpus_per_worker, capacity().get("CPU", 0.0)
+    found = max(found, resources.max_cpus or 0.0)
     if needed > found:
         raise ResourceError(
-            f"`--concurrent` = {options.concurrent} trials of {resources.workers} workers with "
+            f"`--concurrent` = {options.concurrent} trials of {workers} workers with "
             f"{resources.cpus_per_worker:g} CPU each need {needed:g} CPUs, but the cluster has {found:g}. Request "
             "fewer, or leave it out.",
             field="concurrent",
         )
 
 
-def at_a_time(request: SearchRequest, available: Mapping[str, float], *, use_gpu: bool) -> int:
-    """Return how many trials run at the same time."""
+def at_a_time(request: SearchRequest, available: Mapping[str, float], *, gpus: float) -> int:
+    """Return how many trials run at the same time, with some GPUs for each worker."""
     resources = request.run.config.resources
-    gpus = resources.workers if use_gpu else 0
-    most = fitting(available, cpus=resources.workers * resources.cpus_per_worker, gpus=gpus)
+    workers = resources.workers or 1
+    most = fitting(available, cpus=workers * resources.cpus_per_worker, gpus=workers * gpus)
     return min(most, request.options.concurrent or most)
 
 

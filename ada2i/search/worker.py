@@ -50,7 +50,8 @@ def train(settings: dict[str, Any]) -> None:
     """Train the seeds of a job, from their newest checkpoints; report an error of this package instead of raising it.
 
     Args:
-        settings: ``job``; ``use_gpu``, whether each rank has a GPU; ``folder``, for Ray Train's own state.
+        settings: ``job``; ``use_gpu``, whether each rank has a GPU; ``folder``, for Ray Train's own state; ``origin``,
+            for the record of the environment.
 
     Raises:
         PreemptedError: This process was requested to leave, but not the whole job: Tune restarts the trial elsewhere.
@@ -72,6 +73,7 @@ def train(settings: dict[str, Any]) -> None:
             TrialReporter(first, ray.train.report if callbacks else report, selection, reporter.curve),
             use_gpu=settings["use_gpu"],
             in_process=True,
+            origin=settings["origin"],
             restarts=False,  # Tune restarts the trial
             folder=storage.join(settings["folder"], f"{job.number}-{first}"),
             callbacks=callbacks,

@@ -4,16 +4,15 @@ After any kill, the next attempt resumes from the newest checkpoints; a task tha
 """
 
 from collections import deque
-from functools import partial
+from typing import Any
 
 import torch
 
 from ada2i import storage
-from ada2i.config import ResourceConfig
 from ada2i.errors import PreemptedError
 from ada2i.jobs import code, driver, events, preemption
 from ada2i.jobs.fanout import Call, run_tasks, start_workers
-from ada2i.jobs.resources import check_resources, fitting, wait_for_resources
+from ada2i.jobs.resources import Placement, fitting, place
 from ada2i.records import Failure
 from ada2i.store import RunFolder
 from ada2i.studies.request import StudyRequest, request_of
@@ -21,18 +20,24 @@ from ada2i.training.evaluate import evaluate_run
 from ada2i.training.launch import train_group
 from ada2i.training.task import QuietReporter
 
+Origin = dict[str, Any]  # what the driver knows of the environment
+
 
 class Worker:
     """Trains seeds and evaluates runs, one task at a time."""
 
-    def train(self, run_uri: str, seed: int, use_gpu: bool) -> tuple[str, int, Failure | None]:
+    def train(
+        self, run_uri: str, seed: int, use_gpu: bool, origin: Origin | None = None
+    ) -> tuple[str, int, Failure | None]:
         """Train one seed of a run; return the run, the seed and an error that no new attempt can correct, or None.
 
         Raises:
             PreemptedError: This worker was requested to leave; the newest checkpoint is of its last step.
         """
         run = RunFolder(run_uri)
-        failure = train_group(run, request_of(run), [seed], QuietReporter(), use_gpu=use_gpu, in_process=True)
+        failure = train_group(
+            run, request_of(run), [seed], QuietReporter(), use_gpu=use_gpu, in_process=True, origin=origin
+        )
         if failure is not None and failure.kind == PreemptedError.__name__:
             raise failure.error()
         return run_uri, seed, failure
@@ -53,27 +58,22 @@ def drive(uri: str, submission: str, request: str) -> None:
     with driver.report_errors(uri):
         import ray
 
-        from ada2i.jobs.environment import environment
-
         study = StudyRequest.load(storage.join(uri, "request.json"), request)
         ray.init()
         preemption.listen_as_driver()
-        facts = environment(ray_job_id=submission)
-        calls, left, resources = deque[Call](), dict[str, set[int]](), list[ResourceConfig]()
-        use_gpu = False
+        calls, left, places = deque[Call](), dict[str, set[int]](), list[Placement]()
         for run in map(RunFolder, study.runs):
             config = request_of(run).config
-            cuda = wait_for_resources(partial(check_resources, config.resources), ray.cluster_resources)
-            storage.put(run.environment_uri, facts)
-            calls.extend(("train", (run.uri, seed, cuda)) for seed in config.training.seeds)
+            found = place(config.resources)
+            origin = {"ray_job_id": submission, "placement": found.facts}
+            calls.extend(("train", (run.uri, seed, found.use_gpu, origin)) for seed in config.training.seeds)
             left[run.uri] = set(config.training.seeds)
-            resources.append(config.resources)
-            use_gpu = use_gpu or cuda
+            places.append(found)
         events.emit("planned", seeds=len(calls))
-        cpus = max(each.cpus_per_worker for each in resources)
+        cpus, gpus = max(each.cpus for each in places), max(each.gpus for each in places)
         available = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        workers = min(len(calls), fitting(available, cpus=cpus, gpus=int(use_gpu)))
-        pool = start_workers(Worker, (), workers=workers, cpus=cpus, cuda=use_gpu)
+        workers = min(len(calls), fitting(available, cpus=cpus, gpus=gpus))
+        pool = start_workers(Worker, (), workers=workers, cpus=cpus, gpus=gpus)
         for result in run_tasks(pool, calls, last=True):
             if isinstance(result, str):
                 events.emit("tested", run_id=storage.name_of(result))

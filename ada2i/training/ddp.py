@@ -38,7 +38,7 @@ def replicate(model: nn.Module, warm_up: DialogueBatch, weights: LossConfig) -> 
 def warm_up_batch(task: Task) -> DialogueBatch:
     """Return this rank's share of the first dialogues of train."""
     batch = range(min(task.config.training.batch_dialogues, len(task.train.lengths)))
-    return own_share(task.train, batch).to(task.device)
+    return own_share(task.near_train, batch).to(task.device)
 
 
 def equalise_replicas(state: TrainState, *, epoch: int) -> list[int]:

@@ -1,22 +1,33 @@
 """Process groups, rank, world size and sums over ranks; without a process group, a single rank."""
 
 import ipaddress
+import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 Address = tuple[str, int]  # host, port
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
-_TIMEOUT = timedelta(minutes=30)  # a lost rank is detected at once; this allows for slow storage
+_TIMEOUT = timedelta(minutes=10)  # of sums over ranks: how long the data of one rank may take
+_HOST_TIMEOUT = timedelta(minutes=30)  # of what waits for storage, such as a checkpoint
+_POLL_SECONDS = 0.5
+_GRACE_SECONDS = 10.0  # between another rank's failure and the end of a process that hangs in a sum
+_FAILED = "failed"  # the store's key for it
+
+_host: dist.ProcessGroup | None = None  # of the same ranks, by gloo: for numbers and waits of the host
 
 
 @dataclass(frozen=True)
@@ -41,15 +52,20 @@ class Place:
 
 
 @contextmanager
-def process_group(place: Place, *, backend: str) -> Iterator[None]:
+def process_group(place: Place, *, backend: str, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Join the ranks of a run into the default process group while the block runs.
 
     Store, gloo and NCCL use the interface with the node's address only. By default the store listens on all
     interfaces, and gloo on the address of the host's name, which other nodes may not reach.
 
+    An error in the block must reach the other ranks, which may wait for this one in a sum, and it must not wait for
+    them: NCCL's end of a group is collective. So the group ends together only after a block without error. Otherwise
+    this rank leaves a mark in the store and aborts; the others see a closed connection (gloo), or the mark.
+
     Args:
         place: This rank's place in the group.
         backend: ``gloo`` or ``nccl``.
+        lost: Called in a thread when another rank has failed; 10 s later a process that is still in the block ends.
     """
     if place.world == 1:
         yield
@@ -66,11 +82,51 @@ def process_group(place: Place, *, backend: str) -> Iterator[None]:
         timeout=_TIMEOUT,
         master_listen_fd=listener.detach() if listener else None,
     )
+    global _host  # noqa: PLW0603 - like torch's own default group
     dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world, timeout=_TIMEOUT)
+    _host = dist.new_group(backend="gloo", timeout=_HOST_TIMEOUT)
+    with _watching(address, lost):
+        try:
+            yield
+        except BaseException:
+            _host = None
+            with suppress(RuntimeError):  # the store's rank may have ended
+                store.set(_FAILED, str(place.rank))
+            dist.distributed_c10d._abort_process_group()
+            raise
+        _host = None
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _watching(address: Address, lost: Callable[[], None]) -> Iterator[None]:
+    """Watch for the failure of another rank while the block runs, also while this rank hangs in a sum."""
+    # A client of its own: a call that waits in the other client would block it.
+    client = dist.TCPStore(*address, is_master=False, wait_for_workers=False, timeout=_TIMEOUT)  # type: ignore[attr-defined]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_POLL_SECONDS):
+            try:
+                failed = client.check([_FAILED])
+            except RuntimeError:  # the store's rank has ended
+                failed = True
+            if failed:
+                break
+        else:
+            return
+        lost()
+        if not done.wait(_GRACE_SECONDS):
+            log.error("Another rank has failed, and this one waits for it. It ends now; the other one has the error.")
+            os._exit(1)
+
+    thread = threading.Thread(target=watch, daemon=True, name="ranks")
+    thread.start()
     try:
         yield
     finally:
-        dist.destroy_process_group()
+        done.set()
+        thread.join()
 
 
 def _use_interface(host: str) -> None:
@@ -101,12 +157,20 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def from_rank_zero(number: int, device: torch.device) -> int:
-    """Return rank 0's number on every rank."""
-    tensor = torch.tensor([number], dtype=torch.int64, device=device)
+def from_rank_zero(number: int) -> int:
+    """Return rank 0's number on every rank; rank 0 may take minutes to know it."""
+    tensor = torch.tensor([number], dtype=torch.int64)
     if world_size() > 1:
-        dist.broadcast(tensor, src=0)
+        dist.broadcast(tensor, src=0, group=_host)
     return int(tensor.item())
+
+
+def gathered(fact: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return every rank's facts, in the order of ranks, on every rank."""
+    facts: list[Any] = [fact] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(facts, fact, group=_host)
+    return facts
 
 
 def differing_ranks(tensors: Sequence[Tensor]) -> list[int]:
@@ -129,6 +193,6 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def barrier() -> None:
-    """Wait until every rank has called this."""
+    """Wait until every rank has called this; one may take minutes."""
     if world_size() > 1:
-        dist.barrier()
+        dist.barrier(group=_host)

@@ -5,6 +5,7 @@ written once: a second call reads them and does not open the test split. Then it
 ``README.md``, and last ``result.json``.
 """
 
+import json
 import statistics
 from collections.abc import Sequence
 
@@ -39,9 +40,12 @@ def evaluate_run(run_uri: str) -> RunResult:
     tests = [_test_once(request, run.seed(result.seed), result) for result in seeds]
     result = _gather(request, run_uri, seeds, tests)
     result = result.model_copy(update={"baselines": _baselines_once(run, request), "licences": licences(request)})
-    files = {"report.html": render_report(result).encode(), "README.md": markdown_summary(result).encode()}
-    if storage.exists(run.environment_uri):  # of the job that trained
-        files["environment.json"] = storage.get(run.environment_uri)
+    # Of the workers that trained.
+    environment = storage.get(run.environment_uri) if storage.exists(run.environment_uri) else b""
+    page = render_report(result, json.loads(environment or b"{}"))
+    files = {"report.html": page.encode(), "README.md": markdown_summary(result).encode()}
+    if environment:
+        files["environment.json"] = environment
     entries = {name: put_folder_file(run_uri, name, data) for name, data in files.items()}
     # The result is written last: after a crash, the next call writes the same files again.
     result = result.model_copy(update={"files": entries})

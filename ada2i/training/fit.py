@@ -163,7 +163,7 @@ def is_selected(settings: TrainingConfig, cursor: TrainCursor, dev: Scores) -> b
 def check_lease(task: Task, saver: Saver) -> None:
     """Raise ``ConflictError`` on all ranks if a newer attempt has taken over this seed."""
     number = saver.lease.number if saver.lease and saver.lost else 0
-    if number := distributed.from_rank_zero(number, task.device):
+    if number := distributed.from_rank_zero(number):
         raise Lease(task.uri, number).lost()
 
 

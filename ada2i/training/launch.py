@@ -9,26 +9,26 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ada2i import storage
-from ada2i.errors import Ada2iError, ConflictError, DivergenceError, PreemptedError
+from ada2i.config import ResourceConfig
+from ada2i.errors import Ada2iError, ConfigError, ConflictError, DivergenceError, PreemptedError
 from ada2i.jobs import client, code, driver, events
 from ada2i.jobs.cluster import cluster
-from ada2i.jobs.resources import check_resources, machine, wait_for_resources
+from ada2i.jobs.resources import check_resources, machine, place
 from ada2i.records import Failure, RunRequest
 from ada2i.store import RunFolder
 
 if TYPE_CHECKING:
     import torch
-    from ray.train import UserCallback
+    from ray.train import ScalingConfig, UserCallback
 
     from ada2i.training.distributed import Place
-    from ada2i.training.task import Reporter
+    from ada2i.training.task import Reporter, Task
 
 log = logging.getLogger(__name__)
 
@@ -83,26 +83,26 @@ def train_here(job: client.Job, show: Show) -> None:
         PreemptedError: SIGTERM came; the newest checkpoint is of the last step, and a new call resumes from it.
         DivergenceError: A loss or gradient was not finite.
     """
+    from ada2i.devices import restored
     from ada2i.fast.threads import training_alone
     from ada2i.jobs import preemption
-    from ada2i.jobs.environment import environment
     from ada2i.training.reporter import EventReporter
 
     started, run = time.time(), RunFolder(job.uri)
     if run.is_trained():
         return
     request = RunRequest.load(run.request_uri, job.request)
-    use_gpu = check_resources(request.config.resources, machine())
-    storage.put(run.environment_uri, environment(ray_job_id=""))
-    with show(job.uri, "") as on_event, training_alone(), preemption.listening_here():
+    found = check_resources(request.config.resources, machine())
+    origin = {"ray_job_id": "", "placement": found.facts}
+    with show(job.uri, "") as on_event, training_alone(), restored(), preemption.listening_here():
 
         def report(kind: str, **facts: Any) -> None:
             on_event({"kind": kind, **facts})
 
-        report("started", run_id=request.run_id, workers=1, device="cuda" if use_gpu else "cpu")
+        report("started", run_id=request.run_id, **found.facts)
         reporter = EventReporter(request.run_id, started, report)
         seeds = request.config.training.seeds
-        failure = train_group(run, request, seeds, reporter, use_gpu=use_gpu, in_process=True)
+        failure = train_group(run, request, seeds, reporter, use_gpu=found.use_gpu, in_process=True, origin=origin)
     if failure is not None:
         raise failure.error()
 
@@ -123,25 +123,31 @@ def drive(run_uri: str, submission: str, digest: str) -> None:
         from ray.exceptions import RayActorError
 
         from ada2i.jobs import preemption
-        from ada2i.jobs.environment import environment
         from ada2i.registry import exporter
         from ada2i.training.reporter import RayReporter
 
         ray.init()
         preemption.listen_as_driver()
-        storage.put(run.environment_uri, environment(ray_job_id=submission))
         outcome: Failure | RayActorError | None
         attempt = Attempt.AGAIN
         folder = storage.join(run.uri, "ray", submission)  # of this job alone: another one may still be running
         try:
             while attempt is Attempt.AGAIN:
-                use_gpu = wait_for_resources(partial(check_resources, resources), ray.cluster_resources)
-                device = "cuda" if use_gpu else "cpu"
-                events.emit("started", run_id=request.run_id, workers=resources.workers, device=device)
+                found = place(resources)
+                events.emit("started", run_id=request.run_id, **found.facts)
                 reporter = RayReporter(run_id=request.run_id, started=started)
                 try:
                     seeds = request.config.training.seeds
-                    outcome = train_group(run, request, seeds, reporter, use_gpu=use_gpu, folder=folder)
+                    outcome = train_group(
+                        run,
+                        request,
+                        seeds,
+                        reporter,
+                        use_gpu=found.use_gpu,
+                        workers=found.workers,
+                        origin={"ray_job_id": submission, "placement": found.facts},
+                        folder=folder,
+                    )
                 except RayActorError as problem:
                     outcome, losses = problem, losses + 1
                 attempt = next_attempt(
@@ -193,7 +199,9 @@ def train_group(
     reporter: "Reporter",
     *,
     use_gpu: bool,
+    workers: int | None = None,
     in_process: bool = False,
+    origin: Mapping[str, Any] | None = None,
     restarts: bool = True,
     folder: str | None = None,
     callbacks: "Sequence[UserCallback]" = (),
@@ -206,7 +214,9 @@ def train_group(
         seeds: Seeds of the run; one that has a result is skipped.
         reporter: Receives progress in each rank.
         use_gpu: Whether each rank has a GPU.
+        workers: Number of ranks; by default the config's, or one.
         in_process: Whether one rank runs in this process, as in a Tune trial: it starts in 0.2 s, Ray Train in 10 s.
+        origin: What the driver knows of the environment, for its record; None: no record is written.
         restarts: Whether Ray Train restarts lost workers, as often as the run's config allows.
         folder: URI for Ray Train's own state; by default ``ray`` in the run's folder.
         callbacks: Callbacks of Ray Train's controller.
@@ -217,92 +227,123 @@ def train_group(
     Raises:
         RayError: Ray Train's controller was lost, a worker failed, or too many workers were lost.
     """
-    resources, least = request.config.resources, request.config.resources.min_workers
-    settings = {"run_uri": run.uri, "request": request, "seeds": seeds, "reporter": reporter, "use_gpu": use_gpu}
-    if in_process and resources.workers == 1:
+    resources = request.config.resources
+    facts = {"request": request, "seeds": seeds, "reporter": reporter, "use_gpu": use_gpu, "origin": origin}
+    settings, workers = {"run_uri": run.uri, **facts}, workers or resources.workers or 1
+    if in_process and workers == 1:
         return work({**settings, "in_process": True})
-    _set_environment(elastic=least is not None)
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    _set_environment(elastic=resources.min_workers is not None)
+    from ray.train import FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
 
     from ada2i.training.backend import OwnProcessGroup
 
     # Type checkers see Train's old interface, which knows neither what workers return nor the controller's limit.
     failures = FailureConfig(resources.max_failures * restarts, controller_failure_limit=2)  # type: ignore[call-arg]
+    where = _path(folder or storage.join(run.uri, "ray"))
     trainer = TorchTrainer(
         work,  # type: ignore[arg-type]
         train_loop_config=settings,
-        scaling_config=ScalingConfig(
-            num_workers=(least, resources.workers) if least else resources.workers,  # type: ignore[arg-type]
-            use_gpu=use_gpu,
-            resources_per_worker={"CPU": resources.cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
-        ),
+        scaling_config=_scaling(resources, workers, use_gpu=use_gpu),
         torch_config=OwnProcessGroup(),
-        run_config=RunConfig(
-            name=request.run_id,
-            storage_path=_path(folder or storage.join(run.uri, "ray")),
-            failure_config=failures,
-            callbacks=list(callbacks),  # type: ignore[arg-type]
-        ),
+        run_config=RunConfig(request.run_id, where, failure_config=failures, callbacks=list(callbacks)),  # type: ignore[arg-type]
     )
     return trainer.fit().return_value  # type: ignore[attr-defined, no-any-return]
+
+
+def _scaling(resources: ResourceConfig, workers: int, *, use_gpu: bool) -> "ScalingConfig":
+    from ray.train import ScalingConfig
+
+    gpus = {"GPU": resources.gpus_per_worker or 1} if use_gpu else {}
+    return ScalingConfig(
+        num_workers=(resources.min_workers, workers) if resources.min_workers else workers,  # type: ignore[arg-type]
+        use_gpu=use_gpu,
+        resources_per_worker={"CPU": resources.cpus_per_worker, **gpus},
+    )
 
 
 def work(settings: dict[str, Any]) -> Failure | None:
     """Train seeds as one rank; each rank of a group runs this.
 
     Args:
-        settings: ``run_uri``, and ``request``, ``seeds``, ``reporter``, ``use_gpu``, ``in_process`` of ``train_group``.
+        settings: ``run_uri``, and ``request``, ``seeds``, ``reporter``, ``use_gpu``, ``in_process`` and ``origin`` of
+            ``train_group``.
 
     Returns:
         None, or why training ended early; the same on all ranks.
     """
     import torch
 
-    from ada2i.data.manifest import open_features
+    from ada2i import devices
     from ada2i.fast.allocator import keep_freed_memory
     from ada2i.jobs import logs, preemption
-    from ada2i.loader.split_data import open_split
     from ada2i.training import distributed
     from ada2i.training.fit import fit
-    from ada2i.training.task import Task
 
-    run = RunFolder(settings["run_uri"])
     request: RunRequest = settings["request"]
-    config = request.config
+    resources = request.config.resources
     if settings.get("in_process"):
         place, device = distributed.Place(), torch.device("cuda" if settings["use_gpu"] else "cpu")
     else:
         place, device = _place_in_group()
-    if not settings.get("in_process"):
         logs.configure(run_id=request.run_id, rank=place.rank)
-    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
-    if config.resources.fast_cpu:
+    devices.prepare(device, deterministic=resources.deterministic, tf32=resources.tf32)
+    torch.set_num_threads(max(1, int(resources.cpus_per_worker)))
+    if resources.fast_cpu:
         keep_freed_memory()
     preemption.watch()
-    group = distributed.process_group(place, backend="nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    group = distributed.process_group(place, backend=backend, lost=preemption.left)
     try:
         with code.named(request.own_code), group:
-            part = (place.local_rank, place.local_world)
-            attempt = distributed.from_rank_zero(secrets.randbits(62), device)
-            features = open_features(request.features.uri)
-            shared: dict[str, Any] = {"part": part, "wait": distributed.barrier, "attempt": attempt}
-            shared["shuffle_gib"] = config.training.shuffle_gib
-            train, dev = (
-                open_split(features, s, config.model.modalities, **shared, targets=config.regression)
-                for s in ("train", "dev")
-            )
-            for seed in settings["seeds"]:
-                folder = run.seed(seed)
-                # Rank 0 decides, so that no rank waits for one that skips the seed.
-                if not distributed.from_rank_zero(int(folder.is_trained()), device):
-                    task = Task(config, request.features, seed, train, dev, folder.uri, device)
-                    fit(task, settings["reporter"], leave=preemption.requested)
-    except (ConflictError, DivergenceError, PreemptedError) as error:  # raised on all ranks
-        return Failure.of(error)
+            _record_environment(RunFolder(settings["run_uri"]), settings.get("origin"))
+            for task in _tasks(settings, place, device):
+                try:
+                    with devices.explained():
+                        fit(task, settings["reporter"], leave=preemption.requested)
+                except (ConfigError, ConflictError, DivergenceError, PreemptedError) as error:  # raised on all ranks
+                    return Failure.of(error)
     finally:
         preemption.left()
     return None
+
+
+def _tasks(settings: dict[str, Any], place: "Place", device: "torch.device") -> "Iterator[Task]":
+    """Yield the tasks of the seeds without a result, the same on all ranks."""
+    from ada2i.data.manifest import open_features
+    from ada2i.loader.split_data import open_split
+    from ada2i.training import distributed
+    from ada2i.training.task import Task
+
+    run, request = RunFolder(settings["run_uri"]), settings["request"]
+    config, features = request.config, open_features(request.features.uri)
+    shared: dict[str, Any] = {
+        "part": (place.local_rank, place.local_world),
+        "wait": distributed.barrier,
+        "attempt": distributed.from_rank_zero(secrets.randbits(62)),
+        "shuffle_gib": config.training.shuffle_gib,
+        "targets": config.regression,
+    }
+    train, dev = (open_split(features, split, config.model.modalities, **shared) for split in ("train", "dev"))
+    for seed in settings["seeds"]:
+        folder = run.seed(seed)
+        # Rank 0 decides, so that no rank waits for one that skips the seed.
+        if not distributed.from_rank_zero(int(folder.is_trained())):
+            yield Task(config, request.features, seed, train, dev, folder.uri, device)
+
+
+def _record_environment(run: RunFolder, origin: Mapping[str, Any] | None) -> None:
+    """Write the ranks' machines and rank 0's packages into the run's folder; the newest attempt's are kept."""
+    from ada2i.jobs.environment import environment
+    from ada2i.jobs.environment import machine as own_machine
+    from ada2i.training import distributed
+
+    if origin is None:
+        return
+    machines = distributed.gathered(own_machine())
+    if distributed.rank() == 0:
+        # A crash before this leaves the record of the attempt before, or none; the next attempt writes it again.
+        storage.put(run.environment_uri, environment(origin, machines))
 
 
 def _place_in_group() -> "tuple[Place, torch.device]":

@@ -2,9 +2,8 @@
 
 from rich.progress import TaskID, TextColumn, TimeRemainingColumn
 
-from ada2i.display import count
 from ada2i.jobs.events import Event
-from ada2i.jobs.terminal import Terminal
+from ada2i.jobs.terminal import Terminal, started_line
 from ada2i.records import EpochRecord
 from ada2i.store import RunFolder
 
@@ -23,7 +22,7 @@ class TerminalProgress(Terminal):
         if event["kind"] == "epoch":
             self._epoch(event["seed"], EpochRecord.model_validate(event["record"]))
         elif event["kind"] == "started":
-            self.console.print(f"{count(event['workers'], 'worker')} on {event['device']}, run {event['run_id']}")
+            self.console.print(started_line(event, "run"))
 
     def _epoch(self, seed: int, record: EpochRecord) -> None:
         line = epoch_line(seed, record, self.training.epochs)

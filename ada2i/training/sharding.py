@@ -24,9 +24,10 @@ def own_share(split: SplitData, batch: Sequence[int]) -> DialogueBatch:
 def own_batches(task: Task, batches: Iterator[list[int]]) -> Iterator[tuple[list[int], list[DialogueBatch]]]:
     """Yield each global batch of train with this rank's share on the device, in parts whose gradients are summed.
 
-    For a GPU, a thread assembles the next batch in page-locked memory; on a CPU, a thread would slow down the step.
+    For a GPU without the split in its memory, a thread assembles the next batch in page-locked memory; on a CPU, a
+    thread would slow down the step.
     """
-    if task.device.type != "cuda":
+    if task.device.type != "cuda" or task.near_train.device.type == "cuda":
         yield from ((dialogues, _own_parts(task, dialogues)) for dialogues in batches)
         return
     pinned = ahead(batches, lambda dialogues: (dialogues, [part.pinned() for part in _own_parts(task, dialogues)]))
@@ -39,7 +40,7 @@ def _own_parts(task: Task, batch: Sequence[int]) -> list[DialogueBatch]:
     lengths = task.train.lengths
     own = share(batch, lengths, distributed.world_size())[distributed.rank()]
     parts = [part for part in share(own, lengths, task.config.resources.accumulate) if part]
-    return [task.train.batch(part, batch) for part in parts or [own]]
+    return [task.near_train.batch(part, batch) for part in parts or [own]]
 
 
 def ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:

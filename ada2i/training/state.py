@@ -59,7 +59,7 @@ def resume(task: Task, state: TrainState) -> TrainCursor:
     """
     found = _newest_usable(task.folder) if distributed.rank() == 0 else None
     # Rank 0 decides: another rank may already see a checkpoint that is being written.
-    step = distributed.from_rank_zero(-1 if found is None else found, task.device)
+    step = distributed.from_rank_zero(-1 if found is None else found)
     cursor = _fresh(task) if step < 0 else _restored(task, state, step)
     if distributed.rank() == 0:
         # Later checkpoints are damaged. Later best weights are of a killed attempt, which did not write the checkpoint

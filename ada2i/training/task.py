@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from ada2i.config import TrainConfig
+from ada2i.devices import memory_of
+from ada2i.loader.resident import on_device
 from ada2i.loader.split_data import SplitData
 from ada2i.records import EpochRecord, FeatureInfo
 from ada2i.store import SeedFolder
@@ -60,6 +62,21 @@ class Task:
             "weights": config.loss,
             "class_weights": self.class_weights,
         }
+
+    @cached_property
+    def near_train(self) -> SplitData:
+        """Train, in the GPU's memory if it fits into its share of that."""
+        return self._near(self.train)
+
+    @cached_property
+    def near_dev(self) -> SplitData:
+        """Dev, in the GPU's memory if it fits into its share of that."""
+        return self._near(self.dev)
+
+    def _near(self, split: SplitData) -> SplitData:
+        resources = self.config.resources
+        limit = resources.gpu_data_share * (resources.gpus_per_worker or 1.0) * memory_of(self.device)
+        return on_device(split, self.device, limit=limit) if limit else split
 
     @cached_property
     def class_weights(self) -> Tensor | None:

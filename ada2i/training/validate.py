@@ -22,7 +22,7 @@ def evaluate(task: Task, model: Ada2I) -> tuple[float, Scores]:
     confusion = torch.zeros(classes * classes, dtype=torch.float64, device=task.device)
     sums = torch.zeros(3, dtype=torch.float64, device=task.device)  # the loss, distances, utterances with a target
     order = task.dev.in_order(task.config.training.batch_dialogues)
-    shares = (own_share(task.dev, dialogues) for dialogues in order.batches())
+    shares = (own_share(task.near_dev, dialogues) for dialogues in order.batches())
     for batch, prediction in predict(model, (share for share in shares if share.counted), task.device):
         logits = prediction.logits
         found = losses.cross_entropy(logits, batch)

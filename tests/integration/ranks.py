@@ -56,7 +56,7 @@ def main(job: Job, rank: int, *, after_step: Callable[[int], None] = lambda _: N
     config = resolve(preset=str(job.get("preset", "reference")), settings="demo", overrides=overrides)
     features = open_features(str(job["features"]))
     modalities = config.model.modalities
-    attempt = distributed.from_rank_zero(secrets.randbits(62), torch.device("cpu"))
+    attempt = distributed.from_rank_zero(secrets.randbits(62))
     shared = {"part": (rank, world), "wait": distributed.barrier, "attempt": attempt}
     shuffle_gib = config.training.shuffle_gib
     train, dev = (

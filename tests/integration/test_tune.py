@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,32 @@ def test_trials_of_two_ranks_on_half_a_cpu_each(stack: Stack, root: str) -> None
     (started,) = [e for e in seen if isinstance(e, dict) and e["kind"] == "searching"]
     assert started["concurrent"] >= 2
     assert not actors()
+
+
+def rank_pids() -> list[int]:
+    """Return the process ids of the ranks that live."""
+    found = dashboard("/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
+    return [int(a["pid"]) for a in found if a["state"] == "ALIVE" and a["class_name"] == "RayTrainWorker"]
+
+
+def test_a_trial_that_loses_a_rank_is_restarted(stack: Stack, root: str) -> None:
+    wanted = spec(**{"resources.workers": 2, "resources.cpus_per_worker": 0.5, "training.epochs": 15})
+    options = search_options(trials=1, finalists=1, concurrent=1)
+    uri = prepare_search(wanted.model_copy(update={"options": options}), root=root).uri
+    killed: list[float] = []
+
+    def kill(event: Event | str) -> None:
+        """Kill the younger rank in the trial's second epoch."""
+        if isinstance(event, dict) and event["kind"] == "trial_epoch" and event["epoch"] == 2 and not killed:
+            os.kill(max(rank_pids()), signal.SIGKILL)
+            killed.append(time.monotonic())
+        elif isinstance(event, dict) and event["kind"] == "trial" and len(killed) == 1:
+            killed.append(time.monotonic())
+
+    client.run(job_of(uri, JOB), address=os.environ["RAY_API_SERVER_ADDRESS"], on_event=kill)
+    (trial,) = SearchResult.load(storage.join(uri, RESULT)).trials
+    assert (trial.state, len(trial.curve)) == ("complete", 15)
+    assert killed[1] - killed[0] < 120.0  # the other rank did not wait for the sums' timeout
 
 
 def test_the_flow_registers_and_shows(stack: Stack, root: str) -> None:

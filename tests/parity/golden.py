@@ -53,7 +53,7 @@ class Differences:
 
     def see(self, kind: str, ours: Tensor, golden: Tensor) -> None:
         """Compare two tensors of equal size; a difference that is no number counts as infinite."""
-        gap = (ours.detach().reshape(golden.shape) - golden).abs().max().item()
+        gap = (ours.detach().cpu().reshape(golden.shape) - golden).abs().max().item()
         self.largest[kind] = max(self.largest[kind], gap if gap == gap else float("inf"))  # noqa: PLR0124 - NaN
 
     def failed(self) -> list[str]:
@@ -114,9 +114,13 @@ def golden_batch(case: Case, golden: Golden, step: int) -> DialogueBatch:
     )
 
 
+def _device(model: Ada2I) -> torch.device:
+    return next(model.parameters()).device
+
+
 def check_eval(model: Ada2I, case: Case, golden: Golden, seen: Differences) -> None:
     """Compare eval-mode outputs and ratios on the first batch."""
-    batch = golden_batch(case, golden, 0)
+    batch = golden_batch(case, golden, 0).to(_device(model))
     with torch.no_grad():
         prediction = model.eval()(batch)
     seen.see("outputs", prediction.logits.log_softmax(-1), golden["eval/log_prob"])
@@ -129,7 +133,7 @@ def check_eval(model: Ada2I, case: Case, golden: Golden, seen: Differences) -> N
 
 def check_gradients(model: Ada2I, case: Case, golden: Golden, seen: Differences) -> None:
     """Compare train-mode outputs and raw gradients on the first batch."""
-    batch = golden_batch(case, golden, 0)
+    batch = golden_batch(case, golden, 0).to(_device(model))
     prediction: Prediction = model.train()(batch)
     seen.see("outputs", prediction.logits.log_softmax(-1), golden["train/log_prob"])
     mapping = losses.feature_loss(prediction, batch, over_padding=model.average_padding).share()
@@ -149,7 +153,7 @@ def check_steps(model: Ada2I, config: TrainConfig, case: Case, golden: Golden, s
     )
     balancer = make_balancer(config)
     for step in range(case["steps"]):
-        batch = golden_batch(case, golden, step)
+        batch = golden_batch(case, golden, step).to(_device(model))
         clip = config.training.clip_norm
         report = train_step(model, [batch], optimizer, key=StepKey(0, step), clip_norm=clip, balancer=balancer).metrics
         seen.see("losses", report["loss"], golden[f"train/loss{step}"])
@@ -171,12 +175,12 @@ def _see_final(name: str, ours: Tensor, golden: Tensor, seen: Differences) -> No
         seen.see(kind, part, wanted)
 
 
-def check_case(case: Case, golden: Golden) -> Differences:
-    """Run one case and return its differences."""
+def check_case(case: Case, golden: Golden, device: str = "cpu") -> Differences:
+    """Run one case on a device and return its differences."""
     config, seen = case_config(case), Differences()
-    check_eval(golden_model(config, case, golden), case, golden, seen)
-    check_gradients(golden_model(config, case, golden), case, golden, seen)
-    check_steps(golden_model(config, case, golden), config, case, golden, seen)
+    check_eval(golden_model(config, case, golden).to(device), case, golden, seen)
+    check_gradients(golden_model(config, case, golden).to(device), case, golden, seen)
+    check_steps(golden_model(config, case, golden).to(device), config, case, golden, seen)
     return seen
 
 

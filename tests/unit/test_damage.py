@@ -33,7 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = folder / "store"
     request = RunRequest(run_id="r1", config=task.config, features=task.features)
     storage.put((root / RUN / "request.json").as_uri(), request.stored())
-    storage.put((root / RUN / "environment.json").as_uri(), environment(ray_job_id="r1-0"))
+    storage.put((root / RUN / "environment.json").as_uri(), environment({"ray_job_id": "r1-0"}, [{}]))
     fit(task, Listener())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder))  # decoded shards

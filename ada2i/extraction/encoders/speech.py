@@ -41,6 +41,8 @@ class HuggingFaceSpeech:
         """
         from transformers import AutoFeatureExtractor, AutoModel
 
+        from ada2i import devices
+
         extractors: Any = AutoFeatureExtractor
         place = huggingface.folder(model, revision)
         network = huggingface.load_model(AutoModel, place, device)
@@ -64,6 +66,7 @@ class HuggingFaceSpeech:
             source="Hugging Face",
             weights_digest=huggingface.digest(place),
             settings={} if layers is None else {"layers": chosen.name(self._layers)},
+            precision=devices.encoding_precision(device),
         )
 
     def encode(self, items: Sequence[Waveform | None]) -> list[Encoded]:
@@ -74,8 +77,10 @@ class HuggingFaceSpeech:
         """Return ``(T, D)`` hidden states of ``(S,)`` samples, without those of padding."""
         import torch
 
+        from ada2i import devices
+
         inputs = self._extractor(samples, sampling_rate=RATE, return_tensors="pt").to(self._device)
-        with torch.inference_mode():
+        with torch.inference_mode(), devices.encoding(self._device):
             output = self._network(**inputs, output_hidden_states=True)
             states: Tensor = torch.cat(chosen.outputs(self._layers, output, self._last), dim=-1)[0]
         array: npt.NDArray[np.float32] = states.float().cpu().numpy()

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 EMPTY = "empty"  # a flag: there are no words, so the modality is missing
 _STEP = 4  # lengths are rounded up to a multiple of it, for few shapes
-_TOKENS = {"cpu": 256, "cuda": 16_384}  # per batch, by kind of device: the fastest size
+_TOKENS, _TOKENS_ON_GPU = 256, 16_384  # of a batch: the fastest sizes
+_TOKEN_BYTES = 1 << 19  # of a GPU's memory, for each token of a batch
 
 Pooling = Literal["mean", "cls"]
 
@@ -159,6 +160,8 @@ class TextEncoder:
     ) -> None:
         from transformers import AutoModel, AutoTokenizer
 
+        from ada2i import devices
+
         self._network = huggingface.load_model(AutoModel, place, device)
         self._tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
         if self._tokenizer.pad_token is None:
@@ -181,7 +184,10 @@ class TextEncoder:
                 "lowercase": lowercase,
                 "max_length": max_length,
             },
+            precision=devices.encoding_precision(device),
         )
+        held = devices.memory_of(device) // _TOKEN_BYTES
+        self._tokens = min(_TOKENS_ON_GPU, max(_TOKENS, held)) if held else _TOKENS
 
     def encode(self, items: Sequence[str | None]) -> list[Encoded]:
         """Encode texts, batched by length to keep padding small."""
@@ -218,18 +224,20 @@ class TextEncoder:
 
     def _size(self, length: int) -> int:
         """Return how many texts of a padded length form a batch."""
-        return max(1, _TOKENS.get(self._device.partition(":")[0], _TOKENS["cpu"]) // length)
+        return max(1, self._tokens // length)
 
     def _pooled(self, texts: list[str], length: int) -> npt.NDArray[np.float32]:
         """Return vectors: one for each text, followed by those of the filler rows."""
         import torch
         import torch.nn.functional as F
 
+        from ada2i import devices
+
         filled = texts + texts[-1:] * (self._size(length) - len(texts))
         tokens = self._tokenizer(
             filled, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         ).to(self._device)
-        with torch.inference_mode():
+        with torch.inference_mode(), devices.encoding(self._device):
             output = self._network(**tokens, output_hidden_states=True)
             real = tokens["attention_mask"][..., None]  # (B, L, 1)
             parts = chosen.means(self._layers, lambda layer: self._pool(output.hidden_states[layer], real))

@@ -124,6 +124,8 @@ class VisualEncoder:
         device: str,
         **settings: str,
     ) -> None:
+        from ada2i import devices
+
         self._network, self._size, self._device = network, size, device
         self._mean, self._deviation = (np.array(values, np.float32) for values in (mean, deviation))
         self._faces = FaceFinder(detection_side=detection_side)
@@ -140,6 +142,7 @@ class VisualEncoder:
                 "faces": files_digest([self._faces.weights]),
                 **settings,
             },
+            precision=devices.encoding_precision(device),
         )
 
     def encode(self, items: Sequence[Frames | None]) -> list[Encoded]:
@@ -149,10 +152,12 @@ class VisualEncoder:
     def _encode(self, item: Frames) -> Encoded:
         import torch
 
+        from ada2i import devices
+
         faces = self._faces.crops(item.pixels)
         inputs = self._inputs(faces or list(item.pixels))
         size = _CHUNK if self._device == "cpu" else len(inputs)
-        with torch.inference_mode():
+        with torch.inference_mode(), devices.encoding(self._device):
             features = torch.cat([self._network(chunk.to(self._device)) for chunk in torch.split(inputs, size)])
         flags = item.flags if faces else (*item.flags, NO_FACE)
         return finite(features.float().mean(dim=0).cpu().numpy(), flags, {FACE_SHARE: len(faces) / len(item.pixels)})

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ada2i import devices
 from ada2i.errors import ConfigError
 from ada2i.extraction.encoders.base import Encoded, Encoder
 from ada2i.extraction.encoders.registry import load
@@ -133,3 +134,18 @@ def test_the_digest_covers_the_weights_and_the_settings(tmp_path: Path) -> None:
     names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
     listed = "".join(f"{name} {hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}\n" for name in names)
     assert changed.weights_digest == hashlib.sha256(listed.encode()).hexdigest()
+
+
+def test_half_precision_changes_rounding_and_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.bert(tmp_path)
+    whole = load(f"hf:{folder}", "text")
+    one = stacked(whole.encode(TEXTS))
+    monkeypatch.setattr(devices, "encoding_precision", lambda _: "bfloat16")  # as on a GPU
+    monkeypatch.setattr(devices, "memory_of", lambda _: 4 << 30)
+    half = load(f"hf:{folder}", "text")
+    check_batch_is_single(half)
+    assert 1e-6 < np.abs(one - stacked(half.encode(TEXTS))).max() < 0.05
+    assert (whole.info.precision, half.info.precision) == ("float32", "bfloat16")
+    assert half.info.digest() == whole.info.digest()  # a model trained on these vectors also predicts from those
+    assert half.info.folder() == f"{whole.info.folder()}-bfloat16"  # but chunks are not shared
+    assert (half._tokens, whole._tokens) == (8192, 256)  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ada2i.batch import DialogueBatch
-from ada2i.inference.predict import Dialogues, Inference, batches, infer
+from ada2i.inference.predict import Dialogues, Inference, batches, infer, slots_on
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I
 from ada2i.model.amw import SkillFusion
@@ -142,3 +142,11 @@ def test_a_batch_is_what_the_model_takes() -> None:
     assert isinstance(batch, DialogueBatch)
     assert batch.layout.lengths == (7, 3)
     assert rows.tolist() == [*range(4, 11), *range(3)]
+
+
+def test_a_gpu_gets_as_many_slots_as_its_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert slots_on(cpu, 512) == 512
+    for gib, share, slots in [(16, 1.0, 16_384), (16, 0.25, 4096), (139, 1.0, 65_536), (0, 1.0, 512)]:
+        monkeypatch.setattr("ada2i.inference.predict.memory_of", lambda _, held=gib << 30: held)
+        assert slots_on(cpu, 512, share=share) == slots

@@ -14,26 +14,42 @@ from pydantic import ValidationError
 from ada2i.config import ResourceConfig
 from ada2i.errors import ResourceError, UnreachableError
 from ada2i.jobs.cluster import HEAD_CPUS
-from ada2i.jobs.resources import capacity, check_resources, fitting, visible_gpus, wait_for_resources
+from ada2i.jobs.events import parse
+from ada2i.jobs.resources import Placement, capacity, check_resources, fitting, visible_gpus, wait_for_resources
+
+
+def wanted(**fields: object) -> ResourceConfig:
+    return ResourceConfig.model_validate(fields)
 
 
 def resources(workers: int = 2, cpus: float = 1.0, device: str = "auto") -> ResourceConfig:
-    return ResourceConfig.model_validate({"workers": workers, "cpus_per_worker": cpus, "device": device})
+    return wanted(workers=workers, cpus_per_worker=cpus, device=device)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "available", "gpu"),
+    ("fields", "available", "workers", "device", "reason"),
     [
-        (resources(), {"CPU": 2.0}, False),
-        (resources(), {"CPU": 2.0, "GPU": 1.0}, False),  # fewer GPUs than workers
-        (resources(), {"CPU": 2.0, "GPU": 2.0}, True),
-        (resources(device="cpu"), {"CPU": 2.0, "GPU": 2.0}, False),
-        (resources(device="cuda"), {"CPU": 2.0, "GPU": 2.0}, True),
-        (resources(workers=4, cpus=0.5), {"CPU": 2.0}, False),
+        ({}, {"CPU": 2.0}, 2, "cpu", "the cluster has no GPU"),
+        ({}, {"CPU": 1.0}, 1, "cpu", "the cluster has no GPU"),
+        ({}, {"CPU": 2.0, "GPU": 1.0}, 1, "cuda", "one worker for each GPU"),
+        ({}, {"CPU": 16.0, "GPU": 4.0}, 4, "cuda", "one worker for each GPU"),
+        ({}, {"CPU": 3.0, "GPU": 4.0}, 3, "cuda", "one worker for each 1 CPU, which are fewer than the GPUs"),
+        ({"device": "cpu"}, {"CPU": 2.0, "GPU": 2.0}, 2, "cpu", "`resources.device` is cpu"),
+        ({"device": "cuda"}, {"CPU": 2.0, "GPU": 1.0}, 1, "cuda", "one worker for each GPU"),
+        ({"workers": 1}, {"CPU": 2.0, "GPU": 2.0}, 1, "cuda", "`resources.workers` is 1"),
+        ({"workers": 2}, {"CPU": 2.0, "GPU": 2.0}, 2, "cuda", "`resources.workers` is 2"),
+        ({"workers": 4, "cpus_per_worker": 0.5}, {"CPU": 2.0}, 4, "cpu", "the cluster has no GPU"),
+        ({"workers": 2, "device": "cpu"}, {"CPU": 2.0, "GPU": 1.0}, 2, "cpu", "`resources.device` is cpu"),
+        ({"min_workers": 3}, {"CPU": 4.0, "GPU": 3.0}, 3, "cuda", "one worker for each GPU"),
     ],
 )
-def test_where_to_train(wanted: ResourceConfig, available: dict[str, float], *, gpu: bool) -> None:
-    assert check_resources(wanted, available) is gpu
+def test_where_to_train(
+    fields: dict[str, object], available: dict[str, float], workers: int, device: str, reason: str
+) -> None:
+    found = check_resources(wanted(**fields), available)
+    assert (found.workers, found.device, found.reason) == (workers, device, reason)
+    assert found.facts == {"workers": workers, "device": device, "reason": reason}
+    assert found.missing(available) == ""
 
 
 @pytest.mark.parametrize(
@@ -42,8 +58,13 @@ def test_where_to_train(wanted: ResourceConfig, available: dict[str, float], *, 
         (resources(workers=3), {"CPU": 2.0}, r"`resources.workers` = 3 with 1 CPU each needs 3 CPUs, .* has 2\."),
         (resources(workers=3, cpus=0.75), {"CPU": 2.0}, r"with 0.75 CPU each needs 2.25 CPUs"),
         (resources(workers=1), {}, r"has 0\. Request fewer"),
-        (resources(device="cuda"), {"CPU": 8.0, "GPU": 1.0}, r"cuda needs 2 GPUs, one per worker, .* has 1\."),
-        (resources(device="cuda"), {"CPU": 8.0}, r"has 0\. Request fewer workers"),
+        (resources(), {"CPU": 8.0, "GPU": 1.0}, r"2 workers need 2 GPUs, one per worker, .* has 1\. Leave .*workers=1"),
+        (resources(), {"CPU": 8.0, "GPU": 1.0}, r"or set `resources.device=cpu` to use CPUs"),
+        (resources(device="cuda"), {"CPU": 8.0, "GPU": 1.0}, r"2 workers need 2 GPUs, one per worker, .* has 1\."),
+        (resources(device="cuda"), {"CPU": 8.0}, r"cuda needs 2 GPUs, but the cluster has 0\. Add a node with a GPU"),
+        (ResourceConfig(max_cpus=8.0, workers=9), {"CPU": 2.0}, r"needs 9 CPUs, .* has 8 at most"),
+        (ResourceConfig(max_gpus=4, workers=5), {"CPU": 8.0, "GPU": 1.0}, r"5 workers need 5 GPUs, .* has 4\."),
+        (ResourceConfig(gpus_per_worker=0.5, workers=2), {"CPU": 8.0, "GPU": 1.0}, "NCCL refuses two workers on one"),
     ],
 )
 def test_too_little(wanted: ResourceConfig, available: dict[str, float], message: str) -> None:
@@ -51,9 +72,30 @@ def test_too_little(wanted: ResourceConfig, available: dict[str, float], message
         check_resources(wanted, available)
 
 
+def test_a_share_of_a_gpu_is_for_single_ranks_and_workers_that_share() -> None:
+    alone = check_resources(ResourceConfig(gpus_per_worker=0.25), {"CPU": 4.0, "GPU": 2.0})
+    assert (alone.workers, alone.gpus) == (1, 0.25)
+    several = check_resources(ResourceConfig(workers=5), {"CPU": 5.0, "GPU": 2.0}, shared=True)
+    assert (several.gpus, several.needed["GPU"]) == (0.3333, 2.0)
+    by_default = check_resources(ResourceConfig(), {"CPU": 5.0, "GPU": 3.0}, shared=True)
+    assert (by_default.workers, by_default.gpus) == (3, 1.0)
+
+
+def test_a_cluster_that_can_grow_is_judged_by_what_it_may_become() -> None:
+    growing = ResourceConfig(workers=4, max_gpus=4, max_cpus=16)
+    found = check_resources(growing, {"CPU": 2.0, "GPU": 1.0})
+    assert (found.workers, found.device) == (4, "cuda")
+    assert found.missing({"CPU": 2.0, "GPU": 1.0}) == "4 CPUs (now 2) and 4 GPUs (now 1)"
+    assert found.missing({"CPU": 16.0, "GPU": 4.0}) == ""
+    first = check_resources(ResourceConfig(max_gpus=16, max_cpus=64), {"CPU": 2.0})  # no node of the GPU group is up
+    assert (first.workers, first.device) == (1, "cuda")
+    assert first.missing({"CPU": 2.0}) == "1 GPUs (now 0)"
+
+
 def test_a_run_that_may_shrink_needs_no_more_than_its_least() -> None:
     shrinking = ResourceConfig(workers=4, min_workers=2)
-    assert check_resources(shrinking, {"CPU": 2.0}) is False
+    assert check_resources(shrinking, {"CPU": 2.0}).needed == {"CPU": 2.0}
+    assert check_resources(shrinking, {"CPU": 4.0, "GPU": 2.0}).needed == {"CPU": 2.0, "GPU": 2.0}
     with pytest.raises(ResourceError, match=r"`resources.min_workers` = 2 with 1 CPU each needs 2 CPUs, .* has 1\."):
         check_resources(shrinking, {"CPU": 1.0})
     with pytest.raises(ValidationError, match="`min_workers` must be at most `workers` = 4, but is 5"):
@@ -116,7 +158,7 @@ def test_a_node_that_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("ada2i.jobs.resources._POLL_SECONDS", 0.0)
     states = iter([{"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 2.0}])
     check = partial(check_resources, ResourceConfig(workers=2))
-    assert wait_for_resources(check, lambda: next(states)) is False
+    assert wait_for_resources(check, lambda: next(states)).workers == 2
 
 
 def test_a_node_that_does_not_come_back_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,9 +167,39 @@ def test_a_node_that_does_not_come_back_is_an_error(monkeypatch: pytest.MonkeyPa
         wait_for_resources(partial(check_resources, ResourceConfig(workers=2)), lambda: {"CPU": 1.0})
 
 
+def test_growth_is_requested_once_reported_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ada2i.jobs.resources._POLL_SECONDS", 0.0)
+    states = iter([{"CPU": 8.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 2.0}])
+    requested: list[Placement | str] = []
+
+    @contextmanager
+    def demand(placement: Placement) -> Iterator[None]:
+        requested.append(placement)
+        yield
+        requested.append("withdrawn")
+
+    check = partial(check_resources, ResourceConfig(workers=2, max_gpus=2))
+    found = wait_for_resources(check, lambda: next(states), minutes=1.0, demand=demand)
+    assert requested == [found, "withdrawn"]
+    (event,) = parse(capsys.readouterr().out)
+    assert isinstance(event, dict)
+    assert event["kind"] == "waiting"
+    assert event["message"] == "waiting for 2 GPUs (now 0), at most 60 s more"
+
+
+def test_growth_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ada2i.jobs.resources._POLL_SECONDS", 0.0)
+    check = partial(check_resources, ResourceConfig(max_gpus=2))
+    with pytest.raises(ResourceError, match=r"must grow within 0 minutes, but still lacks 1 GPUs \(now 0\)\. Raise"):
+        wait_for_resources(check, lambda: {"CPU": 8.0}, minutes=0.0)
+
+
 def test_how_many_workers_a_cluster_holds() -> None:
     assert fitting({"CPU": 8.0, "GPU": 3.0}, cpus=2.0) == 4
     assert fitting({"CPU": 8.0, "GPU": 3.0}, cpus=2.0, gpus=1) == 3
+    assert fitting({"CPU": 9.0, "GPU": 2.0}, cpus=1.0, gpus=0.4) == 4
     assert fitting({"CPU": 1.0}, cpus=2.0) == 1
 
 

@@ -21,6 +21,16 @@ def test_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1,024/12,158" in shown
 
 
+def test_the_choice_of_the_device_and_a_wait_for_nodes_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = "`workers` is 2; each has 0.5 of a GPU"
+    with TerminalProgress() as progress:
+        progress({"kind": "waiting", "message": "waiting for 2 GPUs (now 1), at most 900 s more"})
+        progress({"kind": "started", "workers": 2, "device": "cuda", "reason": reason, "run_id": "run"})
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "waiting for 2 GPUs (now 1), at most 900 s more" in shown
+    assert f"2 workers on cuda ({reason}), prediction run" in shown
+
+
 def test_one_bar() -> None:
     progress = TerminalProgress()
     progress.bars.disable = False

@@ -55,6 +55,12 @@ def test_front_matter_is_that_of_the_hub(result: RunResult) -> None:
     assert len(values) == 6
 
 
+def test_the_text_says_on_which_gpus(result: RunResult) -> None:
+    _, body = card(result, {**ENVIRONMENT, "placement": {"reason": "one worker for each GPU"}, "gpus": ["NVIDIA H200"]})
+    assert "(one worker for each GPU) |\n| GPUs | NVIDIA H200 |" in body
+    assert "GPUs" not in card(result, {**ENVIRONMENT, "gpus": []})[1]
+
+
 def test_the_text_says_where_the_model_comes_from(result: RunResult) -> None:
     _, body = card(result, {**ENVIRONMENT, "code": "4f2c9e1", "ray_job_id": "run-a-0"})
     for fact in (

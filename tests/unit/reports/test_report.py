@@ -63,6 +63,13 @@ def test_page_is_well_nested_and_the_same_every_time(run: RunResult, page: str) 
     assert report.render_report(run) == page
 
 
+def test_page_says_where_the_run_was_trained_and_why(run: RunResult, page: str) -> None:
+    machine = {"placement": {"reason": "one worker for each GPU"}, "gpus": ["NVIDIA <H200>"]}
+    known = report.render_report(run, machine)
+    assert "(one worker for each GPU); NVIDIA &lt;H200&gt;</td></tr>" in known
+    assert "for each GPU" not in page
+
+
 def test_page_loads_nothing(page: str) -> None:
     assert set(re.findall(r"https?://[^\"' <)]*", page)) == {
         "http://www.w3.org/1999/xlink",

@@ -346,12 +346,13 @@ def test_options_are_checked_at_once() -> None:
 
 def test_how_many_run_at_a_time(searched: str) -> None:
     request = opened(searched)[0].model_copy(update={"options": SearchOptions()})
-    assert at_a_time(request, {"CPU": 8.0}, use_gpu=False) == 8
-    assert at_a_time(request, {"CPU": 8.0, "GPU": 3.0}, use_gpu=True) == 3
+    assert at_a_time(request, {"CPU": 8.0}, gpus=0.0) == 8
+    assert at_a_time(request, {"CPU": 8.0, "GPU": 3.0}, gpus=1.0) == 3
+    assert at_a_time(request, {"CPU": 8.0, "GPU": 2.0}, gpus=0.3) == 6  # three on each
     resources = request.run.config.resources.model_copy(update={"workers": 2, "cpus_per_worker": 0.5})
     config = request.run.config.model_copy(update={"resources": resources})
     small = request.model_copy(update={"run": request.run.model_copy(update={"config": config})})
-    assert at_a_time(small, {"CPU": 2.0}, use_gpu=False) == 2
+    assert at_a_time(small, {"CPU": 2.0}, gpus=0.0) == 2
 
 
 def test_records_are_json(searched: str) -> None:

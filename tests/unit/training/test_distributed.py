@@ -105,3 +105,42 @@ def test_two_nodes_whose_names_resolve_to_loopback_reach_each_other(
     )
     assert [rank["sum"] for rank in found] == [2.0, 2.0]
     assert [rank["listening"] for rank in found] == [["10.213.0.1"], ["10.213.0.2"]]
+
+
+def run_failing(folder: Path, how: str) -> tuple[list[str], list[int]]:
+    """Run two ranks of which rank 1 fails; return what both print, and their exit statuses, within 40 s."""
+    script = RANK.with_name("failing_rank.py")
+    commands = [[sys.executable, str(script), str(rank), str(folder / "address"), how] for rank in (0, 1)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    try:
+        outputs = [process.communicate(timeout=40)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    return outputs, [process.returncode for process in running]
+
+
+def test_an_error_of_one_rank_reaches_the_other_in_a_sum(tmp_path: Path) -> None:
+    (first, second), _ = run_failing(tmp_path, "raises")
+    assert "Connection closed by peer" in first
+    assert "ValueError: a damaged shard" in second  # and this rank did not wait for the other one
+    assert max(float(said.split()[-2]) for said in (first, second)) < 20.0
+
+
+def test_a_rank_that_hangs_is_ended_and_the_error_stays_with_the_other(tmp_path: Path) -> None:
+    (first, second), status = run_failing(tmp_path, "hangs")
+    assert (first, status) == ("sum 2\nnoticed\n", [1, 0])
+    assert "ValueError: a damaged shard" in second
+
+
+def test_a_killed_rank_is_noticed(tmp_path: Path) -> None:
+    (first, _), status = run_failing(tmp_path, "killed")
+    assert "RuntimeError: " in first
+    assert float(first.split()[-2]) < 20.0
+    assert status == [0, -9]
+
+
+def test_ranks_without_an_error_end_together(tmp_path: Path) -> None:
+    outputs, status = run_failing(tmp_path, "together")
+    assert status == [0, 0]
+    assert all("noticed" not in said for said in outputs)

@@ -1,5 +1,6 @@
 """Training, extraction and prediction in the caller's own process."""
 
+import json
 import os
 import signal
 import threading
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ada2i import usecases
+from ada2i import storage, usecases
 from ada2i.errors import ConfigError, PreemptedError
 from ada2i.jobs.events import Event
 from ada2i.store import Store
@@ -38,7 +39,11 @@ def test_a_local_run_reports_its_start_and_each_epoch(tmp_path: Path) -> None:
     spec = TrainSpec(features="demo", overrides=QUICK, local=True)
     result = usecases.train_run(spec, Store.open(str(tmp_path)), run_id="r", hooks=Listening(events.append))
     assert [event["kind"] for event in events] == ["started", "first_step", "epoch", "epoch", "epoch"]
-    assert events[0]["workers"] == 1
+    assert (events[0]["workers"], events[0]["device"]) == (1, "cpu")
+    machine = json.loads(storage.get(Store.open(str(tmp_path)).run("r").environment_uri))
+    assert machine["placement"] == {"workers": 1, "device": "cpu", "reason": events[0]["reason"]}
+    assert machine["cpus"] == os.cpu_count()
+    assert "torch" in machine["packages"]
     assert result.config.resources.workers == 1
     assert torch.get_num_threads() == 2  # as the caller had it
     again = usecases.train_run(spec, Store.open(str(tmp_path)), run_id="r", hooks=Listening(pytest.fail))
