@@ -266,7 +266,7 @@ def train(
     if model is None:  # refuse a wrong name before the training
         check_same_kind(store.root, request.features)
     with code.named(request.own_code):  # evaluation and gate run it in this process
-        unchanged = partial(repeats, job.uri, root=store.root, model=model)
+        unchanged = partial(repeats, request, root=store.root, model=model)
         if not force and (known := hooks.step("unchanged", unchanged)):
             note = (
                 f"{known.name} has these features and this config. To train anyway, set `force` or omit "

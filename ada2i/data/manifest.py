@@ -96,6 +96,11 @@ class Manifest(Record):
         return {modality: info.width for modality, info in self.modalities.items()}
 
     @property
+    def content(self) -> str:
+        """SHA-256 over the digests of all shards."""
+        return storage.digest("".join(shard.sha256 for shard in self.shards).encode())
+
+    @property
     def has_targets(self) -> bool:
         """Whether its shards have the column ``target``."""
         return any(info.targets is not None for info in self.splits.values())

@@ -13,7 +13,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from ada2i.loader.chunks import Chunks, InMemoryShards
 from ada2i.loader.decoded import cache_folder, chunk_of, decode_lasting, lasting_file, map_table
 from ada2i.loader.index import Index, index_of, read_index, write_index
 from ada2i.loader.order import Order, Shards, in_order, shuffled
-from ada2i.loader.statistics import mean_and_deviation
+from ada2i.loader.statistics import Sums, mean_and_deviation, stored_sums
 from ada2i.loader.stream import LocalRanks, Stream, sweep
 from ada2i.modalities import Modality
 
@@ -80,6 +80,7 @@ class SplitData:
         modalities: The modalities of its features.
         class_counts: ``(classes,)`` labelled utterances of each class.
         targets: Whether its batches hold targets: those of regression.
+        stored: Returns the sums of whole vectors that are kept next to the set.
     """
 
     index: Index
@@ -88,6 +89,7 @@ class SplitData:
     modalities: tuple[Modality, ...]
     class_counts: Ints
     targets: bool = False
+    stored: Callable[[], Mapping[Modality, Sums]] = dict
     _passes: Iterator[int] = field(default_factory=count)
 
     @property
@@ -173,9 +175,13 @@ class SplitData:
     def statistics(self, modality: Modality) -> tuple[Floats, Floats]:
         """Return mean and deviation of a modality's features, ``(W,)`` each, over the utterances that have it.
 
-        If the split streams, the first call reads all of it, and all workers must make it.
+        If the split streams and its sums are not stored, the first call reads all of it; all workers must make it.
         """
-        return mean_and_deviation(self.chunks.sums(modality))
+        return mean_and_deviation(self.chunks.sums(modality, self._known.get(modality)))
+
+    @cached_property
+    def _known(self) -> Mapping[Modality, Sums]:
+        return self.stored()
 
 
 def open_split(
@@ -217,7 +223,9 @@ def open_split(
         else _stream(features, shards, modalities, cache=cache, ranks=_local_ranks(split, part, wait, attempt))
     )
     counts = np.array(features.manifest.splits[split].class_counts)
-    return SplitData(index, chunks, Shards(index.edges, sizes, window), tuple(modalities), counts, targets)
+    order = Shards(index.edges, sizes, window)
+    stored = partial(stored_sums, features, split)
+    return SplitData(index, chunks, order, tuple(modalities), counts, targets, stored)
 
 
 def _hold(

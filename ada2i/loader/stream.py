@@ -122,13 +122,17 @@ class Stream:
             self._chunks[window, shard] = self._map(shard, path)
         return self._chunks[window, shard]
 
-    def sums(self, modality: Modality) -> Iterator[Sums]:
-        """Read the whole split, shard by shard, once per machine; later runs find the sums in the cache."""
+    def sums(self, modality: Modality, known: Sums | None = None) -> Iterator[Sums]:
+        """See ``Chunks``. Without known sums each machine reads the whole split; later runs find them in the cache."""
         if not self._summed:
-            for shard in self._shards[self._ranks.place :: self._ranks.workers]:
+            for shard in self._shards[self._ranks.place :: self._ranks.workers] if known is None else ():
                 self._sum(shard)
-            self._ranks.wait()
+            self._ranks.wait()  # also with known sums: another worker may not have found them
             self._summed = True
+        if known is not None:
+            return iter([known])
+        for shard in self._shards:
+            self._sum(shard)  # those of workers with known sums
         widths = self._features.manifest.widths
         end = 0
         for name, width in widths.items():
