@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ada2i import storage, usecases
-from ada2i.audit.measures import measures
 from ada2i.api.frames import Frame, as_location, is_frame
-from ada2i.errors import ConfigError
+from ada2i.audit.measures import measures
 from ada2i.data.manifest import open_features
+from ada2i.errors import ConfigError
 from ada2i.extraction.request import ExtractSpec
 from ada2i.importers import table
 from ada2i.importers.demo import demo_table as demo

@@ -207,7 +207,7 @@ def _result(counts: _Counts) -> ProbeAudit:
 def _usable(
     block: Block, split: str, modality: Modality, width: int, index: Mapping[str, int], *, unlabelled: bool = False
 ) -> Iterator[_Rows]:
-    """Yield labelled rows; with ``unlabelled`` all rows, with label -1 where there is none."""
+    """Yield labelled rows; with ``unlabelled`` all rows, with label -1 for those without one."""
     if modality not in block.vectors:
         return
     inside = pc.equal(block.columns["split"], pa.scalar(split)).fill_null(False).to_numpy()
