@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema
+from ada2i.data.entries import ShardList
 from ada2i.data.manifest import (
     MANIFEST,
     FeatureSet,
@@ -188,7 +189,7 @@ def _write(uri: str, rows: pa.Table, extraction: Extraction | None, **facts: Any
     # Parts and the other files are written first, the manifest last: after a crash in between, no manifest names the
     # parts, so no reader opens them; the next run with this content replaces them by the same bytes. Concurrent writers
     # write the same parts; one manifest wins.
-    shards = tuple(_put_shards(uri, rows))
+    shards = ShardList.of(_put_shards(uri, rows))
     manifest = Manifest(**facts, splits=_split_infos(rows, classes=len(facts["labels"])), shards=shards)
     if extraction:
         manifest = manifest.model_copy(update={"origin": extraction.origin})

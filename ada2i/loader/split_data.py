@@ -216,7 +216,7 @@ def open_split(
         require_targets(features, split)
     cache, shards, window = cache_folder(), features.shards(split), shuffle_gib * 2**30
     sweep(cache)
-    sizes = np.array([4 * sum(features.manifest.widths.values()) * shard.rows for shard in shards])
+    sizes = 4 * sum(features.manifest.widths.values()) * shards.numbers("rows")
     index, chunks = (
         _hold(features, shards, modalities, cache=cache, part=part, wait=wait)
         if sizes.sum() <= window
