@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import pyarrow as pa
 from pydantic import Field, model_validator
@@ -239,21 +239,22 @@ def read_shard_bytes(features: FeatureSet, entry: ShardEntry) -> bytes:
         raise _missing(features, uri) from problem
 
 
-def read_dialogue_ids(features: FeatureSet, entry: ShardEntry) -> "pa.ChunkedArray[Any]":
-    """Read one column of a shard, ``entry.rows`` ids, without the rest; so its digest is not checked.
+def read_plain(features: FeatureSet, entry: ShardEntry) -> pa.Table:
+    """Read ids, labels and targets of a shard, ``entry.rows`` each, without the rest; so its digest is not checked.
 
     Raises:
         DataError: The shard is missing or not a Parquet file, or its number of rows differs from the manifest.
     """
     uri = storage.join(features.uri, entry.name)
+    names = ["dialogue_id", "label", *(["target"] if features.manifest.has_targets else [])]
     try:
         with storage.open_object(uri) as file:
-            column = schema.read_columns(schema.open_parquet(file, uri), ["dialogue_id"], uri)["dialogue_id"]
+            columns = schema.read_columns(schema.open_parquet(file, uri), names, uri)
     except NotFoundError as problem:
         raise _missing(features, uri) from problem
-    if len(column) != entry.rows:
-        raise _unlike(uri, f"{entry.rows} rows", str(len(column)))
-    return column
+    if columns.num_rows != entry.rows:
+        raise _unlike(uri, f"{entry.rows} rows", str(columns.num_rows))
+    return columns
 
 
 def _missing(features: FeatureSet, uri: str) -> DataError:

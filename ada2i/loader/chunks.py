@@ -27,6 +27,9 @@ class Chunks(Protocol):
     def need(self, windows: Windows) -> None:
         """Announce the windows that are needed now and next, in this order; others may be dropped."""
 
+    def node_of(self, shard: int) -> int:
+        """Return the number of the machine that decodes a shard in the windows needed now; the same on all ranks."""
+
     def sums(self, modality: Modality, known: Sums | None = None) -> Iterator[Sums]:
         """Yield the sums of a modality's vectors by blocks, shard by shard; all workers must call it together.
 
@@ -47,6 +50,10 @@ class InMemoryShards:
 
     def need(self, windows: Windows) -> None:
         """Do nothing: all windows are mapped."""
+
+    def node_of(self, shard: int) -> int:  # noqa: ARG002
+        """Return 0: each machine maps all shards."""
+        return 0
 
     def sums(self, modality: Modality, known: Sums | None = None) -> Iterator[Sums]:
         """See ``Chunks``."""

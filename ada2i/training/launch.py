@@ -265,6 +265,7 @@ def work(settings: dict[str, Any]) -> Failure | None:
     from ada2i.loader.split_data import open_split
     from ada2i.training import distributed
     from ada2i.training.fit import fit
+    from ada2i.training.sharding import node_of_ranks
     from ada2i.training.task import Task
 
     run = RunFolder(settings["run_uri"])
@@ -288,6 +289,8 @@ def work(settings: dict[str, Any]) -> Failure | None:
             features = open_features(request.features.uri)
             shared: dict[str, Any] = {"part": part, "wait": distributed.barrier, "attempt": attempt}
             shared["shuffle_gib"] = config.training.shuffle_gib
+            nodes = node_of_ranks(place.local_rank, device)
+            shared |= {"nodes": nodes, "node": nodes[place.rank]}
             train, dev = (
                 open_split(features, s, config.model.modalities, **shared, targets=config.regression)
                 for s in ("train", "dev")
