@@ -236,11 +236,11 @@ def sweep(base: str, keep: Collection[int], *, later: bool = False) -> None:
         keep: The steps whose checkpoints stay.
         later: Whether steps after the last of ``keep`` are deleted as well: of an attempt that has no right to them.
     """
-    gone = [step for step in _steps(base) if step not in keep and (later or step < max(keep))]
-    # Manifests first: a crash in between leaves invisible folders, which the next sweep deletes.
-    storage.delete(*(storage.join(checkpoint_uri(base, step), MANIFEST) for step in gone))
-    for step in gone:
-        storage.delete_folder(checkpoint_uri(base, step))
+    for step in _steps(base):
+        if step not in keep and (later or step < max(keep)):
+            # Manifest first: a crash in between leaves an invisible folder, which the next sweep deletes.
+            storage.delete(storage.join(checkpoint_uri(base, step), MANIFEST))
+            storage.delete_folder(checkpoint_uri(base, step))
 
 
 def delete_after(base: str, step: int) -> None:
@@ -260,9 +260,10 @@ def latest_step(base: str) -> int | None:
 
 def _steps(base: str) -> list[int]:
     """Return the steps of all checkpoints, complete or not, in ascending order."""
-    # Not of folders: some S3 servers list those that are empty, and each sweep would delete them again.
-    folders = {name.partition("/")[0] for name in storage.objects(base)}
-    return sorted(int(name) for name in folders if name.isdigit())
+    # On S3 not the folders: some servers list empty ones, which each sweep would delete again.
+    on_s3 = storage.local_path(base) is None
+    names = {name.partition("/")[0] for name in (storage.objects(base) if on_s3 else storage.children(base))}
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def check(uri: str) -> TrainCursor:

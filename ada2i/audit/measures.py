@@ -85,8 +85,9 @@ def _measured(features: FeatureSet) -> AuditReport:
     def blocks() -> Iterator[Block]:
         return total.watched(source.blocks()) if first and first.pop() else source.blocks()
 
-    report = audit_source(replace(source, blocks=blocks))
     manifest = features.manifest
+    place = f"{manifest.dataset}/{manifest.fingerprint}"  # copies of a set have the same bytes
+    report = audit_source(replace(source, blocks=blocks)).model_copy(update={"location": place})
     record = Measures(fingerprint=manifest.fingerprint, content=manifest.content, report=report)
     try:
         # Without these objects, also after a crash before or between these writes, the next run reads the set again.
