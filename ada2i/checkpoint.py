@@ -260,7 +260,10 @@ def latest_step(base: str) -> int | None:
 
 def _steps(base: str) -> list[int]:
     """Return the steps of all checkpoints, complete or not, in ascending order."""
-    return sorted(int(name) for name in storage.children(base) if name.isdigit())
+    # On S3 not the folders: some servers list empty ones, which each sweep would delete again.
+    on_s3 = storage.local_path(base) is None
+    names = {name.partition("/")[0] for name in (storage.objects(base) if on_s3 else storage.children(base))}
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def check(uri: str) -> TrainCursor:

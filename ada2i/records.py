@@ -5,7 +5,10 @@ A run is a folder: ``request.json`` (written first), one folder per seed with ``
 scores of seeds are written once; in a request only the resources may change, when a run resumes elsewhere.
 """
 
+import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -83,15 +86,9 @@ class Record(BaseModel):
     @classmethod
     def opened(cls, data: bytes, uri: str) -> Self:
         """Return a record from its bytes, which were read from a URI; raises as ``load`` does."""
-        try:
-            return cls.model_validate_json(_unsealed(data, uri))
-        except ValidationError as problem:
-            raise DataError(
-                f"{uri} must hold a {cls.__name__} of schema version 1, but: "
-                f"{problem.errors(include_url=False)[0]['msg']} at `{'.'.join(map(str, problem.errors()[0]['loc']))}`. "
-                "It was damaged, or written by another version of ada2i.",
-                uri=uri,
-            ) from problem
+        seal = unsealed(data, uri)
+        with described(cls, uri):
+            return cls.model_validate_json(b"{" + data[seal:] if seal else data)
 
 
 class Sealed(Record):
@@ -122,16 +119,35 @@ class Sealed(Record):
         return record.model_copy(update={"seal": seal[1].decode() if seal else None})
 
 
-def _unsealed(data: bytes, uri: str) -> bytes:
-    """Return a record's JSON without its seal, after checking the seal; records older than seals have none."""
+def unsealed(data: bytes, uri: str) -> int:
+    """Check a record's seal; return where its JSON goes on after the seal, 0 if it has none: older records have none.
+
+    Raises:
+        IntegrityError: The bytes do not match the seal.
+    """
     seal = _SEAL.match(data)
     if seal is None:
-        return data
+        return 0
     # Compare bytes, not fields: fields that a later version of the schema adds are not in stored bytes.
-    found = storage.digest(data[: seal.start(1)] + _NO_SEAL + data[seal.end(1) :])
-    if found != seal[1].decode():
-        raise _broken(uri, seal[1].decode(), found=f"{found[:16]}...")
-    return b"{" + data[seal.end() :]
+    view, total = memoryview(data), hashlib.sha256(data[: seal.start(1)] + _NO_SEAL)
+    total.update(view[seal.end(1) :])
+    if total.hexdigest() != seal[1].decode():
+        raise _broken(uri, seal[1].decode(), found=f"{total.hexdigest()[:16]}...")
+    return seal.end()
+
+
+@contextmanager
+def described(record: type[Record], uri: str) -> Iterator[None]:
+    """Raise errors of validation as ``DataError``, with the record and its location."""
+    try:
+        yield
+    except ValidationError as problem:
+        raise DataError(
+            f"{uri} must hold a {record.__name__} of schema version 1, but: "
+            f"{problem.errors(include_url=False)[0]['msg']} at `{'.'.join(map(str, problem.errors()[0]['loc']))}`. "
+            "It was damaged, or written by another version of ada2i.",
+            uri=uri,
+        ) from problem
 
 
 def _broken(uri: str, seal: str, *, found: str) -> IntegrityError:

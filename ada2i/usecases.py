@@ -25,6 +25,7 @@ from ada2i.jobs import client, code
 from ada2i.jobs.client import Job
 from ada2i.jobs.cluster import cluster
 from ada2i.jobs.events import Event
+from ada2i.jobs.resources import check_root
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.prediction import request as prediction
 from ada2i.prediction.records import PredictionManifest
@@ -211,6 +212,8 @@ def extract(spec: ExtractSpec, store: Store, *, run_id: str, hooks: Hooks) -> Ex
         InputError: The corpus, an encoder or a field is wrong; see ``extraction.request.prepare``.
         JobError: The job failed; a new call resumes it.
     """
+    if not spec.local:
+        check_root(store.root)
     job = hooks.step("corpus", partial(extraction.prepare, spec, root=store.root, run_id=run_id))
     return hooks.step("extract", partial(_extract, job, hooks, local=spec.local))
 
@@ -260,19 +263,21 @@ def train(
     resolve_rules(gate.rules if gate else {})
     if model is not None:
         check_model_name(model)
+    if not spec.local:
+        check_root(store.root)
     spec = _with_features(spec, store, run_id, hooks)
     job = hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id))
     request = RunRequest.load(RunFolder(job.uri).request_uri, job.request)
-    if model is None:  # refuse a wrong name before the training
-        check_same_kind(store.root, request.features)
     with code.named(request.own_code):  # evaluation and gate run it in this process
-        unchanged = partial(repeats, job.uri, root=store.root, model=model)
+        unchanged = partial(repeats, request, root=store.root, model=model)
         if not force and (known := hooks.step("unchanged", unchanged)):
             note = (
                 f"{known.name} has these features and this config. To train anyway, set `force` or omit "
                 "`--skip-unchanged`."
             )
             return _judged(Outcome(known, note=note), store, gate, hooks)
+        if model is None:  # refuse a wrong name before the training
+            check_same_kind(store.root, request.features)
         hooks.step("train", partial(train_here if spec.local else launch, job, partial(hooks.job, "train")))
         result = hooks.step("evaluate", partial(evaluate_run, job.uri))
         registering = partial(register, job.uri, root=store.root, model=model, flow_run_id=flow_run_id)
@@ -283,6 +288,8 @@ def train(
 
 def train_run(spec: TrainSpec, store: Store, *, run_id: str, hooks: Hooks) -> RunResult:
     """Train and evaluate once on test, without registering; arguments and errors are those of ``train``."""
+    if not spec.local:
+        check_root(store.root)
     spec = _with_features(spec, store, run_id, hooks)
     job = hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id))
     with code.named(RunRequest.load(RunFolder(job.uri).request_uri, job.request).own_code):
@@ -315,19 +322,14 @@ def _judged(outcome: Outcome, store: Store, gate: Gate | None, hooks: Hooks) -> 
     if gate is None:
         return outcome
     version = outcome.version
-    before = current(store.root, version.model, CHAMPION)
-    verdict, judged = hooks.step("gate", partial(_judge_once, store, version, gate))
-    if not judged and not outcome.trained:
+    settled = is_settled(store.root, version)  # a repeated run must not undo a rollback
+    if settled and not outcome.trained:
         return outcome
+    before = current(store.root, version.model, CHAMPION)
+    judge = partial(last_verdict, store.root, version) if settled else partial(_judge, store, version, gate)
+    verdict = hooks.step("gate", judge)
     held = hooks.step("alias", partial(holding, store.root, version))
     return replace(outcome, verdict=verdict, held=held, moved=held is not None and held != before)
-
-
-def _judge_once(store: Store, version: Version, gate: Gate) -> tuple[Verdict | None, bool]:
-    """Return the verdict on a version and whether this call judged it: a repeated run must not undo a rollback."""
-    if is_settled(store.root, version):
-        return last_verdict(store.root, version), False
-    return _judge(store, version, gate), True
 
 
 def _judge(
@@ -402,6 +404,7 @@ def search(
     """
     if model is not None:
         check_model_name(model)
+    check_root(store.root)
     preparing = partial(searching.prepare_search, spec, root=store.root, search_id=search_id)
     job = hooks.step("features", preparing)
     request = SearchRequest.load(storage.join(job.uri, searching.REQUEST), job.request)
@@ -435,6 +438,7 @@ def reproduce(spec: StudySpec, store: Store, *, hooks: Hooks) -> Study:
         InputError: Something in the request is wrong; nothing was trained.
         JobError: The job failed; a new call resumes it.
     """
+    check_root(store.root)
     prepared = hooks.step("features", partial(studies.prepare_study, spec, root=store.root))
     job = studies.write_study(store.root, prepared.cells)
     problems = hooks.step("train", partial(_study, job, hooks)) if job else {}
@@ -525,6 +529,8 @@ def predict(
         InputError: Version or source is wrong; nothing was predicted.
         JobError: The job failed; a new call resumes it.
     """
+    if not spec.local:
+        check_root(store.root)
     raw = hooks.step("encoders", partial(prediction.raw_corpus, spec, root=store.root))
     if raw is not None:
         vectors = extract(raw, store, run_id=extraction_run, hooks=hooks).features

@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from ada2i import storage, usecases
 from ada2i.api.frames import Frame, as_location, is_frame
+from ada2i.audit.measures import measures
+from ada2i.data.manifest import open_features
 from ada2i.errors import ConfigError
 from ada2i.extraction.request import ExtractSpec
 from ada2i.importers import table
@@ -61,9 +63,13 @@ def import_table(source: Source, *, root: Root = None, dataset: str | None = Non
     """
     place = _store(root).writable().root
     if not is_frame(source):
-        return table.import_table(os.fspath(source), place, dataset=dataset, **options)
-    with as_location(source) as location:
-        return table.import_table(location, place, dataset=dataset or _FRAME, origin="a frame in memory", **options)
+        uri = table.import_table(os.fspath(source), place, dataset=dataset, **options)
+    else:
+        with as_location(source) as location:
+            name = dataset or _FRAME
+            uri = table.import_table(location, place, dataset=name, origin="a frame in memory", **options)
+    measures(open_features(uri))
+    return uri
 
 
 def extract(

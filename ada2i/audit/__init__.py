@@ -1,3 +1,3 @@
 """Audits of features: anomalies, leaks and what training refuses; `ada2i audit`."""
 
-__all__ = ["audit", "blocks", "records"]
+__all__ = ["audit", "gate", "measures", "records"]

@@ -43,8 +43,6 @@ def probe(
     classes: Sequence[str],
     modalities: Mapping[Modality, ModalityAudit],
     limits: AuditThresholds,
-    *,
-    test_labels: bool,
 ) -> dict[Modality, ProbeAudit]:
     """Fit and score the probes; reads the source twice.
 
@@ -57,7 +55,6 @@ def probe(
         classes: ``C`` names of classes.
         modalities: The record of each modality; too wide ones are left out.
         limits: The limit of the width.
-        test_labels: Whether the labels of test may be read, for the score on test.
     """
     index = {name: place for place, name in enumerate(classes)}
     moments = {m: _Moments(known.width, len(index)) for m, known in modalities.items() if known.width}
@@ -66,10 +63,10 @@ def probe(
         for modality, sums in moments.items():
             for rows in _usable(block, "train", modality, sums.width, index):
                 sums.add(rows)
-            for rows in _usable(block, "test", modality, sums.width, None):
+            for rows in _usable(block, "test", modality, sums.width, index, unlabelled=True):
                 sums.test.add(rows.values[:, :-1])
     fits = {m: sums.fits() for m, sums in moments.items() if np.count_nonzero(sums.grams[:, -1, -1]) > 1}
-    counts = {m: _Counts(len(index), test_labels=test_labels) for m in fits}
+    counts = {m: _Counts(len(index)) for m in fits}
     for block in source.blocks():
         for modality, weights in fits.items():
             _score(counts[modality], block, modality, weights=weights, index=index, moments=moments[modality])
@@ -160,9 +157,8 @@ class _Counts:
     ``(5, C, C)`` confusion, and ``(5,)`` rows and sums of leads.
     """
 
-    def __init__(self, classes: int, *, test_labels: bool) -> None:
+    def __init__(self, classes: int) -> None:
         self.confusion, self.rows, self.leads = np.zeros((5, classes, classes)), np.zeros(5), np.zeros(5)
-        self.test_labels = test_labels
 
     def add(self, place: int, labels: Ints, scores: Floats) -> None:
         """Count some predictions; a negative label is unknown."""
@@ -188,7 +184,7 @@ def _score(
         for fold in range(FOLDS):
             out = rows.folds == fold
             counts.add(1, rows.labels[out], rows.values[out] @ weights[fold])
-    for rows in _usable(block, "test", modality, width, index if counts.test_labels else None):
+    for rows in _usable(block, "test", modality, width, index, unlabelled=True):
         counts.add(2, rows.labels, rows.values @ weights[-1])
         counts.add(3, rows.labels, moments.scaled(rows.values) @ weights[-1])
         counts.add(4, rows.labels, moments.as_train(rows.values) @ weights[-1])
@@ -209,20 +205,18 @@ def _result(counts: _Counts) -> ProbeAudit:
 
 
 def _usable(
-    block: Block, split: str, modality: Modality, width: int, index: Mapping[str, int] | None
+    block: Block, split: str, modality: Modality, width: int, index: Mapping[str, int], *, unlabelled: bool = False
 ) -> Iterator[_Rows]:
-    """Yield labelled rows; without an ``index`` of the classes, all rows, whose labels are not read."""
+    """Yield labelled rows; with ``unlabelled`` all rows, with label -1 for those without one."""
     if modality not in block.vectors:
         return
     inside = pc.equal(block.columns["split"], pa.scalar(split)).fill_null(False).to_numpy()
     if not inside.any():
         return
-    labels = np.full(len(inside), -1)
-    if index is not None:
-        labels = np.array([index.get(str(name), -1) for name in block.columns["label"].to_pylist()])
+    labels = np.array([index.get(str(name), -1) for name in block.columns["label"].to_pylist()])
     for rows, values in dense(block.vectors[modality]):
         if values.shape[1] == width:
-            known = labels[rows] >= 0 if index is not None else True
+            known = unlabelled | (labels[rows] >= 0)
             good = inside[rows] & known & np.isfinite(values).all(axis=1) & values.any(axis=1)
             padded = np.hstack([values[good].astype(np.float64), np.ones((int(good.sum()), 1))])
             yield _Rows(padded, labels[rows[good]], _folds(block, rows[good]))

@@ -52,7 +52,7 @@ class ProbeAudit(Record):
 
     train: float
     held_out: float
-    test: float | None = None  # None: the labels of test were not read
+    test: float | None = None  # None: no label of test was read, or there is none
     train_utterances: int
     test_utterances: int
     held_out_lead: float

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ada2i import storage
 from ada2i.display import count
 from ada2i.jobs import logs
 
@@ -14,17 +13,14 @@ if TYPE_CHECKING:
 
 def show_features(uri: str) -> None:
     """Print on standard error what a feature set holds, what its audit found, and the next command."""
-    from ada2i.audit.audit import audit
-    from ada2i.audit.records import AuditReport
+    from ada2i.audit.measures import measures
     from ada2i.data.manifest import open_features
-    from ada2i.extraction.publish import AUDIT
 
     notes = logs.notes()
-    manifest = open_features(uri).manifest
-    for line in _contents(manifest):
+    features = open_features(uri)
+    for line in _contents(features.manifest):
         notes.print(line)
-    stored = storage.join(uri, AUDIT)  # of an extraction
-    report = AuditReport.load(stored) if storage.exists(stored) else audit(uri)
+    report = measures(features)
     findings = [finding for finding in report.findings if finding.severity != "info"]
     for finding in findings:
         style = "bold red" if finding.severity == "error" else ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import pyarrow as pa
 from pydantic import Field, model_validator
@@ -10,23 +10,15 @@ from pydantic import Field, model_validator
 from ada2i import storage
 from ada2i.batch import UNLABELLED
 from ada2i.data import schema
+from ada2i.data.entries import PIECE, ShardList
+from ada2i.data.entries import ShardEntry as ShardEntry  # noqa: PLC0414 - others import it from here
 from ada2i.data.provenance import Origin
 from ada2i.errors import DataError, NotFoundError
 from ada2i.modalities import Modality
-from ada2i.records import DatasetName, FeatureInfo, FileEntry, FileName, Record, Sha256
+from ada2i.records import DatasetName, FeatureInfo, FileEntry, FileName, Record, described, unsealed
 
 MANIFEST = "manifest.json"
-
-
-class ShardEntry(Record):
-    """One shard: a Parquet file next to the manifest."""
-
-    name: FileName
-    split: str
-    size: int  # bytes
-    sha256: Sha256
-    rows: int
-    dialogues: int
+_LIST = b'\n "shards": ['  # as records are written
 
 
 class ModalityInfo(Record):
@@ -66,7 +58,7 @@ class Manifest(Record):
     splits: dict[str, SplitInfo]
     dev_rule: str | None  # how dev was cut from train; None if the corpus has its own dev split
     source: str
-    shards: tuple[ShardEntry, ...]
+    shards: ShardList
     gate_rule: str | None = None  # how the gate was cut from train; None if it was not
     split_rule: str | None = None  # how train, dev and test were made by the import; None if the corpus has splits
     origin: Origin | None = None  # None if the vectors were imported
@@ -76,11 +68,8 @@ class Manifest(Record):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         """Check that the shards are different files, and hold what the splits count."""
-        found = {name: (0, 0) for name in self.splits}
-        for shard in self.shards:
-            dialogues, rows = found.get(shard.split, (0, 0))
-            found[shard.split] = (dialogues + shard.dialogues, rows + shard.rows)
-        if len({shard.name for shard in self.shards}) < len(self.shards):
+        found = dict.fromkeys(self.splits, (0, 0)) | self.shards.counts()
+        if not self.shards.are_different():
             raise ValueError("a shard is listed twice")
         if found != {name: (info.dialogues, info.utterances) for name, info in self.splits.items()}:
             raise ValueError("the shards do not hold the dialogues and utterances of the splits")
@@ -90,10 +79,29 @@ class Manifest(Record):
             raise ValueError("the splits do not count every class")
         return self
 
+    @classmethod
+    def opened(cls, data: bytes, uri: str) -> Self:
+        """Return a manifest from its bytes; the list of shards of a large one is turned into columns piece by piece."""
+        begin, end = data.find(_LIST) + len(_LIST), data.find(b"\n ]", data.find(_LIST))
+        if len(data) < 4 * PIECE or data[begin : begin + 1] != b"\n" or end < 0:
+            return super().opened(data, uri)
+        seal = unsealed(data, uri)
+        try:
+            shards = ShardList.parsed(data, begin, end)
+        except ValueError:  # described by the usual way
+            return super().opened(data, uri)
+        with described(cls, uri):
+            return cls.model_validate_json((b"{" if seal else b"") + data[seal:begin] + data[end:], context=shards)
+
     @property
     def widths(self) -> dict[Modality, int]:
         """The width of its vectors, by modality."""
         return {modality: info.width for modality, info in self.modalities.items()}
+
+    @property
+    def content(self) -> str:
+        """SHA-256 over the digests of all shards."""
+        return storage.digest(b"".join(digest.as_py() for digest in self.shards.columns["sha256"]))
 
     @property
     def has_targets(self) -> bool:
@@ -125,7 +133,7 @@ class FeatureSet:
             recipe=self.manifest.origin.recipe if self.manifest.origin else None,
         )
 
-    def shards(self, split: str) -> list[ShardEntry]:
+    def shards(self, split: str) -> ShardList:
         """Return the shards of a split, in the order of their rows.
 
         Raises:
@@ -138,7 +146,7 @@ class FeatureSet:
                 uri=self.uri,
                 field="split",
             )
-        return [entry for entry in self.manifest.shards if entry.split == split]
+        return self.manifest.shards.of_split(split)
 
 
 def open_features(uri: str) -> FeatureSet:
@@ -231,21 +239,22 @@ def read_shard_bytes(features: FeatureSet, entry: ShardEntry) -> bytes:
         raise _missing(features, uri) from problem
 
 
-def read_dialogue_ids(features: FeatureSet, entry: ShardEntry) -> "pa.ChunkedArray[Any]":
-    """Read one column of a shard, ``entry.rows`` ids, without the rest; so its digest is not checked.
+def read_plain(features: FeatureSet, entry: ShardEntry) -> pa.Table:
+    """Read ids, labels and targets of a shard, ``entry.rows`` each, without the rest; so its digest is not checked.
 
     Raises:
         DataError: The shard is missing or not a Parquet file, or its number of rows differs from the manifest.
     """
     uri = storage.join(features.uri, entry.name)
+    names = ["dialogue_id", "label", *(["target"] if features.manifest.has_targets else [])]
     try:
         with storage.open_object(uri) as file:
-            column = schema.read_columns(schema.open_parquet(file, uri), ["dialogue_id"], uri)["dialogue_id"]
+            columns = schema.read_columns(schema.open_parquet(file, uri), names, uri)
     except NotFoundError as problem:
         raise _missing(features, uri) from problem
-    if len(column) != entry.rows:
-        raise _unlike(uri, f"{entry.rows} rows", str(len(column)))
-    return column
+    if columns.num_rows != entry.rows:
+        raise _unlike(uri, f"{entry.rows} rows", str(columns.num_rows))
+    return columns
 
 
 def _missing(features: FeatureSet, uri: str) -> DataError:

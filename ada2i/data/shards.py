@@ -7,7 +7,7 @@ Shape letters in this file:
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema
+from ada2i.data.entries import ShardList
 from ada2i.data.manifest import (
     MANIFEST,
     FeatureSet,
@@ -36,6 +37,7 @@ from ada2i.records import FileEntry, get_folder_file, put_folder_file
 NAME = re.compile(r"part-\d{5,}\.parquet")  # of a shard
 SHARD_BYTES = 32 * 2**20  # of vectors in one shard; only a dialogue larger than that makes a larger shard
 
+_PIECE = 1 << 16  # rows that are hashed at once
 _VERSION = 1  # of the layout; part of the fingerprint
 
 
@@ -95,7 +97,7 @@ def write_features(
     _check_name(dataset)
     widths = schema.widths_of(table.schema)
     shape = schema.shard_schema(widths, targets=schema.TARGET.name in table.column_names)
-    rows = sort_rows(table.select(shape.names).cast(shape))
+    rows = SortedRows(table.select(shape.names).cast(shape))
     identity = {"dataset": dataset, "synthetic": synthetic, "labels": labels, "dev_rule": dev_rule}
     inputs = {"inputs": extraction.inputs} if extraction else {}
     digits = fingerprint(rows, **identity, **inputs, encoders={m: encoders[m] for m in widths})
@@ -131,11 +133,41 @@ def copy_features(features: FeatureSet, root: str) -> str:
 
 def sort_rows(table: pa.Table) -> pa.Table:
     """Return the rows in shard order: by split, dialogue and utterance."""
-    order = pc.sort_indices(table.select(list(schema.SORT_KEYS)), [(key, "ascending") for key in schema.SORT_KEYS])
-    return table.take(order)
+    return table.take(_order(table))
 
 
-def fingerprint(rows: pa.Table, **identity: Any) -> str:
+def _order(table: pa.Table) -> Any:
+    return pc.sort_indices(table.select(list(schema.SORT_KEYS)), [(key, "ascending") for key in schema.SORT_KEYS])
+
+
+class SortedRows:
+    """Rows in shard order; their vectors and texts are copied for a piece at a time only.
+
+    Attributes:
+        num_rows: Their number.
+        schema: Their columns.
+        keys: Split, dialogue, label and target of the sorted rows.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        # Rows are taken from a column of one chunk without copying all of it.
+        columns = [c if c.num_chunks == 1 else pa.chunked_array([c.combine_chunks()]) for c in table.columns]
+        self._table, self._order = pa.table(columns, schema=table.schema), _order(table)
+        self.num_rows, self.schema = table.num_rows, table.schema
+        few = ("split", "dialogue_id", "label", schema.TARGET.name)
+        self.keys = self._table.select([name for name in few if name in table.column_names]).take(self._order)
+
+    def slice(self, begin: int, rows: int) -> pa.Table:
+        """Return some rows."""
+        return self._table.take(self._order.slice(begin, rows))
+
+    def column(self, name: str, begin: int, rows: int) -> "pa.ChunkedArray[Any]":
+        """Return some rows of a column."""
+        taken: pa.ChunkedArray[Any] = self._table[name].take(self._order.slice(begin, rows))
+        return taken
+
+
+def fingerprint(rows: pa.Table | SortedRows, **identity: Any) -> str:
     """Return 32 hex digits that identify this content.
 
     Equal content gives equal digits for any files, chunks, layout and version of pyarrow: only raw values are hashed.
@@ -148,22 +180,25 @@ def fingerprint(rows: pa.Table, **identity: Any) -> str:
     _feed(total, json.dumps({"schema_version": _VERSION, **identity}, sort_keys=True).encode())
     for field in rows.schema:
         _feed(total, field.name.encode())
-        for part in _content(rows[field.name]):
-            _feed(total, part)
+        for length, part in _content(rows, field):
+            total.update(length.to_bytes(8, "little") if length is not None else b"")
+            total.update(part)
     return total.hexdigest()[:32]
 
 
-def cut_shards(rows: pa.Table, limit: int) -> list[tuple[int, int]]:
+def cut_shards(rows: pa.Table, limit: int, width: int | None = None) -> list[tuple[int, int]]:
     """Choose the row ranges of shards.
 
     Args:
         rows: ``N`` sorted utterances.
         limit: Maximum bytes of vectors in a shard; a single dialogue may have more.
+        width: Numbers in the vectors of a row; by default those of the columns.
 
     Returns:
         Start and end (exclusive) of each shard; none spans two splits, and no dialogue spans two shards.
     """
-    width = sum(schema.widths_of(rows.schema).values())  # 0 if a set holds transcripts only
+    if width is None:
+        width = sum(schema.widths_of(rows.schema).values())  # 0 if a set holds transcripts only
     fit = max(1, limit // (4 * max(1, width)))  # rows of one shard
     cuts, splits = _starts(rows, "split", "dialogue_id"), set(_starts(rows, "split"))
     bounds = []
@@ -184,15 +219,15 @@ def _check_name(dataset: str) -> None:
         )
 
 
-def _write(uri: str, rows: pa.Table, extraction: Extraction | None, **facts: Any) -> None:
+def _write(uri: str, rows: SortedRows, extraction: Extraction | None, **facts: Any) -> None:
     # Parts and the other files are written first, the manifest last: after a crash in between, no manifest names the
     # parts, so no reader opens them; the next run with this content replaces them by the same bytes. Concurrent writers
     # write the same parts; one manifest wins.
-    shards = tuple(_put_shards(uri, rows))
-    manifest = Manifest(**facts, splits=_split_infos(rows, classes=len(facts["labels"])), shards=shards)
+    shards = ShardList.of(_put_shards(uri, rows))
+    manifest = Manifest(**facts, splits=_split_infos(rows.keys, classes=len(facts["labels"])), shards=shards)
     if extraction:
         manifest = manifest.model_copy(update={"origin": extraction.origin})
-        files = _put_files(uri, extraction.extra_files(FeatureSet(uri, manifest), rows))
+        files = _put_files(uri, extraction.extra_files(FeatureSet(uri, manifest), rows.slice(0, rows.num_rows)))
         manifest = manifest.model_copy(update={"files": files})
     storage.put_if_absent(storage.join(uri, MANIFEST), manifest.stored())
 
@@ -206,19 +241,39 @@ def _feed(total: "hashlib._Hash", part: bytes) -> None:
     total.update(part)
 
 
-def _content(column: "pa.ChunkedArray[Any]") -> Iterator[bytes]:
-    """Yield a column's values as bytes that do not depend on the layout."""
-    yield column.is_valid().to_numpy().astype(np.uint8).tobytes()
-    if pa.types.is_fixed_size_list(column.type):
-        values, _ = schema.unpack_vectors(column)
-        yield values.shape[1].to_bytes(8, "little")
-        yield values.astype("<f4", copy=False).tobytes()
-    elif pa.types.is_string(column.type):
-        filled = column.fill_null(pa.scalar(""))
-        yield pc.binary_length(filled).to_numpy().astype("<i8").tobytes()
-        yield b"".join(filled.cast(pa.binary()).to_pylist())  # type: ignore[arg-type]  # no null is left
+def _content(rows: pa.Table | SortedRows, field: "pa.Field[Any]") -> Iterator[tuple[int | None, bytes]]:
+    """Yield a column's values as bytes that do not depend on the layout, with the length at the start of each part."""
+    number = rows.num_rows
+    yield from _parts(number, (piece.is_valid().to_numpy().astype(np.uint8) for piece in _pieces(rows, field)))
+    if pa.types.is_fixed_size_list(field.type):
+        width = field.type.list_size
+        yield 8, width.to_bytes(8, "little")
+        vectors = (schema.unpack_vectors(piece)[0].astype("<f4", copy=False) for piece in _pieces(rows, field))
+        yield from _parts(4 * width * number, vectors)
+    elif pa.types.is_string(field.type):
+        lengths = [pc.binary_length(piece.fill_null("")).to_numpy().astype("<i8") for piece in _pieces(rows, field)]
+        yield from _parts(8 * number, lengths)
+        texts = (b"".join(piece.fill_null("").cast(pa.binary()).to_pylist()) for piece in _pieces(rows, field))
+        yield from _parts(int(sum(found.sum() for found in lengths)), texts)
     else:
-        yield column.to_numpy().astype("<f4" if pa.types.is_floating(column.type) else "<i8").tobytes()
+        kind = "<f4" if pa.types.is_floating(field.type) else "<i8"
+        yield from _parts(int(kind[-1]) * number, (piece.to_numpy().astype(kind) for piece in _pieces(rows, field)))
+
+
+def _parts(length: int, pieces: Iterable[Any]) -> Iterator[tuple[int | None, bytes]]:
+    """Yield the pieces of one part; the first of them, which may be empty, carries the length of the part."""
+    yield length, b""
+    for piece in pieces:
+        yield None, piece if isinstance(piece, bytes) else piece.tobytes()
+
+
+def _pieces(rows: pa.Table | SortedRows, field: "pa.Field[Any]") -> "Iterator[Any]":
+    """Yield a column piece by piece."""
+    for begin in range(0, rows.num_rows, _PIECE):
+        if isinstance(rows, SortedRows):
+            yield rows.column(field.name, begin, _PIECE)
+        else:
+            yield rows[field.name].slice(begin, _PIECE)
 
 
 def _starts(rows: pa.Table, *keys: str) -> list[int]:
@@ -232,8 +287,9 @@ def _starts(rows: pa.Table, *keys: str) -> list[int]:
     return starts
 
 
-def _put_shards(uri: str, rows: pa.Table) -> Iterator[ShardEntry]:
-    for number, (begin, end) in enumerate(cut_shards(rows, SHARD_BYTES)):
+def _put_shards(uri: str, rows: SortedRows) -> Iterator[ShardEntry]:
+    width = sum(schema.widths_of(rows.schema).values())
+    for number, (begin, end) in enumerate(cut_shards(rows.keys, SHARD_BYTES, width)):
         part = rows.slice(begin, end - begin)
         name, data = f"part-{number:05d}.parquet", _encode(part)
         storage.put(storage.join(uri, name), data)

@@ -8,7 +8,8 @@ from typing import Any
 
 from ada2i import storage
 from ada2i.doctor.check import Check, fail, ok, skipped, warn
-from ada2i.errors import AccessError
+from ada2i.errors import AccessError, Ada2iError
+from ada2i.jobs.client import versions
 from ada2i.jobs.cluster import HEAD_CPUS
 from ada2i.jobs.http import auth_headers, request
 
@@ -45,6 +46,7 @@ def _look(address: str, headers: Mapping[str, str]) -> Iterator[Check]:
         yield warn("Ray token", f"{shown} takes jobs without one", todo)
     else:
         yield ok("Ray token", f"{shown} refuses jobs without it")
+    yield _job(address)
     yield _metrics(shown, *request(f"{address}/api/prometheus/sd", headers))
 
 
@@ -62,6 +64,19 @@ def _version(shown: str, theirs: str) -> Check:
     if theirs == ours:
         return ok("Ray", f"{theirs} at {shown}")
     return fail("Ray", f"{theirs} at {shown}, but {ours} here", "Install the same version on both sides.")
+
+
+def _job(address: str) -> Check:
+    """Let a job import ada2i, and compare its versions with those of this process."""
+    try:
+        found = versions(address)
+    except Ada2iError as problem:
+        todo = "Install ada2i for the Python that started the head, or set ADA2I_PYTHON there to one that has it."
+        return fail("Ray job", problem.message, todo)
+    if different := [f"{name} {there} there, {here} here" for name, (there, here) in found.items() if there != here]:
+        todo = "Install the same versions on both sides, Python to the patch."
+        return fail("Ray job", "; ".join(different), todo)
+    return ok("Ray job", f"imports ada2i; {', '.join(f'{name} {here}' for name, (_, here) in found.items())}")
 
 
 def _nodes(shown: str, status: int, body: bytes) -> Iterator[Check]:

@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ada2i import storage
-from ada2i.audit.audit import audit_source
-from ada2i.audit.blocks import feature_source
+from ada2i.audit.measures import measures, without_probes
 from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet
 from ada2i.data.provenance import Origin
@@ -105,7 +104,7 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
     encoders = {each.plan.modality: each.encoder.digest() for each in extracted}
 
     def extra_files(features: FeatureSet, rows: pa.Table) -> Mapping[str, bytes]:
-        audit = audit_source(feature_source(features), probed=False)
+        audit = without_probes(measures(features))
         audit = audit.model_copy(update={"location": f"{features.manifest.dataset}/{features.manifest.fingerprint}"})
         return {
             PROVENANCE: _parquet(_provenance(corpus, extracted, rows)),

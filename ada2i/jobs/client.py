@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import shlex
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +15,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from ada2i import errors, storage
 from ada2i.jobs import events, logs, processes
 from ada2i.jobs.http import auth_headers
+from ada2i.jobs.nodes import interpreter
+from ada2i.jobs.versions import versions as own_versions
 from ada2i.records import Failure
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 OnEvent = Callable[[events.Event | str], None]
 
 _POLL_SECONDS = 1.0
-_ERROR = re.compile(r"\b[A-Z]\w*(Error|Exception|Failure)\b|\bKilled\b")
+_ERROR = re.compile(
+    r"\b[A-Z]\w*(Error|Exception|Failure)\b|\bKilled\b|\bnot found\b|\bNo (such file|module)\b|\bPermission denied\b"
+)
+_RAYS_OWN = ("Running entrypoint for job", "Job entrypoint command failed")  # beginnings of lines that give no reason
 _STOP_SECONDS = 75.0  # a stopped job writes a checkpoint first
 _SHOWN_SECONDS = 15.0  # between two lines about a job that has not started
 _GONE_SECONDS = 60.0  # how long the cluster may be unreachable before a follower gives up
@@ -122,12 +125,10 @@ def submit(job: Job, address: str) -> str:
         for attempt in attempts:
             if not attempt.status.is_terminal() and attempt.submission_id:
                 return attempt.submission_id
-        # For a cluster on this machine, this process's interpreter; otherwise that of the cluster's image.
-        python = sys.executable if urlsplit(address).hostname in ("127.0.0.1", "localhost") else "python"
         submission = f"{job.run_id}-{len(attempts)}"
         try:
             return client.submit_job(
-                entrypoint=shlex.join([python, "-m", "ada2i.jobs.driver", *_arguments(job, submission)]),
+                entrypoint=_entrypoint(address, "ada2i.jobs.driver", *_arguments(job, submission)),
                 submission_id=submission,
                 metadata={"run_id": job.run_id, "run_uri": job.uri},
                 runtime_env={"env_vars": logs.environment()} if logs.environment() else None,
@@ -136,6 +137,37 @@ def submit(job: Job, address: str) -> str:
             if "already exists" in str(problem):  # another caller has just submitted this attempt
                 return submission
             raise
+
+
+def _entrypoint(address: str, *module: str) -> str:
+    """Return the shell command that runs a module; the cluster decides with which Python."""
+    return f"{interpreter(address)} -m {shlex.join(module)}"
+
+
+def versions(address: str) -> dict[str, tuple[str, str]]:
+    """Return the versions of Python, ada2i, Ray and torch in a job that imports ada2i, and those in this process.
+
+    Raises:
+        UnreachableError: The cluster does not answer, or refuses the token.
+        JobError: The job failed, or did not end in time.
+    """
+    client = connect(address)
+    with _answering(address):
+        submission = client.submit_job(entrypoint=_entrypoint(address, "ada2i.jobs.versions"))
+        _wait_until_ended(client, submission)
+        text, status = client.get_job_logs(submission), client.get_job_status(submission)
+        message = client.get_job_info(submission).message or ""
+        if status.is_terminal():
+            client.delete_job(submission)
+        else:
+            client.stop_job(submission)
+    found = [event for event in events.parse(text) if isinstance(event, dict)]
+    if status != "SUCCEEDED" or not found:
+        raise errors.JobError(
+            f"A job that imports ada2i must succeed, but ended {status}: {_last_error(text + message)}",
+            submission=submission,
+        )
+    return {name: (str(found[-1].get(name)), version) for name, version in own_versions().items()}
 
 
 def _arguments(job: Job, submission: str) -> list[str]:
@@ -307,14 +339,23 @@ def live_runs(address: str) -> set[str]:
 
 
 def _attempts(client: "JobSubmissionClient", run_id: str) -> "list[JobDetails]":
-    return [job for job in client.list_jobs() if (job.metadata or {}).get("run_id") == run_id]
+    """Return the attempts at a run, oldest first: their ids are numbered, so no other job is listed."""
+    found: list[JobDetails] = []
+    while True:
+        try:
+            found.append(client.get_job_info(f"{run_id}-{len(found)}"))
+        except RuntimeError as problem:
+            if "status code 404" not in str(problem):
+                raise
+            return found
 
 
 def _last_error(text: str) -> str:
     """Return the last line of a job's log that names an error, or else its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    named = [line for line in lines if _ERROR.search(line)]
-    return (named or lines or ["its log is empty."])[-1][:300]
+    said = [line for line in lines if not line.startswith(_RAYS_OWN)]
+    named = [line for line in said if _ERROR.search(line)]
+    return (named or said or lines or ["its log is empty."])[-1][:300]
 
 
 def _wait_until_ended(client: "JobSubmissionClient", submission: str) -> None:

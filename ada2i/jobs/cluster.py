@@ -161,7 +161,7 @@ def start_head(
     flags = ["--head", "--block", "--disable-usage-stats", *(f"--{name}={value}" for name, value in options.items())]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *flags]
     own = {name: value for name, value in env.items() if name not in _FOREIGN} | {"TMPDIR": str(folder)}
-    whole = {CODE: os.getcwd(), **own, **_FIXED, **token_environment(token)}
+    whole = {CODE: os.getcwd(), "ADA2I_PYTHON": sys.executable, **own, **_FIXED, **token_environment(token)}
     # Ray puts the working directory of each driver first on its workers' path, so it must be an empty one.
     return processes.spawn(command, owner=str(folder), env=whole, log=log, folder=folder)
 

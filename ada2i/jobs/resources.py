@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -10,14 +11,18 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ada2i import storage
 from ada2i.config import ResourceConfig
-from ada2i.errors import ResourceError, UnreachableError
+from ada2i.errors import ConfigError, ResourceError, UnreachableError
 from ada2i.jobs import events
 from ada2i.jobs.cluster import HEAD_CPUS
 from ada2i.jobs.http import auth_headers, request
+from ada2i.jobs.nodes import hosts
+
+SHARED_ROOT: Final = "ADA2I_SHARED_ROOT"
+"""Environment variable: with 1, a root that is a folder is mounted at the same path on every node."""
 
 _REPLACEMENT_SECONDS = 30.0  # how long a node may take to be replaced
 _POLL_SECONDS = 1.0
@@ -60,6 +65,25 @@ def capacity() -> dict[str, float]:
             for name, amount in node["resources_total"].items():
                 total[name] = total.get(name, 0.0) + float(amount)
     return total
+
+
+def check_root(root: str) -> None:
+    """Check that the cluster's nodes can read the root: a folder of this machine must not be used by another one.
+
+    Raises:
+        ConfigError: The root is a folder, and a node of the configured cluster has another host name than this machine.
+    """
+    address = os.environ.get("RAY_API_SERVER_ADDRESS")
+    if not address or storage.local_path(root) is None or os.environ.get(SHARED_ROOT) == "1":
+        return
+    if others := hosts(address) - {socket.gethostname()}:
+        raise ConfigError(
+            f"The root must be one that every node of the cluster can read, but {root} is a folder of this machine "
+            f"({socket.gethostname()}), and the jobs of {storage.public(address)} run on {', '.join(sorted(others))}. "
+            "Choose an S3 root with `--root s3://BUCKET/PREFIX`; unset RAY_API_SERVER_ADDRESS to run on this machine; "
+            f"or set {SHARED_ROOT}=1 if the folder is mounted at this path on every node.",
+            field="root",
+        )
 
 
 def visible_gpus(devices: int) -> int:

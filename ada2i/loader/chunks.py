@@ -27,8 +27,16 @@ class Chunks(Protocol):
     def need(self, windows: Windows) -> None:
         """Announce the windows that are needed now and next, in this order; others may be dropped."""
 
-    def sums(self, modality: Modality) -> Iterator[Sums]:
-        """Yield the sums of a modality's vectors by blocks, shard by shard; all workers must call it together."""
+    def node_of(self, shard: int) -> int:
+        """Return the number of the machine that decodes a shard in the windows needed now; the same on all ranks."""
+
+    def sums(self, modality: Modality, known: Sums | None = None) -> Iterator[Sums]:
+        """Yield the sums of a modality's vectors by blocks, shard by shard; all workers must call it together.
+
+        Args:
+            modality: The modality.
+            known: The ``(1, 1 + 2 W)`` sums of the whole split, if they are stored; no shard is read then.
+        """
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,12 @@ class InMemoryShards:
     def need(self, windows: Windows) -> None:
         """Do nothing: all windows are mapped."""
 
-    def sums(self, modality: Modality) -> Iterator[Sums]:
+    def node_of(self, shard: int) -> int:  # noqa: ARG002
+        """Return 0: each machine maps all shards."""
+        return 0
+
+    def sums(self, modality: Modality, known: Sums | None = None) -> Iterator[Sums]:
         """See ``Chunks``."""
+        if known is not None:
+            return iter([known])
         return (block_sums(chunk.features[modality], chunk.present[modality]) for chunk in self.shards)

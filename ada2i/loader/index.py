@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ada2i import storage
-from ada2i.data.manifest import FeatureSet, ShardEntry, read_dialogue_ids
+from ada2i.batch import UNLABELLED
+from ada2i.data.manifest import FeatureSet, ShardEntry, read_plain
 from ada2i.data.schema import Column
 from ada2i.errors import IntegrityError
 from ada2i.loader.decoded import LAYOUT, is_whole, map_table, runs
@@ -35,11 +36,15 @@ class Index:
         ids: ``(D,)`` Arrow strings.
         lengths: ``(D,)`` utterances of each dialogue.
         edges: ``(S + 1,)`` first dialogue of each shard, then ``D``.
+        labelled: ``(D,)`` utterances with a label; None if they were not counted.
+        targeted: ``(D,)`` utterances with a target; None if they were not counted.
     """
 
     ids: Column
     lengths: Ints
     edges: Ints
+    labelled: Ints | None = None
+    targeted: Ints | None = None
 
     @cached_property
     def _starts(self) -> Ints:
@@ -82,9 +87,16 @@ def write_index(features: FeatureSet, shards: Sequence[ShardEntry], cache: Path)
     if is_whole(target):
         return
     with ThreadPoolExecutor(_READERS) as readers:
-        index = index_of(readers.map(lambda shard: read_dialogue_ids(features, shard), shards))
+        plain = list(readers.map(lambda shard: read_plain(features, shard), shards))
+    index = index_of(table["dialogue_id"] for table in plain)
     shard = np.repeat(np.arange(len(shards), dtype=np.int32), np.diff(index.edges))
     table = pa.table({"id": index.ids.combine_chunks(), "length": index.lengths, "shard": shard})
+    if len(index.lengths):
+        counted = np.concatenate([found["label"].to_numpy() != UNLABELLED for found in plain])
+        table = table.append_column("labelled", pa.array(_per_dialogue(counted, index)))
+        if features.manifest.has_targets:
+            counted = np.concatenate([found["target"].is_valid().to_numpy() for found in plain])
+            table = table.append_column("targeted", pa.array(_per_dialogue(counted, index)))
     partial = cache / f".partial-{uuid.uuid4().hex}"  # complete under its final name, or absent
     with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
@@ -97,9 +109,15 @@ def read_index(shards: Sequence[ShardEntry], cache: Path) -> Index:
     """Return the index that ``write_index`` wrote; ids stay in the file, which is mapped."""
     table = map_table(_home(shards, cache))
     edges = np.searchsorted(table["shard"].to_numpy(), np.arange(len(shards) + 1))
-    return Index(table["id"], table["length"].to_numpy(), np.asarray(edges, dtype=np.int64))
+    extra = {name: table[name].to_numpy() for name in ("labelled", "targeted") if name in table.column_names}
+    return Index(table["id"], table["length"].to_numpy(), np.asarray(edges, dtype=np.int64), **extra)
+
+
+def _per_dialogue(utterances: npt.NDArray[np.bool_], index: Index) -> Ints:
+    """Return the number of chosen utterances of each dialogue."""
+    return np.add.reduceat(utterances, np.cumsum(index.lengths) - index.lengths, dtype=np.int64)
 
 
 def _home(shards: Sequence[ShardEntry], cache: Path) -> Path:
     digest = storage.digest("".join(shard.sha256 for shard in shards).encode())
-    return cache / f"{digest}.{LAYOUT}.index.arrow"
+    return cache / f"{digest}.{LAYOUT}b.index.arrow"

@@ -13,7 +13,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from ada2i.data.schema import Column
 from ada2i.loader.chunks import Chunks, InMemoryShards
 from ada2i.loader.decoded import cache_folder, chunk_of, decode_lasting, lasting_file, map_table
 from ada2i.loader.index import Index, index_of, read_index, write_index
-from ada2i.loader.order import Order, Shards, in_order, shuffled
-from ada2i.loader.statistics import mean_and_deviation
+from ada2i.loader.order import Order, Shards, in_order, share, shuffled
+from ada2i.loader.statistics import Sums, mean_and_deviation, stored_sums
 from ada2i.loader.stream import LocalRanks, Stream, sweep
 from ada2i.modalities import Modality
 
@@ -101,6 +101,9 @@ class SplitData:
         modalities: The modalities of its features.
         class_counts: ``(classes,)`` labelled utterances of each class.
         targets: Whether its batches hold targets: those of regression.
+        stored: Returns the sums of whole vectors that are kept next to the set.
+        nodes: Of each rank, the number of its machine.
+        node: This rank's machine.
     """
 
     index: Index
@@ -109,6 +112,9 @@ class SplitData:
     modalities: tuple[Modality, ...]
     class_counts: Ints
     targets: bool = False
+    stored: Callable[[], Mapping[Modality, Sums]] = dict
+    nodes: tuple[int, ...] = (0,)
+    node: int = 0
     _passes: Iterator[int] = field(default_factory=count)
 
     @property
@@ -136,14 +142,38 @@ class SplitData:
         now = in_order(self.shards, batch_dialogues=batch_dialogues)
         return Pass(now, f"pass-{next(self._passes)}", self.chunks)
 
+    def shares(self, batch: Sequence[int], ranks: int) -> list[list[int]]:
+        """Split a global batch among ranks; if the split streams, each machine's ranks get dialogues of its shards.
+
+        Args:
+            batch: Dialogue indices; in a pass over the split, those that it has just yielded.
+            ranks: Number of ranks.
+
+        Returns:
+            For each rank its dialogues, as ``order.share`` returns them.
+        """
+        if isinstance(self.chunks, InMemoryShards) or len(set(self.nodes)) == 1:
+            return share(batch, self.lengths, ranks)
+        found: list[list[int]] = [[] for _ in range(ranks)]
+        homes = {d: self._node_of(d) for d in batch}
+        for node in set(self.nodes):
+            members = [rank for rank in range(ranks) if self.nodes[rank] == node]
+            local = share([d for d in batch if homes[d] == node], self.lengths, len(members))
+            for rank, own in zip(members, local, strict=True):
+                found[rank] = own
+        return found
+
+    def _node_of(self, dialogue: int) -> int:
+        return self.chunks.node_of(self.index.place(dialogue)[0])
+
     def batch(self, own: Sequence[int], of: Sequence[int]) -> DialogueBatch:
         """Assemble one rank's share of a global batch.
 
         Args:
-            own: This rank's dialogues; if empty, it borrows the first of the batch, uncounted.
+            own: This rank's dialogues; if empty, it borrows one of the batch, uncounted.
             of: All dialogues of the global batch.
         """
-        dialogues = own or of[:1]
+        dialogues = own or [next((d for d in of if self._node_of(d) == self.node), of[0])]
         values, speakers = self._values(dialogues)
         everywhere = self.lengths[list(of)]
         lengths = tuple(self.lengths[list(dialogues)].tolist())
@@ -192,7 +222,9 @@ class SplitData:
         """Whether every utterance has a label."""
         return int(self.class_counts.sum()) == int(self.lengths.sum())
 
-    def _labelled(self, dialogues: Iterable[int]) -> int:
+    def _labelled(self, dialogues: Sequence[int]) -> int:
+        if self.index.labelled is not None:
+            return int(self.index.labelled[list(dialogues)].sum())
         places = (self.index.place(dialogue) for dialogue in dialogues)
         return sum(int(np.count_nonzero(self.chunks[shard].labels[at] != UNLABELLED)) for shard, at in places)
 
@@ -201,16 +233,22 @@ class SplitData:
         assert targets is not None  # `open_split` checks it
         return targets
 
-    def _targeted(self, dialogues: Iterable[int]) -> int:
+    def _targeted(self, dialogues: Sequence[int]) -> int:
+        if self.index.targeted is not None:
+            return int(self.index.targeted[list(dialogues)].sum())
         places = (self.index.place(dialogue) for dialogue in dialogues)
         return sum(int(np.count_nonzero(np.isfinite(self._targets(shard)[at]))) for shard, at in places)
 
     def statistics(self, modality: Modality) -> tuple[Floats, Floats]:
         """Return mean and deviation of a modality's features, ``(W,)`` each, over the utterances that have it.
 
-        If the split streams, the first call reads all of it, and all workers must make it.
+        If the split streams and its sums are not stored, the first call reads all of it; all workers must make it.
         """
-        return mean_and_deviation(self.chunks.sums(modality))
+        return mean_and_deviation(self.chunks.sums(modality, self._known.get(modality)))
+
+    @cached_property
+    def _known(self) -> Mapping[Modality, Sums]:
+        return self.stored()
 
 
 def open_split(
@@ -223,6 +261,8 @@ def open_split(
     wait: Callable[[], None] = lambda: None,
     attempt: int | None = None,
     targets: bool = False,
+    nodes: tuple[int, ...] = (0,),
+    node: int = 0,
 ) -> SplitData:
     """Open a split: decoded and mapped as a whole if it fits into one window of the shuffle, else as a stream.
 
@@ -236,6 +276,8 @@ def open_split(
         attempt: A number that only the workers of this run share; without one, a worker decodes a streaming split by
             itself.
         targets: Whether batches hold targets.
+        nodes: Of each rank, the number of its machine: a machine decodes only its part of a streaming split.
+        node: This machine's number.
 
     Raises:
         DataError: The set has no targets.
@@ -245,14 +287,20 @@ def open_split(
         require_targets(features, split)
     cache, shards, window = cache_folder(), features.shards(split), shuffle_gib * 2**30
     sweep(cache)
-    sizes = np.array([4 * sum(features.manifest.widths.values()) * shard.rows for shard in shards])
+    sizes = 4 * sum(features.manifest.widths.values()) * shards.numbers("rows")
+    several = len(set(nodes)) if attempt is not None else 1
+    own = f"-{node}" if several > 1 else ""  # two nodes may lie on one disk
+    name = f"{secrets.randbits(62) if attempt is None else attempt:x}-{split}{own}"
+    ranks = LocalRanks(name, *(part if attempt is not None else (0, 1)), wait, node, several)
     index, chunks = (
         _hold(features, shards, modalities, cache=cache, part=part, wait=wait)
         if sizes.sum() <= window
-        else _stream(features, shards, modalities, cache=cache, ranks=_local_ranks(split, part, wait, attempt))
+        else _stream(features, shards, modalities, cache=cache, ranks=ranks)
     )
     counts = np.array(features.manifest.splits[split].class_counts)
-    return SplitData(index, chunks, Shards(index.edges, sizes, window), tuple(modalities), counts, targets)
+    order = Shards(index.edges, sizes, window)
+    stored = partial(stored_sums, features, split)
+    return SplitData(index, chunks, order, tuple(modalities), counts, targets, stored, nodes, node)
 
 
 def _hold(
@@ -289,11 +337,6 @@ def _stream(
     ranks.wait()
     index = read_index(shards, cache)
     return index, Stream(features, shards, modalities, index=index, ranks=ranks, cache=cache)
-
-
-def _local_ranks(split: str, part: tuple[int, int], wait: Callable[[], None], attempt: int | None) -> LocalRanks:
-    place, workers = part if attempt is not None else (0, 1)
-    return LocalRanks(f"{secrets.randbits(62) if attempt is None else attempt:x}-{split}", place, workers, wait)
 
 
 def _named(name: str, windows: Sequence[Ints], first: int) -> dict[str, Ints]:

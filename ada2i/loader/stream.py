@@ -51,12 +51,16 @@ class LocalRanks:
         place: This worker's place among them.
         workers: Their number.
         wait: Returns when all workers have called it.
+        node: This machine's number among those that share the split.
+        nodes: Their number.
     """
 
     name: str
     place: int
     workers: int
     wait: Callable[[], None]
+    node: int = 0
+    nodes: int = 1
 
 
 class Stream:
@@ -103,7 +107,8 @@ class Stream:
             if self._ranks.workers == 1:  # else another worker may wait for a shard that this worker has left
                 self._due = deque(due for due in self._due if due[0] in windows)
             for name in fresh:
-                self._due.extend((name, s) for s in windows[name][self._ranks.place :: self._ranks.workers].tolist())
+                ours = windows[name][self._ranks.node :: self._ranks.nodes]
+                self._due.extend((name, s) for s in ours[self._ranks.place :: self._ranks.workers].tolist())
             if self._due and self._work is None:
                 self._work = self._thread.submit(self._decode_next)
             self._chunks = {key: chunk for key, chunk in self._chunks.items() if key[0] in windows}
@@ -113,22 +118,33 @@ class Stream:
                     path.unlink()
 
     def __getitem__(self, shard: int) -> Chunk:
-        """Return a shard as soon as it is decoded; a shard outside all windows is decoded immediately."""
+        """Return a shard as soon as it is decoded; one outside all windows, or of another node, is decoded at once."""
         window = next((name for name, shards in self._windows.items() if shard in shards), None)
-        if window is None:
+        if window is None or self.node_of(shard) != self._ranks.node:
             return self._stray(shard)
         if (window, shard) not in self._chunks:
             self._wait_for(path := self._link(window, shard, self._ranks.place))
             self._chunks[window, shard] = self._map(shard, path)
         return self._chunks[window, shard]
 
-    def sums(self, modality: Modality) -> Iterator[Sums]:
-        """Read the whole split, shard by shard, once per machine; later runs find the sums in the cache."""
+    def node_of(self, shard: int) -> int:
+        """See ``Chunks``. The shards of a window go to the nodes in turn; those outside all windows by their number."""
+        for shards in self._windows.values():
+            if len(place := np.flatnonzero(shards == shard)):
+                return int(place[0]) % self._ranks.nodes
+        return shard % self._ranks.nodes
+
+    def sums(self, modality: Modality, known: Sums | None = None) -> Iterator[Sums]:
+        """See ``Chunks``. Without known sums each machine reads the whole split; later runs find them in the cache."""
         if not self._summed:
-            for shard in self._shards[self._ranks.place :: self._ranks.workers]:
+            for shard in self._shards[self._ranks.place :: self._ranks.workers] if known is None else ():
                 self._sum(shard)
-            self._ranks.wait()
+            self._ranks.wait()  # also with known sums: another worker may not have found them
             self._summed = True
+        if known is not None:
+            return iter([known])
+        for shard in self._shards:
+            self._sum(shard)  # those of workers with known sums
         widths = self._features.manifest.widths
         end = 0
         for name, width in widths.items():

@@ -11,7 +11,7 @@ from ada2i.presets import explain
 from ada2i.promotion.judge import judge
 from ada2i.promotion.rules import GateRules
 from ada2i.registry.aliases import CHAMPION, Move, check_alias, current, history, move
-from ada2i.registry.verdicts import Judgement, Verdict, record, verdicts
+from ada2i.registry.verdicts import Judgement, Verdict, newest_verdicts, record
 from ada2i.registry.versions import Version, find
 
 
@@ -83,7 +83,7 @@ def pass_gate(
 
 def last_verdict(root: str, challenger: Version, alias: str = CHAMPION) -> Verdict | None:
     """Return the newest verdict on a version for an alias, or None if it was never judged."""
-    known = (v for v in reversed(verdicts(root, challenger.model)) if v.judgement.challenger == challenger.number)
+    known = (v for v in newest_verdicts(root, challenger.model) if v.judgement.challenger == challenger.number)
     return next((verdict for verdict in known if verdict.judgement.alias == alias), None)
 
 

@@ -76,8 +76,8 @@ def current(root: str, model: str, alias: str) -> Move | None:
     Raises:
         IntegrityError: The move is damaged, or one before it is missing.
     """
-    places = _places(root, model, alias)
-    return _load(places[-1], model, alias, len(places)) if places else None
+    places = list(_places(root, model, alias).items())
+    return _load(*places[-1], model, alias, len(places)) if places else None
 
 
 def history(root: str, model: str, alias: str) -> list[Move]:
@@ -87,8 +87,8 @@ def history(root: str, model: str, alias: str) -> list[Move]:
         IntegrityError: A move is damaged or missing.
     """
     moves: list[Move] = []
-    for n, place in enumerate(_places(root, model, alias), start=1):
-        move = _load(place, model, alias, n)
+    for n, (place, stamp) in enumerate(_places(root, model, alias).items(), start=1):
+        move = _load(place, stamp, model, alias, n)
         if move.follows != (moves[-1].seal if moves else None):
             raise IntegrityError(
                 f"{place} must carry the seal of the move before it, but that move has another seal. One of the "
@@ -236,14 +236,14 @@ def _lose(model: str, alias: str, winner: Move | None, expected: int | None) -> 
     )
 
 
-def _places(root: str, model: str, alias: str) -> list[str]:
-    """Return the URIs of all moves of an alias, oldest first, after checking that none is missing."""
+def _places(root: str, model: str, alias: str) -> dict[str, str]:
+    """Return the stamps of all moves of an alias by URI, oldest first, after checking that none is missing."""
     _check_names(model, alias)
     return sequence(_alias_uri(root, model, alias))
 
 
-def _load(place: str, model: str, alias: str, n: int) -> Move:
-    move = Move.load(place)
+def _load(place: str, stamp: str, model: str, alias: str, n: int) -> Move:
+    move = Move.opened(storage.get(place, stamp=stamp), place)
     if (move.model, move.alias, move.n) != (model, alias, n):
         raise IntegrityError(
             f"{place} must be move {n} of {model}@{alias}, but is move {move.n} of {move.model}@{move.alias}. Restore "

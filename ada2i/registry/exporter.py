@@ -27,6 +27,7 @@ class RegistryExporter:
     def __init__(self, root: str) -> None:
         self.root = root
         self.gauges = Gauges(METRICS)
+        self.known: dict[str, float] = {}
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -37,7 +38,7 @@ class RegistryExporter:
     def update(self) -> None:
         """Set the gauges; if the registry cannot be read, the remaining ones keep their values."""
         try:
-            for name, value, tags in measure(self.root):
+            for name, value, tags in measure(self.root, self.known):
                 self.gauges.set(name, value, **tags)
         except Ada2iError as problem:
             log.warning("The registry cannot be read: %s", problem.message)

@@ -72,6 +72,5 @@ def _clear(uri: str) -> list[str]:
     # The manifest is already ``SWEPT``: a crash here leaves an invisible folder, which the next sweep deletes.
     # The manifest and the retention record are kept, so that the number is never reused.
     gone = [storage.join(uri, name) for name in storage.children(uri) if name not in (MANIFEST, FATE)]
-    for place in gone:
-        storage.delete(place)
+    storage.delete(*gone)
     return gone

@@ -36,13 +36,18 @@ METRICS = (
 Sample = tuple[str, float, dict[str, str]]  # name, value, labels
 
 
-def measure(root: str) -> Iterator[Sample]:
+def measure(root: str, known: dict[str, float] | None = None) -> Iterator[Sample]:
     """Yield the value of every metric for every model under a root.
+
+    Args:
+        root: The storage root.
+        known: Seconds of training by version, kept between calls, so that the result of a version is read once.
 
     Raises:
         DataError: Something is damaged; `ada2i registry verify` lists all damage.
         UnreachableError: The store does not answer.
     """
+    known = {} if known is None else known
     for model in models(root):
         moves = aliases(root, model)  # first: whatever an alias is moved to meanwhile is a version by then
         found = {version.number: version for version in versions(root, model)}
@@ -50,7 +55,7 @@ def measure(root: str) -> Iterator[Sample]:
         places = {name: move.number for name, move in moves.items()} | ({NEWEST: max(found)} if found else {})
         for alias, number in places.items():
             version = found.get(number) or find(root, model, number)
-            for name, value in _of_version(root, version):
+            for name, value in _of_version(root, version, known):
                 yield name, value, {"model": model, "alias": alias}
         for alias in moves:
             kinds = Counter(move.kind for move in history(root, model, alias))
@@ -61,14 +66,16 @@ def measure(root: str) -> Iterator[Sample]:
             yield "registry_verdicts", number, {"model": model, "alias": alias, "decision": decision}
 
 
-def _of_version(root: str, version: Version) -> Iterator[tuple[str, float]]:
-    result = _result(root, version)
+def _of_version(root: str, version: Version, known: dict[str, float]) -> Iterator[tuple[str, float]]:
+    if version.name not in known:
+        result = _result(root, version)
+        known[version.name] = sum(epoch.seconds for seed in result.seeds for epoch in seed.history)
     yield "registry_number", version.number
     yield "registry_created", datetime.fromisoformat(version.created).timestamp()
     yield "registry_dev_weighted_f1", version.dev_weighted_f1
     yield "registry_test_weighted_f1", version.test_summary["weighted_f1"].mean
     yield "registry_test_macro_f1", version.test_summary["macro_f1"].mean
-    yield "registry_training_seconds", sum(epoch.seconds for seed in result.seeds for epoch in seed.history)
+    yield "registry_training_seconds", known[version.name]
 
 
 def _result(root: str, version: Version) -> RunResult:

@@ -47,13 +47,18 @@ def numbered(uri: str, suffix: str = "") -> list[int]:
     return sorted(number for name in names if (number := number_of(name)) is not None)
 
 
-def sequence(uri: str) -> list[str]:
+def sequence(uri: str) -> dict[str, str]:
     """Return the URIs of the objects `1.json`, `2.json`... under a URI, after checking that none is missing.
+
+    Returns:
+        Their stamps by URI, for ``read``: these objects are never replaced.
 
     Raises:
         IntegrityError: There is a later one than the first one that is missing.
     """
-    left, places = set(numbered(uri, ".json")), list[str]()
+    stamps = storage.objects(uri)
+    left = {n for name in stamps if name.endswith(".json") and (n := number_of(name.removesuffix(".json")))}
+    places = dict[str, str]()
     for n in count(1):
         if not left:
             break
@@ -63,5 +68,5 @@ def sequence(uri: str) -> list[str]:
                 f"{uri} must hold every record up to {max(left)}.json, but lacks {n}.json. Restore it.", uri=place
             )
         left.discard(n)
-        places.append(place)
+        places[place] = stamps.get(f"{n}.json", "")
     return places

@@ -5,6 +5,7 @@
 between two versions: one object per pair, however often it is used.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -79,12 +80,17 @@ def verdicts(root: str, model: str) -> list[Verdict]:
         ConfigError: The model's name is no safe folder.
         IntegrityError: A verdict is damaged or missing.
     """
-    places = enumerate(sequence(_verdicts_uri(root, model)), start=1)
-    return [_load(place, model, n) for n, place in places]
+    return [*newest_verdicts(root, model)][::-1]
 
 
-def _load(place: str, model: str, n: int) -> Verdict:
-    verdict = Verdict.load(place)
+def newest_verdicts(root: str, model: str) -> Iterator[Verdict]:
+    """Yield all verdicts, newest first; older ones are read only if the caller goes on. Raises as ``verdicts``."""
+    places = list(sequence(_verdicts_uri(root, model)).items())
+    return (_load(*places[n - 1], model, n) for n in range(len(places), 0, -1))
+
+
+def _load(place: str, stamp: str, model: str, n: int) -> Verdict:
+    verdict = Verdict.opened(storage.get(place, stamp=stamp), place)
     if (verdict.judgement.model, verdict.n) != (model, n):
         raise IntegrityError(
             f"{place} must be verdict {n} on {model}, but is verdict {verdict.n} on {verdict.judgement.model}. Restore "

@@ -13,6 +13,7 @@ visible, so it can be swept at any time.
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -42,6 +43,7 @@ from ada2i.registry.paths import CLAIM, MANIFEST, home_uri, number_of, number_ur
 from ada2i.store import RunFolder
 
 SWEPT = b'{"schema_version": 1, "swept": true}\n'
+_READERS = 16  # manifests that are read at once
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -154,10 +156,32 @@ def register(run_uri: str, *, root: str, model: str | None = None, flow_run_id: 
 
 
 def versions(root: str, model: str) -> list[Version]:
-    """Return all versions of a model, oldest first; an empty list if the model does not exist."""
+    """Return all versions of a model, oldest first; an empty list if the model does not exist.
+
+    On S3 manifests that this machine has read before are not read again: the listing says whether they changed.
+    """
     home = home_uri(root, model)
-    found = (load_version(number_uri(home, number)) for number in numbers(home))
-    return [version for version in found if version is not None]
+    stamps = storage.objects(storage.join(home, "versions"))
+    names = {n: f"{n}/{MANIFEST}" for name in stamps if (n := number_of(name.partition("/")[0])) is not None}
+    held = [(number_uri(home, n), stamps[names[n]]) for n in sorted(names) if names[n] in stamps]
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = readers.map(lambda place: load_version(*place), held)
+        return [version for version in found if version is not None]
+
+
+def newest_first(root: str, model: str) -> Iterator[Version]:
+    """Yield all versions of a model, the newest first; older ones are read only if the caller goes on."""
+    home, newest = home_uri(root, model), None
+    for number in reversed(numbers(home)):
+        if newest := load_version(number_uri(home, number)):
+            yield newest
+            yield from (version for version in reversed(versions(root, model)) if version.number < number)
+            return
+
+
+def is_registered(root: str, model: str, run_id: str) -> bool:
+    """Return whether a run is registered as a version of a model, or its registration has begun."""
+    return storage.exists(storage.join(home_uri(root, model), "runs", f"{run_id}.json"))
 
 
 def models(root: str) -> list[str]:
@@ -200,8 +224,12 @@ def find(root: str, model: str, number: int | None = None) -> Version:
     )
 
 
-def load_version(uri: str) -> Version | None:
+def load_version(uri: str, stamp: str = "") -> Version | None:
     """Return the version in a folder, or None if it is unfinished, swept or does not exist.
+
+    Args:
+        uri: The folder.
+        stamp: The manifest's stamp from ``storage.objects``, just listed; by default the manifest is read in any case.
 
     Raises:
         DataError: Its manifest is damaged, or has another schema version.
@@ -209,7 +237,7 @@ def load_version(uri: str) -> Version | None:
     """
     place = storage.join(uri, MANIFEST)
     try:
-        data = storage.get(place)
+        data = storage.get(place, stamp=stamp)
     except NotFoundError:
         return None
     if data == SWEPT:

@@ -36,6 +36,16 @@ def children(path: Path) -> list[str]:
     return sorted(p.name for p in path.iterdir() if not p.name.startswith(_PARTIAL)) if path.is_dir() else []
 
 
+def objects(folder: Path) -> dict[str, str]:
+    """Return a stamp of each file of a folder, at any depth, by its relative path."""
+    found = {}
+    for path in _files(folder):
+        with suppress(FileNotFoundError):  # deleted in between
+            stat = path.stat()
+            found[path.relative_to(folder).as_posix()] = f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_size}"
+    return found
+
+
 def newest(folder: Path) -> float:
     """Return when the newest file of a folder was written, in seconds since the epoch, or 0 if there is no file."""
     return max(map(_written, _files(folder)), default=0.0)

@@ -7,7 +7,7 @@ are retried; permanent ones are raised as boto3 errors.
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_BATCH: Final = 1000  # objects that one request may delete
 _CONFLICTS: Final = 5  # tries if S3 answers 409: another conditional write is in progress
 
 
@@ -128,21 +129,45 @@ def newest(uri: str) -> float:
     return max((entry["LastModified"].timestamp() for page in pages for entry in page.get("Contents", ())), default=0.0)
 
 
-def delete(uri: str) -> None:
-    """Delete an object, if it exists."""
-    _delete_key(*split(uri))
+def objects(uri: str) -> dict[str, str]:
+    """Return the ETag of each object under a URI, by its name relative to the URI."""
+    bucket, key = split(uri)
+    entries = (entry for page in _pages(bucket, f"{key}/") for entry in page.get("Contents", ()))
+    return {entry["Key"].removeprefix(f"{key}/"): entry["ETag"] for entry in entries}
+
+
+def delete(uris: Iterable[str]) -> None:
+    """Delete objects of one bucket, if they exist."""
+    places = [split(uri) for uri in uris]
+    for start in range(0, len(places), _BATCH):
+        _delete_keys(places[start][0], [key for _, key in places[start : start + _BATCH]])
 
 
 def delete_folder(uri: str) -> None:
     """Delete all objects under a URI."""
     bucket, key = split(uri)
     for page in _pages(bucket, f"{key}/"):
-        for entry in page.get("Contents", ()):
-            _delete_key(bucket, entry["Key"])
+        _delete_keys(bucket, [entry["Key"] for entry in page.get("Contents", ())])
 
 
-def _delete_key(bucket: str, key: str) -> None:
-    _asked(lambda s3: s3.delete_object(Bucket=bucket, Key=key))
+def _delete_keys(bucket: str, keys: list[str]) -> None:
+    """Delete at most 1,000 objects in one request."""
+    from botocore.exceptions import ClientError
+
+    if len(keys) == 1:
+        _asked(lambda s3: s3.delete_object(Bucket=bucket, Key=keys[0]))
+    if len(keys) < 2:
+        return
+
+    def call(s3: "S3Client") -> None:
+        answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True})
+        for error in answer.get("Errors", ()):
+            # The answer to the request is 200; a key's error has the status that it would have alone.
+            lasting = {"AccessDenied": 403, "MalformedXML": 400}.get(error.get("Code", ""), 500)
+            whole: Any = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": lasting}}
+            raise ClientError(whole, "DeleteObjects")
+
+    _asked(call)
 
 
 def _pages(bucket: str, prefix: str, *, delimiter: str = "") -> Iterator[Any]:

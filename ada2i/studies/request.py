@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ada2i import presets, storage
-from ada2i.audit.audit import gate
+from ada2i.audit.gate import gate
 from ada2i.config import AblationConfig, TrainConfig
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError, IntegrityError

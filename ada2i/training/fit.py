@@ -10,7 +10,6 @@ from ada2i import checkpoint, storage
 from ada2i.checkpoint import TrainCursor, TrainState
 from ada2i.config import TrainingConfig
 from ada2i.errors import DivergenceError, PreemptedError
-from ada2i.loader.order import share
 from ada2i.records import EpochRecord, Scores, SeedResult
 from ada2i.store import SeedFolder
 from ada2i.training import distributed
@@ -115,7 +114,7 @@ def read_status(task: Task, pending: Pending, *, keep: int) -> bool:
 
 def _with_dialogues(error: DivergenceError, task: Task, batch: Sequence[int]) -> DivergenceError:
     """Return an error that names the dialogues of the failed ranks, or of the whole batch if no single rank failed."""
-    shares = share(batch, task.train.lengths, distributed.world_size())
+    shares = task.train.shares(batch, distributed.world_size())
     ranks = [int(rank) for rank in error.context["ranks"]] or range(len(shares))
     names = [str(task.train.dialogue_ids[d]) for rank in ranks for d in shares[rank]]
     return DivergenceError(f"{error.message} Dialogues: {', '.join(names)}.", **error.context, dialogues=names)

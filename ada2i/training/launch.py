@@ -313,11 +313,15 @@ def _tasks(settings: dict[str, Any], place: "Place", device: "torch.device") -> 
     from ada2i.data.manifest import open_features
     from ada2i.loader.split_data import open_split
     from ada2i.training import distributed
+    from ada2i.training.sharding import node_of_ranks
     from ada2i.training.task import Task
 
     run, request = RunFolder(settings["run_uri"]), settings["request"]
     config, features = request.config, open_features(request.features.uri)
+    nodes = node_of_ranks(place.local_rank)
     shared: dict[str, Any] = {
+        "nodes": nodes,
+        "node": nodes[place.rank],
         "part": (place.local_rank, place.local_world),
         "wait": distributed.barrier,
         "attempt": distributed.from_rank_zero(secrets.randbits(62)),

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from ada2i import presets, storage
-from ada2i.audit.audit import FITTED, check_codes, gate
+from ada2i.audit.audit import FITTED, check_codes
+from ada2i.audit.gate import gate
 from ada2i.config import TrainConfig
 from ada2i.data.manifest import FeatureSet, require_targets
 from ada2i.errors import ConfigError, DataError

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TypeVar
 
 from ada2i.batch import DialogueBatch
@@ -15,9 +15,21 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
+def node_of_ranks(local_rank: int) -> tuple[int, ...]:
+    """Return the number of each rank's machine; all ranks must call this. Ranks of a machine follow one another.
+
+    Args:
+        local_rank: This rank's place among those of its machine.
+    """
+    places = [int(fact["place"]) for fact in distributed.gathered({"place": local_rank})]
+    if any(place not in (0, before + 1) for before, place in pairwise(places)):
+        return (0,) * len(places)  # in another order: each machine decodes all shards
+    return tuple(places[: rank + 1].count(0) - 1 for rank in range(len(places)))
+
+
 def own_share(split: SplitData, batch: Sequence[int]) -> DialogueBatch:
     """Return this rank's share of a global batch of a split."""
-    own = share(batch, split.lengths, distributed.world_size())[distributed.rank()]
+    own = split.shares(batch, distributed.world_size())[distributed.rank()]
     return split.batch(own, batch)
 
 
@@ -38,7 +50,7 @@ def own_batches(task: Task, batches: Iterator[list[int]]) -> Iterator[tuple[list
 def _own_parts(task: Task, batch: Sequence[int]) -> list[DialogueBatch]:
     """Return this rank's share of a global batch of train, in parts whose gradients are summed."""
     lengths = task.train.lengths
-    own = share(batch, lengths, distributed.world_size())[distributed.rank()]
+    own = task.train.shares(batch, distributed.world_size())[distributed.rank()]
     parts = [part for part in share(own, lengths, task.config.resources.accumulate) if part]
     return [task.near_train.batch(part, batch) for part in parts or [own]]
 

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
+from ada2i.data import manifest
 from ada2i.data.manifest import open_features
 from ada2i.jobs import code
 from ada2i.loader.split_data import open_split
@@ -21,6 +22,7 @@ from ada2i.presets import resolve
 from ada2i.records import EpochRecord
 from ada2i.training import distributed
 from ada2i.training import fit as fitting
+from ada2i.training.sharding import node_of_ranks
 from ada2i.training.step import StepReport, train_step, unwrap
 from ada2i.training.task import Task
 
@@ -42,7 +44,7 @@ def main(job: Job, rank: int, *, after_step: Callable[[int], None] = lambda _: N
     """Train as one rank; rank 0 writes the final weights, every rank a digest of its replica after every step.
 
     Args:
-        job: ``out``, ``features``, ``world``, ``overrides``, ``preset``.
+        job: ``out``, ``features``, ``world``, ``overrides``, ``preset``; ``nodes`` among which the ranks are divided.
         rank: Which rank.
         after_step: Called after every step with its number, counted from 0 over the whole run.
     """
@@ -57,7 +59,11 @@ def main(job: Job, rank: int, *, after_step: Callable[[int], None] = lambda _: N
     features = open_features(str(job["features"]))
     modalities = config.model.modalities
     attempt = distributed.from_rank_zero(secrets.randbits(62))
-    shared = {"part": (rank, world), "wait": distributed.barrier, "attempt": attempt}
+    local = world // int(str(job.get("nodes", 1)))
+    nodes = node_of_ranks(rank % local)
+    shared = {"part": (rank % local, local), "wait": distributed.barrier, "attempt": attempt}
+    shared |= {"nodes": nodes, "node": nodes[rank]}
+    reads = _watch_reads()
     shuffle_gib = config.training.shuffle_gib
     train, dev = (
         open_split(features, split, modalities, shuffle_gib=shuffle_gib, **shared)  # type: ignore[arg-type]
@@ -69,6 +75,7 @@ def main(job: Job, rank: int, *, after_step: Callable[[int], None] = lambda _: N
     with code.named(code.digests(config.own_code)):
         fitting.fit(task, Silent())
     Path(f"{job['out']}/replica-{rank}.json").write_text(json.dumps(digests))
+    Path(f"{job['out']}/reads-{rank}.json").write_text(json.dumps(reads))
     if world > 1:
         leave_group()
 
@@ -85,6 +92,19 @@ def leave_group() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _watch_reads() -> list[str]:
+    """Record the name of each shard that is read as a whole."""
+    names: list[str] = []
+    read = manifest.read_shard_bytes
+
+    def watched(features: manifest.FeatureSet, entry: manifest.ShardEntry) -> bytes:
+        names.append(entry.name)
+        return read(features, entry)
+
+    patch.object(manifest, "read_shard_bytes", watched).start()
+    return names
 
 
 def _watch_replicas(out: str, after_step: Callable[[int], None]) -> list[str]:

@@ -30,14 +30,13 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def train(
-    out: Path, features: str, world: int, overrides: Mapping[str, object], preset: str = "reference"
+    out: Path, features: str, world: int, overrides: Mapping[str, object], preset: str = "reference", *, nodes: int = 1
 ) -> dict[str, torch.Tensor]:
     """Train on ``world`` ranks in fresh processes; return the weights after the last step."""
     out.mkdir(exist_ok=True)
     (out / "store").unlink(missing_ok=True)
-    (out / "job.json").write_text(
-        json.dumps({"out": str(out), "features": features, "world": world, "overrides": overrides, "preset": preset})
-    )
+    facts = {"out": str(out), "features": features, "world": world, "overrides": overrides, "preset": preset}
+    (out / "job.json").write_text(json.dumps({**facts, "nodes": nodes}))
     command = [sys.executable, "-m", "tests.integration.ranks", str(out)]
     ranks = [subprocess.Popen([*command, str(rank)]) for rank in range(world)]
     assert [rank.wait(timeout=180) for rank in ranks] == [0] * world

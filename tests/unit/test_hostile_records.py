@@ -36,7 +36,7 @@ from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import record, verdicts
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import register
-from ada2i.store import Store
+from ada2i.store import RunFolder, Store
 from ada2i.training.dedup import repeats
 from ada2i.training.request import TrainSpec
 from ada2i.training.request import prepare as prepare_training
@@ -166,7 +166,7 @@ def uses(root: str, folder: Path) -> Iterator[Callable[[], object]]:
     raw = PredictSpec(version="stored@champion", source=f"corpus:folder:{folder}")
     yield lambda: _checked(raw_corpus(raw, root=root))
     yield lambda: prepare_training(TrainSpec(features=features), root=root, run_id=RUN)
-    yield lambda: repeats(run, root=root, model="stored")
+    yield lambda: repeats(RunFolder(run).request(), root=root, model="stored")
     yield lambda: Store.open(root).unfinished_runs()
     yield lambda: register(run, root=root, model="stored")
     yield lambda: checkpoint.check(f"{run}/seed-1/checkpoints/000000006")

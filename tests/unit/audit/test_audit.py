@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ada2i.audit.audit import audit, audit_source, blocking, check_codes, gate
+from ada2i.audit.audit import audit, audit_source, blocking, check_codes
 from ada2i.audit.blocks import Block, Source, table_source
 from ada2i.audit.findings import CODES
+from ada2i.audit.gate import gate
 from ada2i.audit.records import AuditReport
 from ada2i.audit.thresholds import AuditThresholds
 from ada2i.data.manifest import open_features

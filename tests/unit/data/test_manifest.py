@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from ada2i import storage
-from ada2i.audit.audit import gate
+from ada2i.audit.gate import gate
 from ada2i.data import shards
 from ada2i.data.manifest import FeatureSet, Manifest, open_features, read_shard
 from ada2i.errors import DataError, IntegrityError

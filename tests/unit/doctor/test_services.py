@@ -3,20 +3,25 @@
 import base64
 import importlib.metadata
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ada2i.doctor import cluster
 from ada2i.doctor.check import Check
 from ada2i.doctor.clock import check_clock
 from ada2i.doctor.cluster import check_cluster
 from ada2i.doctor.flows import check_flows
+from ada2i.errors import JobError
 from tests.unit.doctor.servers import Answer, serving
 
 RAY, PREFECT = importlib.metadata.version("ray"), importlib.metadata.version("prefect")
 SECRET = "the-token-of-this-test"
 PASSWORD = "ada2i:the-password-of-this-test"
+Versions = dict[str, tuple[str, str]]
+SAME: Versions = {"python": ("3.11.7", "3.11.7"), "torch": ("2.9", "2.9")}
 NODE = {"state": "ALIVE", "resourcesTotal": {"CPU": 4.0, "GPU": 1.0}}
 
 
@@ -50,7 +55,13 @@ class Ray:
         }.get(path, {})
 
 
-def ray(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Check]:
+def ray(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    job: Callable[[str], dict[str, tuple[str, str]]] = lambda _: SAME,
+    **changes: Any,
+) -> dict[str, Check]:
+    monkeypatch.setattr(cluster, "versions", job)
     with serving(Ray(**changes)) as url:
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", url)
         return {check.name: check for check in check_cluster()}
@@ -69,8 +80,19 @@ def test_what_is_not_configured_is_skipped(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_cluster_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     found = ray(monkeypatch)
-    assert statuses(found) == dict.fromkeys(("Ray", "Ray nodes", "Ray token", "Ray metrics"), "ok")
+    assert statuses(found) == dict.fromkeys(("Ray", "Ray nodes", "Ray token", "Ray job", "Ray metrics"), "ok")
     assert found["Ray nodes"].found == "1 alive, 4 CPUs, 1 GPUs"
+    assert found["Ray job"].found == "imports ada2i; python 3.11.7, torch 2.9"
+
+
+def test_a_job_without_ada2i_or_with_other_versions_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: str) -> Versions:
+        raise JobError("A job that imports ada2i must succeed, but ended FAILED: /bin/sh: 1: python: not found")
+
+    check = ray(monkeypatch, job=fails)["Ray job"]
+    assert (check.status, "python: not found" in check.found) == ("fail", True)
+    check = ray(monkeypatch, job=lambda _: {**SAME, "python": ("3.11.2", "3.11.7")})["Ray job"]
+    assert (check.status, check.found) == ("fail", "python 3.11.2 there, 3.11.7 here")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A root that can be used, and stores that break a promise."""
 
+import re
 import time
 from email.utils import formatdate
 from pathlib import Path
@@ -54,6 +55,10 @@ class Bucket:
         if method == "DELETE":
             self.objects.pop(key, None)
             return 204, b""
+        if method == "POST":  # of several objects
+            for name in re.findall("<Key>(.*?)</Key>", body.decode()):
+                self.objects.pop(f"{key.rstrip('/')}/{name}", None)
+            return 200, b"<DeleteResult/>"
         if "list-type" in query:
             folder = query.partition("prefix=")[2].partition("&")[0].replace("%2F", "/")
             names = [name.partition("/b/")[2] for name in self.objects]

@@ -116,7 +116,7 @@ def test_a_run_continues_with_its_source_only_and_another_source_is_no_repetitio
     spec = TrainSpec(features=version.features.uri, overrides={**TINY, **OWN})
     first = prepare(spec, root=root, run_id="again")
     assert prepare(spec, root=root, run_id="again") == first
-    assert repeats(first.uri, root=root, model="talks") == version
+    assert repeats(RunFolder(first.uri).request(), root=root, model="talks") == version
     with (folder / "doc_balance.py").open("a") as source:
         source.write("# changed\n")
     with pytest.raises(ConfigError, match="was changed since"):
@@ -124,7 +124,7 @@ def test_a_run_continues_with_its_source_only_and_another_source_is_no_repetitio
     forget(monkeypatch)
     with pytest.raises(ConfigError, match=r"Run again must be resumed with .* the same source of classes of your own"):
         prepare(spec, root=root, run_id="again")
-    assert repeats(prepare(spec, root=root, run_id="other").uri, root=root, model="talks") is None
+    assert repeats(RunFolder(prepare(spec, root=root, run_id="other").uri).request(), root=root, model="talks") is None
 
 
 def test_a_worker_with_another_source_refuses_the_job(folder: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_stored_name_is_never_imported(folder: Path, fields: Mapping[str, str]
         lambda: predict(folder, ()),
         lambda: evaluate_run(run.uri),
         lambda: prepare(TrainSpec(features=version.features.uri, overrides=TINY), root=root, run_id="run"),
-        lambda: repeats(run.uri, root=root, model="talks"),
+        lambda: repeats(run.request(), root=root, model="talks"),
         lambda: dry_run(root, version, rules, by="anna"),
     ]
     refused = 0

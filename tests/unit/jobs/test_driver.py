@@ -47,8 +47,8 @@ def test_a_submitted_job_carries_the_digest_of_its_request(monkeypatch: pytest.M
     submitted: list[str] = []
 
     class Api:
-        def list_jobs(self) -> list[object]:
-            return []
+        def get_job_info(self, _: str) -> object:
+            raise RuntimeError("Request failed with status code 404: Job run-0 does not exist.")
 
         def submit_job(self, *, entrypoint: str, **_: object) -> str:
             submitted.append(entrypoint)

@@ -248,8 +248,8 @@ def test_a_flipped_byte_is_refused_when_its_shard_comes(features: FeatureSet) ->
 def test_lengths_that_were_read_before_the_digest_was_checked(
     features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = manifest.read_dialogue_ids
-    monkeypatch.setattr("ada2i.loader.index.read_dialogue_ids", lambda *given: real(*given).slice(1))
+    real = manifest.read_plain
+    monkeypatch.setattr("ada2i.loader.index.read_plain", lambda *given: real(*given).slice(1))
     split = open_split(features, "train", MODALITIES, shuffle_gib=WINDOW)
     with pytest.raises(IntegrityError, match="must hold the dialogues that were read from it at first, but holds"):
         split.batch([0], [0])
@@ -270,3 +270,40 @@ def test_speakers_are_numbered_as_they_appear(held: SplitData) -> None:
     # "A" speaks first in every dialogue; who has no name is one other speaker.
     wanted = np.concatenate([[int(u % 3 != 0) for u in range(length)] for _, _, length in sorted(LENGTHS)])
     assert batch.speakers.tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 4])
+def test_nodes_together_read_each_shard_once_per_epoch(
+    features: FeatureSet, held: SplitData, read: Counter[str], nodes: int
+) -> None:
+    ranks = [node for node in range(nodes) for _ in range(2)]
+    splits = [
+        open_split(features, "train", MODALITIES, shuffle_gib=WINDOW, attempt=1, nodes=tuple(ranks), node=node)
+        for node in range(nodes)
+    ]
+    expected = [list(held_order(splits[0], epoch)) for epoch in (1, 2)]
+    read.clear()
+    found: list[list[list[int]]] = []
+    for epoch in (1, 2):
+        passes = [split.epoch(seed=4, epoch=epoch, batch_dialogues=4).batches() for split in splits]
+        found.append([])
+        for batches in zip(*passes, strict=True):
+            assert all(batch == batches[0] for batch in batches)
+            found[-1].append(batches[0])
+            shares = splits[0].shares(batches[0], len(ranks))
+            assert all(split.shares(batches[0], len(ranks)) == shares for split in splits)
+            assert sorted(d for own in shares for d in own) == sorted(batches[0])
+            for rank, own in enumerate(shares):
+                if own:
+                    assert_same(splits[ranks[rank]].batch(own, batches[0]), held.batch(own, batches[0]))
+    assert found == expected  # the order is the same for any number of nodes
+    for split in splits:
+        settle(split)
+    names = [entry.name for entry in features.shards("train")]
+    ahead = splits[0].epoch(seed=4, epoch=3, batch_dialogues=4).order.windows[0]  # decoded before it is needed
+    assert read == Counter(names * 2 + [names[shard] for shard in ahead])
+
+
+def held_order(split: SplitData, epoch: int) -> Iterator[list[int]]:
+    """The global batches of an epoch, without decoding anything."""
+    yield from (batch.dialogues for batch in split.epoch(seed=4, epoch=epoch, batch_dialogues=4).order.batches())

@@ -23,6 +23,7 @@ from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import verdicts
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import Version, find, load_version, models, register, versions
+from ada2i.store import RunFolder
 from ada2i.training.dedup import repeats
 from ada2i.training.request import TrainSpec, prepare
 from tests.unit.registry.finished import finished_run, with_champion
@@ -214,8 +215,8 @@ def test_a_dataset_whose_name_is_too_long_for_a_model_is_refused_before_training
     storage.put(storage.join(uri, MANIFEST), manifest.stored())
     job = prepare(TrainSpec(features=uri), root=str(tmp_path / "store"), run_id="run")
     with pytest.raises(ConfigError, match="A model's name must be"):
-        repeats(job.uri, root=str(tmp_path / "store"), model=None)
-    assert repeats(job.uri, root=str(tmp_path / "store"), model="mine") is None
+        repeats(RunFolder(job.uri).request(), root=str(tmp_path / "store"), model=None)
+    assert repeats(RunFolder(job.uri).request(), root=str(tmp_path / "store"), model="mine") is None
 
 
 def test_a_copy_elsewhere_may_be_any_version(root: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from ada2i import storage
 from ada2i.records import RunRequest, RunResult
 from ada2i.registry.versions import Version, register
+from ada2i.store import RunFolder
 from ada2i.training.dedup import repeats
 from tests.runs import run_uri
 from tests.unit.registry.conftest import root  # noqa: F401
@@ -30,13 +31,13 @@ def result(root: str) -> RunResult:  # noqa: F811
 
 
 def found(root: str, uri: str) -> int | None:  # noqa: F811
-    version: Version | None = repeats(uri, root=root, model=None)
+    version: Version | None = repeats(RunFolder(uri).request(), root=root, model=None)
     return version.number if version else None
 
 
 def test_the_same_features_and_config_repeat(root: str, result: RunResult) -> None:  # noqa: F811
     assert found(root, requested(root, "run-b", result)) == 1
-    assert repeats(requested(root, "run-c", result), root=root, model="another") is None
+    assert repeats(RunFolder(requested(root, "run-c", result)).request(), root=root, model="another") is None
 
 
 def test_other_workers_repeat_too(root: str, result: RunResult) -> None:  # noqa: F811
