@@ -88,7 +88,8 @@ def test_train_tab_and_gauges_show_the_run(stack: Stack, root: str) -> None:
 def test_a_gauge_that_was_set_once_is_exported_as_long_as_its_process_lives(stack: Stack) -> None:
     code = (
         "import ray, time; from ada2i.extraction.job import METRICS; from ada2i.jobs.metrics import Gauges; "
-        "ray.init(); g = Gauges(METRICS, run='once'); g.set('extraction_to_encode', 7, modality='t', encoder='e'); time.sleep(90)"
+        "ray.init(); g = Gauges(METRICS, run='once'); "
+        "g.set('extraction_to_encode', 7, modality='t', encoder='e'); time.sleep(90)"
     )
     client = connect(os.environ["RAY_API_SERVER_ADDRESS"])
     job = client.submit_job(entrypoint=f'{sys.executable} -c "{code}"')
