@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Cancelling, Crashed, Pending
+from prefect.states import Crashed, Pending
 
 from ada2i import storage
 from ada2i.jobs import client, events, processes
@@ -177,8 +177,9 @@ def test_a_run_that_lost_its_worker_while_pending_starts_without_help(
     for found in lost:
         prefect.set_flow_run_state(run.id, found, force=True)
     restart_worker(stack)
-    until(lambda: training(run, root, 0), "a first attempt")
-    cancelling: Any = Cancelling()
-    prefect.set_flow_run_state(run.id, cancelling)
-    until(lambda: state(prefect, run) == "Cancelled", "the end")
-    until(lambda: not live(run), "the end of a cancelled run's job")
+    until(
+        lambda: state(prefect, run) in ("Registered", "Skipped", "Failed"), "the end"
+    )  # or an equal one exists
+    final = prefect.read_flow_run(run.id).state
+    assert final is not None
+    assert final.is_completed()
