@@ -177,9 +177,7 @@ def test_a_run_that_lost_its_worker_while_pending_starts_without_help(
     for found in lost:
         prefect.set_flow_run_state(run.id, found, force=True)
     restart_worker(stack)
-    until(
-        lambda: state(prefect, run) in ("Registered", "Skipped", "Failed"), "the end"
-    )  # or an equal one exists
+    until(lambda: state(prefect, run) in ("Registered", "Skipped", "Failed"), "the end")  # or an equal one exists
     final = prefect.read_flow_run(run.id).state
     assert final is not None
     assert final.is_completed()
