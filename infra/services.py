@@ -283,6 +283,7 @@ def _spawn_prefect(layout: Layout) -> subprocess.Popen[bytes]:
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite has one writer at a time: wait for the turn
         # In memory, a restart would forget who holds a deployment's one place, and no run would get it again.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # 90 days after their end
         "PREFECT_PLUGINS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }

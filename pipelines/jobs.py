@@ -1,20 +1,29 @@
-"""Ray jobs of flow runs: the ids that connect them, and how jobs are stopped after their flow run has ended."""
+"""Ray jobs of flow runs: the ids that connect them, how jobs without a flow run are stopped, and retries of crashes."""
 
 import os
 import time
 import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect import flow, get_client, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow
+from prefect.states import AwaitingRetry
 
 from ada2i.jobs import client
 from ada2i.usecases import extraction_id, run_of_extraction
 
 _PAUSE = 10.0  # seconds between two looks at the jobs
+_RETRIED = ("train-ada2i",)  # flows whose crashed runs are tried again: they resume from a checkpoint
+_RETRY = "Retried automatically after a crash."
+_ATTEMPTS = 3  # retries of a run that crashes before it starts
+_RECENT = timedelta(hours=12)  # older crashes stay as they are, such as those from before an upgrade
+_DELAY = timedelta(seconds=15)  # a worker may report a crash a second time
 
 
 def flow_run_of(run_id: str) -> uuid.UUID | None:
@@ -35,22 +44,48 @@ def stop_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> Non
 
 @flow(name="reap-ada2i-jobs", retries=2, retry_delay_seconds=30)
 def reap_ada2i_jobs() -> list[str]:
-    """Stop live jobs whose flow run has ended.
+    """Stop live jobs whose flow run has ended, then retry crashed training runs once.
 
     Returns:
-        Ids of the runs whose jobs were stopped.
+        Ids of the runs whose jobs were stopped or that were retried.
     """
     address = os.environ.get("RAY_API_SERVER_ADDRESS")
-    if not address:
-        return []  # each run has a private cluster that ends with the run
-    stopped: list[str] = []
+    done: list[str] = []
     with get_client(sync_client=True) as prefect:
         # Runs that crash meanwhile start no other one.
-        while new := [run for run in reap(address, prefect) if run not in stopped]:
-            stopped += new
+        while new := [run for run in _settle(address, prefect) if run not in done]:
+            done += new
             time.sleep(_PAUSE)
-    get_run_logger().info("Stopped: %s", ", ".join(stopped) or "nothing")
-    return stopped
+    return done
+
+
+def _settle(address: str | None, prefect: SyncPrefectClient) -> list[str]:
+    """Without an address, each run has a private cluster that ends with the run."""
+    stopped = reap(address, prefect) if address else []
+    retried = retry_crashed(prefect)
+    get_run_logger().info("Stopped: %s. Retried: %s.", ", ".join(stopped) or "none", ", ".join(retried) or "none")
+    return [*stopped, *retried]
+
+
+def retry_crashed(prefect: SyncPrefectClient) -> list[str]:
+    """Retry deployed training runs that have crashed, each until it has started once more; return their ids."""
+    recent = datetime.now(UTC) - _RECENT
+    crashed = FlowRunFilter.model_validate({"state": {"type": {"any_": ["CRASHED"]}}, "end_time": {"after_": recent}})
+    flows = FlowFilter(name=FlowFilterName(any_=list(_RETRIED)))
+    retried = []
+    for run in prefect.read_flow_runs(flow_filter=flows, flow_run_filter=crashed):
+        if run.deployment_id and _may_retry(prefect.read_flow_run_states(run.id)):
+            state: Any = AwaitingRetry(scheduled_time=datetime.now(UTC) + _DELAY, message=_RETRY)
+            prefect.set_flow_run_state(run.id, state, force=True)
+            retried.append(str(run.id))
+    return retried
+
+
+def _may_retry(states: Sequence[State[Any]]) -> bool:
+    """Return whether a run with these states, oldest first, was not started again by an automatic retry."""
+    retries = [index for index, state in enumerate(states) if state.message == _RETRY]
+    started = any(state.is_running() for state in states[min(retries, default=len(states)) :])
+    return not started and len(retries) < _ATTEMPTS and not any(state.is_cancelling() for state in states)
 
 
 def reap(address: str, prefect: SyncPrefectClient) -> list[str]:

@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ada2i import storage
@@ -18,6 +18,7 @@ from ada2i.doctor.clock import check_clock
 from ada2i.jobs.http import request
 
 _FLOW: Final = "train-ada2i"
+_LEASES: Final = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"
 _SCHEDULING_SECONDS: Final = 30.0  # Prefect's scheduler creates a new deployment's runs within seconds, later if busy
 
 
@@ -52,6 +53,8 @@ def _look(url: str) -> Iterator[Check]:
         yield _pool(url, pool)
     for deployment in deployments:
         yield _deployment(url, deployment)
+    yield from _leases(url)
+    yield from _slots(url, deployments)
 
 
 def _refused(shown: str, status: int) -> Check:
@@ -112,6 +115,38 @@ def _deployment(url: str, deployment: Mapping[str, Any]) -> Check:
             return fail(title, f"{found}, but no run is scheduled", todo)
         time.sleep(1)
     return ok(title, f"{found}; next run {starts[0][:16]}Z")
+
+
+def _leases(url: str) -> Iterator[Check]:
+    status, body = _ask(url, "admin/settings")
+    if status != 200:
+        return
+    where = str(json.loads(body)["server"]["concurrency"]["lease_storage"])
+    if not where.endswith(".memory"):
+        yield ok("Prefect leases", where)
+        return
+    todo = f"A restart forgets who holds a concurrency slot. Set {_LEASES} where the server runs."
+    yield warn("Prefect leases", "are kept in the server's memory", todo)
+
+
+def _slots(url: str, deployments: Sequence[Mapping[str, Any]]) -> Iterator[Check]:
+    """Check that each concurrency slot that is taken belongs to a live run."""
+    limits = {each["id"]: each.get("global_concurrency_limit") for each in deployments}
+    taken = {key: limit for key, limit in limits.items() if limit and limit["active_slots"]}
+    lost = {limit["name"]: live for key, limit in taken.items() if (live := _live(url, key)) < limit["active_slots"]}
+    if not lost:
+        yield ok("Prefect slots", f"{sum(limit['active_slots'] for limit in taken.values())} taken, each by a live run")
+    for name, live in lost.items():
+        todo = "It is freed within 5 minutes; if not, run: prefect global-concurrency-limit update"
+        found = f"more slots of {name} are taken than its {count(live, 'live run')}"
+        yield warn("Prefect slots", found, f"{todo} {name} --active-slots {live}")
+
+
+def _live(url: str, deployment: str) -> int:
+    states = {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING", "PAUSED"]}}
+    criteria = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"state": states}}
+    status, body = _ask(url, "flow_runs/count", criteria)
+    return int(json.loads(body)) if status == 200 else 0
 
 
 def _scheduled_starts(url: str, deployment: str) -> list[str]:

@@ -36,10 +36,9 @@ class RegistryExporter:
             time.sleep(_SECONDS)
 
     def update(self) -> None:
-        """Set the gauges; if the registry cannot be read, the remaining ones keep their values."""
+        """Set the gauges; if the registry cannot be read, all keep their values."""
         try:
-            for name, value, tags in measure(self.root, self.known):
-                self.gauges.set(name, value, **tags)
+            self.gauges.set_all(measure(self.root, self.known))
         except Ada2iError as problem:
             log.warning("The registry cannot be read: %s", problem.message)
 

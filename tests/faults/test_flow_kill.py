@@ -1,4 +1,4 @@
-"""Driver, flow process and worker killed in turn, in one run of the deployment: one version, and no job left."""
+"""Driver, flow process and worker killed: the run is retried once by itself; in the end one version and no job left."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Crashed
+from prefect.states import Crashed, Pending
 
 from ada2i import storage
-from ada2i.jobs import client, processes
+from ada2i.jobs import client, events, processes
 from ada2i.registry.versions import versions
 from infra import stack as stacks
 from infra.services import DEPLOYMENT, REPOSITORY
@@ -92,16 +92,6 @@ def retry(run: FlowRun) -> None:
     subprocess.run(command, cwd=REPOSITORY, check=True, timeout=SECONDS, capture_output=True)
 
 
-def retried(prefect: SyncPrefectClient, run: FlowRun, root: str, attempt: int) -> Any:
-    """Retry a crashed run, and return its attempt's live job; None before.
-
-    On a busy machine the worker reports the crash a second time after the retry, which then has to be repeated.
-    """
-    if state(prefect, run) == "Crashed":
-        retry(run)
-    return training(run, root, attempt)
-
-
 def restart_worker(stack: Stack) -> None:
     again = stacks.start(stack.layout.folder)
     stack.running.update(again.running)
@@ -127,11 +117,10 @@ def test_one_version_and_no_job_left(stack: Stack, root: str, prefect: SyncPrefe
     os.kill(int(first.driver_info.pid), signal.SIGKILL)
     until(lambda: training(run, root, 1), "a second attempt")
 
-    # The flow's process: the worker says that it crashed, and the hook stops the job.
+    # The flow's process: the worker says that it crashed, the hook stops the job, and the run is retried by itself.
     os.kill(flow_process(stack, run), signal.SIGKILL)
-    until(lambda: state(prefect, run) == "Crashed", "a crashed run")
     until(lambda: not live(run), "the end of a crashed run's job")
-    until(lambda: retried(prefect, run, root, 2), "a third attempt")
+    until(lambda: training(run, root, 2), "a third attempt")
 
     # The worker too, and the run is retried at once: it finds its live job.
     kill_worker_and_flow(stack, prefect, run)
@@ -142,10 +131,11 @@ def test_one_version_and_no_job_left(stack: Stack, root: str, prefect: SyncPrefe
     time.sleep(10)  # in which it would submit another job
     assert [job.submission_id for job in live(run)] == [f"{run.id}-2"]
 
-    # And once more, without a retry: the reaper stops the job.
+    # And once more: the reaper stops the job, and does not retry a second time.
     kill_worker_and_flow(stack, prefect, run)
     restart_worker(stack)
     until(lambda: not live(run), "the end of a lost run's job")
+    time.sleep(30)  # a retry would come within 15 s
     assert state(prefect, run) == "Crashed"
 
     retry(run)
@@ -155,3 +145,39 @@ def test_one_version_and_no_job_left(stack: Stack, root: str, prefect: SyncPrefe
     statuses = [str(job.status) for job in attempts(run)]
     assert len(statuses) in (3, 4)  # training may have ended as the reaper came
     assert live(run) == []
+
+
+def test_a_run_that_lost_its_flow_and_worker_resumes_without_help(
+    stack: Stack, root: str, prefect: SyncPrefectClient
+) -> None:
+    run = start(prefect, root)
+    until(lambda: training(run, root, 0), "a first attempt")
+    kill_worker_and_flow(stack, prefect, run)
+    restart_worker(stack)
+    until(lambda: training(run, root, 1), "a second attempt")
+    until(lambda: state(prefect, run) in ("Registered", "Failed", "Crashed"), "the end")
+    final = prefect.read_flow_run(run.id)
+    assert final.state is not None
+    assert final.state.is_completed()
+    assert [version.flow_run_id for version in versions(root, MODEL)].count(str(run.id)) == 1
+    log = client.connect(os.environ["RAY_API_SERVER_ADDRESS"]).get_job_logs(f"{run.id}-1")
+    epochs = [event["record"]["epoch"] for event in events.parse(log) if isinstance(event, dict) and "record" in event]
+    assert epochs[0] > 1  # from a checkpoint
+
+
+def test_a_run_that_lost_its_worker_while_pending_starts_without_help(
+    stack: Stack, root: str, prefect: SyncPrefectClient
+) -> None:
+    os.kill(stack.running["worker"].pid, signal.SIGKILL)
+    run = start(prefect, root)
+    lost: list[Any] = [
+        Pending(),
+        Crashed(message="Not started within 5 minutes: its worker is gone."),
+    ]  # not waited for
+    for found in lost:
+        prefect.set_flow_run_state(run.id, found, force=True)
+    restart_worker(stack)
+    until(lambda: state(prefect, run) in ("Registered", "Skipped", "Failed"), "the end")  # or an equal one exists
+    final = prefect.read_flow_run(run.id).state
+    assert final is not None
+    assert final.is_completed()

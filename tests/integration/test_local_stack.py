@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from itertools import product
 from pathlib import Path
@@ -183,8 +183,61 @@ def test_the_nightly_schedule_makes_runs(stack: Stack) -> None:
 
 
 def test_lost_runs_are_watched_once(stack: Stack) -> None:
-    names = [automation["name"] for automation in ask_prefect(stack, "automations/filter", {})]
-    assert sorted(names) == ["lost-runs-are-crashed", "reap-jobs-of-ended-runs", "train-on-new-features"]
+    names = {automation["name"] for automation in ask_prefect(stack, "automations/filter", {})}
+    ours = {automation["name"] for automation in json.loads(services._AUTOMATIONS.read_text())["automations"]}
+    assert names == ours | {"reap-jobs-of-ended-runs", "train-on-new-features"}
+
+
+class Run:
+    """A run of a deployment that no worker starts: its states are set here."""
+
+    def __init__(self, stack: Stack, name: str) -> None:
+        self.stack = stack
+        (deployment,) = ask_prefect(stack, "deployments/filter", {"deployments": {"name": {"any_": [name]}}})
+        later = {"scheduled_time": (datetime.now(UTC) + timedelta(days=2)).isoformat()}
+        body = {"state": {"type": "SCHEDULED", "state_details": later}, "enforce_parameter_schema": False}
+        self.id = ask_prefect(stack, f"deployments/{deployment['id']}/create_flow_run", body)["id"]
+        self.place = deployment["global_concurrency_limit"]["name"]
+
+    def set(self, kind: str) -> None:
+        forced = kind == "RUNNING"  # before its time, which is in two days
+        body = {"state": {"type": kind}, "force": forced}
+        assert ask_prefect(self.stack, f"flow_runs/{self.id}/set_state", body)["status"] == "ACCEPT"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        (run,) = ask_prefect(self.stack, "flow_runs/filter", {"flow_runs": {"id": {"any_": [self.id]}}})
+        found: dict[str, Any] = run["state"]
+        return found
+
+    @property
+    def places_taken(self) -> int:
+        limits = ask_prefect(self.stack, "v2/concurrency_limits/filter", {})
+        return next(int(limit["active_slots"]) for limit in limits if limit["name"] == self.place)
+
+
+def test_a_run_that_does_not_start_frees_its_place(stack: Stack) -> None:
+    automations = json.loads(services._AUTOMATIONS.read_text())["automations"]
+    (watch,) = [one for one in automations if one["name"] == "runs-that-do-not-start-are-crashed"]
+    assert watch["trigger"]["within"] <= 300
+    quick = {**watch, "name": "quick", "trigger": {**watch["trigger"], "within": 15}}
+    created = ask_prefect(stack, "automations/", quick)["id"]
+    try:
+        lost, started, queued = Run(stack, "promote-ada2i"), Run(stack, "predict-emotions"), Run(stack, "tune-ada2i")
+        for run in (lost, started):
+            run.set("PENDING")
+        started.set("RUNNING")
+        assert (lost.state["name"], lost.places_taken) == ("Pending", 1)
+        deadline = time.monotonic() + 60
+        while lost.state["type"] != "CRASHED" and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert lost.state["message"] == "Not started within 5 minutes: its worker is gone."
+        assert lost.places_taken == 0
+        time.sleep(15)
+        assert (started.state["type"], queued.state["type"]) == ("RUNNING", "SCHEDULED"), started.state
+        started.set("COMPLETED")
+    finally:
+        services._ask_prefect(stack.layout, f"automations/{created}", method="DELETE")
 
 
 def prefect(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

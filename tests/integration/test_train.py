@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+import time
 import urllib.request
 from contextlib import suppress
 
@@ -14,6 +16,7 @@ import ada2i
 from ada2i import cli, storage, usecases
 from ada2i.errors import DivergenceError, ResourceError
 from ada2i.inference.models import load_checkpoint
+from ada2i.jobs.client import connect
 from ada2i.jobs.events import Event
 from ada2i.prediction.request import PredictSpec
 from ada2i.records import RunResult
@@ -80,6 +83,26 @@ def test_train_tab_and_gauges_show_the_run(stack: Stack, root: str) -> None:
     secrets = [value for name, value in stack.environment().items() if "SECRET" in name]
     assert secrets
     assert not any(secret in json.dumps(shown) for secret in secrets)
+
+
+def test_a_gauge_that_was_set_once_is_exported_as_long_as_its_process_lives(stack: Stack) -> None:
+    code = (
+        "import ray, time; from ada2i.extraction.job import METRICS; from ada2i.jobs.metrics import Gauges; "
+        "ray.init(); g = Gauges(METRICS, run='once'); "
+        "g.set('extraction_to_encode', 7, modality='t', encoder='e'); time.sleep(90)"
+    )
+    client = connect(os.environ["RAY_API_SERVER_ADDRESS"])
+    job = client.submit_job(entrypoint=f'{sys.executable} -c "{code}"')
+    try:
+        deadline = time.monotonic() + 60
+        while not gauges("once"):
+            assert time.monotonic() < deadline, client.get_job_logs(job)
+            time.sleep(0.5)
+        for _ in range(12):  # Ray drops a value that was not set for 4 s
+            time.sleep(1)
+            assert gauges("once") == {"ray_ada2i_extraction_to_encode"}
+    finally:
+        client.stop_job(job)
 
 
 def gauges(run_id: str) -> set[str]:

@@ -142,6 +142,9 @@ class Prefect:
             "pool": {"is_paused": False},
             "workers": [{"status": "OFFLINE"}, {"status": "ONLINE"}],
             "runs": [{"auto_scheduled": True, "expected_start_time": "2026-11-24T03:00:00Z"}],
+            "leases": "prefect.server.concurrency.lease_storage.filesystem",
+            "slots": 1,
+            "live": 1,
             **changes,
         }
 
@@ -162,10 +165,13 @@ class Prefect:
             "paused": facts["paused"],
             "work_pool_name": "p",
             "schedules": [{"active": facts["active"]}],
+            "global_concurrency_limit": {"name": "deployment:d1", "active_slots": facts["slots"]},
         }
         answers = {
             "/api/admin/version": facts["version"],
             "/api/deployments/filter": [deployment],
+            "/api/admin/settings": {"server": {"concurrency": {"lease_storage": facts["leases"]}}},
+            "/api/flow_runs/count": facts["live"],
             "/api/work_pools/p": facts["pool"],
             "/api/work_pools/p/workers/filter": facts["workers"],
         }
@@ -181,7 +187,8 @@ def prefect(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> dict[str, Check]
 def test_a_server_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     found = prefect(monkeypatch)
     looked = ["Prefect", "Prefect password", "Prefect clock", "Prefect settings"]
-    assert statuses(found) == dict.fromkeys([*looked, "work pool p", "deployment train-ada2i"], "ok")
+    looked += ["work pool p", "deployment train-ada2i", "Prefect leases", "Prefect slots"]
+    assert statuses(found) == dict.fromkeys(looked, "ok")
     assert found["deployment train-ada2i"].found == "1 schedule; next run 2026-11-24T03:00Z"
 
 
@@ -215,6 +222,15 @@ def test_a_schedule_is_in_order_when_its_first_run_is_created_a_little_later(mon
         ({"active": False, "runs": []}, "deployment train-ada2i", "ok", ""),
         ({"runs": []}, "deployment train-ada2i", "fail", "sqlalchemy"),
         ({"runs": [{"auto_scheduled": False}]}, "deployment train-ada2i", "fail", "scheduler does not work"),
+        (
+            {"leases": "prefect.server.concurrency.lease_storage.memory"},
+            "Prefect leases",
+            "warn",
+            "lease_storage.filesystem",
+        ),
+        ({"slots": 1, "live": 0}, "Prefect slots", "warn", "update deployment:d1 --active-slots 0"),
+        ({"slots": 4, "live": 3}, "Prefect slots", "warn", "update deployment:d1 --active-slots 3"),
+        ({"slots": 2, "live": 2}, "Prefect slots", "ok", ""),
     ],
 )
 def test_a_server_out_of_order(
