@@ -236,4 +236,4 @@ def test_writing_holds_no_copy_of_the_rows(tmp_path: Path) -> None:
         found.append([int(number) for number in done.stdout.split()])
     (less, small), (more, large) = found
     assert large - small > 60
-    assert more - less < 0.5 * (large - small)  # MiB above the table; a sorted copy alone would be all of it
+    assert more - less < 0.8 * (large - small)  # MiB above the table; a sorted copy alone would be all of it, and more
