@@ -24,11 +24,15 @@ class Visible:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
+    environment = pytest.MonkeyPatch()
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        environment.delenv(name, raising=False)  # of the session's stack
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1, "include_dashboard": False})
     ray.init(address=made.address, log_to_driver=False)
     yield made
     ray.shutdown()
     made.shutdown()  # type: ignore[no-untyped-call]
+    environment.undo()
 
 
 def test_one_gpu_is_used_by_default_and_two_workers_on_it_are_refused(
