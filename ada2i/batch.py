@@ -119,9 +119,7 @@ class Layout:
         Whatever reads the grids must give empty slots a gradient of zero.
         """
         if not self.is_full:
-            taken = [part.rows.flatten() for part in self.parts if part.rows is not None]
-            index = taken[0] if len(taken) == 1 else torch.cat(taken)
-            rows = _Permuted.apply(rows, index, self.slots_of_parts)  # type: ignore[no-untyped-call]
+            rows = _Permuted.apply(rows, self.rows_of_parts, self.slots_of_parts)  # type: ignore[no-untyped-call]
         shapes = [(len(part.layout.lengths), part.layout.padded_length) for part in self.parts]
         grids = torch.split(rows, [dialogues * length for dialogues, length in shapes]) if len(shapes) > 1 else (rows,)
         return [torch.unflatten(grid, 0, shape) for grid, shape in zip(grids, shapes, strict=True)]
@@ -133,6 +131,12 @@ class Layout:
             return slots
         rows: Tensor = _Taken.apply(slots, self.slots_of_parts)  # type: ignore[no-untyped-call]
         return rows
+
+    @cached_property
+    def rows_of_parts(self) -> Tensor:
+        """The row of each slot in the grids of the parts, laid end to end; see ``Part.rows``."""
+        rows = [part.rows.flatten() for part in self.parts if part.rows is not None]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
 
     @cached_property
     def slots_of_parts(self) -> Tensor:

@@ -61,7 +61,11 @@ def _links(root: str, version: Version) -> Iterator[str]:
     yield f"- [flow run]({url_for('flow-run', obj_id=runtime.flow_run.id)})"
     if version.flow_run_id and version.flow_run_id != str(runtime.flow_run.id):
         yield f"- trained by [flow run {version.flow_run_id}]({url_for('flow-run', obj_id=version.flow_run_id)})"
+    if version.ray_job_id and (page := ray_job_page(version.ray_job_id)):
+        yield f"- trained by [job {version.ray_job_id} in Ray's dashboard]({page})"
+
+
+def ray_job_page(job: str) -> str | None:
+    """Return the page of a job in Ray's dashboard, at the address for browsers if there is one; None without Ray."""
     address = os.environ.get("ADA2I_RAY_DASHBOARD_URL") or os.environ.get("RAY_API_SERVER_ADDRESS")
-    if version.ray_job_id and address:
-        job = f"{storage.public(address)}/#/jobs/{version.ray_job_id}"
-        yield f"- trained by [job {version.ray_job_id} in Ray's dashboard]({job})"
+    return f"{storage.public(address)}/#/jobs/{job}" if address else None

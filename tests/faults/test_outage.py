@@ -18,6 +18,7 @@ from ada2i.storage.s3 import client_for
 from infra import stack as local
 from infra.stack import Stack
 from tests.runs import stored
+from tests.s3 import own_s3
 
 pytestmark = [pytest.mark.integration, pytest.mark.soak]
 
@@ -27,19 +28,8 @@ SECONDS = 6.0
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """An S3 server of this module's own, which this process's environment names."""
-    folder = tmp_path_factory.mktemp("outage") / "stack"
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            running = local.start(folder, names=("s3",), deploy=False, preferred_ports=False)
-            for name, value in running.environment().items():
-                if name.startswith("AWS_"):
-                    patch.setenv(name, value)
-            client_for.cache_clear()
-            yield running
-        finally:
-            local.stop(folder)
-            running.reap()
-    client_for.cache_clear()
+    with own_s3(tmp_path_factory.mktemp("outage") / "stack") as running:
+        yield running
 
 
 @contextmanager

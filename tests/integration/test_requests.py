@@ -1,5 +1,6 @@
 """Requests to S3, counted by a proxy: they must not grow with the size of a feature set or of the registry."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +21,8 @@ from ada2i.registry.versions import SWEPT, Version, find, versions
 from ada2i.storage.s3 import client_for
 from ada2i.store import Store
 from ada2i.training.request import TrainSpec
-from infra import stack as local
 from tests.faults.s3_proxy import Fault, Proxy, proxied
+from tests.s3 import own_s3
 from tests.unit.promotion.versions import QUICK, early, features
 
 pytestmark = pytest.mark.integration
@@ -62,19 +63,10 @@ class Counted:
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """A proxy in front of an S3 server of this module's own, which this process's environment names."""
     folder = tmp_path_factory.mktemp("requests") / "stack"
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            running = local.start(folder, names=("s3",), deploy=False, preferred_ports=False)
-            environment = {name: value for name, value in running.environment().items() if name.startswith("AWS_")}
-            with proxied(environment["AWS_ENDPOINT_URL"]) as between:
-                for name, value in {**environment, "AWS_ENDPOINT_URL": between.address}.items():
-                    patch.setenv(name, value)
-                client_for.cache_clear()
-                yield between
-        finally:
-            local.stop(folder)
-            running.reap()
-    client_for.cache_clear()
+    with own_s3(folder), proxied(os.environ["AWS_ENDPOINT_URL"]) as between, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", between.address)
+        client_for.cache_clear()
+        yield between
 
 
 @pytest.fixture

@@ -53,3 +53,12 @@ def test_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         for least, enough in ((1, 2), (1, 4), (4, 8))
     ]
     assert statuses == ["ok", "warn", "fail"]
+
+
+def test_shared_memory_is_not_needed_where_ray_runs_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://ray-head:8265")
+    monkeypatch.setattr("ada2i.doctor.machine._OBJECT_STORE", 1 << 60)  # more than any machine has
+    found = {check.name: check for check in machine.check_machine()}
+    assert found["shared memory"].status == "skipped"
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS")
+    assert {check.name: check for check in machine.check_machine()}["shared memory"].status == "fail"

@@ -4,7 +4,6 @@ Usage: failing_rank.py RANK FILE HOW [WORLD BACKEND], with HOW together, raises,
 runs it with NCCL.
 """
 
-import json
 import os
 import signal
 import sys
@@ -14,26 +13,14 @@ from pathlib import Path
 import torch
 
 from ada2i.training import distributed
-from ada2i.training.distributed import Address, Place
+from ada2i.training.distributed import Place
+from tests.unit.training.sharing import share_through
 
 RANK, FILE, HOW = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 WORLD, BACKEND = (int(sys.argv[4]), sys.argv[5]) if len(sys.argv) > 4 else (2, "gloo")
 DEVICE = torch.device("cuda" if BACKEND == "nccl" else "cpu")
 LAST = RANK == WORLD - 1
 distributed._GRACE_SECONDS = 2.0
-
-
-def share(address: Address | None) -> Address | None:
-    """Give rank 0's address to the others through a file."""
-    if RANK == 0:
-        partial = FILE.with_suffix(".partial")
-        partial.write_text(json.dumps(address))
-        partial.rename(FILE)
-        return address
-    while not FILE.exists():
-        time.sleep(0.05)
-    host, port = json.loads(FILE.read_text())
-    return host, port
 
 
 def fail() -> None:
@@ -47,7 +34,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-place = Place(rank=RANK, world=WORLD, local_world=WORLD, local_rank=RANK, share=share)
+place = Place(rank=RANK, world=WORLD, local_world=WORLD, local_rank=RANK, share=share_through(FILE, RANK))
 begun = time.monotonic()
 try:
     with distributed.process_group(place, backend=BACKEND, lost=lambda: say("noticed")):

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -13,25 +12,13 @@ from ada2i.checkpoint import TrainState
 from ada2i.config import NoBalance
 from ada2i.training import distributed
 from ada2i.training.ddp import equalise_replicas
-from ada2i.training.distributed import Address, Place
+from ada2i.training.distributed import Place
+from tests.unit.training.sharing import share_through
 
 RANK, HOST, FILE = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 
 
-def share(address: Address | None) -> Address | None:
-    """Give rank 0's address to rank 1 through a file."""
-    if RANK == 0:
-        partial = FILE.with_suffix(".partial")
-        partial.write_text(json.dumps(address))
-        partial.rename(FILE)
-        return address
-    while not FILE.exists():
-        time.sleep(0.05)
-    host, port = json.loads(FILE.read_text())
-    return host, port
-
-
-place = Place(rank=RANK, world=2, local_world=2, local_rank=RANK, host=HOST, share=share)
+place = Place(rank=RANK, world=2, local_world=2, local_rank=RANK, host=HOST, share=share_through(FILE, RANK))
 with distributed.process_group(place, backend="gloo"):
     total = float(distributed.sum_over_ranks(torch.ones(1)))
     listening = {c.laddr.ip for c in psutil.Process().net_connections("inet") if c.status == psutil.CONN_LISTEN}

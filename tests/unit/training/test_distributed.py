@@ -26,18 +26,24 @@ needs_root = pytest.mark.skipif(
 
 def run_ranks(hosts: Sequence[str], folder: Path, prefixes: Sequence[Sequence[str]] = ((), ())) -> list[dict[str, Any]]:
     """Run two ranks at once; return what each prints."""
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     commands = [
         [*prefix, sys.executable, str(RANK), str(rank), host, str(folder / "address")]
         for rank, (host, prefix) in enumerate(zip(hosts, prefixes, strict=True))
     ]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) for command in commands]
+    return [json.loads(output) for output in run_together(commands)[0]]
+
+
+def run_together(commands: Sequence[Sequence[str]], seconds: float = 90.0) -> tuple[list[str], list[int]]:
+    """Run commands at once; return what each prints, and their exit statuses."""
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[3])  # where tests/ is
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for command in commands]
     try:
-        outputs = [process.communicate(timeout=90)[0] for process in running]
+        outputs = [process.communicate(timeout=seconds)[0] for process in running]
     finally:
         for process in running:
             process.kill()
-    return [json.loads(output) for output in outputs]
+    return outputs, [process.returncode for process in running]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -111,13 +117,7 @@ def run_failing(folder: Path, how: str) -> tuple[list[str], list[int]]:
     """Run two ranks of which rank 1 fails; return what both print, and their exit statuses, within 40 s."""
     script = RANK.with_name("failing_rank.py")
     commands = [[sys.executable, str(script), str(rank), str(folder / "address"), how] for rank in (0, 1)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
-    try:
-        outputs = [process.communicate(timeout=40)[0] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    return outputs, [process.returncode for process in running]
+    return run_together(commands, seconds=40.0)
 
 
 def test_an_error_of_one_rank_reaches_the_other_in_a_sum(tmp_path: Path) -> None:
