@@ -5,7 +5,7 @@ Shape letters in this file:
     D width of a modality's features
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
@@ -113,20 +113,23 @@ class Layout:
             parts.append(Part(Layout(lengths, len(place), self.device), self._on_device(rows)))
         return tuple(parts)
 
-    def to_parts(self, rows: Tensor) -> list[Tensor]:
-        """Place ``(N, D)`` rows into the grids of all parts, ``(B, T, D)`` each; see ``Part.rows``.
+    @property
+    def grid_shapes(self) -> list[tuple[int, int]]:
+        """``(B, T)`` of each part's grid."""
+        return [(len(part.layout.lengths), part.layout.padded_length) for part in self.parts]
+
+    def to_grids(self, rows: Tensor) -> Tensor:
+        """Place ``(N, D)`` rows into the grids of all parts, laid end to end, ``(S, D)``; see ``Part.rows``.
 
         Whatever reads the grids must give empty slots a gradient of zero.
         """
-        if not self.is_full:
-            rows = _Permuted.apply(rows, self.rows_of_parts, self.slots_of_parts)  # type: ignore[no-untyped-call]
-        shapes = [(len(part.layout.lengths), part.layout.padded_length) for part in self.parts]
-        grids = torch.split(rows, [dialogues * length for dialogues, length in shapes]) if len(shapes) > 1 else (rows,)
-        return [torch.unflatten(grid, 0, shape) for grid, shape in zip(grids, shapes, strict=True)]
+        if self.is_full:
+            return rows
+        grids: Tensor = _Permuted.apply(rows, self.rows_of_parts, self.slots_of_parts)  # type: ignore[no-untyped-call]
+        return grids
 
-    def from_parts(self, grids: Sequence[Tensor]) -> Tensor:
-        """Take the ``(N, ...)`` rows out of the parts' grids, ``(B * T, ...)`` each: the inverse of ``to_parts``."""
-        slots = grids[0] if len(grids) == 1 else torch.cat(list(grids))
+    def from_grids(self, slots: Tensor) -> Tensor:
+        """Take the ``(N, ...)`` rows out of the parts' grids, ``(S, ...)``: the inverse of ``to_grids``."""
         if self.is_full:
             return slots
         rows: Tensor = _Taken.apply(slots, self.slots_of_parts)  # type: ignore[no-untyped-call]
@@ -135,8 +138,7 @@ class Layout:
     @cached_property
     def rows_of_parts(self) -> Tensor:
         """The row of each slot in the grids of the parts, laid end to end; see ``Part.rows``."""
-        rows = [part.rows.flatten() for part in self.parts if part.rows is not None]
-        return rows[0] if len(rows) == 1 else torch.cat(rows)
+        return torch.cat([part.rows.flatten() for part in self.parts if part.rows is not None])
 
     @cached_property
     def slots_of_parts(self) -> Tensor:

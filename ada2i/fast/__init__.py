@@ -17,4 +17,4 @@ def enabled() -> bool:
     return _enabled
 
 
-__all__ = ["adam", "allocator", "attention", "buckets", "dropout", "noise", "threads"]
+__all__ = ["adam", "allocator", "attention", "buckets", "dropout", "noise", "operators", "threads"]

@@ -5,11 +5,13 @@ Shape letters in this file:
 """
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ada2i import fast
+from ada2i.fast.operators import register
 
 _STEPS = 1 << 16  # one draw of 16 bits for each element
 _WINDOW = 1 << 19  # words; a table of random bits is twice as long
@@ -34,11 +36,30 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu" or not fast.enabled():
         return torch.native_dropout(x, p, True)[0]  # as F.dropout on a GPU: one operator, and one for its gradient
+    dropped: Tensor = _Dropout.apply(x, p)  # type: ignore[no-untyped-call]
+    return dropped
+
+
+def draw_kept(x: Tensor, p: float) -> Tensor:
+    """Draw for each element of ``x`` 0 with probability ``p``, else ``1 / (1 - p)``, in the dtype of ``x``."""
     dropped = min(round(p * _STEPS), _STEPS - 1)
     bits = random_words((x.numel() + 3) // 4).view(torch.int16)[: x.numel()].view(x.shape)
     # Compared into the dtype of x: a mask of bool would be converted with every product.
-    keep = torch.ge(bits, dropped - _STEPS // 2, out=torch.empty(x.shape, dtype=x.dtype))
-    return x * keep * (_STEPS / (_STEPS - dropped))
+    kept = torch.ge(bits, dropped - _STEPS // 2, out=torch.empty(x.shape, dtype=x.dtype))
+    return kept.mul_(_STEPS / (_STEPS - dropped))
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        dropped, kept = torch.ops.ada2i.dropout(x, p)
+        ctx.save_for_backward(kept)
+        return dropped  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (kept,) = ctx.saved_tensors
+        return gradient * kept, None
 
 
 def random_words(count: int) -> Tensor:
@@ -61,3 +82,11 @@ def random_words(count: int) -> Tensor:
 def _table(seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.empty(2 * _WINDOW, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+
+
+def _forward(x: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    kept = draw_kept(x, p)
+    return x * kept, kept
+
+
+register("dropout(Tensor x, float p) -> (Tensor, Tensor)", _forward)

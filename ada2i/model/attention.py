@@ -44,11 +44,8 @@ def dialogue_attention(projected: Tensor, layout: Layout, masks: Masks, *, heads
     Returns:
         ``(R, D)``.
     """
-    grids = []
-    for grid, mask in zip(layout.to_parts(projected), masks, strict=True):
-        heads_first = torch.unflatten(grid, 2, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, A, T, D / A)
-        grids.append(attend(heads_first, mask, dropout_p).transpose(1, 2).flatten(2).flatten(0, 1))
-    return layout.from_parts(grids)
+    grids = attend(layout.to_grids(projected), layout.grid_shapes, masks, heads, dropout_p)
+    return layout.from_grids(grids)
 
 
 def _visible(part: Part, present: Tensor | None, *, causal: bool) -> Tensor | None:

@@ -21,8 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ada2i import fast
 from ada2i.batch import Layout
 from ada2i.fast.dropout import dropout
+from ada2i.fast.operators import register
 from ada2i.model.afw import Features, Present
 
 _BLOCK = 64  # utterances whose weights on one another are one matrix; a state carries what is before them
@@ -68,6 +70,16 @@ class Neighbours:
 
     def _sums(self, values: Tensor, layout: Layout, speakers: Tensor) -> Tensor:
         """Return ``(N, R, V)`` sums of ``(N, V)`` values over each row's neighbours, by relation."""
+        if values.device.type != "cpu" or not fast.enabled():
+            return self.sums_of_grids(values, layout, speakers)
+        # One operator, however many grids the dialogues are grouped into.
+        sizes = list(layout.lengths), layout.padded_length, layout.speakers
+        decays = list(self.decays), self.dialogue_decay, self.causal
+        found: Tensor = torch.ops.ada2i.relation_sums(values, speakers, *sizes, *decays)
+        return found
+
+    def sums_of_grids(self, values: Tensor, layout: Layout, speakers: Tensor) -> Tensor:
+        """Return the sums, ``(N, R, V)``, grid by grid."""
         slots = []
         for part in layout.parts:
             rows, who, inner = part.grid(values), part.grid(speakers), part.layout
@@ -78,7 +90,7 @@ class Neighbours:
                 hot = nn.functional.one_hot(who, layout.speakers or int(speakers.max()) + 1).float()
                 sums = self._long_sums(rows * inner.occupied[:, :, None], hot)
             slots.append(sums.transpose(1, 2).flatten(0, 1))
-        return layout.from_parts(slots)
+        return layout.from_grids(slots[0] if len(slots) == 1 else torch.cat(slots))
 
     def _weights(self, who: Tensor, layout: Layout) -> Tensor:
         """Return ``(B, R, T, T)``: the weight of each neighbour (last axis) in each relation of a row."""
@@ -232,3 +244,24 @@ def decayed_sums(values: Tensor, hot: Tensor, decay: float, state: Tensor | None
 def _blocks(values: Tensor, hot: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     starts = range(0, values.shape[1], _BLOCK)
     return ((values[:, at : at + _BLOCK], hot[:, at : at + _BLOCK]) for at in starts)
+
+
+def _relation_sums(  # noqa: PLR0917 - an operator's arguments are a list
+    values: Tensor,
+    who: Tensor,
+    lengths: list[int],
+    padded: int,
+    speakers: int | None,
+    decays: list[float],
+    dialogue_decay: float,
+    causal: bool,
+) -> Tensor:
+    neighbours = Neighbours(decays=decays, dialogue_decay=dialogue_decay, causal=causal)
+    return neighbours.sums_of_grids(values, Layout(tuple(lengths), padded, speakers=speakers), who)
+
+
+register(
+    "relation_sums(Tensor values, Tensor who, int[] lengths, int padded, int? speakers, float[] decays, "
+    "float dialogue_decay, bool causal) -> Tensor",
+    _relation_sums,
+)

@@ -43,11 +43,33 @@ def test_adam(*, broken: bool) -> None:
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_that_drops_nothing(*, masked: bool) -> None:
-    projected = torch.stack([random_rows(2 * 3 * 5, 4, seed=n).view(2, 3, 5, 4) for n in range(3)])
-    mask = torch.ones(5, 5, dtype=torch.bool).tril().expand(2, 1, 5, 5) if masked else None
-    quick = attend(projected, mask, 1e-12)  # drops nothing, in the way of one that may
-    fast.enable(False)
-    torch.testing.assert_close(attend(projected, mask, 0.0), quick)
+    shapes, rows = [(2, 5), (3, 1)], random_rows(13, 3 * 4, seed=0)
+    masks = [torch.ones(5, 5, dtype=torch.bool).tril().expand(2, 1, 5, 5) if masked else None, None]
+    results = []
+    for on in (True, False):
+        fast.enable(on)
+        projected = rows.clone().requires_grad_()
+        mean = attend(projected, shapes, masks, 2, 1e-12)  # drops nothing, in the way of one that may
+        mean.backward(random_rows(13, 4, seed=1))  # type: ignore[no-untyped-call]
+        results.append((mean, projected.grad))
+    torch.testing.assert_close(*results)
+
+
+def test_attention_hands_down_a_gradient_that_fits_its_draw() -> None:
+    rows = random_rows(6, 3 * 4, seed=0).double().requires_grad_()
+
+    def drawn(projected: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return attend(projected, [(2, 3)], [None], 2, 0.4)
+
+    assert torch.autograd.gradcheck(drawn, (rows,), eps=1e-3, atol=1e-2)
+
+
+def test_a_mask_that_is_learned_gets_a_gradient_despite_dropout() -> None:
+    bias = torch.zeros(1, 1, 3, 3, requires_grad=True)
+    attend(random_rows(3, 3 * 4, seed=0), [(1, 3)], [bias], 2, 0.1).sum().backward()  # type: ignore[no-untyped-call]
+    assert bias.grad is not None
+    assert bias.grad.abs().sum() > 0
 
 
 def test_dropout_drops_the_same_share() -> None:

@@ -71,7 +71,7 @@ def test_parts_hold_every_row_once(lengths: tuple[int, ...]) -> None:
     layout = Layout(lengths, max(lengths) + 2)
     rows = torch.arange(sum(lengths))
     grids = [part.grid(rows) for part in layout.parts]
-    assert torch.equal(layout.from_parts([grid.flatten(0, 1) for grid in grids]), rows)
+    assert torch.equal(layout.from_grids(torch.cat([grid.flatten(0, 1) for grid in grids])), rows)
     own = [row.tolist()[:n] for part, grid in zip(layout.parts, grids, strict=True)
            for row, n in zip(grid, part.layout.lengths, strict=True)]  # fmt: skip
     assert sorted(own) == [dialogue.tolist() for dialogue in torch.split(rows, list(lengths))]
