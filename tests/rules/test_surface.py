@@ -376,7 +376,7 @@ def test_config_fields() -> None:
 
 
 def test_presets_and_settings() -> None:
-    assert sorted(PRESETS) == ["corrected", "paper", "reference"]
+    assert sorted(PRESETS) == ["causal", "corrected", "paper", "reference"]
     assert sorted(SETTINGS) == ["default", "demo", "iemocap", "meld", "mosei", "mosi"]
 
 
