@@ -159,6 +159,7 @@ COMMANDS = {
         "--code",
         "--json",
         "--local",
+        "--min-confidence",
         "--out",
         "--root",
         "--split",
@@ -343,6 +344,7 @@ PREDICTION_FLOW: dict[str, Any] = {
     "root": None,
     "allow_encoders": [],
     "code": [],
+    "min_confidence": 0.0,
 }
 
 EXTRACTION_FLOW: dict[str, Any] = {
