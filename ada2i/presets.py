@@ -32,35 +32,38 @@ _FIXED: dict[str, Any] = {
     "balance.ratio": "votes",
     "balance.acts_on": "update",
 }
+_CORRECTED: Mapping[str, Any] = {
+    **_FIXED,
+    "model.encoder.kind": "relational",
+    "model.encoder.layers": 1,
+    "model.encoder.feedforward_dim": 256,
+    "model.encoder.dropout": 0.5,
+    "model.encoder.input_dropout": 0.7,
+    "model.normalise": "train",
+    "model.mask_missing": True,
+    "model.train_fitted": "leave-out",
+    "model.afw.layers": 1,
+    "model.afw.beta": 1.0,
+    "model.afw.dropout": 0.2,
+    "model.afw.normalise": True,
+    "model.afw.quiet_start": True,
+    "model.amw.scale": 20.0,
+    "model.amw.weights": "held-out",
+    "loss.class_balance": 0.3,
+    "balance.method": "unimodal",
+    "balance.noise": False,
+    "training.learning_rate": 3e-4,
+    "training.epochs": 40,
+    "training.selection": "last",
+    "training.schedule": "cosine",
+}
 PRESETS: Mapping[str, Fields] = {
     "reference": {},
     "paper": {**_FIXED, "model.prediction": "mlp", "loss.modal": 1.0},
-    "corrected": {
-        **_FIXED,
-        "model.encoder.kind": "relational",
-        "model.encoder.layers": 1,
-        "model.encoder.feedforward_dim": 256,
-        "model.encoder.dropout": 0.5,
-        "model.encoder.input_dropout": 0.7,
-        "model.normalise": "train",
-        "model.mask_missing": True,
-        "model.train_fitted": "leave-out",
-        "model.afw.layers": 1,
-        "model.afw.beta": 1.0,
-        "model.afw.dropout": 0.2,
-        "model.afw.normalise": True,
-        "model.afw.quiet_start": True,
-        "model.amw.scale": 20.0,
-        "model.amw.weights": "held-out",
-        "loss.class_balance": 0.3,
-        "balance.method": "unimodal",
-        "balance.noise": False,
-        "training.learning_rate": 3e-4,
-        "training.epochs": 40,
-        "training.selection": "last",
-        "training.schedule": "cosine",
-    },
+    "corrected": _CORRECTED,
+    "causal": {**_CORRECTED, "model.encoder.causal": True},  # for live dialogues
 }
+CORRECTED = ("corrected", "causal")  # the presets with these equations
 
 # Numbers in which the paper differs from the released script.
 _PAPER_NUMBERS: Mapping[str, Fields] = {
@@ -83,6 +86,10 @@ _CORRECTED_NUMBERS: Mapping[str, Fields] = {
     "meld": {"training.batch_dialogues": 32},
     "demo": {"training.learning_rate": 1e-3, "model.encoder.input_dropout": 0.5},  # its vectors are narrow
 }
+
+
+# A live dialogue needs an encoder with a state of constant size.
+_CAUSAL_NUMBERS: Mapping[str, Fields] = {**_CORRECTED_NUMBERS, "mosi": {}}
 
 
 def _numbers(
@@ -164,7 +171,7 @@ _WIDE = 256  # of narrower vectors, half of the values are dropped in training; 
 
 
 def sized(preset: str, settings: str, *, dialogues: int, utterances: int, width: int) -> Fields:
-    """Return numbers of `corrected` for a dataset without published ones, from the size of train.
+    """Return numbers of `corrected` and `causal` for a dataset without published ones, from the size of train.
 
     Args:
         preset: The preset.
@@ -173,7 +180,7 @@ def sized(preset: str, settings: str, *, dialogues: int, utterances: int, width:
         utterances: Number of utterances in train.
         width: Width of the widest modality's vectors.
     """
-    if preset != "corrected" or settings != "default":
+    if preset not in CORRECTED or settings != "default":
         return {}
     batch = max(1, round(min(_UTTERANCES, utterances / _BATCHES) * dialogues / max(utterances, 1)))
     epochs = math.ceil(_STEPS / math.ceil(dialogues / batch))
@@ -264,8 +271,8 @@ def written_out(overrides: Fields) -> Fields:
 
 
 def _numbers_of(preset: str, settings: str) -> Fields:
-    if preset == "corrected":
-        return _CORRECTED_NUMBERS.get(settings, {})
+    if preset in CORRECTED:
+        return (_CAUSAL_NUMBERS if preset == "causal" else _CORRECTED_NUMBERS).get(settings, {})
     if preset == "reference":
         return {}
     # The paper gives no d_k; the rank is the width of the maps whose product is Theta.

@@ -179,6 +179,9 @@ class Failure(Record):
         return errors.KINDS.get(self.kind, errors.JobError)(self.message)
 
 
+Temperature = Annotated[float, Field(gt=0.0)]  # by which logits are divided before softmax
+
+
 class FileEntry(Record):
     """A stored file's size in bytes and SHA-256."""
 
@@ -396,6 +399,42 @@ class MissingScore(Record):
     weighted_f1: float
 
 
+class ReliabilityBin(Record):
+    """The utterances of one bin of confidence: their number, mean confidence and accuracy."""
+
+    utterances: int
+    confidence: float
+    accuracy: float
+
+
+class RiskPoint(Record):
+    """What is left if predictions below a confidence are withheld: their share, and the share of errors among them."""
+
+    min_confidence: float
+    coverage: float
+    risk: float
+
+
+class Calibration(Record):
+    """The temperature of a seed, fitted on dev, and what it does on test.
+
+    Attributes:
+        temperature: By which logits are divided.
+        utterances: Labelled utterances of dev that it was fitted to.
+        calibration_error: Expected calibration error on test with the temperature.
+        before: Reliability on test without it.
+        after: The same with it.
+        risk: Risk and coverage on test with it.
+    """
+
+    temperature: Temperature
+    utterances: int
+    calibration_error: float
+    before: tuple[ReliabilityBin, ...]
+    after: tuple[ReliabilityBin, ...]
+    risk: tuple[RiskPoint, ...]
+
+
 class TestResult(Record):
     """The one evaluation of a seed's selected checkpoint on the test split."""
 
@@ -410,6 +449,7 @@ class TestResult(Record):
     predictions: FileEntry | None = None  # `predictions.parquet`; None in results older than this field
     missing: tuple[MissingScore, ...] = ()  # empty for one modality, and in older results
     regression: RegressionScores | None = Field(None, exclude_if=_is_none)
+    calibration: Calibration | None = Field(None, exclude_if=_is_none)  # None of regression, and in older results
 
 
 class Baseline(Record):

@@ -26,6 +26,7 @@ def predict_emotions(  # noqa: PLR0917
     root: str | None = None,
     allow_encoders: list[str] = [],  # noqa: B006 - Prefect shows the default in its form
     code: list[str] = [],  # noqa: B006
+    min_confidence: float = 0.0,
 ) -> str:
     """Predict every utterance of a source with a registered version.
 
@@ -39,6 +40,7 @@ def predict_emotions(  # noqa: PLR0917
         root: Where everything is stored; by default ADA2I_ROOT.
         allow_encoders: package.module:Class that the version may name for a raw corpus; their code runs.
         code: package.module:Class that the version may name for its model; their code runs.
+        min_confidence: An utterance whose largest probability is below it gets no label.
 
     Returns:
         URI of the folder with ``part-*.parquet`` and ``manifest.json``.
@@ -52,6 +54,7 @@ def predict_emotions(  # noqa: PLR0917
         workers=workers,
         allow_encoders=tuple(allow_encoders),
         code=tuple(code),
+        min_confidence=min_confidence,
     )
     place, manifest = usecases.predict(
         spec,
@@ -68,6 +71,8 @@ def publish(place: str, manifest: PredictionManifest) -> str:
     """Show classes, scores if there are labels, and the folder of the files; return that folder."""
     title = f"{manifest.model}@{manifest.version} on {manifest.source}" + " (SYNTHETIC)" * manifest.synthetic
     counts: list[Row] = [{"class": name, "utterances": number} for name, number in manifest.predicted.items()]
+    if manifest.withheld:
+        counts.append({"class": "no label", "utterances": manifest.withheld})
     create_table_artifact(key="ada2i-predicted", table=counts, description=f"Predicted classes, {title}")
     if manifest.scores:
         scores: list[Row] = [

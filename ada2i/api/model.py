@@ -128,13 +128,14 @@ class LoadedModel:
         with own.named(own.digests(self.code)):
             return load_model(self.uri, self.version)
 
-    def predict(self, source: Frame | str | os.PathLike[str]) -> Frame:
+    def predict(self, source: Frame | str | os.PathLike[str], *, min_confidence: float = 0.0) -> Frame:
         """Predict every utterance of a frame, a file or a feature set, in this process.
 
         Args:
             source: A table of utterances: ``dialogue_id``, ``utterance_index``, ``speaker`` (if known, since models
                 read who speaks) and the vectors that the model reads; labels are not needed. A frame, the path of a
                 table, or the URI of a feature set.
+            min_confidence: An utterance whose largest probability is below it has no `label`: null.
 
         Returns:
             A row per utterance: ``label`` (the predicted class), ``true_label`` (the source's), ``p_<class>`` and
@@ -144,9 +145,12 @@ class LoadedModel:
 
         Raises:
             DataError: The source is invalid, or has other features than the model was trained on.
+            ConfigError: The model predicts a number, so it has no confidence.
         """
         with as_location(source) as location, tempfile.TemporaryDirectory(prefix="ada2i-") as scratch:
-            spec = PredictSpec(version=f"{self.uri}/", source=location, code=self.code, local=True)
+            spec = PredictSpec(
+                version=f"{self.uri}/", source=location, code=self.code, local=True, min_confidence=min_confidence
+            )
             folder, manifest = usecases.predict(
                 spec, Store.open(scratch), hooks=usecases.Hooks(), extraction_run=new_run_id()
             )

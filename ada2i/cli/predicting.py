@@ -33,6 +33,12 @@ def predict(  # noqa: PLR0917
             help="package.module:Class that the version may name for a raw corpus; its code runs. Repeatable."
         ),
     ] = None,
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            metavar="P", help="No label if the largest probability is below P; the version's report shows what P keeps."
+        ),
+    ] = 0.0,
     local: Local = False,
     code: Code = None,
     as_json: AsJson = False,
@@ -57,6 +63,7 @@ def predict(  # noqa: PLR0917
         allow_encoders=allowed,
         code=tuple(code or ()),
         local=local,
+        min_confidence=min_confidence,
     )
     place, manifest = usecases.predict(spec, Store.open(root), hooks=TerminalHooks(), extraction_run=new_run_id())
     if as_json:
@@ -71,6 +78,8 @@ def show_prediction(manifest: "PredictionManifest", place: str) -> None:
     table.title = f"{manifest.model}@{manifest.version} on {manifest.source}" + " (SYNTHETIC)" * manifest.synthetic
     for label, count in manifest.predicted.items():
         table.add_row(label, f"{count:,}", f"{count / max(manifest.utterances, 1):.1%}")
+    if manifest.withheld:
+        table.add_row("no label", f"{manifest.withheld:,}", f"{manifest.withheld / manifest.utterances:.1%}")
     out.show(table)
     if manifest.scores:
         out.print(_scores(manifest))
@@ -79,7 +88,8 @@ def show_prediction(manifest: "PredictionManifest", place: str) -> None:
 
 
 def _scores(manifest: "PredictionManifest") -> Table:
-    table = Table("split", "utterances", "wF1", "macro F1", "accuracy")
+    table = Table("split", "utterances", "wF1", "macro F1", "accuracy", title_justify="left")
+    table.title = "Of the utterances with a label" if manifest.withheld else None
     for found in manifest.scores:
         numbers = (found.weighted_f1, found.macro_f1, found.accuracy)
         table.add_row(found.split, f"{found.utterances:,}", *(f"{number:.4f}" for number in numbers))

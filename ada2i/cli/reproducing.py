@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from ada2i import presets as known
 from ada2i.cli.options import Allow, AsJson, Features, OutFolder, Overrides, Root, count_seeds, parse_overrides
 from ada2i.cli.output import print_record, show_wide
 from ada2i.store import DEFAULT_ROOT, Store
@@ -18,7 +17,7 @@ _WIDE = 150  # characters per line if the output is not a terminal
 def reproduce(  # noqa: PLR0917
     dataset: Annotated[str, typer.Argument(help="Name of published settings: iemocap, meld, mosei-2...")],
     features: Features,
-    presets: Annotated[str, typer.Option(help="Variants of Ada2I, separated by commas.")] = ",".join(known.PRESETS),
+    presets: Annotated[str, typer.Option(help="Variants of Ada2I, separated by commas.")] = "reference,paper,corrected",
     modalities: Annotated[str, typer.Option(help="all, or letters separated by commas: tav,ta,t.")] = "all",
     ablations: Annotated[str, typer.Option(help="none, all, or no_afw,no_amw,no_modulation.")] = "none",
     vary: Annotated[list[str] | None, typer.Option(help="FIELD=V1,V2: one more row per value; repeatable.")] = None,

@@ -80,7 +80,7 @@ def check_code(config: TrainConfig, version: Version) -> dict[str, str]:
 
 
 def load_model(uri: str, version: Version) -> Ada2I:
-    """Return a version's model, in eval mode, on the CPU.
+    """Return a version's model with its temperature, in eval mode, on the CPU.
 
     Raises:
         ConfigError: Its config names code that the caller of this process did not name.
@@ -99,7 +99,9 @@ def load_model(uri: str, version: Version) -> Ada2I:
             "with the version that trained it; its environment.json names it.",
             uri=uri,
         ) from problem
-    return _model(config, version.features, weights, uri)
+    model = _model(config, version.features, weights, uri)
+    model.temperature = 1.0 if config.regression else version.temperature
+    return model
 
 
 def load_checkpoint(uri: str) -> Ada2I:

@@ -20,7 +20,7 @@ from ada2i.batch import UNLABELLED, DialogueBatch, Layout
 from ada2i.devices import memory_of
 from ada2i.loader.split_data import SplitData
 from ada2i.modalities import Modality
-from ada2i.model.ada2i import Ada2I, Prediction
+from ada2i.model.ada2i import Ada2I, Prediction, chances_of
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -44,18 +44,16 @@ def predict(
 
 
 def predict_split(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Floats]:
-    """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a whole split, in its own order, from the CPU."""
-    labels, logits = _logits(model, split, batch_dialogues)
-    return labels, model.chances(logits).numpy()
+    """Return true classes ``(N,)`` and probabilities ``(N, C)`` of a whole split, in its own order, from the CPU.
+
+    Scores and the gate use these probabilities as trained, without a version's temperature.
+    """
+    labels, logits = predict_logits(model, split, batch_dialogues)
+    return labels, chances_of(logits, model.signs).numpy()
 
 
-def predict_values(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Floats, Floats | None]:
-    """Return what ``predict_split`` does, and the predicted numbers ``(N,)`` of regression, else None."""
-    labels, logits = _logits(model, split, batch_dialogues)
-    return labels, model.chances(logits).numpy(), logits[:, 0].numpy() if model.signs else None
-
-
-def _logits(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Tensor]:
+def predict_logits(model: Ada2I, split: SplitData, batch_dialogues: int) -> tuple[Ints, Tensor]:
+    """Return true classes ``(N,)`` and logits ``(N, C)`` of a whole split, in its own order, from the CPU."""
     chosen = split.in_order(batch_dialogues).batches()
     predicted = predict(model, (split.batch(dialogues, dialogues) for dialogues in chosen), torch.device("cpu"))
     pairs = [(batch.labels, found.logits) for batch, found in predicted]
@@ -128,13 +126,16 @@ class Inference:
     """Predictions of ``N`` utterances.
 
     Attributes:
-        probabilities: ``(N, C)`` float32; of regression, 1 for the class of the number's sign.
+        labels: ``(N,)`` int64, the predicted classes, which the temperature does not change.
+        probabilities: ``(N, C)`` float32, with the model's temperature; of regression, 1 for the class of the number's
+            sign.
         contributions: ``(N, M)`` float32: each modality's weighted vote for the predicted class.
         votes: ``(N,)`` float32: their sum, plus the classifier's bias if it has one. It is the class's logit unless an
             MLP predicts from the votes (preset `paper`).
         values: ``(N,)`` float32, the predicted numbers of regression; None: classification.
     """
 
+    labels: Ints
     probabilities: Floats
     contributions: Floats
     votes: Floats
@@ -167,6 +168,7 @@ def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.devic
     """
     rows, classes = int(dialogues.lengths.sum()), model.classes
     inference = Inference(
+        labels=np.empty(rows, np.int64),
         probabilities=np.empty((rows, classes), np.float32),
         contributions=np.empty((rows, len(model.modalities)), np.float32),
         votes=np.empty(rows, np.float32),
@@ -182,13 +184,13 @@ def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.devic
 
     for _, prediction in predict(model, made(), device):
         at = places.pop()
-        probabilities = model.chances(prediction.logits)
-        label = probabilities.argmax(dim=-1)
+        label = chances_of(prediction.logits, model.signs).argmax(dim=-1)
+        inference.labels[at] = label.cpu().numpy()
         if inference.values is not None:
             inference.values[at] = prediction.logits[:, 0].cpu().numpy()
             label = torch.zeros_like(label)  # the only output
         weighted = model.fusion.weigh_votes(prediction.votes)
-        inference.probabilities[at] = probabilities.cpu().numpy()
+        inference.probabilities[at] = model.chances(prediction.logits).cpu().numpy()
         inference.contributions[at] = _of_class(weighted, label).T.cpu().numpy()
         inference.votes[at] = _of_class(prediction.fused[None], label)[0].cpu().numpy()
     return inference

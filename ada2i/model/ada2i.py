@@ -67,6 +67,9 @@ class Ada2I(nn.Module):
         unimodal: Returns each modality's own logits from the fusion, the features and the votes.
         head: Predicts from the weighted sum of the votes.
         signs: For regression, whose logits are one number: the classes of its sign, see ``sign_of``. 0: classification.
+
+    Attributes:
+        temperature: By which ``chances`` divides logits; 1 in training, that of its version in a loaded one.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Ada2I(nn.Module):
         self.unimodal = unimodal
         self.head = head
         self.signs = signs
+        self.temperature = 1.0
 
     @property
     def average_padding(self) -> bool:
@@ -107,8 +111,8 @@ class Ada2I(nn.Module):
         return self.signs or self.fusion.classes
 
     def chances(self, logits: Tensor) -> Tensor:
-        """Return probabilities of the classes, ``(N, C)``: see ``chances_of``."""
-        return chances_of(logits, self.signs)
+        """Return calibrated probabilities of the classes, ``(N, C)``: see ``chances_of``."""
+        return chances_of(logits if self.temperature == 1.0 else logits / self.temperature, self.signs)
 
     def forward(self, batch: DialogueBatch, adapt: Adapt | None = None) -> Prediction:
         """Predict the emotion of each utterance of a batch; ``adapt`` may change what AFW reads."""

@@ -144,6 +144,7 @@ class AfwLayer(nn.Module):
         gap: "Gap",
     ) -> None:
         super().__init__()
+        self.rank = rank
         self.beta = beta
         self.dropout = dropout
         self.scale = 1.0 if key_dim is None else 1.0 / math.sqrt(key_dim)
@@ -333,17 +334,31 @@ class CausalAverage:
 
     def __call__(self, theta: Tensor) -> Tensor:
         """See ``Average``; the identity as long as nothing is present."""
-        flat = theta.flatten(2)
-        there = torch.ones_like(flat[..., :1]) if self.present is None else self.present
-        rows = torch.cat([flat * there, there], dim=2)
+        rows = counted(theta, self.present)
         grid = torch.unflatten(self.layout.pad(rows, dim=1), 1, (-1, self.layout.padded_length))
         # A product instead of a cumulative sum, which is not deterministic on a GPU.
         earlier = torch.ones(grid.shape[2], grid.shape[2], dtype=grid.dtype, device=grid.device).tril()
-        sums = self.layout.unpad((earlier @ grid).flatten(1, 2), dim=1)
-        counts = sums[..., -1:]
-        means = (sums[..., :-1] / counts.clamp_min(1)).view_as(theta)
-        identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
-        return torch.where(counts[..., None] > 0, means, identity)
+        return means_of(self.layout.unpad((earlier @ grid).flatten(1, 2), dim=1), theta)
+
+
+def counted(theta: Tensor, present: Tensor | None) -> Tensor:
+    """Return what a running mean sums: ``(M, R, K, K)`` rows that are present and their count, ``(M, R, K * K + 1)``.
+
+    Args:
+        theta: ``(M, R, K, K)``.
+        present: ``(M, R, 1)``, 1 for rows that count. None: all do.
+    """
+    flat = theta.flatten(2)
+    there = torch.ones_like(flat[..., :1]) if present is None else present
+    return torch.cat([flat * there, there], dim=2)
+
+
+def means_of(sums: Tensor, theta: Tensor) -> Tensor:
+    """Return the means of sums of ``counted`` rows, in the shape of theta; the identity where nothing was counted."""
+    counts = sums[..., -1:]
+    means = (sums[..., :-1] / counts.clamp_min(1)).view_as(theta)
+    identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
+    return torch.where(counts[..., None] > 0, means, identity)
 
 
 def causal_average(layout: Layout, present: Tensor | None, dtype: torch.dtype) -> CausalAverage:

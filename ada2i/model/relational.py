@@ -102,10 +102,27 @@ class Neighbours:
 
     def _long_sums(self, rows: Tensor, hot: Tensor) -> Tensor:
         """Return ``(B, R, T, V)`` by recurrences, whose memory grows with the length and not with its square."""
-        one, directions = torch.ones_like(hot[:, :, :1]), (False,) if self.causal else (False, True)
+        if self.causal:
+            return self.past_sums(rows, hot, [None] * (len(self.decays) + 1))
+        one, directions = torch.ones_like(hot[:, :, :1]), (False, True)
         sums = [x for decay in self.decays for back in directions for x in _one_way(rows, hot, decay, flipped=back)]
         whole = [_one_way(rows, one, self.dialogue_decay, flipped=back)[0] for back in directions]
         return torch.stack([*sums, sum(whole, start=rows)], dim=1)
+
+    def past_sums(self, rows: Tensor, hot: Tensor, states: Sequence[Tensor | None]) -> Tensor:
+        """Return ``(B, R, T, V)`` sums of the causal relations.
+
+        Args:
+            rows: ``(B, T, V)``.
+            hot: ``(B, T, S)``, 1 at the speaker of each row.
+            states: By decay, then of the dialogue, as ``decayed_sums`` takes and changes them: ``(B, S, V)`` each, and
+                ``(B, 1, V)`` of the dialogue.
+        """
+        *of_speakers, of_dialogue = states
+        pairs = zip(self.decays, of_speakers, strict=True)
+        sums = [x for decay, state in pairs for x in decayed_sums(rows, hot, decay, state)]
+        before, _ = decayed_sums(rows, torch.ones_like(hot[:, :, :1]), self.dialogue_decay, of_dialogue)
+        return torch.stack([*sums, before + rows], dim=1)
 
 
 @functools.lru_cache(maxsize=512)
@@ -151,6 +168,7 @@ class RelationalEncoder(nn.Module):
         input_dropout: float,
     ) -> None:
         super().__init__()
+        self.width = width
         self.input_dropout = input_dropout
         stages: list[nn.Module] = []
         inputs = width * (1 + relations)

@@ -7,10 +7,11 @@ A part holds the shard's utterances in the shard's order, one row each:
 ``utterance_index``,
 ``utterance_id``,
 ``speaker``, ``text``
-``label``                         the predicted class
+``label``                         the predicted class; null if its probability is below the request's least confidence
 ``true_label``                    the source's class; null if absent
 ``value``                         of regression only: the predicted number, float32; ``label`` is the class of its sign
-``p_<class>``                     probability of each of the model's classes, float32; absent in regression
+``p_<class>``                     probability of each of the model's classes, float32, with the version's temperature;
+                                  absent in regression
 ``votes``                         the sum of the modalities' votes for ``label``, float32: its logit (or, in preset
                                   whose logits are an MLP's output of the votes, the MLP's input)
 ``contribution_<modality>``       the modality's part of ``votes``, float32: its weighted vote. The contributions and
@@ -28,6 +29,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -81,7 +83,7 @@ def table_of(rows: pa.Table, inference: Inference, request: PredictionRequest) -
     names = request.version.features.labels
     columns: dict[str, Any] = {name: rows[name] for name in ("dialogue_id", "utterance_index", "utterance_id")}
     columns |= {"split": _null_where_empty(rows["split"]), "speaker": rows["speaker"], "text": rows["text"]}
-    columns["label"] = _named(pa.array(predicted(inference), pa.int32()), names)
+    columns["label"] = _named(pa.array(inference.labels, pa.int32(), mask=~kept(inference, request)), names)
     label = rows["label"].combine_chunks().fill_null(UNLABELLED).to_numpy()
     columns["true_label"] = _named(pa.array(label, pa.int32(), mask=label == UNLABELLED), request.labels)
     if inference.values is not None:
@@ -95,17 +97,18 @@ def table_of(rows: pa.Table, inference: Inference, request: PredictionRequest) -
     return pa.table(columns)
 
 
-def predicted(inference: Inference) -> Ints:
-    """Return the most probable class of each utterance, ``(N,)``; of equals the first."""
-    return np.asarray(inference.probabilities.argmax(axis=1))
+def kept(inference: Inference, request: PredictionRequest) -> npt.NDArray[np.bool_]:
+    """Return the utterances that get a label, ``(N,)``: their largest probability reaches the least confidence."""
+    found: npt.NDArray[np.bool_] = inference.probabilities.max(axis=1) >= request.min_confidence
+    return found
 
 
 def confusion(rows: pa.Table, inference: Inference, request: PredictionRequest) -> dict[str, Matrix]:
-    """Count labelled utterances ``(L, C)`` by split; rows: true class, columns: predicted class."""
+    """Count labelled and predicted utterances ``(L, C)`` by split; rows: true class, columns: predicted class."""
     shape = len(request.labels), inference.probabilities.shape[1]
     label = rows["label"].combine_chunks()
-    known = label.fill_null(UNLABELLED).to_numpy() != UNLABELLED
-    cells = label.fill_null(0).to_numpy().astype(np.int64) * shape[1] + predicted(inference)
+    known = (label.fill_null(UNLABELLED).to_numpy() != UNLABELLED) & kept(inference, request)
+    cells = label.fill_null(0).to_numpy().astype(np.int64) * shape[1] + inference.labels
     splits = np.array(rows["split"].to_pylist())
     counts = {}
     for split in dict.fromkeys(splits[known].tolist()):

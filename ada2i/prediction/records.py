@@ -50,6 +50,7 @@ class PredictionRequest(Record):
     batch: int  # slots of one forward pass's padded grid
     resources: ResourceConfig
     own_code: OwnCode = Field(default_factory=dict, exclude_if=lambda own_code: not own_code)
+    min_confidence: float = Field(0.0, exclude_if=lambda least: not least)  # no label below this probability
 
 
 class Part(Record):
@@ -62,10 +63,11 @@ class Part(Record):
     dialogues: int
     predicted: tuple[int, ...]  # utterances by predicted class
     confusion: dict[str, Matrix]  # by split, of labelled rows; rows: true class by the source's index
+    withheld: int = Field(0, exclude_if=lambda number: not number)  # utterances below the least confidence
 
 
 class PredictionManifest(Record):
-    """A complete prediction; its bytes depend only on version, source and code."""
+    """A complete prediction; its bytes depend only on version, source, options and code."""
 
     schema_version: Literal[1] = 1
     run_id: RunId
@@ -79,6 +81,7 @@ class PredictionManifest(Record):
     utterances: int
     dialogues: int
     predicted: dict[str, int]  # utterances by predicted class
+    withheld: int = Field(0, exclude_if=lambda number: not number)  # utterances below the least confidence: no label
     scores: tuple[Scores, ...]  # by split with labels; empty if the source has other classes than the model
     code: str  # the commit that predicted, else the package's version
     files: dict[FileName, FileEntry]

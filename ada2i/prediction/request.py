@@ -58,6 +58,7 @@ class PredictSpec(Record):
     allow_encoders: tuple[str, ...] = ()  # package.module:Class that a version may name for a raw corpus
     local: bool = False  # predict in the calling process, without Ray, also a large source
     code: tuple[str, ...] = ()  # package.module:Class that a version's model may name
+    min_confidence: float = 0.0  # an utterance whose largest probability is below it gets no label
 
 
 def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
@@ -86,6 +87,7 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
     home, version = open_version(root, spec.version)
     config = load_config(home, version)
     own_code = _own_code(spec, config, version)
+    _check_confidence(spec.min_confidence, config, version)
     source = _open(spec, root)
     run_id = run_id or _run_id(home, source.fingerprint, spec)
     uri = store.prediction(run_id)
@@ -113,6 +115,7 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
         batch=_BATCH,
         resources=resources,
         own_code=own_code,
+        min_confidence=spec.min_confidence,
         **_facts(source, version, config.model.modalities, uri),
     )
     data = request.stored()
@@ -156,13 +159,14 @@ def _resumed(spec: PredictSpec, uri: str, root: str) -> Job:
         (first.version_uri, first.version) == (home, version)
         and first.own_code == _own_code(spec, load_config(home, version), version)
         and first.run_id == storage.name_of(uri)
-        and (first.out, first.split) == (target(spec, uri), spec.split)
+        and (first.out, first.split, first.min_confidence) == (target(spec, uri), spec.split, spec.min_confidence)
         and first.source == storage.public(spec.named or spec.source)
         and [shard.uri for shard in first.shards] == _shard_uris(spec, root, uri, len(first.shards))
     )
     if not same:
         raise ConfigError(
-            f"{place} must be the request of this prediction, but names another version, source, split or `out`. "
+            f"{place} must be the request of this prediction, but names another version, source, split, confidence or "
+            "`out`. "
             "Repeat the first command, or start a new prediction."
         )
     return Job(JOB, uri, storage.digest(data))
@@ -271,6 +275,21 @@ def _own_code(spec: PredictSpec, config: TrainConfig, version: Version) -> dict[
         return check_code(config, version)
 
 
+def _check_confidence(least: float, config: TrainConfig, version: Version) -> None:
+    if not 0 <= least < 1:
+        raise ConfigError(
+            f"`min_confidence` must be a probability from 0 to below 1, but is {least}. The report shows what a value "
+            "keeps.",
+            field="min_confidence",
+        )
+    if least and config.regression:
+        raise ConfigError(
+            f"`min_confidence` needs a model that predicts probabilities, but {version.name} predicts a number. Leave "
+            "it out.",
+            field="min_confidence",
+        )
+
+
 def _resources(workers: int | None) -> ResourceConfig:
     try:
         return ResourceConfig() if workers is None else ResourceConfig(workers=workers)
@@ -291,7 +310,8 @@ def _open(spec: PredictSpec, root: str) -> Features | Table:
 def _run_id(home: str, fingerprint: str, spec: PredictSpec) -> str:
     manifest = storage.digest(storage.get(storage.join(home, "manifest.json")))
     out = storage.normalise(spec.out) if spec.out else None
-    return storage.digest(json.dumps([1, manifest, fingerprint, spec.split, out]).encode())[:32]
+    named = [1, manifest, fingerprint, spec.split, out, *([spec.min_confidence] if spec.min_confidence else [])]
+    return storage.digest(json.dumps(named).encode())[:32]
 
 
 def _facts(source: Features | Table, version: Version, modalities: tuple[Modality, ...], uri: str) -> dict[str, Any]:

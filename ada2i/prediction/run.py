@@ -109,6 +109,7 @@ def _manifest(request: PredictionRequest, parts: Sequence[Part], code: str) -> P
         utterances=sum(part.rows for part in parts),
         dialogues=sum(part.dialogues for part in parts),
         predicted=dict(zip(labels, counts, strict=True)),
+        withheld=sum(part.withheld for part in parts),
         scores=_scores(request, [part.confusion for part in parts]),
         code=code,
         files={part.name: FileEntry(size=part.size, sha256=part.sha256) for part in parts},

@@ -11,7 +11,7 @@ from ada2i.prediction.output import (
     dialogue_lengths,
     dialogues_of,
     encode,
-    predicted,
+    kept,
     read_shard,
     table_of,
 )
@@ -50,7 +50,8 @@ class Worker:
         dialogues = dialogues_of(rows, request.modalities, widths)
         inference = infer(self._model, dialogues, batch=self._slots, device=self._device)
         data, name = encode(table_of(rows, inference, request)), part_name(number)
-        counts = torch.bincount(torch.from_numpy(predicted(inference)), minlength=inference.probabilities.shape[1])
+        shown = inference.labels[kept(inference, request)]
+        counts = torch.bincount(torch.from_numpy(shown), minlength=inference.probabilities.shape[1])
         part = Part(
             name=name,
             size=len(data),
@@ -59,6 +60,7 @@ class Worker:
             dialogues=len(dialogues.lengths),
             predicted=tuple(counts.tolist()),
             confusion=confusion(rows, inference, request),
+            withheld=rows.num_rows - len(shown),
         )
         storage.put(storage.join(request.out, name), data)
         # A crash here leaves a part without a record: the shard is predicted again, to the same bytes.

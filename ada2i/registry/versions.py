@@ -35,6 +35,7 @@ from ada2i.records import (
     RunId,
     RunResult,
     Sealed,
+    Temperature,
     TestSummary,
     get_folder_file,
 )
@@ -71,6 +72,7 @@ class Version(Sealed):
     test_summary: TestSummary
     protocol: str
     files: dict[FileName, FileEntry]
+    temperature: Temperature = Field(1.0, exclude_if=lambda temperature: temperature == 1.0)  # of its probabilities
     code: str | None = None  # the commit that trained it, else the package's version
     ray_job_id: str | None = None
     flow_run_id: str | None = None  # Prefect's id; None if no flow registered it
@@ -374,6 +376,7 @@ def _environment(result: RunResult) -> dict[str, Any]:
 def _version(result: RunResult, model: str, number: int, files: dict[str, FileEntry]) -> Version:
     best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
     environment = _environment(result)
+    calibration = next(test.calibration for test in result.tests if test.seed == best.seed)
     return Version(
         model=model,
         number=number,
@@ -389,6 +392,7 @@ def _version(result: RunResult, model: str, number: int, files: dict[str, FileEn
         test_summary=result.test_summary,
         protocol=result.protocol,
         files=files,
+        temperature=1.0 if calibration is None else calibration.temperature,
         code=code_revision(environment),
         ray_job_id=environment.get("ray_job_id"),
         own_code=result.own_code,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ada2i.modalities import MODALITIES, Modality
-from ada2i.records import EpochRecord, Scores, SeedResult
+from ada2i.records import Calibration, EpochRecord, Scores, SeedResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,7 @@ _BAR, _DARKEST = "#b9c3d4", "#33415c"
 _DPI = 144
 _WIDTH, HALF = 10.0, 4.9  # inches: 960 and 470 pixels on a page
 _RHO = "\N{GREEK SMALL LETTER RHO}"
+_APART = 0.06  # in coverage, of two numbers on a curve
 _LONGEST = 18  # characters of a class name; longer names are cut
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
@@ -176,6 +177,72 @@ def class_scores(tests: Sequence[Scores]) -> str:
 
     description = "F1 by class: mean over seeds, and each seed"
     return draw("classes", description, (HALF, _half_height(len(classes))), paint)
+
+
+def reliability_plot(calibration: Calibration) -> str:
+    """Draw accuracy by confidence, without and with the temperature; the size of a dot grows with its utterances.
+
+    Args:
+        calibration: Of one seed.
+
+    Returns:
+        An ``<svg>`` element, 470 pixels wide.
+    """
+    lines = (
+        ("as trained", calibration.before, _PALETTE[1]),
+        (f"temperature {calibration.temperature:.2f}", calibration.after, _PALETTE[0]),
+    )
+
+    def paint(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.plot((0, 1), (0, 1), color=_MUTED, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
+        for name, bins, colour in lines:
+            confidence, accuracy = [each.confidence for each in bins], [each.accuracy for each in bins]
+            total = sum(each.utterances for each in bins)
+            sizes = [8 + 150 * each.utterances / total for each in bins]
+            axes.plot(confidence, accuracy, color=colour, linewidth=1.2, label=name)
+            axes.scatter(confidence, accuracy, s=sizes, color=colour, alpha=0.75, linewidths=0)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+        axes.set_title("Reliability")
+        _legend(axes, columns=1)
+
+    return draw("reliability", "Accuracy by confidence, without and with the temperature", (HALF, 3.6), paint)
+
+
+def risk_plot(calibration: Calibration) -> str:
+    """Draw the share of errors by the share of utterances that keep a label; numbers are least confidences.
+
+    Args:
+        calibration: Of one seed.
+
+    Returns:
+        An ``<svg>`` element, 470 pixels wide.
+    """
+    points = calibration.risk
+    highest = max(point.risk for point in points)
+
+    def paint(figure: "Figure") -> None:
+        axes = figure.subplots()
+        coverage, risk = [point.coverage for point in points], [point.risk for point in points]
+        axes.plot(coverage, risk, color=_DARKEST, linewidth=1.5, marker="o", markersize=3.5)
+        written: list[float] = []
+        for point in points:
+            if all(abs(point.coverage - other) > _APART for other in written):
+                written.append(point.coverage)
+                axes.annotate(
+                    f"{point.min_confidence:g}",
+                    (point.coverage, point.risk),
+                    xytext=(0, 6),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=8,
+                    color=_MUTED,
+                )
+        axes.set(xlim=(0, 1.03), ylim=(0, 1.15 * max(highest, 0.01)))
+        axes.set(xlabel="coverage: share of utterances with a label", ylabel="risk: share of errors among them")
+        axes.set_title("Risk and coverage")
+
+    return draw("risk", "Share of errors by share of utterances with a label", (HALF, 3.6), paint)
 
 
 def _half_height(classes: int) -> float:

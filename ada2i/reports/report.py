@@ -64,6 +64,9 @@ def render_report(result: RunResult, environment: Mapping[str, Any] | None = Non
         baselines=baseline_table(result),
         baseline_note=baseline_note(result),
         missing=missing_table(result),
+        calibration=tests[result.best_seed].calibration,
+        calibrated=calibration_note(result),
+        confidences=confidence_table(result),
         licence_note=licence_warning(result.licences),
         modalities=_modality_table(result),
         dead=dead_classes(result),
@@ -101,6 +104,11 @@ def markdown_summary(result: RunResult) -> str:
         markdown_table(scores_table(result)),
         *(["## Baselines", markdown_table(rows)] if (rows := baseline_table(result)) else []),
         *(["## With missing modalities", markdown_table(rows)] if (rows := missing_table(result)) else []),
+        *(
+            ["## Calibration", markdown_text(calibration_note(result)), markdown_table(rows)]
+            if (rows := confidence_table(result))
+            else []
+        ),
         "## By class",
         markdown_table(_class_table(result)),
     ]
@@ -202,6 +210,32 @@ def missing_table(result: RunResult) -> list[Row]:
     return [*rows, {"test vectors": "mean over the rates (area)", "test weighted F1": _mean(areas)}]
 
 
+def calibration_note(result: RunResult) -> str:
+    """Return a sentence about the temperature of the best seed; empty of regression, and for older results."""
+    test = _tests(result)[result.best_seed]
+    if (found := test.calibration) is None or test.calibration_error is None:
+        return ""
+    return (
+        f"Probabilities of predictions are softmax(logits / {found.temperature:.4g}), a temperature fitted to "
+        f"{count(found.utterances, 'utterance')} of dev. It changes no label and no score. Expected calibration error "
+        f"on test: {test.calibration_error:.4f} as trained, {found.calibration_error:.4f} with it."
+    )
+
+
+def confidence_table(result: RunResult) -> list[Row]:
+    """Return what each tenth of `--min-confidence` keeps of test, of the best seed; empty without a temperature."""
+    found = _tests(result)[result.best_seed].calibration
+    return [
+        {
+            "least confidence": f"{point.min_confidence:g}",
+            "utterances with a label": f"{point.coverage:.1%}",
+            "errors among them": f"{point.risk:.1%}",
+        }
+        for point in (found.risk if found else ())
+        if round(point.min_confidence * 20) % 2 == 0
+    ]
+
+
 def _given(found: MissingScore) -> str:
     if found.rate is None:
         return f"only {' + '.join(found.kept)}"
@@ -285,7 +319,16 @@ def _modality_table(result: RunResult) -> list[Row]:
 def _plots(result: RunResult, best: SeedResult, tests: Mapping[int, TestResult]) -> Mapping[str, str]:
     balance = result.config.balance
     start = None if result.config.ablations.no_modulation else getattr(balance, "start_epoch", None)
-    return {
+    calibration = tests[best.seed].calibration
+    more = (
+        {}
+        if calibration is None
+        else {
+            "reliability": plots.reliability_plot(calibration),
+            "risk": plots.risk_plot(calibration),
+        }
+    )
+    return more | {
         "learning": plots.learning_curves(result.seeds, best.seed),
         "balance": plots.balance_curves(result.seeds, best.seed, start),
         "confusion": plots.confusion_plot(tests[best.seed].scores),

@@ -16,7 +16,7 @@ from ada2i.search.records import Dimension, LogUniform, Params, Space, Uniform, 
 
 _TRIED = 300  # random configs that are checked, in addition to those at the bounds
 
-# For every preset; `corrected` has more parts with numbers worth varying.
+# For every preset; `corrected` and `causal` have more parts with numbers worth varying.
 _PLAIN: Mapping[str, Dimension] = {
     "training.learning_rate": LogUniform(low=5e-5, high=2e-3),
     "training.batch_dialogues": Whole(low=4, high=48),
@@ -67,7 +67,7 @@ def default_space(config: TrainConfig, fixed: Collection[str]) -> Space:
     """Return the default space of a config: what its encoder and balance method read, except ``fixed`` fields."""
     method = "none" if config.ablations.no_modulation else config.balance.method
     own = {f"balance.{name}": kind for name, kind in _BALANCE.get(method, {}).items()}
-    whole = {**(_CORRECTED if config.preset == "corrected" else _PLAIN), **own}
+    whole = {**(_CORRECTED if config.preset in presets.CORRECTED else _PLAIN), **own}
     kind = config.model.encoder.kind
     unread = () if config.model.fusion == "ada2i" else ("model.amw.scale",)
     taken = {*presets.written_out(dict.fromkeys(fixed)), *unread}

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = {"reference": "#999999", "paper": "#e69f00", "corrected": "#0072b2"}
+_COLOURS = {"reference": "#999999", "paper": "#e69f00", "corrected": "#0072b2", "causal": "#009e73"}
 _OTHER, _PUBLISHED = "#56b4e9", "#d55e00"
 _UNIT = "weighted F1 on test, mean and sample deviation over seeds"
 _ROOM = 1.04  # end of the axis relative to the largest number

@@ -33,6 +33,8 @@ from ada2i.reports.report import SYNTHETIC_NOTE, dead_classes
 from ada2i.store import Store
 from ada2i.studies.published import SOURCE, Published, other_widths, printed, published
 
+_COMPARED_WITH = {"corrected": "reference", "causal": "corrected"}  # by preset: the one that it is compared with
+
 
 class Cell(Record):
     """One cell of a study's grid.
@@ -366,10 +368,10 @@ def _contributions(rows: Sequence[Row]) -> Iterator[Contribution]:
 
 
 def _pairs(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
-    """Yield the pairs to compare: `corrected` with `reference`, then each change with the unchanged preset."""
+    """Yield the pairs to compare: `corrected` with `reference`, `causal` with `corrected`, changes with no change."""
     by_place = {(cell.preset, cell.letters, cell.change): cell for cell in cells}
     for cell in cells:
-        first = by_place.get(("reference", cell.letters, cell.change)) if cell.preset == "corrected" else None
+        first = by_place.get((_COMPARED_WITH.get(cell.preset, ""), cell.letters, cell.change))
         plain = by_place.get((cell.preset, cell.letters, "")) if cell.change else None
         yield from ((other, cell) for other in (first, plain) if other and other.run_id != cell.run_id)
 

@@ -9,20 +9,32 @@ import json
 import statistics
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from ada2i import storage
 from ada2i.batch import UNLABELLED
 from ada2i.data.manifest import open_features
 from ada2i.display import count
 from ada2i.errors import NotFoundError
-from ada2i.evaluation.calibration import expected_calibration_error
+from ada2i.evaluation.calibration import expected_calibration_error, fit_temperature, reliability, risk_coverage
 from ada2i.evaluation.metrics import by_dialogue, dialogue_bootstrap, over_seeds, scores
 from ada2i.evaluation.regression import regression_scores
 from ada2i.inference.floor import baselines, targets_of
 from ada2i.inference.missing import missing_scores
 from ada2i.inference.models import load_checkpoint
-from ada2i.inference.predict import Floats, Ints, predict_values, predictions_file
+from ada2i.inference.predict import Floats, Ints, predict_logits, predictions_file
 from ada2i.loader.split_data import SplitData, open_split
-from ada2i.records import Baseline, Baselines, RunRequest, RunResult, SeedResult, TestResult, put_folder_file
+from ada2i.records import (
+    Baseline,
+    Baselines,
+    Calibration,
+    RunRequest,
+    RunResult,
+    SeedResult,
+    TestResult,
+    put_folder_file,
+)
 from ada2i.reports.report import markdown_summary, render_report
 from ada2i.store import RunFolder, SeedFolder
 
@@ -73,23 +85,53 @@ def _seed_result(run: RunFolder, seed: int) -> SeedResult:
 def _test_once(request: RunRequest, seed: SeedFolder, result: SeedResult) -> TestResult:
     if storage.exists(seed.test_uri):
         return TestResult.load(seed.test_uri)
-    config = request.config
-    features, shuffle_gib = open_features(request.features.uri), config.training.shuffle_gib
-    split = open_split(features, "test", config.model.modalities, shuffle_gib=shuffle_gib, targets=config.regression)
+    config, batch = request.config, request.config.training.batch_dialogues
+    split = _split(request, "test")
     model = load_checkpoint(result.checkpoint_uri)
-    labels, probabilities, values = predict_values(model, split, config.training.batch_dialogues)
+    labels, logits = predict_logits(model, split, batch)
+    probabilities, values = model.chances(logits).numpy(), logits[:, 0].numpy() if config.regression else None
     rows = predictions_file(split, labels, probabilities, values)
     predictions = put_folder_file(seed.uri, "predictions.parquet", rows)
     test = _score(request, result, split, labels, probabilities)
     if values is not None:
         found = regression_scores(values, targets_of(split), request.features.dataset)
         test = test.model_copy(update={"regression": found, "calibration_error": None})
-    whole = test.scores.weighted_f1
-    missing = missing_scores(model, split, config.training.batch_dialogues, whole=whole)
+    else:
+        fitted = _calibrated(predict_logits(model, _split(request, "dev"), batch), (labels, logits))
+        test = test.model_copy(update={"calibration": fitted})
+    missing = missing_scores(model, split, batch, whole=test.scores.weighted_f1)
     test = test.model_copy(update={"predictions": predictions, "missing": missing})
     # Predictions first: a crash in between leaves them without a result, and the next call writes the same ones again.
     storage.put_if_absent(seed.test_uri, test.stored())
     return TestResult.load(seed.test_uri)
+
+
+def _split(request: RunRequest, name: str) -> SplitData:
+    config = request.config
+    return open_split(
+        open_features(request.features.uri),
+        name,
+        config.model.modalities,
+        shuffle_gib=config.training.shuffle_gib,
+        targets=config.regression,
+    )
+
+
+def _calibrated(dev: tuple[Ints, Tensor], test: tuple[Ints, Tensor]) -> Calibration:
+    """Return the temperature that dev's labels and logits give, and what it does to test's."""
+    (dev_labels, dev_logits), (labels, logits) = (
+        (found[found != UNLABELLED], raw[torch.from_numpy(found != UNLABELLED)]) for found, raw in (dev, test)
+    )
+    temperature = fit_temperature(dev_logits.numpy(), dev_labels)
+    before, after = logits.softmax(dim=-1).numpy(), (logits / temperature).softmax(dim=-1).numpy()
+    return Calibration(
+        temperature=temperature,
+        utterances=len(dev_labels),
+        calibration_error=expected_calibration_error(after, labels),
+        before=reliability(before, labels),
+        after=reliability(after, labels),
+        risk=risk_coverage(after, labels),
+    )
 
 
 def _score(

@@ -159,6 +159,7 @@ COMMANDS = {
         "--code",
         "--json",
         "--local",
+        "--min-confidence",
         "--out",
         "--root",
         "--split",
@@ -343,6 +344,7 @@ PREDICTION_FLOW: dict[str, Any] = {
     "root": None,
     "allow_encoders": [],
     "code": [],
+    "min_confidence": 0.0,
 }
 
 EXTRACTION_FLOW: dict[str, Any] = {
@@ -376,7 +378,7 @@ def test_config_fields() -> None:
 
 
 def test_presets_and_settings() -> None:
-    assert sorted(PRESETS) == ["corrected", "paper", "reference"]
+    assert sorted(PRESETS) == ["causal", "corrected", "paper", "reference"]
     assert sorted(SETTINGS) == ["default", "demo", "iemocap", "meld", "mosei", "mosi"]
 
 

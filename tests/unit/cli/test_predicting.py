@@ -28,6 +28,7 @@ def features(root: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureSet:
         (["tiny", "demo-media"], "tiny@1 must record the encoders of its features"),
         (["tiny", "demo", "--split", "tset"], "must have the split 'tset'"),
         (["tiny", "demo", "--workers", "0"], "`workers` must be 1 or more, but is 0"),
+        (["tiny", "demo", "--min-confidence", "1"], "`min_confidence` must be a probability from 0 to below 1"),
     ],
 )
 def test_refused_before_anything_starts(
@@ -45,6 +46,15 @@ def test_a_complete_prediction_is_shown_again(run: Run, root: Path, features: Fe
     assert f"{manifest.scores[0].weighted_f1:.4f}" in shown
     assert shown.splitlines()[-1].endswith("/part-*.parquet")
     assert PredictionManifest.model_validate_json(ok(run, *arguments, "--json")) == manifest
+
+
+def test_withheld_labels_are_counted(run: Run, root: Path, features: FeatureSet) -> None:
+    uri = tiny.run(root.as_uri(), features.uri, split="test", min_confidence=0.5)
+    arguments = ["predict", "tiny@1", features.uri, "--split", "test", "--min-confidence", "0.5", "--root", str(root)]
+    shown, manifest = ok(run, *arguments), tiny.manifest_of(uri)
+    assert manifest.withheld
+    assert f"no label │ {manifest.withheld} " in " ".join(shown.replace("│", " │ ").split())
+    assert "Of the utterances with a label" in shown
 
 
 def test_a_small_source_is_predicted_in_this_process_to_the_same_bytes_as_by_workers(

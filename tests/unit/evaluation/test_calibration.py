@@ -1,13 +1,15 @@
 """Calibration against hand-computed examples and an oracle that goes by single utterances; where it is stored."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ada2i.errors import DataError
-from ada2i.evaluation.calibration import expected_calibration_error
-from ada2i.records import RunRequest, TestResult
+from ada2i.evaluation.calibration import expected_calibration_error, fit_temperature, reliability, risk_coverage
+from ada2i.records import Calibration, ReliabilityBin, RiskPoint, RunRequest, TestResult
 from ada2i.reports import report
 from ada2i.training import evaluate
 from tests.unit.evaluation.predictions import split_of
@@ -98,3 +100,68 @@ def test_evaluation_stores_it() -> None:
     assert test.scores.confusion == ((2, 1), (0, 0))
     # Two in (11/15, 12/15], one right; one in (13/15, 14/15], right.
     assert test.calibration_error == pytest.approx(2 / 3 * 0.25 + 1 / 3 * 0.125)
+
+
+@pytest.mark.parametrize("sure", [0.5, 1.0, 6.0])
+def test_the_temperature_by_hand(sure: float) -> None:
+    # Three of four are right at a margin of `sure`: softmax is 3/4 at sure / T = ln 3.
+    logits = [[sure, 0.0], [sure, 0.0], [0.0, sure], [sure, 0.0]]
+    assert fit_temperature(logits, [0, 0, 1, 1]) == pytest.approx(sure / np.log(3), rel=1e-6)
+
+
+def test_the_temperature_is_the_best_of_many() -> None:
+    random = np.random.RandomState(5)
+    labels = random.randint(4, size=300)
+    logits = 3 * random.normal(size=(300, 4)) + 2 * np.eye(4)[labels]
+
+    def loss(temperature: float) -> float:
+        scaled = logits / temperature
+        return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(300), labels]).mean())
+
+    found = fit_temperature(logits, labels)
+    assert found > 1.5  # it was too sure
+    assert all(loss(found) <= loss(other) for other in np.geomspace(0.05, 20, 400))
+    assert fit_temperature(logits + 7, labels) == pytest.approx(found)
+    assert fit_temperature(logits / found, labels) == pytest.approx(1.0)
+
+
+def test_the_temperature_is_bounded() -> None:
+    assert fit_temperature([[1.0, 0.0]], [0]) == pytest.approx(1 / 20)  # always right: as sure as can be
+    assert fit_temperature([[1.0, 0.0]], [1]) == pytest.approx(20)
+    assert fit_temperature(np.zeros((0, 3)), []) == 1.0
+    assert np.isfinite(fit_temperature([[1e4, 0.0], [0.0, 1e4]], [0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels"), [([[0.0, np.nan]], [0]), ([[0.0, 1.0]], [0, 1]), ([0.0, 1.0], [0]), ([[0.0, 1.0]], [2])]
+)
+def test_the_temperature_refuses(logits: list[list[float]], labels: list[int]) -> None:
+    with pytest.raises(DataError):
+        fit_temperature(logits, labels)
+
+
+def test_reliability_and_risk_by_hand() -> None:
+    probabilities, labels = two_classes([0.65, 0.75, 0.85, 0.95]), [0, 1, 0, 0]
+    bins: list[Any] = [
+        (found.utterances, found.confidence, found.accuracy) for found in reliability(probabilities, labels, 5)
+    ]
+    assert bins == [(2, pytest.approx(0.7), 0.5), (2, pytest.approx(0.9), 1.0)]
+    points = risk_coverage(probabilities, labels, thresholds=(0.0, 0.75, 0.8, 0.99))  # no utterance reaches the last
+    found: list[Any] = [(point.min_confidence, point.coverage, point.risk) for point in points]
+    assert found == [(0.0, 1.0, 0.25), (0.75, 0.75, pytest.approx(1 / 3)), (0.8, 0.5, 0.0)]
+
+
+def test_reports_show_the_calibration_of_the_best_seed() -> None:
+    run = build_run(("a", "b"), seeds=(1, 2), epochs=1)
+    assert "Calibration" not in report.render_report(run)
+    bins = (ReliabilityBin(utterances=3, confidence=0.7, accuracy=0.5),)
+    risk = tuple(RiskPoint(min_confidence=p, coverage=1 - p, risk=0.4 - p / 4) for p in (0.0, 0.05, 0.1))
+    fitted = Calibration(temperature=1.75, utterances=44, calibration_error=0.0219, before=bins, after=bins, risk=risk)
+    tests = tuple(test.model_copy(update={"calibration_error": 0.123, "calibration": fitted}) for test in run.tests)
+    shown = run.model_copy(update={"tests": tests})
+    for page in (report.render_report(shown), report.markdown_summary(shown)):
+        assert "44 utterances of dev" in page
+        assert "0.1230 as trained, 0.0219 with it" in page
+    assert "Accuracy by confidence" in report.render_report(shown)
+    assert [row["utterances with a label"] for row in report.confidence_table(shown)] == ["100.0%", "90.0%"]
+    assert TestResult.model_validate_json(tests[0].model_dump_json()) == tests[0]

@@ -19,7 +19,7 @@ from ada2i.prediction.records import REQUEST, PredictionManifest, PredictionRequ
 from ada2i.prediction.request import PredictSpec, prepare
 from ada2i.prediction.run import predict
 from ada2i.prediction.worker import Worker
-from ada2i.records import FeatureInfo, FolderManifest, put_folder_file
+from ada2i.records import Calibration, FeatureInfo, FolderManifest, put_folder_file
 from ada2i.registry.versions import Version, register
 from tests.runs import run_uri
 from tests.unit.registry.finished import finished_run
@@ -34,7 +34,14 @@ def demo(root: str, monkeypatch: Any, *, rows: int = 60) -> FeatureSet:
     return open_features(write_demo_corpus(root, dialogues=20))
 
 
-def registered(root: str, features: FeatureInfo, preset: str = "corrected", **more: Any) -> Version:
+def registered(
+    root: str,
+    features: FeatureInfo,
+    preset: str = "corrected",
+    *,
+    calibration: Calibration | None = None,
+    **more: Any,
+) -> Version:
     """Register a model with random weights; keywords are dotted fields with __ for dots."""
     config = tiny_config(preset, **more)
     torch.manual_seed(3)
@@ -42,7 +49,9 @@ def registered(root: str, features: FeatureInfo, preset: str = "corrected", **mo
     for parameter in model.parameters():  # large, so that probabilities differ, and nothing is zero
         torch.nn.init.normal_(parameter, std=0.15)
     run_id = f"run-{preset}"
-    made = finished_run(root, run_id).model_copy(update={"config": config, "features": features})
+    made = finished_run(root, run_id)
+    tests = tuple(test.model_copy(update={"calibration": calibration}) for test in made.tests)
+    made = made.model_copy(update={"config": config, "features": features, "tests": tests})
     best = next(seed for seed in made.seeds if seed.seed == made.best_seed)
     entry = put_folder_file(best.checkpoint_uri, "weights.safetensors", save(dict(model.state_dict())))
     manifest = FolderManifest(files={"weights.safetensors": entry})

@@ -7,9 +7,12 @@ import pytest
 
 from ada2i import storage
 from ada2i.data.manifest import open_features
+from ada2i.evaluation.calibration import fit_temperature
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.inference.floor import baselines
-from ada2i.inference.predict import predict_values
+from ada2i.inference.models import load_checkpoint
+from ada2i.inference.predict import predict_logits
+from ada2i.loader.split_data import open_split
 from ada2i.store import Store
 from ada2i.training import evaluate
 from ada2i.training.evaluate import evaluate_run
@@ -45,10 +48,18 @@ def test_test_is_opened_once_for_the_model_and_once_for_the_baselines(
     majority = max(range(len(counts)), key=lambda c: features.manifest.splits["train"].class_counts[c])
     assert first.baselines[0].accuracy == pytest.approx(counts[majority] / sum(counts))
 
+    calibration, dev = first.tests[0].calibration, open_split(features, "dev", request.config.model.modalities)
+    assert calibration is not None
+    labels, logits = predict_logits(load_checkpoint(first.seeds[0].checkpoint_uri), dev, 4)
+    assert calibration.utterances == (labels >= 0).sum()
+    assert calibration.temperature == pytest.approx(fit_temperature(logits.numpy(), labels), rel=1e-4)
+    assert sum(each.utterances for each in calibration.after) == first.tests[0].scores.utterances
+    assert calibration.risk[0].risk == pytest.approx(1 - first.tests[0].scores.accuracy)
+
     def opened_again(*_: object, **__: object) -> None:
         pytest.fail("the test split was opened again")
 
-    for name in ("open_split", predict_values.__name__):
+    for name in ("open_split", predict_logits.__name__):
         monkeypatch.setattr(evaluate, name, opened_again)
     monkeypatch.setattr("ada2i.inference.floor.open_split", opened_again)
     baselines.cache_clear()
