@@ -11,9 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+
 from ada2i import storage
 from ada2i.display import count, similar
-from ada2i.errors import ConfigError, NotFoundError
+from ada2i.drift import LEAST_DIALOGUES, Drift, Window, judge, limits, reference_of, windows
+from ada2i.drift import keep as keep_window
+from ada2i.errors import ConfigError, DataError, NotFoundError
 from ada2i.evaluation.compare import Comparison
 from ada2i.evaluation.compare import compare as compare_predictions
 from ada2i.extraction import request as extraction
@@ -536,7 +540,43 @@ def predict(
         vectors = extract(raw, store, run_id=extraction_run, hooks=hooks).features
         spec = spec.model_copy(update={"source": vectors, "named": spec.source})
     job = hooks.step("source", partial(prediction.prepare, spec, root=store.root, run_id=run_id))
-    return hooks.step("predict", partial(_predict, spec, job, hooks))
+    place, manifest = hooks.step("predict", partial(_predict, spec, job, hooks))
+    if "/" not in spec.version and manifest.sums:  # the folder of a copy has no place for windows
+        keep_window(store.root, resolve(store.root, f"{manifest.model}@{manifest.version}"), manifest)
+    return place, manifest
+
+
+def drift(reference: str, store: Store, run_id: str | None = None) -> tuple[Version, list[tuple[Window, Drift]]]:
+    """Compare each prediction of a registered version with what the version was trained on.
+
+    Args:
+        reference: ``MODEL``, ``MODEL@NUMBER`` or ``MODEL@ALIAS``.
+        store: The root.
+        run_id: Only this prediction; by default all.
+
+    Returns:
+        The version, and each window with its comparison, the oldest first; a window of too few dialogues is left out.
+
+    Raises:
+        NotFoundError: There is no such version, or the feature set that it was trained on no longer exists.
+        DataError: It has no window of enough dialogues.
+    """
+    version = resolve(store.root, reference)
+    found = [
+        window
+        for window in windows(store.root, version)
+        if window.dialogues >= LEAST_DIALOGUES and run_id in {None, window.run_id}
+    ]
+    if not found:
+        raise DataError(
+            f"{version.name} must have predicted a source of at least {LEAST_DIALOGUES} dialogues, but has not. Call "
+            f"`ada2i predict {version.name} SOURCE` first."
+        )
+    usual = reference_of(store.root, version)
+    bounds = functools.cache(partial(limits, usual))
+    return version, [
+        (window, judge(usual, np.array(window.sums), window.dialogues, bounds(window.dialogues))) for window in found
+    ]
 
 
 def _predict(spec: PredictSpec, job: Job, hooks: Hooks) -> tuple[str, PredictionManifest]:

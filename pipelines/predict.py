@@ -5,8 +5,10 @@ The steps are those of ``usecases.predict``. They exchange URIs, so no row enter
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.events import emit_event
 
 from ada2i import usecases
+from ada2i.errors import Ada2iError
 from ada2i.prediction.records import WHOLE, PredictionManifest
 from ada2i.prediction.request import PredictSpec
 from ada2i.reports.report import Row, markdown_table
@@ -14,6 +16,8 @@ from ada2i.store import Store
 from pipelines.alerts import alert
 from pipelines.hooks import FlowHooks
 from pipelines.jobs import stop_jobs
+
+DRIFTED = "ada2i.drift.detected"
 
 
 @flow(name="predict-emotions", on_cancellation=[stop_jobs], on_crashed=[stop_jobs, alert], on_failure=[alert])
@@ -27,6 +31,7 @@ def predict_emotions(  # noqa: PLR0917
     allow_encoders: list[str] = [],  # noqa: B006 - Prefect shows the default in its form
     code: list[str] = [],  # noqa: B006
     min_confidence: float = 0.0,
+    drift: bool = True,
 ) -> str:
     """Predict every utterance of a source with a registered version.
 
@@ -41,6 +46,7 @@ def predict_emotions(  # noqa: PLR0917
         allow_encoders: package.module:Class that the version may name for a raw corpus; their code runs.
         code: package.module:Class that the version may name for its model; their code runs.
         min_confidence: An utterance whose largest probability is below it gets no label.
+        drift: Whether to compare the source with the training set, and to emit `ada2i.drift.detected` if it differs.
 
     Returns:
         URI of the folder with ``part-*.parquet`` and ``manifest.json``.
@@ -63,7 +69,39 @@ def predict_emotions(  # noqa: PLR0917
         extraction_run=usecases.extraction_id(flow_run),
         run_id=flow_run,
     )
+    if drift and "/" not in version:
+        report_drift(manifest, Store.open(root))
     return publish(place, manifest)
+
+
+@task(name="drift")
+def report_drift(manifest: PredictionManifest, store: Store) -> None:
+    """Compare the prediction with the model's training set; emit an event if it differs."""
+    log, name = get_run_logger(), f"{manifest.model}@{manifest.version}"
+    try:
+        version, judged = usecases.drift(name, store, run_id=manifest.run_id)
+    except Ada2iError as error:
+        log.warning("Drift was not measured: %s", error.message)
+        return
+    ((_, result),) = judged
+    above: list[Row] = [
+        {"statistic": one.name, "value": f"{one.value:.3f}", "limit": f"{one.limit:.3f}"}
+        for one in result.statistics
+        if one.exceeds
+    ]
+    text = markdown_table(above) if above else "No statistic is above its limit."
+    create_markdown_artifact(key="ada2i-drift", markdown=text, description=f"Drift of {manifest.source} from {name}")
+    if not result.drifted:
+        return
+    log.warning("%s differs from what %s was trained on: see `ada2i drift %s`.", manifest.source, name, name)
+    resource = {
+        "prefect.resource.id": f"ada2i.model.{manifest.model}",
+        "prefect.resource.name": manifest.model,
+        "ada2i.version": name,
+        "ada2i.source": manifest.source,
+        "ada2i.features": version.features.uri,
+    }
+    emit_event(event=DRIFTED, resource=resource)
 
 
 @task(name="artifacts")

@@ -64,6 +64,7 @@ class Part(Record):
     predicted: tuple[int, ...]  # utterances by predicted class
     confusion: dict[str, Matrix]  # by split, of labelled rows; rows: true class by the source's index
     withheld: int = Field(0, exclude_if=lambda number: not number)  # utterances below the least confidence
+    sums: tuple[float, ...] = Field((), exclude_if=lambda sums: not sums)  # see `inference.sums.Columns`
 
 
 class PredictionManifest(Record):
@@ -83,6 +84,7 @@ class PredictionManifest(Record):
     predicted: dict[str, int]  # utterances by predicted class
     withheld: int = Field(0, exclude_if=lambda number: not number)  # utterances below the least confidence: no label
     scores: tuple[Scores, ...]  # by split with labels; empty if the source has other classes than the model
+    sums: tuple[float, ...] = Field((), exclude_if=lambda sums: not sums)  # see `inference.sums.Columns`
     code: str  # the commit that predicted, else the package's version
     files: dict[FileName, FileEntry]
 

@@ -111,6 +111,7 @@ def _manifest(request: PredictionRequest, parts: Sequence[Part], code: str) -> P
         predicted=dict(zip(labels, counts, strict=True)),
         withheld=sum(part.withheld for part in parts),
         scores=_scores(request, [part.confusion for part in parts]),
+        sums=tuple(np.sum([part.sums for part in parts], axis=0).tolist()) if parts and parts[0].sums else (),
         code=code,
         files={part.name: FileEntry(size=part.size, sha256=part.sha256) for part in parts},
     )

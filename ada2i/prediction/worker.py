@@ -5,6 +5,7 @@ import torch
 from ada2i import devices, storage
 from ada2i.inference.models import load_model
 from ada2i.inference.predict import infer, slots_on
+from ada2i.inference.sums import dialogue_sums
 from ada2i.jobs import code
 from ada2i.prediction.output import (
     confusion,
@@ -61,6 +62,7 @@ class Worker:
             predicted=tuple(counts.tolist()),
             confusion=confusion(rows, inference, request),
             withheld=rows.num_rows - len(shown),
+            sums=tuple(dialogue_sums(self._model, dialogues, inference).sum(axis=0).tolist()),
         )
         storage.put(storage.join(request.out, name), data)
         # A crash here leaves a part without a record: the shard is predicted again, to the same bytes.

@@ -3,20 +3,17 @@
 import os
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime
-from prefect.client.schemas.objects import FlowRun
 
 from ada2i import storage
 from ada2i.records import RunResult
 from ada2i.registry.versions import Version, find, version_uri
 from infra.stack import Stack
 from tests.calls import write_calls
+from tests.integration.trainings import finished_training
 
 pytestmark = pytest.mark.integration
 
@@ -123,17 +120,3 @@ def test_a_watched_run_ends_with_its_outcome(stack: Stack, calls: Path) -> None:
     expected = "Refused\n\nada2i-calls@1 is refused as champion: 2 dialogues to judge by, at least 10"
     assert expected in ended.stdout, ended.stdout + ended.stderr
     assert "`ada2i registry open ada2i-calls@1` shows it" in ended.stdout
-
-
-def finished_training(started: datetime, *, minutes: float = 8.0) -> FlowRun:
-    """Wait for the end of the training that the event of new features starts."""
-    deadline = time.monotonic() + 60.0 * minutes
-    after = FlowRunFilter(start_time=FlowRunFilterStartTime(after_=started))
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < deadline:
-            for run in client.read_flow_runs(flow_run_filter=after):
-                deployed = run.deployment_id and client.read_deployment(run.deployment_id).name
-                if deployed == "train-ada2i" and run.state is not None and run.state.is_final():
-                    return run
-            time.sleep(2.0)
-    pytest.fail("No training that the event started has ended.")

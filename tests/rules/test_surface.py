@@ -154,6 +154,7 @@ COMMANDS = {
         "--split-by",
         "SOURCE",
     ],
+    "drift": ["--json", "--root", "VERSION"],
     "predict": [
         "--allow-encoder",
         "--code",
@@ -345,6 +346,7 @@ PREDICTION_FLOW: dict[str, Any] = {
     "allow_encoders": [],
     "code": [],
     "min_confidence": 0.0,
+    "drift": True,
 }
 
 EXTRACTION_FLOW: dict[str, Any] = {

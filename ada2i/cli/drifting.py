@@ -1,0 +1,67 @@
+"""The command that compares predictions with what their model was trained on."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ada2i.cli.options import AsJson, Root
+from ada2i.cli.output import line, out
+from ada2i.store import DEFAULT_ROOT, Store
+
+if TYPE_CHECKING:
+    from ada2i.drift import Drift, Window
+
+app = typer.Typer()
+
+_SHOWN, _BAR = 12, 20  # statistics; characters up to the limit
+
+
+@app.command()
+def drift(
+    version: Annotated[str, typer.Argument(help="MODEL@ALIAS, MODEL@NUMBER or MODEL.")],
+    as_json: AsJson = False,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Compare each prediction of a version with its training set; the last one in detail.
+
+    Limits are drawn from the version's dev dialogues: a month of nights has a false alarm with a probability of 5 %.
+    The first call predicts the training and dev splits.
+    """
+    from ada2i import usecases
+
+    found, judged = usecases.drift(version, Store.open(root))
+    if as_json:
+        out.print_json(json.dumps([_facts(window, result) for window, result in judged]))
+        return
+    out.show(_windows(found.name, judged))
+    out.show(_statistics(*judged[-1]))
+    line("psi: population stability index; shift: in standard deviations; a number is a group of columns.", "dim")
+
+
+def _facts(window: "Window", result: "Drift") -> dict[str, Any]:
+    facts = window.model_dump(mode="json", exclude={"sums", "schema_version"})
+    return facts | {"drifted": result.drifted, **result.model_dump(mode="json")}
+
+
+def _windows(name: str, judged: "list[tuple[Window, Drift]]") -> Table:
+    table = Table("predicted", "source", "dialogues", "above their limit", title=f"Predictions of {name}")
+    for window, result in judged:
+        above = [statistic.name for statistic in result.statistics if statistic.exceeds]
+        names = ", ".join(above[:3]) + f" and {len(above) - 3} more" * (len(above) > 3)
+        created = window.created[:16].replace("T", " ")
+        style = "bold red" if result.drifted else ""
+        table.add_row(created, Text(window.source), f"{window.dialogues:,}", Text(names or "none", style))
+    return table
+
+
+def _statistics(window: "Window", result: "Drift") -> Table:
+    table = Table("statistic", "value", "usual", "limit", "from usual to limit", title=f"Last: {window.source}")
+    for statistic in result.statistics[:_SHOWN]:
+        filled = round(_BAR * min(max(statistic.share, 0.0), 2.0))
+        bar = Text("█" * filled, "red" if statistic.exceeds else "green")
+        numbers = (f"{number:.3f}" for number in (statistic.value, statistic.usual, statistic.limit))
+        table.add_row(Text(statistic.name), *numbers, bar)
+    return table

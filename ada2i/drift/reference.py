@@ -1,0 +1,113 @@
+"""The reference of a version: sums over its training and dev splits, computed once and stored."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ada2i import storage
+from ada2i.errors import DataError
+from ada2i.inference.models import load_model
+from ada2i.inference.predict import Dialogues, infer
+from ada2i.inference.sums import Columns, Floats, dialogue_sums
+from ada2i.modalities import MODALITIES, Modality
+from ada2i.prediction import request as prediction
+from ada2i.prediction.output import dialogues_of, read_shard
+from ada2i.prediction.records import REQUEST, PredictionRequest
+from ada2i.prediction.request import PredictSpec
+from ada2i.registry.versions import Version, version_uri
+
+_MOST_ROWS = 200_000  # utterances of a split that are read: more make no sum noticeably more exact
+_MOST_DIALOGUES = 2_000  # of dev, from which windows are drawn
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a version saw when it was trained.
+
+    Attributes:
+        columns: What each sum counts.
+        train: ``(K,)`` sums over the training split.
+        dev: ``(D, K)`` sums of each dialogue of the dev split.
+    """
+
+    columns: Columns
+    train: Floats
+    dev: Floats
+
+
+def home(root: str, version: Version) -> str:
+    """Return the folder of a version's reference and windows."""
+    return storage.join(root, "drift", version.model, str(version.number))
+
+
+def reference_of(root: str, version: Version) -> Reference:
+    """Return a version's reference; the first call predicts its training and dev splits, in this process.
+
+    Raises:
+        InputError: The feature set that it was trained on no longer exists.
+        DataError: The stored reference has other columns; the message names the file to delete.
+    """
+    uri = storage.join(home(root, version), "reference.parquet")
+    if not storage.exists(uri):
+        train, modalities = split_sums(root, version, "train")
+        dev, _ = split_sums(root, version, "dev")
+        storage.put(uri, _encoded(train.sum(axis=0), dev[:: -(-len(dev) // _MOST_DIALOGUES)], modalities))
+    return _decoded(uri, version)
+
+
+def split_sums(
+    root: str, version: Version, split: str, change: Callable[[Dialogues], Dialogues] = lambda dialogues: dialogues
+) -> tuple[Floats, tuple[Modality, ...]]:
+    """Return the sums of each dialogue of a split, ``(D, K)``, and the modalities that the model reads.
+
+    Args:
+        root: The storage root.
+        version: A registered version.
+        split: Of the feature set that it was trained on.
+        change: Changes the dialogues before they are predicted.
+    """
+    home_uri = version_uri(root, version)
+    model = load_model(home_uri, version)
+    with tempfile.TemporaryDirectory(prefix="ada2i-") as scratch:
+        spec = PredictSpec(version=f"{home_uri}/", source=version.features.uri, split=split, local=True)
+        job = prediction.prepare(spec, root=scratch)
+        request = PredictionRequest.load(storage.join(job.uri, REQUEST), job.request)
+        total = sum(shard.rows for shard in request.shards)
+        found = []
+        for shard in request.shards[:: max(1, -(-total // _MOST_ROWS))]:
+            dialogues = change(dialogues_of(read_shard(shard, request.modalities), request.modalities, None))
+            inference = infer(model, dialogues, batch=request.batch, device=torch.device("cpu"))
+            found.append(dialogue_sums(model, dialogues, inference))
+    return np.concatenate(found), tuple(request.modalities)
+
+
+def _encoded(train: Floats, dev: Floats, modalities: Sequence[Modality]) -> bytes:
+    rows = np.concatenate([train[None], dev])
+    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
+    table = pa.table({"split": ["train"] + ["dev"] * len(dev), "sums": values})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({"modalities": ",".join(modalities)}), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def _decoded(uri: str, version: Version) -> Reference:
+    try:
+        table = pq.read_table(pa.BufferReader(storage.get(uri)))
+        modalities = (table.schema.metadata or {})[b"modalities"].decode().split(",")
+        widths = {m: version.features.widths[m] for m in MODALITIES if m in modalities}
+        columns = Columns.of(widths, len(version.features.labels))
+        rows = np.array(table["sums"].to_pylist(), dtype=np.float64)
+        whole = rows.shape[1] == columns.size and len(rows) > 1 and np.isfinite(rows).all() and (rows[:, 0] > 0).all()
+    except (pa.ArrowException, KeyError, ValueError) as problem:
+        raise DataError(f"{uri} must be the reference of {version.name}, but: {problem}. Delete it.") from problem
+    if not whole:
+        raise DataError(
+            f"{uri} must hold {columns.size} finite sums for each dialogue, but does not. Delete it: the next command "
+            "computes it again."
+        )
+    return Reference(columns, rows[0], rows[1:])

@@ -1,0 +1,51 @@
+"""A night whose sound is louder starts a training."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ada2i import storage
+from infra.stack import Stack
+from tests.integration.trainings import finished_training
+
+pytestmark = pytest.mark.integration
+
+HERE = Path(__file__).resolve().parents[2]
+
+
+def test_a_louder_night_starts_a_training(stack: Stack, tmp_path: Path) -> None:
+    import ada2i
+
+    environment = {**os.environ, **stack.environment()}
+    root = f"{environment['ADA2I_ROOT']}/louder"
+
+    def call(*arguments: str) -> str:
+        """Run a module; return its output."""
+        ended = subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=HERE, env=environment, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    quick = ("--local", "--seeds", "1", "--set", "training.epochs=1", "--model", "louder")
+    call("ada2i", "train", "demo", *quick, "--root", root)
+    rows = ada2i.demo_table()
+    louder = [None if row is None else (np.array(row) * 3).tolist() for row in rows["audio_feat"].to_pylist()]
+    place = rows.schema.get_field_index("audio_feat")
+    night = rows.set_column(place, "audio_feat", [louder]).cast(rows.schema)
+    sink = tmp_path / "night.parquet"
+    pq.write_table(night, sink)
+    source = storage.join(root, "night.parquet")
+    storage.put(source, sink.read_bytes())
+    started = datetime.now(UTC)
+    parameters = ("-p", "version=louder@1", "-p", f"source={source}", "-p", f"root={root}")
+    call("prefect", "deployment", "run", "predict-emotions", "--watch", *parameters)
+    run = finished_training(started)
+    assert run.state_type == "COMPLETED", run.state
+    assert "audio" in call("ada2i", "drift", "louder@1", "--root", root)
