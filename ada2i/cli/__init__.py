@@ -16,6 +16,7 @@ from ada2i import __version__
 from ada2i.cli import (
     auditing,
     comparing,
+    distilling,
     doctoring,
     extracting,
     flooring,
@@ -41,6 +42,7 @@ _FILES = (
     auditing,
     flooring,
     training,
+    distilling,
     tuning,
     predicting,
     reproducing,
