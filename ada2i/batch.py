@@ -235,6 +235,7 @@ class DialogueBatch:
         members: The same of all dialogues of the global batch.
         targets: ``(N,)`` float32 that regression predicts, NaN for an utterance without one. None: classification.
         targeted: Utterances of the global batch with a target, over all ranks.
+        taught: ``(N, C)`` float32, the teachers' mean probabilities. None: there are no teachers.
         real: ``(N,)`` bool, false for the empty rows of a padded batch (``training.padding``). None: all are real.
     """
 
@@ -251,6 +252,7 @@ class DialogueBatch:
     members: tuple[int, ...] = ()
     targets: Tensor | None = None
     targeted: int | Tensor | None = None
+    taught: Tensor | None = None
     real: Tensor | None = None
 
     @property
@@ -285,6 +287,7 @@ class DialogueBatch:
         shapes: dict[str, tuple[int, ...]] = {name: tuple(x.shape[:1]) for name, x in tensors}
         shapes |= {"labels": tuple(self.labels.shape), "speakers": tuple(self.speakers.shape)}
         shapes |= {} if self.targets is None else {"targets": tuple(self.targets.shape)}
+        shapes |= {} if self.taught is None else {"taught": tuple(self.taught.shape[:1])}
         if wrong := {name: shape for name, shape in shapes.items() if shape != (rows,)}:
             raise ValueError(f"all tensors must have {rows} rows, the sum of lengths, but have {wrong}")
 
@@ -297,6 +300,7 @@ class DialogueBatch:
             labels=self.labels.pin_memory(),
             speakers=self.speakers.pin_memory(),
             targets=None if self.targets is None else self.targets.pin_memory(),
+            taught=None if self.taught is None else self.taught.pin_memory(),
         )
 
     def to(self, device: torch.device) -> "DialogueBatch":
@@ -311,4 +315,5 @@ class DialogueBatch:
             speakers=self.speakers.to(device, non_blocking=True),
             layout=replace(self.layout, device=device),
             targets=None if self.targets is None else self.targets.to(device, non_blocking=True),
+            taught=None if self.taught is None else self.taught.to(device, non_blocking=True),
         )

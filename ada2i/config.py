@@ -152,6 +152,18 @@ class LossConfig(Config):
     class_balance: float = Field(
         0.0, ge=0.0, le=1.0, description="Cross-entropies weigh a class by its share of train to minus this power."
     )
+    distillation: float = Field(
+        0.0,
+        ge=0.0,
+        exclude_if=lambda weight: not weight,
+        description="Cross-entropy of the teachers' mean probabilities; 0: no teachers.",
+    )
+    distillation_temperature: float = Field(
+        1.0,
+        gt=0.0,
+        exclude_if=lambda temperature: temperature == 1.0,
+        description="Divides the logits of teachers and student in that term.",
+    )
 
 
 class AblationConfig(Config):
@@ -577,6 +589,8 @@ class TrainConfig(Config):
                 f"`task=regression` needs a `balance.method` that is defined without classes, "
                 f"{' or '.join(REGRESSION_METHODS)}, but it is {method}. Set one, or use the preset `corrected`"
             )
+        if self.loss.distillation:
+            raise ValueError("`task=regression` needs `loss.distillation=0`: teachers teach probabilities")
         if self.loss.class_balance:
             raise ValueError("`task=regression` needs `loss.class_balance=0`: there are no classes to weigh")
         return self

@@ -247,6 +247,24 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
+class Teacher(Record):
+    """A registered version that teaches a run."""
+
+    name: str  # MODEL@NUMBER
+    weights: Sha256
+
+
+def _no_teachers(teachers: tuple[Teacher, ...]) -> bool:
+    return not teachers
+
+
+class Teaching(Record):
+    """The teachers of a run, and the file with their mean probabilities on train, next to the request."""
+
+    teachers: tuple[Teacher, ...] = Field(min_length=1)
+    targets: FileEntry
+
+
 class RunRequest(Record):
     """The request of a training job: its only input apart from the feature shards."""
 
@@ -257,6 +275,18 @@ class RunRequest(Record):
     audit: GateRecord | None = None  # none in requests older than the audit
     search: SearchNote | None = None  # None if the config was given
     own_code: OwnCode = Field(default_factory=dict, exclude_if=_none_named)
+    teaching: Teaching | None = Field(None, exclude_if=_is_none)
+
+    @property
+    def teachers(self) -> tuple[Teacher, ...]:
+        """The versions that teach the run."""
+        return self.teaching.teachers if self.teaching else ()
+
+    @property
+    def taught(self) -> str:
+        """A sentence about the teachers; empty if there are none."""
+        names = ", ".join(teacher.name for teacher in self.teachers)
+        return f"Distilled: trained on labels and on the mean probabilities of {names}." if names else ""
 
     @property
     def searched(self) -> str:
@@ -517,6 +547,7 @@ class RunResult(Record):
     files: dict[FileName, FileEntry] = {}  # next to the result, by name; empty in older results
     licences: dict[str, str] = {}  # of the corpus and, by modality, of the encoders; empty if the vectors were imported
     own_code: OwnCode = Field(default_factory=dict, exclude_if=_none_named)
+    teachers: tuple[Teacher, ...] = Field((), exclude_if=_no_teachers)
 
     @property
     def own_code_note(self) -> str:

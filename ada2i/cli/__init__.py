@@ -16,6 +16,7 @@ from ada2i import __version__
 from ada2i.cli import (
     auditing,
     comparing,
+    distilling,
     doctoring,
     drifting,
     extracting,
@@ -42,6 +43,7 @@ _FILES = (
     auditing,
     flooring,
     training,
+    distilling,
     tuning,
     predicting,
     drifting,

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from ada2i.data.leakage import SEEN, read_dialogues
 from ada2i.data.manifest import FeatureSet, open_features
+from ada2i.inference.reading import own_features
 from ada2i.promotion.predictions import (
     dialogues,
     floor_predictions,
     in_common,
-    own_features,
     predictions,
     to_file,
 )

@@ -35,6 +35,7 @@ from ada2i.records import (
     RunId,
     RunResult,
     Sealed,
+    Teacher,
     Temperature,
     TestSummary,
     get_folder_file,
@@ -77,6 +78,7 @@ class Version(Sealed):
     ray_job_id: str | None = None
     flow_run_id: str | None = None  # Prefect's id; None if no flow registered it
     own_code: OwnCode = Field(default_factory=dict, exclude_if=lambda own_code: not own_code)
+    teachers: tuple[Teacher, ...] = Field((), exclude_if=lambda teachers: not teachers)
 
     @property
     def name(self) -> str:
@@ -396,4 +398,5 @@ def _version(result: RunResult, model: str, number: int, files: dict[str, FileEn
         code=code_revision(environment),
         ray_job_id=environment.get("ray_job_id"),
         own_code=result.own_code,
+        teachers=result.teachers,
     )

@@ -11,7 +11,7 @@ def repeats(request: RunRequest, *, root: str, model: str | None) -> Version | N
     """Return the newest version of a run's model that has the run's features and config, or None.
 
     Returns None, too, if the run itself is registered, so that a retried run is not skipped. Resources are not
-    compared, since they do not change what a run learns. Of code, only classes of the caller's own are compared.
+    compared, since they do not change what a run learns. Teachers are; of code, only classes of the caller's own.
 
     Args:
         request: The request of a prepared run.
@@ -23,7 +23,7 @@ def repeats(request: RunRequest, *, root: str, model: str | None) -> Version | N
         return None
     # One version after the other: after a night without new data the newest is the one.
     alike = (v for v in newest_first(root, name) if v.features.fingerprint == request.features.fingerprint)
-    same_code = (v for v in alike if v.own_code == request.own_code)
+    same_code = (v for v in alike if (v.own_code, v.teachers) == (request.own_code, request.teachers))
     return next((v for v in same_code if _same(request.config, read_file(root, v, "config.json"))), None)
 
 

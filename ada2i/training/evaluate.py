@@ -162,12 +162,15 @@ def _gather(request: RunRequest, run_uri: str, seeds: Sequence[SeedResult], test
         run_uri=run_uri,
         config=request.config,
         features=request.features,
-        protocol=" ".join(filter(None, (_protocol(request, seeds, tests), request.searched, request.left_out))),
+        protocol=" ".join(
+            filter(None, (_protocol(request, seeds, tests), request.searched, request.left_out, request.taught))
+        ),
         seeds=tuple(seeds),
         tests=tuple(tests),
         test_summary=over_seeds(tests),
         best_seed=max(seeds, key=_worth).seed,  # chosen on dev, never on test
         own_code={name: request.own_code[name] for name in request.config.own_code},
+        teachers=request.teachers,
     )
 
 

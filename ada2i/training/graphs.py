@@ -43,7 +43,7 @@ def can_capture(config: TrainConfig) -> bool:
     model = config.model
     padded = model.encoder.attend_to_padding or (model.afw.average_padding and config.has_afw)
     own = model.fusion != "ada2i" or model.encoder.kind not in _ENCODERS
-    return config.balance.method in _METHODS and not padded and not own
+    return config.balance.method in _METHODS and not padded and not own and not config.loss.distillation
 
 
 class GpuCapture:

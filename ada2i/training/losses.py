@@ -92,3 +92,16 @@ def feature_loss(prediction: Prediction, batch: DialogueBatch, *, over_padding: 
         return Term(prediction.logits.new_zeros(()), 1)
     slots = batch.global_dialogues * batch.layout.padded_length
     return Term(prediction.mapping_gap.sum(), slots if over_padding else batch.global_utterances)
+
+
+def distillation_loss(prediction: Prediction, batch: DialogueBatch, temperature: float) -> Term:
+    """Cross-entropy (nats) of the teachers' mean probabilities, over all utterances, with a label or without.
+
+    Hinton, Vinyals and Dean 2015: -T^2 sum over classes of q log softmax(z / T), where z are the student's logits and q
+    the teachers' probabilities to the power 1 / T, scaled to the sum 1. The factor keeps the size of its gradient.
+    """
+    assert batch.taught is not None
+    targets = batch.taught.pow(1 / temperature)
+    targets = targets / targets.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+    logs = F.log_softmax(prediction.logits / temperature, dim=-1)
+    return Term(-(targets * logs).sum() * temperature**2, batch.global_utterances)

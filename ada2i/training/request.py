@@ -21,6 +21,7 @@ from ada2i.jobs.resources import capacity, check_resources, machine
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.records import GateRecord, Record, RunRequest
 from ada2i.store import Store
+from ada2i.training.distillation import teach
 from ada2i.training.launch import JOB
 from ada2i.training.methods import check_methods
 
@@ -37,6 +38,7 @@ class TrainSpec(Record):
     allow: tuple[str, ...] = ()  # codes of audit findings to ignore
     local: bool = False  # train in the calling process, without Ray
     dataset: str | None = None  # name of the features' dataset; None: their own
+    teachers: tuple[str, ...] = ()  # references of registered versions
 
 
 def new_run_id() -> str:
@@ -58,6 +60,13 @@ def prepare(spec: TrainSpec, *, root: str, run_id: str) -> Job:
     """
     run = Store.open(root).run(run_id)
     request = planned(spec, root=root, run_id=run_id)
+    if bool(spec.teachers) != bool(request.config.loss.distillation):
+        raise ConfigError(
+            "A run with teachers needs `loss.distillation` above 0, and only such a run. Use `ada2i distil`.",
+            field="loss.distillation",
+        )
+    if spec.teachers:
+        request = request.model_copy(update={"teaching": teach(spec.teachers, request, run, root=root)})
     data = request.stored()
     if not storage.put_if_absent(run.request_uri, data):
         data = _resume(run.request_uri, request)
@@ -193,7 +202,7 @@ def _resume(place: str, now: RunRequest) -> bytes:
     """Check that a run was started with this request, apart from its resources; return the request as stored now."""
     first = RunRequest.load(place)
     resources = {"resources": now.config.resources}  # a run may continue with other workers
-    same = (first.run_id, first.features, first.own_code) == (now.run_id, now.features, now.own_code)
+    same = all(getattr(first, name) == getattr(now, name) for name in ("run_id", "features", "own_code", "teaching"))
     if not same or first.config.model_copy(update=resources) != now.config:
         raise ConfigError(
             f"Run {now.run_id} must be resumed with the config and features that it was started with, and with the "

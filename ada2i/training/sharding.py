@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice, pairwise
 from typing import TypeVar
+
+import torch
 
 from ada2i.batch import DialogueBatch
 from ada2i.loader.order import share
@@ -52,7 +55,15 @@ def _own_parts(task: Task, batch: Sequence[int]) -> list[DialogueBatch]:
     lengths = task.train.lengths
     own = task.train.shares(batch, distributed.world_size())[distributed.rank()]
     parts = [part for part in share(own, lengths, task.config.resources.accumulate) if part]
-    return [task.near_train.batch(part, batch) for part in parts or [own]]
+    return [_taught(task, task.near_train.batch(part, batch)) for part in parts or [own]]
+
+
+def _taught(task: Task, batch: DialogueBatch) -> DialogueBatch:
+    """Return a batch of train with its teachers' probabilities, if there are teachers."""
+    if task.taught is None:
+        return batch
+    places = (slice(*task.train_edges[d : d + 2]) for d in batch.dialogues)
+    return replace(batch, taught=torch.cat([task.taught[place] for place in places]).to(batch.labels.device))
 
 
 def ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:

@@ -128,7 +128,7 @@ def compute_step(
             prediction = passes.forward(part)
             rows = balancer.row_weights(prediction, part)
             shares = loss_shares(prediction, part, model.average_padding, class_weights, rows)
-            extra = balancer.extra_losses(prediction, part, totals)
+            extra = {**balancer.extra_losses(prediction, part, totals), **taught(prediction, part, weights)}
             loss = sum((part.own(term) for term in extra.values()), weigh(shares, weights))
             if (other := balancer.encoder_loss(prediction, part, totals)) is not None:
                 second = _added(second, _encoder_gradients(part.own(other), optimizer))
@@ -240,6 +240,14 @@ def loss_shares(
         modal = losses.modal_loss(prediction, batch, class_weights, row_weights).share()
     feature = losses.feature_loss(prediction, batch, over_padding=over_padding).share()
     return batch.own(torch.stack([classification, modal, feature]))
+
+
+def taught(prediction: Prediction, batch: DialogueBatch, weights: LossConfig) -> dict[str, Tensor]:
+    """Return this rank's share of the weighted loss of teachers, by metric name; empty without teachers."""
+    if batch.taught is None or not weights.distillation:
+        return {}
+    term = losses.distillation_loss(prediction, batch, weights.distillation_temperature)
+    return {"distillation_loss": weights.distillation * term.share()}
 
 
 def weigh(shares: Tensor, weights: LossConfig) -> Tensor:

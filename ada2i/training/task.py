@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, Protocol
 
 import torch
@@ -38,7 +39,7 @@ class QuietReporter:
 
 @dataclass(frozen=True)
 class Task:
-    """One seed's training: config, data, device and folder."""
+    """One seed's training: config, data, device and folder; from teachers, ``(N, C)`` probabilities on train."""
 
     config: TrainConfig
     features: FeatureInfo
@@ -47,6 +48,7 @@ class Task:
     dev: SplitData
     uri: str  # the seed's folder
     device: torch.device
+    taught: Tensor | None = None
 
     @property
     def folder(self) -> SeedFolder:
@@ -62,6 +64,11 @@ class Task:
             "weights": config.loss,
             "class_weights": self.class_weights,
         }
+
+    @cached_property
+    def train_edges(self) -> list[int]:
+        """The first row of each dialogue of train, and the number of rows."""
+        return [0, *accumulate(self.train.lengths.tolist())]
 
     @cached_property
     def near_train(self) -> SplitData:

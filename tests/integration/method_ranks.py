@@ -3,6 +3,7 @@
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ STEPS, EPOCHS = 2, 2
 QUIET = {"model.encoder.input_dropout": 0.0, "training.learning_rate": 1.7e-4}
 
 
-def share_of(world: int, rank: int, step: int, *, regression: bool = False) -> DialogueBatch:
+def share_of(world: int, rank: int, step: int, *, regression: bool = False, taught: bool = False) -> DialogueBatch:
     """Return a rank's share of a batch in which each modality is missing somewhere, and a label or target, too."""
     whole = make_batch(LENGTHS, seed=step)
     for place, modality in enumerate(WIDTHS):
@@ -43,6 +44,7 @@ def share_of(world: int, rank: int, step: int, *, regression: bool = False) -> D
     part = reorder(whole, rows, [LENGTHS[d] for d in own])
     targets = torch.randn(sum(LENGTHS), generator=torch.Generator().manual_seed(step))
     targets[[2, 5]] = torch.nan
+    chances = torch.rand(sum(LENGTHS), CLASSES, generator=torch.Generator().manual_seed(step)).softmax(dim=-1)
     members = tuple(range(len(LENGTHS) * step, len(LENGTHS) * (step + 1)))
     return DialogueBatch(
         features=part.features,
@@ -58,30 +60,31 @@ def share_of(world: int, rank: int, step: int, *, regression: bool = False) -> D
         members=members,
         targets=targets[rows] if regression else None,
         targeted=sum(LENGTHS) - 2,
+        taught=chances[rows] if taught else None,
     )
 
 
 def train(
-    method: str, preset: str, world: int, rank: int, *, regression: bool = False
+    method: str, preset: str, world: int, rank: int, *, regression: bool = False, taught: bool = False
 ) -> tuple[dict[str, torch.Tensor], str]:
     """Return the weights after some steps, and a digest of their bits."""
     fields = {**SMALL, **overrides(method, ACTIVE.get(method, {}))} | (QUIET if preset == "corrected" else {})
     fields |= {"task": "regression"} if regression else {}
+    fields |= {"loss.distillation": 2.0, "loss.distillation_temperature": 3.0} if taught else {}
     config = resolve(preset=preset, settings="default", overrides=fields)
     torch.manual_seed(0)
     model = build_model(config, widths=WIDTHS, classes=CLASSES)
     optimizer = make_optimizer(model, learning_rate=1.7e-4, weight_decay=1e-8)
     balancer = make_balancer(config)
+    more: dict[str, Any] = {"clip_norm": 2.0, "balancer": balancer, "weights": config.loss}
     network = replicate(model, share_of(world, rank, 0, regression=regression), config.loss)
     class_weights = None if regression else torch.linspace(0.5, 1.5, CLASSES)
     for epoch in range(EPOCHS):
         balancer.set_epoch(epoch + 1)
         for step in range(STEPS):
             key = StepKey(seed=3, step=epoch * STEPS + step)
-            batch = share_of(world, rank, step, regression=regression)
-            train_step(
-                network, [batch], optimizer, key=key, clip_norm=2.0, balancer=balancer, class_weights=class_weights
-            )
+            batch = share_of(world, rank, step, regression=regression, taught=taught)
+            train_step(network, [batch], optimizer, key=key, class_weights=class_weights, **more)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, replica_digest(network)
 
 
@@ -103,6 +106,9 @@ def main(out: Path, world: int, rank: int) -> None:
         found, digest = train(method, "corrected", world, rank, regression=True)
         weights |= {f"regression/{method}/{name}": tensor for name, tensor in found.items()}
         digests.append(digest)
+    found, digest = train("unimodal", "corrected", world, rank, taught=True)
+    weights |= {f"distilled/unimodal/{name}": tensor for name, tensor in found.items()}
+    digests.append(digest)
     if rank == 0:
         save_file(weights, out / f"weights-{world}.safetensors")
     (out / f"digests-{world}-{rank}").write_text("\n".join(digests))

@@ -28,7 +28,11 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("preset", "method"),
-    [*product(["corrected", "reference"], ACTIVE), *product(["regression"], REGRESSION_METHODS)],
+    [
+        *product(["corrected", "reference"], ACTIVE),
+        *product(["regression"], REGRESSION_METHODS),
+        ("distilled", "unimodal"),
+    ],
 )
 def test_workers_change_nothing_but_rounding(out: Path, preset: str, method: str) -> None:
     one, *others = (load_file(out / f"weights-{world}.safetensors") for world in WORLDS)

@@ -13,11 +13,11 @@ from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import ConfigError, ConflictError, DataError
 from ada2i.importers import demo
 from ada2i.inference.models import load_config
+from ada2i.inference.reading import can_read
 from ada2i.modalities import MODALITIES
 from ada2i.promotion import gate, predictions
 from ada2i.promotion.gate import dry_run, is_settled, last_verdict, pass_gate, resolve_rules
 from ada2i.promotion.page import headline, page
-from ada2i.promotion.predictions import can_read
 from ada2i.promotion.rules import GateRules
 from ada2i.records import FeatureInfo, Recipe
 from ada2i.registry.aliases import current, history, move, rollback

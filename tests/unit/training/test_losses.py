@@ -9,7 +9,7 @@ import torch
 from ada2i.balance.disparity import true_class_scores
 from ada2i.batch import UNLABELLED, Layout
 from ada2i.model.ada2i import Prediction
-from ada2i.training.losses import Term, balanced_weights, classification_loss, feature_loss
+from ada2i.training.losses import Term, balanced_weights, classification_loss, distillation_loss, feature_loss
 from tests.unit.model.batches import CLASSES, make_batch, random_rows, reorder
 
 
@@ -99,3 +99,29 @@ def test_a_batch_without_any_label_has_a_loss_of_zero() -> None:
     batch, found = make_batch((3, 1, 6)), prediction(10)
     none = replace(batch, labels=torch.full_like(batch.labels, UNLABELLED), labelled=0)
     assert classification_loss(found, none).share().item() == 0.0
+
+
+def test_the_teachers_loss_by_hand() -> None:
+    batch = make_batch((2,))
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.125, 0.125], [0.25, 0.25, 0.25, 0.25]]))
+    made = replace(prediction(2), logits=logits)
+    batch = replace(batch, taught=torch.tensor([[0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]]))
+    # Nats: -(ln 1/2 + ln 1/4) / 2 and -ln 1/4; the mean of 1.5 ln 2 and 2 ln 2.
+    assert distillation_loss(made, batch, 1.0).share().item() == pytest.approx(1.75 * math.log(2))
+    # At T = 1/2 probabilities are squared: the student's first row is (16, 4, 1, 1) / 22, the teachers' stay.
+    first = -(math.log(16 / 22) + math.log(4 / 22)) / 2
+    assert distillation_loss(made, batch, 0.5).total.item() == pytest.approx((first + math.log(4)) / 4)
+
+
+def test_the_teachers_loss_counts_utterances_without_a_label_but_no_padding() -> None:
+    batch, made = make_batch((3, 2)), prediction(5)
+    taught = random_rows(5, CLASSES, seed=2).softmax(dim=-1)
+    whole = distillation_loss(made, replace(batch, taught=taught), 2.0)
+    batch.labels[:] = UNLABELLED
+    assert distillation_loss(made, replace(batch, taught=taught), 2.0).share() == whole.share()
+    padded = torch.cat([taught[:4], torch.zeros(1, CLASSES)])
+    four = replace(made, logits=made.logits[:4])
+    shorter = make_batch((3, 1))
+    assert distillation_loss(made, replace(batch, taught=padded), 2.0).total.item() == pytest.approx(
+        distillation_loss(four, replace(shorter, taught=taught[:4]), 2.0).total.item(), rel=1e-6
+    )

@@ -1,0 +1,165 @@
+"""Distillation: what teachers teach, runs that resume, and what is refused."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from ada2i import checkpoint, storage, usecases
+from ada2i.data.manifest import FeatureSet, open_features
+from ada2i.errors import ConfigError, DataError, IntegrityError
+from ada2i.importers.demo import write_demo_corpus
+from ada2i.importers.resolve import resolve_features
+from ada2i.inference.models import load_model
+from ada2i.inference.predict import predict_logits
+from ada2i.loader.split_data import open_split
+from ada2i.records import RunRequest
+from ada2i.registry.versions import find, version_uri
+from ada2i.store import Store
+from ada2i.training.distillation import TARGETS, taught_rows
+from ada2i.training.request import TrainSpec, prepare
+from tests.runs import run_uri
+from tests.unit.prediction.tiny import registered, write_rows
+from tests.unit.training.small import TINY
+from tests.unit.training.test_here import Listening
+
+FIELDS: dict[str, Any] = {
+    **{name: value for name, value in TINY.items() if not name.startswith("balance.")},
+    "training.epochs": 3,
+    "loss.distillation": 1.0,
+    "loss.distillation_temperature": 2.0,
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return (tmp_path / "store").as_uri()
+
+
+@pytest.fixture
+def features(root: str) -> FeatureSet:
+    """26 synthetic dialogues, and two versions that read them."""
+    found = open_features(write_demo_corpus(root, dialogues=26))
+    for preset in ("corrected", "paper"):
+        registered(root, found.info(), preset)
+    return found
+
+
+def spec(features: FeatureSet, *teachers: str, **more: Any) -> TrainSpec:
+    overrides = {**FIELDS, **more}
+    return TrainSpec(features=features.uri, overrides=overrides, local=True, settings="demo", teachers=teachers)
+
+
+def taught(root: str, run_id: str, features: FeatureSet) -> Any:
+    uri = run_uri(root, run_id)
+    request = RunRequest.load(storage.join(uri, "request.json"))
+    return taught_rows(uri, request, open_split(features, "train", request.config.model.modalities))
+
+
+def chances(root: str, name: str, features: FeatureSet) -> Any:
+    model_name, _, number = name.partition("@")
+    version = find(root, model_name, int(number))
+    model = load_model(version_uri(root, version), version)
+    return model.chances(predict_logits(model, open_split(features, "train", model.modalities), 7)[1])
+
+
+def test_the_mean_of_the_teachers_is_stored_by_digest(root: str, features: FeatureSet) -> None:
+    job = prepare(spec(features, "tiny@1", "tiny@2"), root=root, run_id="r")
+    request = RunRequest.load(storage.join(job.uri, "request.json"))
+    assert request.teaching is not None
+    assert [teacher.name for teacher in request.teaching.teachers] == ["tiny@1", "tiny@2"]
+    mean = (chances(root, "tiny@1", features) + chances(root, "tiny@2", features)) / 2
+    torch.testing.assert_close(taught(root, "r", features), mean, rtol=0, atol=1e-6)
+    table = pq.read_table(io.BytesIO(storage.get(storage.join(job.uri, TARGETS))))
+    assert table.num_rows == features.manifest.splits["train"].utterances
+    storage.put(storage.join(job.uri, TARGETS), b"changed")
+    with pytest.raises(IntegrityError):
+        taught(root, "r", features)
+
+
+def test_a_distilled_version_names_its_teachers_and_a_resumed_run_ends_in_the_same_bits(
+    root: str, features: FeatureSet
+) -> None:
+    store, given = Store.open(root), spec(features, "tiny@1", "tiny@2")
+    quiet = Listening(lambda _: None)
+    outcome = usecases.train(given, store, run_id="whole", hooks=quiet, model="student")
+    assert [teacher.name for teacher in outcome.version.teachers] == ["tiny@1", "tiny@2"]
+    assert "mean probabilities of tiny@1, tiny@2" in outcome.version.protocol
+    assert outcome.result is not None
+    assert outcome.result.seeds[0].history[-1].model_dump()["distillation_loss"] > 0
+
+    def stop(event: Any) -> None:
+        if event["kind"] == "epoch" and event["record"]["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        usecases.train(given, store, run_id="killed", hooks=Listening(stop), model="student", force=True)
+    resumed = usecases.train(given, store, run_id="killed", hooks=quiet, model="student", force=True)
+    assert resumed.result is not None
+    one, two = (checkpoint.load_weights(result.seeds[0].checkpoint_uri) for result in (outcome.result, resumed.result))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    # A version of the same config is unchanged if it has the same teachers.
+    again = usecases.train(given, store, run_id="again", hooks=quiet, model="student")
+    assert (again.what, again.version.name) == ("Skipped", "student@2")
+    other = spec(features, "tiny@1")
+    assert usecases.train(other, store, run_id="other", hooks=quiet, model="student").what == "Registered"
+    with pytest.raises(ConfigError, match="must be resumed with the config and features"):
+        prepare(other, root=root, run_id="killed")
+
+
+def test_teachers_change_what_is_learned(root: str, features: FeatureSet) -> None:
+    found = []
+    for weight in (0.5, 1.0):
+        given = spec(features, "tiny@1", **{"loss.distillation": weight})
+        result = usecases.train_run(given, Store.open(root), run_id=f"w{weight}", hooks=Listening(lambda _: None))
+        found.append(checkpoint.load_weights(result.seeds[0].checkpoint_uri))
+    assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_teacher_with_other_encoders_reads_its_own_features(root: str, features: FeatureSet, tmp_path: Path) -> None:
+    table = write_rows(tmp_path / "rows.parquet", features)
+    narrow = [None if row is None else row[:5] for row in table["text_feat"].to_pylist()]
+    table = table.set_column(table.column_names.index("text_feat"), "text_feat", [narrow])
+    order = np.random.default_rng(0).permutation(table.num_rows)  # dialogues in another order
+    pq.write_table(table.take(order), tmp_path / "narrow.parquet")
+    other = resolve_features(str(tmp_path / "narrow.parquet"), root, dataset="narrow")
+    info = other.info().model_copy(update={"labels": features.info().labels})
+    registered(root, info, "reference", model__modalities=["text"])
+    prepare(spec(features, "tiny@3"), root=root, run_id="r")
+    rows, theirs = taught(root, "r", features), chances(root, "tiny@3", other)
+    ours, own = (open_split(each, "train", ("text",)) for each in (features, other))
+    starts = dict(zip(np.array(own.dialogue_ids).tolist(), np.cumsum(own.lengths) - own.lengths, strict=True))
+    at = 0
+    for name, length in zip(np.array(ours.dialogue_ids).tolist(), ours.lengths.tolist(), strict=True):
+        start = int(starts[name])
+        torch.testing.assert_close(rows[at : at + length], theirs[start : start + length], rtol=0, atol=1e-6)
+        at += length
+
+
+def test_refuses(root: str, features: FeatureSet) -> None:
+    def message(given: TrainSpec, kind: type[Exception] = ConfigError) -> str:
+        with pytest.raises(kind) as caught:
+            prepare(given, root=root, run_id="r")
+        assert not storage.exists(storage.join(run_uri(root, "r"), "request.json"))
+        return str(caught.value)
+
+    assert "needs `loss.distillation` above 0" in message(spec(features))
+    assert "needs `loss.distillation` above 0" in message(spec(features, "tiny@1", **{"loss.distillation": 0.0}))
+    assert "tiny@1 is named twice" in message(spec(features, "tiny@1", "tiny@1"))
+    smaller = features.info().model_copy(update={"labels": features.info().labels[:3], "uri": "file:///gone"})
+    registered(root, smaller, "reference")
+    assert "tiny@3 has neutral, joy, sadness" in message(spec(features, "tiny@3"))
+
+
+def test_refuses_a_teacher_that_can_read_nothing(root: str, features: FeatureSet) -> None:
+    widths = {**features.info().widths, "text": 7}
+    gone = features.info().model_copy(update={"widths": widths, "uri": "file:///gone", "fingerprint": "0" * 32})
+    registered(root, gone, "reference")
+    with pytest.raises(DataError, match="tiny@3 must be able to read"):
+        prepare(spec(features, "tiny@3"), root=root, run_id="r")
