@@ -81,18 +81,31 @@ def table_of(rows: pa.Table, inference: Inference, request: PredictionRequest) -
     names = request.version.features.labels
     columns: dict[str, Any] = {name: rows[name] for name in ("dialogue_id", "utterance_index", "utterance_id")}
     columns |= {"split": _null_where_empty(rows["split"]), "speaker": rows["speaker"], "text": rows["text"]}
-    columns["label"] = _named(pa.array(predicted(inference), pa.int32()), names)
+    answers = columns_of(inference, names, request.modalities)
+    columns["label"] = answers.pop("label")
     label = rows["label"].combine_chunks().fill_null(UNLABELLED).to_numpy()
     columns["true_label"] = _named(pa.array(label, pa.int32(), mask=label == UNLABELLED), request.labels)
+    columns |= answers
+    columns["model"] = _named(pa.array(np.zeros(number, np.int32)), (model,))
+    columns["version"] = pa.array(np.full(number, request.version.number, np.int32))
+    return pa.table(columns)
+
+
+def columns_of(inference: Inference, names: Sequence[str], modalities: Sequence[Modality]) -> dict[str, Any]:
+    """Return what is predicted for ``N`` utterances, by column; see the head of this file.
+
+    Args:
+        inference: The prediction.
+        names: The model's classes, by index.
+        modalities: The modalities that the model reads.
+    """
+    columns: dict[str, Any] = {"label": _named(pa.array(predicted(inference), pa.int32()), names)}
     if inference.values is not None:
         columns["value"] = inference.values
     else:
         columns |= {f"p_{name}": inference.probabilities[:, place] for place, name in enumerate(names)}
     columns["votes"] = inference.votes
-    columns |= {f"contribution_{m}": inference.contributions[:, place] for place, m in enumerate(request.modalities)}
-    columns["model"] = _named(pa.array(np.zeros(number, np.int32)), (model,))
-    columns["version"] = pa.array(np.full(number, request.version.number, np.int32))
-    return pa.table(columns)
+    return columns | {f"contribution_{m}": inference.contributions[:, place] for place, m in enumerate(modalities)}
 
 
 def predicted(inference: Inference) -> Ints:
