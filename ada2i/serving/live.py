@@ -10,7 +10,7 @@ from ada2i.serving.served import Answer, Served, answer
 from ada2i.serving.turns import Vectors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Context:
     """What a session keeps.
 

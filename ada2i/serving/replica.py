@@ -1,7 +1,7 @@
 """The model replica: it answers in batches, and takes over a new champion between two batches.
 
-A replica looks at the alias every few seconds. It loads a new version while the current one answers, and then answers with
-it; sessions that began with an older version are answered by that one until they end.
+A replica looks at the alias every few seconds. It loads a new version while the current one answers, and then answers
+with it; sessions that began with an older version are answered by that one until they end.
 """
 
 import asyncio

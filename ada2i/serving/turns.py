@@ -41,7 +41,7 @@ class GivenDialogue(Config):
     turns: Annotated[list[GivenTurn], Field(min_length=1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Turn:
     """A turn whose form was checked.
 
@@ -58,7 +58,7 @@ class Turn:
     clip: bytes | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Vectors:
     """A turn as a model reads it.
 
