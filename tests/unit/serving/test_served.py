@@ -1,6 +1,5 @@
 """A loaded version: its answers equal those of a prediction, live turns as well."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,7 +57,3 @@ def test_speakers_are_numbered_by_appearance(served: Served) -> None:
     (given,) = dialogues(served, 6)
     renamed = [Vectors({"A": "zoe", "B": None, "C": "adam"}[str(turn.speaker)], turn.features) for turn in given]
     assert answer(served, [renamed]) == answer(served, [given])
-
-
-def test_a_version_of_imported_features_has_no_encoders(served: Served, tmp_path: Path) -> None:
-    assert served.encoders is None
