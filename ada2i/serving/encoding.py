@@ -17,6 +17,7 @@ from ada2i.errors import DataError
 from ada2i.extraction import media
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.extraction.encoders import registry
+from ada2i.extraction.encoders.text import TextEncoder
 from ada2i.extraction.outcome import Outcome, outcome, side_by_side
 from ada2i.inference.predict import Floats
 from ada2i.jobs.fanout import ONE_THREAD
@@ -46,6 +47,9 @@ class Encoders:
             ]
             for modality, choice in config.encoders.items()
         }
+        for encoder in self._loaded.get("text", ()):
+            if isinstance(encoder, TextEncoder):
+                encoder.fills = False  # a live turn has one text
 
     @property
     def of_clips(self) -> tuple[Modality, ...]:

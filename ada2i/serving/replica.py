@@ -9,24 +9,20 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, TypeVar
-
-from ray import serve
+from typing import Any
 
 from ada2i.errors import Ada2iError, DataError
 from ada2i.registry.references import resolve
 from ada2i.serving import encoding
+from ada2i.serving.batches import Batches
 from ada2i.serving.live import Context, follow
 from ada2i.serving.request import ServeSpec
 from ada2i.serving.served import Answer, Served, answer, load_served
 from ada2i.serving.turns import Turn, Vectors, read_features
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _BATCH = 32  # requests; more wait for the next batch
-_WAIT_SECONDS = 0.002  # for more requests of a batch
 _KEPT = 3  # versions in memory: the current one, and older ones of live sessions
 _DECODERS = 2  # processes that decode clips at the same time
 
@@ -94,7 +90,8 @@ class Replica:
 
     def __init__(self, spec: ServeSpec, root: str) -> None:
         self._spec, self._root = spec, root
-        self._thread = ThreadPoolExecutor(1)
+        self._batches = Batches(_answers, most=_BATCH)
+        self._thread = ThreadPoolExecutor(1)  # of clips, so that texts do not wait for them
         self._decoders = asyncio.Semaphore(_DECODERS)
         self._current = self._load(spec.version, None)
         self._held = {self._current.version.number: self._current}
@@ -113,17 +110,12 @@ class Replica:
         try:
             served = await self._served(asked.context)
             work = _Work(served, [await self._read(served, turn, n) for n, turn in enumerate(asked.turns)], asked)
-            found: Answered | Ada2iError = await self._answer(work)
+            found = await self._batches.result(work)
         except Ada2iError as problem:
             return problem
         except Exception as problem:  # noqa: BLE001 - its message may hold what a client sent
             log.error("A request failed with %s.", type(problem).__name__)  # noqa: TRY400 - so does its traceback
             return Ada2iError(f"The server failed with {type(problem).__name__}. Report it with the request.")
-        return found
-
-    @serve.batch(max_batch_size=_BATCH, batch_wait_timeout_s=_WAIT_SECONDS)
-    async def _answer(self, batch: list[_Work]) -> list[Answered | Ada2iError]:
-        found: list[Answered | Ada2iError] = await self._run(_answers, batch)
         return found
 
     async def _read(self, served: Served, turn: Turn, number: int) -> tuple[str | None, Vectors]:
@@ -137,7 +129,8 @@ class Replica:
         if turn.clip is not None:
             async with self._decoders:
                 decoded = await encoding.decode(turn.clip, encoders, self._spec.limits, f"{place}.clip")
-            found = await self._run(encoders.clip, decoded, f"{place}.clip")
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._thread, encoders.clip, decoded, f"{place}.clip")
         return turn.text, Vectors(turn.speaker, {modality: found.get(modality) for modality in served.widths})
 
     async def _served(self, context: Context | None) -> Served:
@@ -185,9 +178,6 @@ class Replica:
             self._current = new
             self._hold(new)
             log.info("%s answers from now on.", new.version.name)
-
-    async def _run(self, call: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(call, *arguments))
 
 
 def _encoders(served: Served, turn: Turn, place: str) -> encoding.Encoders:
