@@ -63,7 +63,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 @contextmanager
 def server(root: str, version: str, *options: str, **environment: str) -> Iterator[Server]:
-    """Start `ada2i serve`; end it as Ctrl-C does."""
+    """Start `ada2i serve`; end it as Ctrl-C does, which must leave no process and no file of Ray."""
     port = free_port()
     command = [sys.executable, "-m", "ada2i", "serve", version, "--port", str(port), "--root", root, *options]
     foreign = ("PREFECT_", "RAY_", "ADA2I_")
@@ -73,9 +73,13 @@ def server(root: str, version: str, *options: str, **environment: str) -> Iterat
     try:
         wait(found)
         yield found
+        folder, children = found.logs(), found.children()
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
+    assert process.returncode == 0
+    assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+    assert not folder.exists()
 
 
 def wait(found: Server, version: str = "") -> None:

@@ -65,24 +65,20 @@ class Cluster:
 def connected() -> Iterator[None]:
     """Connect this process to the Ray cluster of ``RAY_ADDRESS``, else to a private head that ends with the block.
 
-    Workers do not see the files of this process's working directory: Ray puts the one of a driver first on their path.
-
-    Ray must not have been imported before, since it reads its environment then.
+    Ray must not have been imported before: it reads the head's token and address when it is imported.
 
     Raises:
-        UnreachableError: The private head does not start.
+        UnreachableError: The private head does not start, also when it is tried a second time.
     """
-    with ExitStack() as until_exit:
+    with _stopped_by_sigterm(), ExitStack() as until_exit:
         address = os.environ.get("RAY_ADDRESS")
-        empty = until_exit.enter_context(tempfile.TemporaryDirectory(prefix="ada2i-"))
         if not address:
-            until_exit.enter_context(_stopped_by_sigterm())
-            logs.notes().print("Starting a private Ray head...")
-            address = until_exit.enter_context(_private_head()).gcs
+            address = _started_head(until_exit).gcs
             until_exit.enter_context(_environment({_LOOPBACK: _FIXED[_LOOPBACK]}))
-        import ray  # it reads its environment when it is imported
+        import ray
 
-        with chdir(empty):
+        # Ray puts a driver's working directory first on its workers' path, so it must be an empty one.
+        with tempfile.TemporaryDirectory(prefix="ada2i-") as empty, chdir(empty):
             ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
         until_exit.callback(ray.shutdown)
         yield
@@ -102,13 +98,17 @@ def cluster() -> Iterator[Cluster]:
         yield Cluster(address)
         return
     with _stopped_by_sigterm(), ExitStack() as until_exit:
-        logs.notes().print("Starting a private Ray head...")
-        try:
-            head = until_exit.enter_context(_private_head())
-        except UnreachableError as problem:
-            logs.notes().print(f"{problem.message}\nIt is started once more.")
-            head = until_exit.enter_context(_private_head())
-        yield head
+        yield _started_head(until_exit)
+
+
+def _started_head(until_exit: ExitStack) -> Cluster:
+    """Return a private head that ends with a stack of contexts; it is tried a second time."""
+    logs.notes().print("Starting a private Ray head...")
+    try:
+        return until_exit.enter_context(_private_head())
+    except UnreachableError as problem:
+        logs.notes().print(f"{problem.message}\nIt is started once more.")
+        return until_exit.enter_context(_private_head())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, ValidationError
 
+from ada2i import storage
 from ada2i.config import Config, Positive
 from ada2i.errors import AccessError, ConfigError, ResourceError
 from ada2i.extraction.encoders import registry
@@ -46,6 +47,8 @@ def spec_of(version: str, *, code_names: tuple[str, ...] = (), **fields: object)
     Raises:
         ConfigError: A field is wrong, or Python finds no source for a class.
     """
+    if "/" in version:  # a relative folder is another one in the processes of Ray
+        version = storage.normalise(version)
     try:
         return ServeSpec.model_validate({"version": version, "code": code.digests(code_names), **fields})
     except ValidationError as problem:

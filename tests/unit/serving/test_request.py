@@ -1,6 +1,7 @@
 """What is checked before anything starts."""
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,3 +64,8 @@ def free() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_a_relative_folder_is_named_by_its_whole_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert spec_of("copy/").version.rstrip("/") == (tmp_path / "copy").as_uri()
