@@ -48,6 +48,9 @@ from ada2i.search import request as searching
 from ada2i.search.records import SearchOutcome, SearchResult
 from ada2i.search.report import search_files
 from ada2i.search.request import SearchRequest, SearchSpec
+from ada2i.serving import request as serving
+from ada2i.serving.request import ServeSpec
+from ada2i.serving.run import serving as start_serving
 from ada2i.store import EXTRACTION, RunFolder, Store
 from ada2i.studies import request as studies
 from ada2i.studies.outside import is_table, outside_predictions, read_predictions
@@ -141,6 +144,19 @@ class Gate:
     rules: Mapping[str, Any]
     by: str
     code: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Serving:
+    """An endpoint that runs.
+
+    Attributes:
+        url: Its URL.
+        version: The version that answered first.
+    """
+
+    url: str
+    version: Version
 
 
 def extraction_id(run_id: str) -> str:
@@ -577,6 +593,23 @@ def drift(reference: str, store: Store, run_id: str | None = None) -> tuple[Vers
     return version, [
         (window, judge(usual, np.array(window.sums), window.dialogues, bounds(window.dialogues))) for window in found
     ]
+
+
+@contextmanager
+def serve(spec: ServeSpec, store: Store) -> Iterator[Serving]:
+    """Answer HTTP requests with a registered version while the block runs; yield where.
+
+    Args:
+        spec: The version, the address and the limits.
+        store: The root.
+
+    Raises:
+        InputError: The token, version or address is wrong; see ``serving.request.check``.
+        UnreachableError: The private Ray head does not start.
+    """
+    version = serving.check(spec, store.root)
+    with start_serving(spec, store.root) as url:
+        yield Serving(url, version)
 
 
 def _predict(spec: PredictSpec, job: Job, hooks: Hooks) -> tuple[str, PredictionManifest]:

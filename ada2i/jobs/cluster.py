@@ -4,6 +4,7 @@ A head that is started here listens on loopback only, and requires a token that 
 """
 
 import json
+import logging
 import os
 import random
 import secrets
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,8 +31,9 @@ HEAD_CPUS: Final = max(os.cpu_count() or 1, 2)
 CODE: Final = "ADA2I_CODE"
 """Environment variable with the folder in which a job finds encoders and readers of the caller's own."""
 
+_LOOPBACK: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _FIXED: Final[Mapping[str, str]] = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all listeners on loopback
+    _LOOPBACK: "0",  # all listeners on loopback
     "PYTHONSAFEPATH": "1",  # no file of the working directory in place of a module such as calendar
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
@@ -52,9 +54,34 @@ class Cluster:
 
     Attributes:
         address: URL of its dashboard, which is also the Jobs API's.
+        gcs: Address for drivers outside of it, of a private head; else empty.
     """
 
     address: str
+    gcs: str = ""
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Connect this process to the Ray cluster of ``RAY_ADDRESS``, else to a private head that ends with the block.
+
+    Ray must not have been imported before: it reads the head's token and address when it is imported.
+
+    Raises:
+        UnreachableError: The private head does not start, also when it is tried a second time.
+    """
+    with _stopped_by_sigterm(), ExitStack() as until_exit:
+        address = os.environ.get("RAY_ADDRESS")
+        if not address:
+            address = _started_head(until_exit).gcs
+            until_exit.enter_context(_environment({_LOOPBACK: _FIXED[_LOOPBACK]}))
+        import ray
+
+        # Ray puts a driver's working directory first on its workers' path, so it must be an empty one.
+        with tempfile.TemporaryDirectory(prefix="ada2i-") as empty, chdir(empty):
+            ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
+        until_exit.callback(ray.shutdown)
+        yield
 
 
 @contextmanager
@@ -71,13 +98,17 @@ def cluster() -> Iterator[Cluster]:
         yield Cluster(address)
         return
     with _stopped_by_sigterm(), ExitStack() as until_exit:
-        logs.notes().print("Starting a private Ray head...")
-        try:
-            head = until_exit.enter_context(_private_head())
-        except UnreachableError as problem:
-            logs.notes().print(f"{problem.message}\nIt is started once more.")
-            head = until_exit.enter_context(_private_head())
-        yield head
+        yield _started_head(until_exit)
+
+
+def _started_head(until_exit: ExitStack) -> Cluster:
+    """Return a private head that ends with a stack of contexts; it is tried a second time."""
+    logs.notes().print("Starting a private Ray head...")
+    try:
+        return until_exit.enter_context(_private_head())
+    except UnreachableError as problem:
+        logs.notes().print(f"{problem.message}\nIt is started once more.")
+        return until_exit.enter_context(_private_head())
 
 
 @contextmanager
@@ -92,7 +123,8 @@ def _private_head() -> Iterator[Cluster]:
             with _guarded(head, folder):
                 try:
                     wait_ready(f"http://127.0.0.1:{port}", token=token, head=head, log=log)
-                    yield Cluster(f"http://127.0.0.1:{port}")
+                    gcs = (folder / "ray" / "ray_current_cluster").read_text().strip()
+                    yield Cluster(f"http://127.0.0.1:{port}", gcs)
                 finally:
                     stop_head(head, folder)
     finally:

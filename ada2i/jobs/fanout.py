@@ -14,7 +14,8 @@ from ada2i.jobs import preemption
 
 _RESTARTS = 3  # restarts of a worker that died, and repetitions of its task
 _POLL_SECONDS = 1.0
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Environment of workers that compute with one thread."""
 
 Call: TypeAlias = tuple[str, tuple[Any, ...]]
 """A task: the name of a worker's method, and its arguments."""
@@ -78,7 +79,7 @@ def start_workers(
         num_gpus=gpus,
         max_restarts=_RESTARTS,
         max_task_retries=_RESTARTS,
-        runtime_env={"env_vars": _ONE_THREAD},
+        runtime_env={"env_vars": ONE_THREAD},
     )
     return ActorPool([actor.remote(worker, arguments) for _ in range(workers)])
 

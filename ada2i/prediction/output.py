@@ -83,23 +83,41 @@ def table_of(rows: pa.Table, inference: Inference, request: PredictionRequest) -
     names = request.version.features.labels
     columns: dict[str, Any] = {name: rows[name] for name in ("dialogue_id", "utterance_index", "utterance_id")}
     columns |= {"split": _null_where_empty(rows["split"]), "speaker": rows["speaker"], "text": rows["text"]}
-    columns["label"] = _named(pa.array(inference.labels, pa.int32(), mask=~kept(inference, request)), names)
+    answers = columns_of(inference, names, request.modalities, request.min_confidence)
+    columns["label"] = answers.pop("label")
     label = rows["label"].combine_chunks().fill_null(UNLABELLED).to_numpy()
     columns["true_label"] = _named(pa.array(label, pa.int32(), mask=label == UNLABELLED), request.labels)
-    if inference.values is not None:
-        columns["value"] = inference.values
-    else:
-        columns |= {f"p_{name}": inference.probabilities[:, place] for place, name in enumerate(names)}
-    columns["votes"] = inference.votes
-    columns |= {f"contribution_{m}": inference.contributions[:, place] for place, m in enumerate(request.modalities)}
+    columns |= answers
     columns["model"] = _named(pa.array(np.zeros(number, np.int32)), (model,))
     columns["version"] = pa.array(np.full(number, request.version.number, np.int32))
     return pa.table(columns)
 
 
-def kept(inference: Inference, request: PredictionRequest) -> npt.NDArray[np.bool_]:
+def columns_of(
+    inference: Inference, names: Sequence[str], modalities: Sequence[Modality], least: float
+) -> dict[str, Any]:
+    """Return what is predicted for ``N`` utterances, by column; see the head of this file.
+
+    Args:
+        inference: The prediction.
+        names: The model's classes, by index.
+        modalities: The modalities that the model reads.
+        least: An utterance whose largest probability is below it gets no label.
+    """
+    columns: dict[str, Any] = {
+        "label": _named(pa.array(inference.labels, pa.int32(), mask=~kept(inference, least)), names)
+    }
+    if inference.values is not None:
+        columns["value"] = inference.values
+    else:
+        columns |= {f"p_{name}": inference.probabilities[:, place] for place, name in enumerate(names)}
+    columns["votes"] = inference.votes
+    return columns | {f"contribution_{m}": inference.contributions[:, place] for place, m in enumerate(modalities)}
+
+
+def kept(inference: Inference, least: float) -> npt.NDArray[np.bool_]:
     """Return the utterances that get a label, ``(N,)``: their largest probability reaches the least confidence."""
-    found: npt.NDArray[np.bool_] = inference.probabilities.max(axis=1) >= request.min_confidence
+    found: npt.NDArray[np.bool_] = inference.probabilities.max(axis=1) >= least
     return found
 
 
@@ -107,7 +125,7 @@ def confusion(rows: pa.Table, inference: Inference, request: PredictionRequest) 
     """Count labelled and predicted utterances ``(L, C)`` by split; rows: true class, columns: predicted class."""
     shape = len(request.labels), inference.probabilities.shape[1]
     label = rows["label"].combine_chunks()
-    known = (label.fill_null(UNLABELLED).to_numpy() != UNLABELLED) & kept(inference, request)
+    known = (label.fill_null(UNLABELLED).to_numpy() != UNLABELLED) & kept(inference, request.min_confidence)
     cells = label.fill_null(0).to_numpy().astype(np.int64) * shape[1] + inference.labels
     splits = np.array(rows["split"].to_pylist())
     counts = {}

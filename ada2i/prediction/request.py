@@ -41,7 +41,7 @@ from ada2i.store import Store
 log = logging.getLogger(__name__)
 
 JOB = "ada2i.prediction.job:drive"
-_BATCH = 512  # slots of a forward pass; fixed, so that the same source gives the same bytes
+BATCH = 512  # slots of a forward pass; fixed, so that the same source gives the same bytes
 
 _SMALL_ROWS = 10_000  # predicted in seconds by one process; a private cluster takes longer to start
 
@@ -87,7 +87,7 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
     home, version = open_version(root, spec.version)
     config = load_config(home, version)
     own_code = _own_code(spec, config, version)
-    _check_confidence(spec.min_confidence, config, version)
+    check_confidence(spec.min_confidence, config, version)
     source = _open(spec, root)
     run_id = run_id or _run_id(home, source.fingerprint, spec)
     uri = store.prediction(run_id)
@@ -112,7 +112,7 @@ def prepare(spec: PredictSpec, *, root: str, run_id: str | None = None) -> Job:
         modalities=config.model.modalities,
         attends_to_padding=attends_to_padding(config),
         group=config.training.batch_dialogues,
-        batch=_BATCH,
+        batch=BATCH,
         resources=resources,
         own_code=own_code,
         min_confidence=spec.min_confidence,
@@ -216,18 +216,11 @@ def raw_corpus(spec: PredictSpec, *, root: str) -> extraction.ExtractSpec | None
     if raw is None:
         return None
     home, version = open_version(root, spec.version)
-    recipe = _recipe(version)
-    encoders = recipe.encoders
     config = load_config(home, version)
     _own_code(spec, config, version)  # before hours of extraction
     wanted = config.model.modalities
-    if missing := [modality for modality in wanted if modality not in encoders]:
-        raise DataError(
-            f"{version.name} must record the encoder of {missing[0]}, but does not. Predict features of it."
-        )
-    for modality in wanted:
-        for encoder in registry.parts(encoders[modality].spec):
-            _check_allowed(encoder, modality, version, spec.allow_encoders)
+    recipe = encoders_of(version, wanted, spec.allow_encoders)
+    encoders = recipe.encoders
     overrides: dict[str, Any] = {f"media.{name}": value for name, value in recipe.media.model_dump().items()}
     for modality in wanted:
         settings = encoders[modality].settings
@@ -241,8 +234,30 @@ def raw_corpus(spec: PredictSpec, *, root: str) -> extraction.ExtractSpec | None
     )
 
 
+def encoders_of(version: Version, wanted: Collection[Modality], allowed: Collection[str]) -> ExtractionConfig:
+    """Return the encoders and media settings that a version records for its features.
+
+    Args:
+        version: The version.
+        wanted: The modalities whose encoders are needed.
+        allowed: package.module:Class that the caller allows as encoders.
+
+    Raises:
+        DataError: They are unknown, since the features were not extracted by this project.
+        ConfigError: One is not of this package, and not allowed.
+    """
+    recipe = _recipe(version)
+    if missing := [modality for modality in wanted if modality not in recipe.encoders]:
+        raise DataError(
+            f"{version.name} must record the encoder of {missing[0]}, but does not. Predict features of it."
+        )
+    for modality in wanted:
+        for encoder in registry.parts(recipe.encoders[modality].spec):
+            _check_allowed(encoder, modality, version, allowed)
+    return recipe
+
+
 def _recipe(version: Version) -> ExtractionConfig:
-    """Return the encoders and media settings that a version records for its features."""
     recipe = version.features.recipe
     if recipe is None:
         raise DataError(
@@ -275,7 +290,12 @@ def _own_code(spec: PredictSpec, config: TrainConfig, version: Version) -> dict[
         return check_code(config, version)
 
 
-def _check_confidence(least: float, config: TrainConfig, version: Version) -> None:
+def check_confidence(least: float, config: TrainConfig, version: Version) -> None:
+    """Refuse a least confidence that is no probability, or of a model without probabilities.
+
+    Raises:
+        ConfigError: It is one of these.
+    """
     if not 0 <= least < 1:
         raise ConfigError(
             f"`min_confidence` must be a probability from 0 to below 1, but is {least}. The report shows what a value "

@@ -51,7 +51,7 @@ class Worker:
         dialogues = dialogues_of(rows, request.modalities, widths)
         inference = infer(self._model, dialogues, batch=self._slots, device=self._device)
         data, name = encode(table_of(rows, inference, request)), part_name(number)
-        shown = inference.labels[kept(inference, request)]
+        shown = inference.labels[kept(inference, request.min_confidence)]
         counts = torch.bincount(torch.from_numpy(shown), minlength=inference.probabilities.shape[1])
         part = Part(
             name=name,

@@ -26,6 +26,7 @@ printf %s "$(random 32)" | keep ray-token
 printf 'ada2i:%s' "$(random 16)" | keep prefect-auth
 printf %s "$(random 16)" | keep database-password
 printf %s "$(random 16)" | keep grafana-password
+printf %s "$(random 32)" | keep serve-token
 
 # One pair of keys, for the server and for its clients: both files or none.
 if [ ! -e secrets/s3-identities ] || [ ! -e secrets/s3-credentials ]; then

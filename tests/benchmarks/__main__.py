@@ -17,7 +17,18 @@ from rich.console import Console
 
 from tests.benchmarks.workload import Figure, finish
 
-PARTS = ("startup", "training", "encoders", "balance", "scaling", "engine", "streaming", "prediction", "extraction")
+PARTS = (
+    "startup",
+    "training",
+    "encoders",
+    "balance",
+    "scaling",
+    "engine",
+    "streaming",
+    "prediction",
+    "serving",
+    "extraction",
+)
 
 
 def measure() -> list[Figure]:

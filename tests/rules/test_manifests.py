@@ -9,6 +9,7 @@ import asyncio
 import configparser
 import functools
 import gzip
+import importlib
 import importlib.util
 import json
 import os
@@ -29,7 +30,9 @@ from prefect.client.schemas.objects import Flow, FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 from pydantic import AliasChoices, BaseModel
+from ray.serve.schema import ServeDeploySchema
 
+from ada2i.serving.request import ServeSpec
 from infra import certificates
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +46,7 @@ VERSION = "1.37"  # of Kubernetes, whose schemas must hold
 OVERLAYS = ("small", "large")
 
 # Made by the user or by KubeRay (`ada2i`); docs/runbook.md says how.
-SECRETS = {"ada2i", "ada2i-s3", "ada2i-prefect-auth", "ada2i-prefect-database", "ada2i-registry"}
+SECRETS = {"ada2i", "ada2i-s3", "ada2i-prefect-auth", "ada2i-prefect-database", "ada2i-registry", "ada2i-serve"}
 # Where Ray reads the variables that we set; some of them are read in C++, too.
 FILES_OF_RAY = (
     "_common/usage/usage_constants.py",
@@ -274,7 +277,7 @@ def test_compose_refuses_what_is_no_field(tmp_path: Path) -> None:
 
 def test_compose_listens_on_loopback_only(compose: Document) -> None:
     published = [(name, port) for name, s in compose["services"].items() for port in s.get("ports", [])]
-    assert {name for name, _ in published} == {"prefect-server", "ray-head", "s3", "prometheus", "grafana"}
+    assert {name for name, _ in published} == {"prefect-server", "ray-head", "s3", "prometheus", "grafana", "serve"}
     assert {port["host_ip"] for _, port in published} == {"127.0.0.1"}
     assert not any("network_mode" in service for service in compose["services"].values())
     assert compose["networks"]["database"]["internal"]
@@ -564,6 +567,56 @@ def test_a_role_may_replace_keys(tmp_path: Path) -> None:
     assert with_role == {"ada2i-ray-head", "ada2i-ray-worker", "ada2i-flow"}
 
 
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> list[Document]:
+    """The small overlay with the component that answers live requests."""
+    folder = tmp_path_factory.mktemp("serving")
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [os.path.relpath(KUBERNETES / "overlays" / "small", folder)],
+        "components": [os.path.relpath(KUBERNETES / "components" / "serving", folder)],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    return built(folder)
+
+
+def test_the_endpoint_serves_what_the_code_builds(endpoint: list[Document], pins: dict[str, str]) -> None:
+    service = one(endpoint, "RayService")["spec"]
+    (application,) = ServeDeploySchema.model_validate(yaml.safe_load(service["serveConfigV2"])).applications
+    module, _, function = application.import_path.partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+    assert ServeSpec.model_validate(application.args).version.endswith("@champion")
+    assert service["rayClusterConfig"]["rayVersion"] == pins["ray"]
+    assert service["rayClusterConfig"]["authOptions"] == {"mode": "token"}
+
+
+def test_pods_of_the_endpoint_are_confined_and_get_the_token_by_reference(endpoint: list[Document]) -> None:
+    cluster = {"spec": one(endpoint, "RayService")["spec"]["rayClusterConfig"]}
+    accounts = {d["metadata"]["name"] for d in endpoint if d["kind"] == "ServiceAccount"}
+    policy = one(endpoint, "NetworkPolicy", "serving")["spec"]
+    kubernetes_validate.validate(one(endpoint, "NetworkPolicy", "serving"), VERSION, strict=True)
+    for template in ray_templates(cluster).values():
+        whole = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "any"}, "template": template}
+        kubernetes_validate.validate(whole, VERSION, strict=True)
+        spec, (container,) = template["spec"], template["spec"]["containers"]
+        assert selects(policy["podSelector"], template["metadata"]["labels"])
+        assert spec["serviceAccountName"] in accounts
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        token = {"secretKeyRef": {"name": "ada2i-serve", "key": "token"}}
+        assert container["env"] == [{"name": "ADA2I_SERVE_TOKEN", "valueFrom": token}]
+
+
+@pytest.mark.shared
+@needs_schemas
+def test_the_cluster_of_the_endpoint_is_valid(endpoint: list[Document]) -> None:
+    """A RayService's definition holds the schema of a RayCluster's spec; that of a RayCluster is published here."""
+    schema = published(CUSTOM["RayCluster"])["properties"]["spec"]
+    jsonschema.validate(one(endpoint, "RayService")["spec"]["rayClusterConfig"], schema)
+
+
 # All of them
 
 
@@ -599,7 +652,7 @@ def test_every_variable_is_one_that_is_read(compose: Document, overlays: dict[st
     for place, name, _ in environments(compose, overlays):
         plain = name.removesuffix("_FILE")
         if plain != name and plain in entrypoint:
-            assert plain in prefect, (place, name)
+            assert plain in prefect or plain in code, (place, name)
         elif name.startswith("PREFECT_"):
             assert name in prefect, (place, name)
         elif name.startswith("AWS_"):

@@ -13,6 +13,7 @@ from ada2i.extraction.config import ExtractionConfig
 from ada2i.presets import PRESETS, SETTINGS, field_names
 from ada2i.promotion.rules import GateRules
 from ada2i.search.request import SearchOptions
+from ada2i.serving.limits import Limits
 from pipelines.extract import extract_features
 from pipelines.jobs import reap_ada2i_jobs
 from pipelines.predict import predict_emotions
@@ -187,6 +188,16 @@ COMMANDS = {
         "SOURCE",
         "VERSION",
     ],
+    "serve": [
+        "--allow-encoder",
+        "--code",
+        "--host",
+        "--limit",
+        "--port",
+        "--replicas",
+        "--root",
+        "VERSION",
+    ],
     "registry diff": ["--json", "--root", "FIRST", "SECOND"],
     "registry gate": ["--again", "--alias", "--by", "--code", "--json", "--promote", "--root", "--set", "REFERENCE"],
     "registry gc": ["--json", "--older-than", "--root", "--versions-older-than", "MODEL"],
@@ -333,6 +344,21 @@ TUNING_FLOW: dict[str, Any] = {
 
 SEARCH_OPTIONS = ["concurrent", "finalists", "grace", "reduction", "seed", "trial_seeds", "trials"]
 
+LIMITS = [
+    "body_bytes",
+    "clip_bytes",
+    "clip_memory",
+    "clip_seconds",
+    "requests",
+    "seconds",
+    "session_bytes",
+    "session_seconds",
+    "session_turns",
+    "sessions",
+    "text_chars",
+    "turns",
+]
+
 EXTRACTION_FIELDS = [
     "chunk.audio",
     "chunk.text",
@@ -413,6 +439,10 @@ def test_extraction_config_fields() -> None:
 
 def test_rules_of_the_gate() -> None:
     assert sorted(field_names(GateRules)) == RULES
+
+
+def test_limits_of_the_endpoint() -> None:
+    assert sorted(Limits.model_fields) == LIMITS
 
 
 def test_search_options() -> None:

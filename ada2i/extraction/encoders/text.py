@@ -142,6 +142,10 @@ class TextEncoder:
     """One transformer and its tokenizer; the pooled states of the chosen layers are concatenated.
 
     ``encoders/layers.py`` describes the choice: by default the last layer; an earlier one keeps more of the words.
+
+    Attributes:
+        fills: Whether all batches of a length have one size, so that a text's vector has the same bits in any batch.
+            Without, few texts take less time, and vectors differ by rounding.
     """
 
     def __init__(
@@ -169,7 +173,7 @@ class TextEncoder:
         last = self._network.config.num_hidden_layers
         self._layers = chosen.groups(last if layers is None else layers, last)
         self._pooling, self._normalise, self._lowercase = pooling, normalise, lowercase
-        self._max_length, self._device = max_length, device
+        self._max_length, self._device, self.fills = max_length, device, True
         self.info = EncoderInfo(
             name=name,
             modality="text",
@@ -233,7 +237,7 @@ class TextEncoder:
 
         from ada2i import devices
 
-        filled = texts + texts[-1:] * (self._size(length) - len(texts))
+        filled = texts + texts[-1:] * (self._size(length) - len(texts)) * self.fills
         tokens = self._tokenizer(
             filled, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         ).to(self._device)

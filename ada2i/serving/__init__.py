@@ -1,0 +1,3 @@
+"""Answers for live requests: a registered version behind HTTP, on Ray Serve."""
+
+__all__ = ["request", "run"]

@@ -1,0 +1,137 @@
+"""The model replica without Ray: takeover of a new champion, versions of sessions, errors."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ada2i import storage
+from ada2i.data.manifest import open_features
+from ada2i.errors import Ada2iError, DataError
+from ada2i.importers.demo import write_demo_corpus
+from ada2i.registry.aliases import move
+from ada2i.registry.versions import find, version_uri
+from ada2i.serving import replica
+from ada2i.serving.replica import Answered, Asked, Replica
+from ada2i.serving.request import spec_of
+from ada2i.serving.turns import Turn
+from tests.unit.prediction.tiny import registered
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def root(tmp_path: Any) -> str:
+    """A root with two versions, of which the first is champion."""
+    place = (tmp_path / "store").as_uri()
+    info = open_features(write_demo_corpus(place, dialogues=20)).info()
+    for preset in ("corrected", "reference"):
+        registered(place, info, preset)
+    promote(place, 1, None)
+    return str(place)
+
+
+def promote(root: str, number: int, before: int | None) -> None:
+    move(root, "tiny", "champion", number, expected=before, by="test", reason="test")
+
+
+def started(root: str) -> Replica:
+    return Replica(spec_of("tiny@champion", poll_seconds=0.05), root)
+
+
+def turn(**more: Any) -> Turn:
+    vectors: Any = {m: np.ones(w, np.float32) for m, w in {"text": 32, "audio": 24, "visual": 20}.items()}
+    return Turn("A", {**vectors, **more})
+
+
+async def answered(found: Replica, asked: Asked) -> Answered:
+    result = await found.ask(asked)
+    assert isinstance(result, Answered), result
+    return result
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_new_champion_takes_over_and_a_session_stays(root: str) -> None:
+    served = started(root)
+    whole = Asked((turn(), turn()))
+    before = await answered(served, whole)
+    live = await answered(served, Asked((turn(),), live=True))
+    promote(root, 2, 1)
+    await until(lambda: served._number == 2)
+    after = await answered(served, whole)
+    later = await answered(served, Asked((turn(),), live=True, context=live.context))
+    assert [one.version for one in (before, live, after, later)] == ["tiny@1", "tiny@1", "tiny@2", "tiny@1"]
+    assert before.answers != after.answers
+    fresh = await answered(started(root), Asked((turn(),), live=True, context=live.context))
+    assert (fresh.version, fresh.answers) == ("tiny@1", later.answers)
+
+
+async def test_a_champion_that_cannot_be_loaded_is_not_taken(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    served = started(root)
+    await answered(served, Asked((turn(),)))
+    storage.put(storage.join(version_uri(root, find(root, "tiny", 2)), "weights.safetensors"), b"damaged")
+    promote(root, 2, 1)
+    with caplog.at_level(logging.WARNING):
+        await until(lambda: "tiny@1 still answers" in caplog.text)
+    assert (await answered(served, Asked((turn(),)))).version == "tiny@1"
+
+
+async def test_requests_of_one_batch_get_their_own_answers_and_errors(root: str) -> None:
+    served = started(root)
+    louder = turn(audio=np.full(24, 3, np.float32))
+    wrong = turn(audio=np.ones(3, np.float32))
+    single = [await answered(served, Asked((one,))) for one in (turn(), louder)]
+    first, second, third, live = await asyncio.gather(
+        served.ask(Asked((turn(),))),
+        served.ask(Asked((louder,))),
+        served.ask(Asked((wrong,))),
+        served.ask(Asked((louder,), live=True)),
+    )
+    for found, expected in ((first, single[0]), (second, single[1]), (live, single[1])):
+        assert isinstance(found, Answered)
+        assert found.answers[0]["label"] == expected.answers[0]["label"]
+        assert found.answers[0]["votes"] == pytest.approx(expected.answers[0]["votes"], rel=1e-6)
+    assert isinstance(third, DataError)
+    assert "must be 24 numbers" in third.message
+
+
+async def test_a_text_for_imported_features_is_refused(root: str) -> None:
+    found = await started(root).ask(Asked((Turn("A", None, "words"),)))
+    assert isinstance(found, DataError)
+    assert "whose encoders are unknown" in found.message
+
+
+async def test_an_unknown_error_is_returned_by_its_class(
+    root: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ValueError("what a client sent")
+
+    monkeypatch.setattr(replica, "read_features", broken)
+    found = await started(root).ask(Asked((turn(),)))
+    assert isinstance(found, Ada2iError)
+    assert "The server failed with ValueError" in found.message
+    assert "what a client sent" not in found.message + caplog.text
+
+
+async def test_few_versions_are_held(root: str) -> None:
+    served = started(root)
+    for number in range(10, 20):
+        other = replace(served._current, version=served._current.version.model_copy(update={"number": number}))
+        served._hold(other)
+    assert len(served._held) == 3
+    assert {1, 19} <= served._held.keys()
