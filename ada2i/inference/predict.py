@@ -183,17 +183,26 @@ def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.devic
             yield inputs
 
     for _, prediction in predict(model, made(), device):
-        at = places.pop()
-        label = chances_of(prediction.logits, model.signs).argmax(dim=-1)
-        inference.labels[at] = label.cpu().numpy()
+        at, found = places.pop(), answers_of(model, prediction)
+        inference.labels[at], inference.probabilities[at] = found.labels, found.probabilities
+        inference.contributions[at], inference.votes[at] = found.contributions, found.votes
         if inference.values is not None:
-            inference.values[at] = prediction.logits[:, 0].cpu().numpy()
-            label = torch.zeros_like(label)  # the only output
-        weighted = model.fusion.weigh_votes(prediction.votes)
-        inference.probabilities[at] = model.chances(prediction.logits).cpu().numpy()
-        inference.contributions[at] = _of_class(weighted, label).T.cpu().numpy()
-        inference.votes[at] = _of_class(prediction.fused[None], label)[0].cpu().numpy()
+            inference.values[at] = found.values
     return inference
+
+
+def answers_of(model: Ada2I, prediction: Prediction) -> Inference:
+    """Return what a prediction says of each utterance, from the CPU."""
+    label = chances_of(prediction.logits, model.signs).argmax(dim=-1)
+    output = torch.zeros_like(label) if model.signs else label  # the only output of regression
+    weighted = model.fusion.weigh_votes(prediction.votes)
+    return Inference(
+        labels=label.cpu().numpy(),
+        probabilities=model.chances(prediction.logits).cpu().numpy(),
+        contributions=_of_class(weighted, output).T.cpu().numpy(),
+        votes=_of_class(prediction.fused[None], output)[0].cpu().numpy(),
+        values=prediction.logits[:, 0].cpu().numpy() if model.signs else None,
+    )
 
 
 def batches(lengths: Ints, padded: Ints | None, batch: int) -> Iterator[Ints]:

@@ -201,6 +201,15 @@ class _Running:
         return means_of(sums.to(theta.dtype), theta)
 
 
+def is_carried(model: Ada2I) -> bool:
+    """Return whether ``LiveDialogue`` takes a model."""
+    try:
+        _checked(model)
+    except ConfigError:
+        return False
+    return True
+
+
 def _checked(model: Ada2I) -> Neighbours:
     """Return the relations of a model; refuse one without a state of constant size."""
     neighbours: object = model.extend

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from ada2i.inference.models import load_config, load_model, open_version
-from ada2i.inference.predict import Dialogues, Ints, infer
+from ada2i.inference.predict import Dialogues, Inference, Ints, infer
 from ada2i.jobs import code
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I
@@ -92,9 +92,15 @@ def load_served(
 def answer(served: Served, dialogues: Sequence[Sequence[Vectors]]) -> list[list[Answer]]:
     """Predict dialogues together; return the answers of each one's turns."""
     inference = infer(served.model, _inputs(served, dialogues), batch=BATCH, device=torch.device("cpu"))
-    columns = columns_of(inference, served.version.features.labels, served.model.modalities, served.least)
-    rows = iter(pa.table(columns).to_pylist())
+    rows = iter(rows_of(served, inference))
     return [[next(rows) for _ in dialogue] for dialogue in dialogues]
+
+
+def rows_of(served: Served, inference: Inference) -> list[Answer]:
+    """Return the answers of turns, in order."""
+    columns = columns_of(inference, served.version.features.labels, served.model.modalities, served.least)
+    answers: list[Answer] = pa.table(columns).to_pylist()
+    return answers
 
 
 def _inputs(served: Served, dialogues: Sequence[Sequence[Vectors]]) -> Dialogues:

@@ -109,6 +109,25 @@ async def test_requests_of_one_batch_get_their_own_answers_and_errors(root: str)
     assert "must be 24 numbers" in third.message
 
 
+@pytest.mark.parametrize("preset", ["causal", "corrected"])
+async def test_a_session_equals_the_dialogue_up_to_its_last_turn(tmp_path: Any, preset: str) -> None:
+    place = (tmp_path / "store").as_uri()
+    registered(place, open_features(write_demo_corpus(place, dialogues=20)).info(), preset)
+    served, context, sizes = Replica(spec_of("tiny"), place), None, []
+    turns = [
+        replace(turn(audio=None if n == 1 else np.full(24, n, np.float32)), speaker="ABAAB"[n % 5]) for n in range(12)
+    ]
+    for number, one in enumerate(turns):
+        live = await answered(served, Asked((one,), live=True, context=context))
+        whole = await answered(served, Asked(tuple(turns[: number + 1])))
+        assert live.answers[0] == pytest.approx(whole.answers[-1], abs=1e-5)
+        context = live.context
+        assert context is not None
+        assert context.turns == number + 1
+        sizes.append(context.nbytes)
+    assert (len(set(sizes)) == 1) == (preset == "causal")
+
+
 async def test_a_text_for_imported_features_is_refused(root: str) -> None:
     found = await started(root).ask(Asked((Turn("A", None, "words"),)))
     assert isinstance(found, DataError)

@@ -29,7 +29,7 @@ def made(clock: Clock, **limits: int) -> Sessions:
 
 
 def context(turns: int, width: int = 4) -> Context:
-    return Context(1, (Vectors("A", {"text": np.zeros(width, np.float32), "audio": None}),) * turns)
+    return Context(1, turns, (Vectors("A", {"text": np.zeros(width, np.float32), "audio": None}),) * turns)
 
 
 def test_a_session_expires_after_its_last_turn(clock: Clock) -> None:
