@@ -1,3 +1,3 @@
 """The network: encoders, adaptive feature weighting, adaptive modality weighting."""
 
-__all__ = ["ada2i", "afw", "amw", "build", "inputs", "own", "relational"]
+__all__ = ["ada2i", "afw", "amw", "build", "inputs", "live", "own", "relational"]

@@ -193,6 +193,7 @@ COMMANDS = {
         "--code",
         "--host",
         "--limit",
+        "--min-confidence",
         "--port",
         "--replicas",
         "--root",
