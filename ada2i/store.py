@@ -162,6 +162,10 @@ class Store:
         """Return the URI of the folder of a prediction."""
         return self._folder("predictions", prediction_id)
 
+    def drift(self, model: str, number: int) -> str:
+        """Return the folder of what a version's predictions look like."""
+        return storage.join(self.root, "drift", model, str(number))
+
     def _folder(self, kind: str, name: str) -> str:
         if not re.fullmatch(RUN_ID, name):
             raise ConfigError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from ada2i import storage
 from ada2i.display import count, similar
-from ada2i.drift import LEAST_DIALOGUES, Drift, Window, judge, limits, reference_of, windows
+from ada2i.drift import Drift, Window, judge, limits, reference_of, windows
 from ada2i.drift import keep as keep_window
 from ada2i.errors import ConfigError, DataError, NotFoundError
 from ada2i.evaluation.compare import Comparison
@@ -25,6 +25,7 @@ from ada2i.extraction.config import NONE
 from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec
 from ada2i.importers.resolve import resolve_features
 from ada2i.inference.floor import baselines
+from ada2i.inference.sums import LEAST_DIALOGUES
 from ada2i.jobs import client, code
 from ada2i.jobs.client import Job
 from ada2i.jobs.cluster import cluster
@@ -67,6 +68,9 @@ What = Literal["Skipped", "Registered", "Promoted", "Refused"]
 OnEvent = Callable[[Event | str], None]
 
 T = TypeVar("T")
+
+
+_WINDOWS = 30  # predictions of a version that are compared
 
 
 class Hooks:
@@ -571,22 +575,24 @@ def drift(reference: str, store: Store, run_id: str | None = None) -> tuple[Vers
         run_id: Only this prediction; by default all.
 
     Returns:
-        The version, and each window with its comparison, the oldest first; a window of too few dialogues is left out.
+        The version, and each of its last 30 windows with its comparison, the oldest first.
 
     Raises:
         NotFoundError: There is no such version, or the feature set that it was trained on no longer exists.
-        DataError: It has no window of enough dialogues.
+        ConfigError: The reference is a folder.
+        DataError: It has no window.
     """
+    if "/" in reference:
+        raise ConfigError(
+            f"Drift needs a version of the registry, MODEL@NUMBER, but is asked for {reference!r}: a folder has no "
+            "record of predictions. Name the version."
+        )
     version = resolve(store.root, reference)
-    found = [
-        window
-        for window in windows(store.root, version)
-        if window.dialogues >= LEAST_DIALOGUES and run_id in {None, window.run_id}
-    ]
+    found = windows(store.root, version, run_id)[-_WINDOWS:]
     if not found:
         raise DataError(
-            f"{version.name} must have predicted a source of at least {LEAST_DIALOGUES} dialogues, but has not. Call "
-            f"`ada2i predict {version.name} SOURCE` first."
+            f"{version.name} must have predicted a source of at least {LEAST_DIALOGUES} dialogues with this version of "
+            f"ada2i, but has not. Call `ada2i predict {version.name} SOURCE`, with `--out` if it was predicted before."
         )
     usual = reference_of(store.root, version)
     bounds = functools.cache(partial(limits, usual))

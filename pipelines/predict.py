@@ -79,7 +79,7 @@ def report_drift(manifest: PredictionManifest, store: Store) -> None:
     """Compare the prediction with the model's training set; emit an event if it differs."""
     log, name = get_run_logger(), f"{manifest.model}@{manifest.version}"
     try:
-        version, judged = usecases.drift(name, store, run_id=manifest.run_id)
+        _, judged = usecases.drift(name, store, run_id=manifest.run_id)
     except Ada2iError as error:
         log.warning("Drift was not measured: %s", error.message)
         return
@@ -99,7 +99,6 @@ def report_drift(manifest: PredictionManifest, store: Store) -> None:
         "prefect.resource.name": manifest.model,
         "ada2i.version": name,
         "ada2i.source": manifest.source,
-        "ada2i.features": version.features.uri,
     }
     emit_event(event=DRIFTED, resource=resource)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from ada2i.cli.options import (
     Allow,
@@ -23,7 +24,7 @@ from ada2i.cli.training import show_result
 from ada2i.config import TrainConfig
 from ada2i.errors import ConfigError, NotFoundError
 from ada2i.modalities import LETTERS
-from ada2i.presets import PRESETS, field_names
+from ada2i.presets import PRESETS, explain, field_names
 from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
@@ -111,9 +112,9 @@ def _config(student: str) -> TrainConfig:
         return TrainConfig.model_validate_json(Path(student).read_bytes())
     except OSError as problem:
         raise NotFoundError(f"{student} must be a file with a config, but: {problem.strerror}.") from problem
-    except ValueError as problem:  # pydantic's is one
+    except ValidationError as problem:
         raise ConfigError(
-            f"{student} must hold a whole config, as `ada2i config` prints it, but: {str(problem).splitlines()[0]}."
+            f"{student} must hold a whole config, as `ada2i config` prints it, but: {'; '.join(explain(problem))}."
         ) from problem
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_SHOWN, _BAR = 12, 20  # statistics; characters up to the limit
+_SHOWN, _BAR = 12, 8  # statistics; characters up to the limit
 
 
 @app.command()
@@ -58,7 +58,7 @@ def _windows(name: str, judged: "list[tuple[Window, Drift]]") -> Table:
 
 
 def _statistics(window: "Window", result: "Drift") -> Table:
-    table = Table("statistic", "value", "usual", "limit", "from usual to limit", title=f"Last: {window.source}")
+    table = Table("statistic", "value", "usual", "limit", "to limit", title=f"Last: {window.source}")
     for statistic in result.statistics[:_SHOWN]:
         filled = round(_BAR * min(max(statistic.share, 0.0), 2.0))
         bar = Text("█" * filled, "red" if statistic.exceeds else "green")

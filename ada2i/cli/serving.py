@@ -1,5 +1,6 @@
 """The command that answers HTTP requests with a registered version."""
 
+import signal
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
@@ -37,7 +38,7 @@ def serve(  # noqa: PLR0917
 ) -> None:
     """Answer HTTP requests with a registered version until Ctrl-C; a moved alias is followed.
 
-    Every request must carry the token of ADA2I_SERVE_TOKEN. Ray runs on this machine, or in the cluster of RAY_ADDRESS.
+    Requests must carry the token of ADA2I_SERVE_TOKEN. Ray runs on this machine, or in the cluster of RAY_ADDRESS.
     """
     from ada2i import usecases
     from ada2i.serving.request import spec_of
@@ -52,6 +53,7 @@ def serve(  # noqa: PLR0917
         limits=parse_overrides(limit),
         allow_encoders=tuple(allow_encoder or ()),
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with suppress(KeyboardInterrupt), usecases.serve(spec, Store.open(root)) as running:
         show_serving(running)
         threading.Event().wait()

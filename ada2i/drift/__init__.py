@@ -1,11 +1,10 @@
 """Drift: whether what a model predicts still looks like what it was trained on."""
 
-from ada2i.drift.detect import LEAST_DIALOGUES, Drift, Statistic, judge, limits
+from ada2i.drift.detect import Drift, Statistic, judge, limits
 from ada2i.drift.reference import Reference, reference_of
 from ada2i.drift.windows import Window, keep, windows
 
 __all__ = [
-    "LEAST_DIALOGUES",
     "Drift",
     "Reference",
     "Statistic",

@@ -8,12 +8,11 @@ import numpy as np
 
 from ada2i.drift.reference import Reference
 from ada2i.errors import DataError
-from ada2i.inference.sums import Columns, Floats
+from ada2i.inference.sums import LEAST_DIALOGUES, Columns, Floats
 from ada2i.records import Record
 
-_NIGHTS, _FALSE_ALARMS = 30, 0.05  # at most this share of months of nights has a false alarm
+_NIGHTS, _FALSE_ALARMS = 30, 0.05  # the probability of a false alarm in a month of nights
 _DRAWS = 10_000
-LEAST_DIALOGUES = 5
 
 
 class Statistic(Record):
@@ -75,13 +74,19 @@ def judge(reference: Reference, sums: Floats, dialogues: int, bounds: tuple[Floa
         bounds: The result of ``limits`` for this number of dialogues, if the caller has it.
 
     Raises:
-        DataError: The window has too few dialogues, or other sums.
+        DataError: The window has too few dialogues, other sums, or impossible ones.
     """
-    if dialogues < LEAST_DIALOGUES or sums.shape != reference.train.shape or not sums[0] > 0:
+    if dialogues < LEAST_DIALOGUES:
         raise DataError(
-            f"A window must have at least {LEAST_DIALOGUES} dialogues and {len(reference.train)} sums, but has "
-            f"{dialogues} and {len(sums)}. Predict more dialogues at once, with this version of ada2i."
+            f"A window must have at least {LEAST_DIALOGUES} dialogues, but has {dialogues}. Predict more at once."
         )
+    if sums.shape != reference.train.shape:
+        raise DataError(
+            f"A window must have {len(reference.train)} sums, but has {len(sums)}. Predict again, with this version of "
+            "ada2i."
+        )
+    if sums[0] < dialogues:
+        raise DataError(f"A window of {dialogues} dialogues must have as many utterances, but has {sums[0]:g}.")
     names, (values,) = statistics(reference.columns, _expected(reference), sums[None])
     usual, limit = bounds or limits(reference, dialogues)
     found = [

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,10 @@ from ada2i.prediction.output import dialogues_of, read_shard
 from ada2i.prediction.records import REQUEST, PredictionRequest
 from ada2i.prediction.request import PredictSpec
 from ada2i.registry.versions import Version, version_uri
+from ada2i.store import Store
 
 _MOST_ROWS = 200_000  # utterances of a split that are read: more make no sum noticeably more exact
+_LARGEST = 1e100  # whose square is still finite
 _MOST_DIALOGUES = 2_000  # of dev, from which windows are drawn
 
 
@@ -42,7 +45,7 @@ class Reference:
 
 def home(root: str, version: Version) -> str:
     """Return the folder of a version's reference and windows."""
-    return storage.join(root, "drift", version.model, str(version.number))
+    return Store.open(root).drift(version.model, version.number)
 
 
 def reference_of(root: str, version: Version) -> Reference:
@@ -50,13 +53,13 @@ def reference_of(root: str, version: Version) -> Reference:
 
     Raises:
         InputError: The feature set that it was trained on no longer exists.
-        DataError: The stored reference has other columns; the message names the file to delete.
+        DataError: The stored reference is damaged or that of other weights; the message names the file to delete.
     """
     uri = storage.join(home(root, version), "reference.parquet")
     if not storage.exists(uri):
         train, modalities = split_sums(root, version, "train")
         dev, _ = split_sums(root, version, "dev")
-        storage.put(uri, _encoded(train.sum(axis=0), dev[:: -(-len(dev) // _MOST_DIALOGUES)], modalities))
+        storage.put(uri, _encoded(train.sum(axis=0), dev[:: -(-len(dev) // _MOST_DIALOGUES)], modalities, version))
     return _decoded(uri, version)
 
 
@@ -86,28 +89,47 @@ def split_sums(
     return np.concatenate(found), tuple(request.modalities)
 
 
-def _encoded(train: Floats, dev: Floats, modalities: Sequence[Modality]) -> bytes:
+def _encoded(train: Floats, dev: Floats, modalities: Sequence[Modality], version: Version) -> bytes:
     rows = np.concatenate([train[None], dev])
     values = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
     table = pa.table({"split": ["train"] + ["dev"] * len(dev), "sums": values})
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({"modalities": ",".join(modalities)}), sink, compression="zstd")
+    facts = {"modalities": ",".join(modalities), "weights": _weights(version)}
+    pq.write_table(table.replace_schema_metadata(facts), sink, compression="zstd")
     return sink.getvalue().to_pybytes()
 
 
 def _decoded(uri: str, version: Version) -> Reference:
-    try:
+    columns, rows = None, np.empty((0, 0))
+    with suppress(pa.ArrowException, KeyError, TypeError, ValueError):
         table = pq.read_table(pa.BufferReader(storage.get(uri)))
-        modalities = (table.schema.metadata or {})[b"modalities"].decode().split(",")
+        facts = table.schema.metadata or {}
+        modalities = facts[b"modalities"].decode().split(",")
         widths = {m: version.features.widths[m] for m in MODALITIES if m in modalities}
-        columns = Columns.of(widths, len(version.features.labels))
-        rows = np.array(table["sums"].to_pylist(), dtype=np.float64)
-        whole = rows.shape[1] == columns.size and len(rows) > 1 and np.isfinite(rows).all() and (rows[:, 0] > 0).all()
-    except (pa.ArrowException, KeyError, ValueError) as problem:
-        raise DataError(f"{uri} must be the reference of {version.name}, but: {problem}. Delete it.") from problem
-    if not whole:
+        kind, split = table.schema.field("sums").type, table["split"].to_pylist()
+        ours = facts[b"weights"].decode() == _weights(version) and split == ["train"] + ["dev"] * (len(split) - 1)
+        if ours and pa.types.is_fixed_size_list(kind) and pa.types.is_float64(kind.value_type):
+            columns = Columns.of(widths, len(version.features.labels))
+            rows = np.array(table["sums"].to_pylist(), dtype=np.float64)
+    if columns is None or not _possible(columns, rows):
         raise DataError(
-            f"{uri} must hold {columns.size} finite sums for each dialogue, but does not. Delete it: the next command "
-            "computes it again."
+            f"{uri} must be the reference of {version.name}, as this version of ada2i writes it, but is damaged or "
+            "another. Delete it: the next command computes it again."
         )
     return Reference(columns, rows[0], rows[1:])
+
+
+def _possible(columns: Columns, rows: Floats) -> bool:
+    """Return whether rows can be sums: finite, and no count below zero."""
+    if rows.ndim != 2 or rows.shape[1] != columns.size or len(rows) < 2:
+        return False
+    counts = np.ones(columns.size, np.bool_)
+    for modality in columns.groups:
+        counts[columns.places[f"total.{modality}"]] = False
+    whole = np.isfinite(rows).all() and (np.abs(rows) < _LARGEST).all()
+    return bool(whole and (rows[:, counts] >= 0).all() and (rows[:, 0] > 0).all())
+
+
+def _weights(version: Version) -> str:
+    """Return the digest of a version's weights."""
+    return version.files["weights.safetensors"].sha256

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ada2i.batch import UNLABELLED, DialogueBatch, Layout
 from ada2i.devices import memory_of
+from ada2i.errors import DataError
 from ada2i.loader.split_data import SplitData
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I, Prediction, chances_of
@@ -192,7 +193,16 @@ def infer(model: Ada2I, dialogues: Dialogues, *, batch: int, device: torch.devic
 
 
 def answers_of(model: Ada2I, prediction: Prediction) -> Inference:
-    """Return what a prediction says of each utterance, from the CPU."""
+    """Return what a prediction says of each utterance, from the CPU.
+
+    Raises:
+        DataError: It is not finite, since a vector is too large.
+    """
+    if not prediction.logits.isfinite().all():
+        raise DataError(
+            "Vectors must be small enough for the model to compute with, but a prediction is not finite. Correct the "
+            "vectors: the encoder of the model's features gives none that large."
+        )
     label = chances_of(prediction.logits, model.signs).argmax(dim=-1)
     output = torch.zeros_like(label) if model.signs else label  # the only output of regression
     weighted = model.fusion.weigh_votes(prediction.votes)

@@ -1,4 +1,6 @@
-"""Sums over utterances that describe a model's inputs and answers: no text, vector or id can be read from them.
+"""Sums over utterances that describe a model's inputs and answers, without texts and ids.
+
+They are kept of several dialogues together, so no utterance's vector can be read from them.
 
 The vectors of a modality are standardised as the model does it; their columns are divided into a few groups of
 neighbours, and each utterance has the mean of each group. Sums of two windows add up.
@@ -21,6 +23,7 @@ from ada2i.model.ada2i import Ada2I
 
 Floats = npt.NDArray[np.float64]
 
+LEAST_DIALOGUES = 5  # of a prediction whose sums are kept
 _GROUPS = 8
 _STEPS = 0.01 * 2.0 ** np.arange(13)  # from near zero to far outliers, in standard deviations if the model standardises
 EDGES = np.concatenate([-_STEPS[::-1], _STEPS])

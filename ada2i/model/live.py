@@ -66,18 +66,19 @@ class LiveDialogue:
         Args:
             features: By modality, ``(D,)`` floats; a modality that is None or left out is missing. Modalities that the
                 model does not read are ignored.
-            speaker: Any number that names the speaker within this dialogue.
+            speaker: Any number of up to 63 bits that names the speaker within this dialogue.
 
         Returns:
             The prediction of one utterance.
 
         Raises:
-            DataError: A modality is unknown, or a vector has another width or values that are not finite. The dialogue
-                is as before the call.
+            DataError: A modality is unknown, or a vector has another width or values that are not finite, or too large
+                to predict from. The dialogue is as before the call.
         """
         vectors = {m: self._vector(features.get(m), m) for m in self._widths}
         if unknown := set(features) - set(MODALITIES):
             raise DataError(f"Features must be those of {', '.join(MODALITIES)}, but name {min(unknown)!r}. Rename it.")
+        before = self.state()
         slot = torch.tensor([self._slot(speaker)], device=self._device)
         batch = DialogueBatch(
             features={m: x[None] for m, x in vectors.items()},
@@ -89,6 +90,12 @@ class LiveDialogue:
             global_dialogues=1,
         )
         found: Prediction = self._network(batch)
+        if not all(tensor.isfinite().all() for tensor in (found.logits, *self._state.values())):
+            self.restore(before)
+            raise DataError(
+                "A vector must be small enough for the model to compute with, but the prediction is not finite. "
+                "Correct the vector: the encoder of the model's features gives none that large."
+            )
         return found
 
     def state(self) -> State:

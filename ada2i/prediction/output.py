@@ -7,7 +7,7 @@ A part holds the shard's utterances in the shard's order, one row each:
 ``utterance_index``,
 ``utterance_id``,
 ``speaker``, ``text``
-``label``                         the predicted class; null if its probability is below the request's least confidence
+``label``                         the predicted class; null if its probability is below the request's minimum confidence
 ``true_label``                    the source's class; null if absent
 ``value``                         of regression only: the predicted number, float32; ``label`` is the class of its sign
 ``p_<class>``                     probability of each of the model's classes, float32, with the version's temperature;
@@ -116,7 +116,7 @@ def columns_of(
 
 
 def kept(inference: Inference, least: float) -> npt.NDArray[np.bool_]:
-    """Return the utterances that get a label, ``(N,)``: their largest probability reaches the least confidence."""
+    """Return the utterances that get a label, ``(N,)``: their largest probability reaches the minimum confidence."""
     found: npt.NDArray[np.bool_] = inference.probabilities.max(axis=1) >= least
     return found
 

@@ -63,7 +63,7 @@ class Part(Record):
     dialogues: int
     predicted: tuple[int, ...]  # utterances by predicted class
     confusion: dict[str, Matrix]  # by split, of labelled rows; rows: true class by the source's index
-    withheld: int = Field(0, exclude_if=lambda number: not number)  # utterances below the least confidence
+    withheld: int = Field(0, exclude_if=lambda number: not number)  # utterances below the minimum confidence
     sums: tuple[float, ...] = Field((), exclude_if=lambda sums: not sums)  # see `inference.sums.Columns`
 
 
@@ -82,7 +82,7 @@ class PredictionManifest(Record):
     utterances: int
     dialogues: int
     predicted: dict[str, int]  # utterances by predicted class
-    withheld: int = Field(0, exclude_if=lambda number: not number)  # utterances below the least confidence: no label
+    withheld: int = Field(0, exclude_if=lambda number: not number)  # utterances below the minimum confidence: no label
     scores: tuple[Scores, ...]  # by split with labels; empty if the source has other classes than the model
     sums: tuple[float, ...] = Field((), exclude_if=lambda sums: not sums)  # see `inference.sums.Columns`
     code: str  # the commit that predicted, else the package's version

@@ -291,7 +291,7 @@ def _own_code(spec: PredictSpec, config: TrainConfig, version: Version) -> dict[
 
 
 def check_confidence(least: float, config: TrainConfig, version: Version) -> None:
-    """Refuse a least confidence that is no probability, or of a model without probabilities.
+    """Refuse a minimum confidence that is no probability, or of a model without probabilities.
 
     Raises:
         ConfigError: It is one of these.

@@ -11,6 +11,7 @@ import numpy as np
 from ada2i import storage
 from ada2i.evaluation.metrics import scores
 from ada2i.fast.threads import restored_torch
+from ada2i.inference.sums import LEAST_DIALOGUES
 from ada2i.jobs.environment import revision
 from ada2i.jobs.events import Progress
 from ada2i.jobs.fanout import Call, RunTasks, run_here
@@ -97,6 +98,8 @@ def padded_lengths(request: PredictionRequest, run_tasks: RunTasks) -> Padded:
 def _manifest(request: PredictionRequest, parts: Sequence[Part], code: str) -> PredictionManifest:
     labels = request.version.features.labels
     counts = np.sum([part.predicted for part in parts], axis=0).tolist() if parts else [0] * len(labels)
+    # Sums over few dialogues say much about each one; and parts of an older version have none.
+    enough = sum(part.dialogues for part in parts) >= LEAST_DIALOGUES and all(part.sums for part in parts)
     return PredictionManifest(
         run_id=request.run_id,
         model=request.version.model,
@@ -111,7 +114,7 @@ def _manifest(request: PredictionRequest, parts: Sequence[Part], code: str) -> P
         predicted=dict(zip(labels, counts, strict=True)),
         withheld=sum(part.withheld for part in parts),
         scores=_scores(request, [part.confusion for part in parts]),
-        sums=tuple(np.sum([part.sums for part in parts], axis=0).tolist()) if parts and parts[0].sums else (),
+        sums=tuple(np.sum([part.sums for part in parts], axis=0).tolist()) if enough else (),
         code=code,
         files={part.name: FileEntry(size=part.size, sha256=part.sha256) for part in parts},
     )

@@ -8,6 +8,7 @@ from ada2i.registry import retention
 from ada2i.registry.aliases import aliases, history
 from ada2i.registry.paths import FATE, MANIFEST, home_uri, number_uri, numbers
 from ada2i.registry.versions import SWEPT, check_model_name, versions
+from ada2i.store import Store
 
 DAY = 86_400.0
 
@@ -43,7 +44,10 @@ def sweep(root: str, model: str, *, older_than_s: float = DAY, versions_older_th
     for number in numbers(home):
         uri = number_uri(home, number)
         if _is_gone(uri, older_than_s):
-            deleted += _clear(uri)
+            cleared = _clear(uri)
+            deleted += cleared
+            if cleared:
+                storage.delete_folder(Store.open(root).drift(model, number))
     return deleted
 
 

@@ -210,7 +210,7 @@ def reliability_plot(calibration: Calibration) -> str:
 
 
 def risk_plot(calibration: Calibration) -> str:
-    """Draw the share of errors by the share of utterances that keep a label; numbers are least confidences.
+    """Draw the share of errors by the share of utterances that keep a label; numbers are minimum confidences.
 
     Args:
         calibration: Of one seed.

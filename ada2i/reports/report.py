@@ -227,7 +227,7 @@ def confidence_table(result: RunResult) -> list[Row]:
     found = _tests(result)[result.best_seed].calibration
     return [
         {
-            "least confidence": f"{point.min_confidence:g}",
+            "minimum confidence": f"{point.min_confidence:g}",
             "utterances with a label": f"{point.coverage:.1%}",
             "errors among them": f"{point.risk:.1%}",
         }

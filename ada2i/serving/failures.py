@@ -45,6 +45,8 @@ def of_body(problem: RequestValidationError) -> InputError:
 
 
 def of_path(problem: HTTPException) -> InputError:
-    """Return the error for a path or method that does not exist."""
+    """Return the error for a path or method that does not exist, or a body that is not JSON."""
+    if problem.status_code == 400:
+        return InputError("A request's body must be JSON, but cannot be read. Correct it.", status=400, field="body")
     context: dict[str, Any] = {"status": problem.status_code}
     return InputError(f"A request must have a path and method that /docs lists, but: {problem.detail}.", **context)

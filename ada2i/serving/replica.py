@@ -216,8 +216,9 @@ def _answers(batch: Sequence[_Work]) -> list[Answered | Ada2iError]:
         places = [place for place, work in enumerate(batch) if work.served.version.number == number]
         try:
             answered = _of_version([batch[place] for place in places])
-        except Ada2iError as problem:
-            found |= dict.fromkeys(places, problem)
+        except Ada2iError as problem:  # of one request: the others are answered without it
+            alone = len(places) == 1
+            found |= {place: problem if alone else _answers([batch[place]])[0] for place in places}
         else:
             found |= {place: replace(one, batch=len(batch)) for place, one in zip(places, answered, strict=True)}
     return [found[place] for place in range(len(batch))]

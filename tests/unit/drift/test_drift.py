@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from ada2i import storage, usecases
 from ada2i.data.manifest import open_features
-from ada2i.drift import Reference, judge, limits, reference_of
+from ada2i.drift import Reference, Window, judge, limits, reference_of, windows
 from ada2i.drift.detect import statistics
 from ada2i.drift.reference import home, split_sums
-from ada2i.errors import DataError
-from ada2i.importers.demo import write_demo_corpus
+from ada2i.errors import ConfigError, DataError
+from ada2i.importers.demo import demo_table, write_demo_corpus
 from ada2i.inference.models import load_model
 from ada2i.inference.predict import Dialogues, infer
 from ada2i.inference.sums import BINS, EDGES, Columns, dialogue_sums
@@ -133,15 +135,93 @@ def test_a_prediction_keeps_its_window(made: tuple[str, Version, Reference]) -> 
     assert not result.drifted
 
 
-def test_a_damaged_reference_is_refused_by_name(made: tuple[str, Version, Reference], tmp_path: Path) -> None:
-    _, version, _ = made
-    uri = storage.join(home(tmp_path.as_uri(), version), "reference.parquet")
-    storage.put(uri, b"nothing")
-    with pytest.raises(DataError, match=r"reference\.parquet must be the reference of tiny@1"):
-        reference_of(tmp_path.as_uri(), version)
+def altered(version: Version, reference: Reference, **changes: Any) -> bytes:
+    """Return a reference file with some parts changed."""
+    rows = [reference.train, *reference.dev]
+    split = changes.pop("split", ["train"] + ["dev"] * len(reference.dev))
+    facts = {"modalities": "text,audio,visual", "weights": version.files["weights.safetensors"].sha256} | changes
+    sums = facts.pop("sums", None) or pa.array([row.tolist() for row in rows], pa.list_(pa.float64(), len(rows[0])))
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"split": split, "sums": sums}).replace_schema_metadata(facts), sink)
+    return sink.getvalue().to_pybytes()
 
 
-def test_too_few_dialogues_are_not_judged(made: tuple[str, Version, Reference]) -> None:
-    reference = made[2]
+def test_a_damaged_or_foreign_reference_is_refused_by_name(
+    made: tuple[str, Version, Reference], tmp_path: Path
+) -> None:
+    _, version, reference = made
+    root, number = tmp_path.as_uri(), len(reference.dev) + 1
+    uri = storage.join(home(root, version), "reference.parquet")
+    storage.put(uri, altered(version, reference))
+    assert np.array_equal(reference_of(root, version).dev, reference.dev)
+    size = len(reference.train)
+    kind = pa.list_(pa.float64(), size)
+    for data in (
+        b"nothing",
+        altered(version, reference, weights="0" * 64),
+        altered(version, reference, split=["dev"] * number),
+        altered(version, reference, modalities="text"),
+        altered(version, reference, sums=pa.array([1.0] * number)),
+        altered(version, reference, sums=pa.array([None] * number, kind)),
+        altered(version, reference, sums=pa.array([[-1.0] * size] * number, kind)),
+        altered(version, reference, sums=pa.array([[1e300] * size] * number, kind)),
+        altered(version, reference, sums=pa.array([[float("nan")] * size] * number, kind)),
+    ):
+        storage.put(uri, data)
+        with pytest.raises(DataError, match=r"reference\.parquet must be the reference of tiny@1.* Delete it"):
+            reference_of(root, version)
+
+
+def test_a_damaged_or_foreign_window_is_left_out(
+    made: tuple[str, Version, Reference], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, version, reference = made
+    root = tmp_path.as_uri()
+    folder = storage.join(home(root, version), "windows")
+    good = Window(
+        model="tiny",
+        version=1,
+        run_id="good",
+        created="2026-01-01T00:00:00+00:00",
+        source="demo",
+        dialogues=9,
+        sums=tuple(reference.train.tolist()),
+    )
+    storage.put(storage.join(folder, "good.json"), good.stored())
+    storage.put(storage.join(folder, "broken.json"), b"{")
+    storage.put(storage.join(folder, "renamed.json"), good.stored())
+    storage.put(storage.join(folder, "other.json"), good.model_copy(update={"version": 2, "run_id": "other"}).stored())
+    huge = good.to_json().replace(b'"dialogues": 9', b'"dialogues": 1000000000000000000000')
+    storage.put(storage.join(folder, "huge.json"), huge)
+    assert [window.run_id for window in windows(root, version)] == ["good"]
+    assert [name in caplog.text for name in ("broken", "renamed", "other", "huge", "good.json")] == [True] * 4 + [False]
+    assert windows(root, version, "other") == []
+
+
+def test_a_folder_has_no_windows(made: tuple[str, Version, Reference]) -> None:
+    with pytest.raises(ConfigError, match="Name the version"):
+        usecases.drift("./copy", Store.open(made[0]))
+
+
+def test_too_few_dialogues_are_not_judged_and_not_kept(made: tuple[str, Version, Reference], tmp_path: Path) -> None:
+    root, version, reference = made
     with pytest.raises(DataError, match="at least 5 dialogues"):
         judge(reference, reference.train, 4)
+    few = demo_table().slice(0, 12)
+    pq.write_table(few, tmp_path / "few.parquet")
+    before = len(windows(root, version))
+    spec = PredictSpec(version="tiny", source=str(tmp_path / "few.parquet"), local=True)
+    _, manifest = usecases.predict(spec, Store.open(root), hooks=usecases.Hooks(), extraction_run="x")
+    assert manifest.sums == ()
+    assert len(windows(root, version)) == before
+
+
+def test_a_vector_too_large_to_predict_from_is_refused(made: tuple[str, Version, Reference], tmp_path: Path) -> None:
+    table = demo_table()
+    vectors = table["text_feat"].to_pylist()
+    vectors[0] = [3e38, -3e38] * 16
+    place = table.schema.get_field_index("text_feat")
+    pq.write_table(table.set_column(place, "text_feat", [vectors]), tmp_path / "large.parquet")
+    spec = PredictSpec(version="tiny", source=str(tmp_path / "large.parquet"), local=True)
+    with pytest.raises(DataError, match="small enough for the model"):
+        usecases.predict(spec, Store.open(made[0]), hooks=usecases.Hooks(), extraction_run="x")

@@ -57,6 +57,19 @@ def outputs(found: Prediction) -> Tensor:
     return torch.cat(rows, dim=1) / 20
 
 
+def test_a_vector_too_large_to_predict_from_leaves_the_dialogue_as_before() -> None:
+    live, plain = LiveDialogue(model()), LiveDialogue(model())
+    batch = dialogue(4, 2, missing=0.0)
+    for at in range(3):
+        assert torch.equal(turn(live, batch, at).logits, turn(plain, batch, at).logits)
+        width = WIDTHS["text"]
+        large = torch.tensor([3e38, -3e38] * width)[:width]
+        with pytest.raises(DataError, match="small enough for the model"):
+            live.turn({"text": large}, 7)
+        assert live.turns == at + 1
+    assert torch.equal(turn(live, batch, 3).logits, turn(plain, batch, 3).logits)
+
+
 def whole(network: Ada2I, batch: DialogueBatch) -> Tensor:
     with torch.no_grad():
         return outputs(network(batch))

@@ -13,6 +13,7 @@ from ada2i.registry.aliases import move, rollback
 from ada2i.registry.gc import DAY, sweep
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import SWEPT, find, register, versions
+from ada2i.store import Store
 from tests.unit.registry.finished import Crash, registered, unfinished
 
 WHO = {"by": "anna", "reason": "better"}
@@ -108,6 +109,16 @@ def test_only_unreferenced_versions_are_deleted(root: str) -> None:
     with pytest.raises(NotFoundError, match="must hold a version ada2i@2, but does not"):
         move(root, "ada2i", "champion", 2, expected=1, **WHO)
     assert register(uris[1], root=root, model="ada2i").number == 6  # registered again, it is a new version
+
+
+def test_the_record_of_predictions_goes_with_its_version(root: str) -> None:
+    kept = {}
+    for number in (1, 2):
+        registered(root, f"run-{number}")
+        kept[number] = storage.join(Store.open(root).drift("ada2i", number), "reference.parquet")
+        storage.put(kept[number], b"sums")
+    sweep(root, "ada2i", versions_older_than_s=0)
+    assert [storage.exists(kept[number]) for number in (1, 2)] == [False, True]
 
 
 def test_a_version_that_is_promoted_meanwhile_stays(root: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,25 @@ async def test_a_session_equals_the_dialogue_up_to_its_last_turn(tmp_path: Any, 
     assert (len(set(sizes)) == 1) == (preset == "causal")
 
 
+@pytest.mark.parametrize("preset", ["causal", "corrected"])
+async def test_a_vector_too_large_to_predict_from_fails_alone(tmp_path: Any, preset: str) -> None:
+    place = (tmp_path / "store").as_uri()
+    registered(place, open_features(write_demo_corpus(place, dialogues=20)).info(), preset)
+    served, large = Replica(spec_of("tiny"), place), turn(text=np.array([3e38, -3e38] * 16, np.float32))
+    alone = await answered(served, Asked((turn(),)))
+    first = await answered(served, Asked((turn(),), live=True))
+    for live in (False, True):
+        context = first.context if live else None
+        asked = [Asked((one,), live=live, context=context) for one in (turn(), large, turn())]
+        good, bad, other = await asyncio.gather(*(served.ask(one) for one in asked))
+        assert isinstance(bad, DataError)
+        assert "small enough for the model" in bad.message
+        for found in (good, other):
+            assert isinstance(found, Answered)
+            if not live:
+                assert found.answers[0] == pytest.approx(alone.answers[0], abs=1e-6)
+
+
 async def test_a_text_for_imported_features_is_refused(root: str) -> None:
     found = await started(root).ask(Asked((Turn("A", None, "words"),)))
     assert isinstance(found, DataError)
