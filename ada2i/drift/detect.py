@@ -13,6 +13,7 @@ from ada2i.records import Record
 
 _NIGHTS, _FALSE_ALARMS = 30, 0.05  # the probability of a false alarm in a month of nights
 _DRAWS = 10_000
+_NEGLIGIBLE = 0.01  # no limit is below it: where dev lacks no text, a single missing one is no drift
 
 
 class Statistic(Record):
@@ -61,7 +62,8 @@ def limits(reference: Reference, dialogues: int, *, seed: int = 0) -> tuple[Floa
     drawn = statistics(reference.columns, _expected(reference), _drawn(reference.dev, dialogues, seed))[1]
     usual, spread = drawn.mean(axis=0), drawn.std(axis=0) + 1e-9
     nightly = (1 - _FALSE_ALARMS) ** (1 / _NIGHTS)
-    return usual, usual + spread * np.quantile(((drawn - usual) / spread).max(axis=1), nightly)
+    limit = usual + spread * np.quantile(((drawn - usual) / spread).max(axis=1), nightly)
+    return usual, np.maximum(limit, _NEGLIGIBLE)
 
 
 def judge(reference: Reference, sums: Floats, dialogues: int, bounds: tuple[Floats, Floats] | None = None) -> Drift:

@@ -124,6 +124,15 @@ def test_missing_sound_is_drift_and_named(made: tuple[str, Version, Reference]) 
     assert found.statistics[0].exceeds
 
 
+def test_a_single_missing_text_is_no_drift(made: tuple[str, Version, Reference]) -> None:
+    root, version, reference = made
+    sums, _ = split_sums(root, version, "test")
+    night = sums[:NIGHT].sum(axis=0)
+    assert night[reference.columns.places["present.text"]] == night[0]  # text is never missing
+    night[reference.columns.places["present.text"]] -= 1
+    assert not judge(reference, night, NIGHT).drifted
+
+
 def test_a_prediction_keeps_its_window(made: tuple[str, Version, Reference]) -> None:
     root, version, _ = made
     spec = PredictSpec(version="tiny", source=version.features.uri, split="dev", local=True)
