@@ -138,7 +138,8 @@ class Layout:
     @cached_property
     def rows_of_parts(self) -> Tensor:
         """The row of each slot in the grids of the parts, laid end to end; see ``Part.rows``."""
-        return torch.cat([part.rows.flatten() for part in self.parts if part.rows is not None])
+        rows = [part.rows.flatten() for part in self.parts if part.rows is not None]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)  # the same memory: `training.graphs` refills it
 
     @cached_property
     def slots_of_parts(self) -> Tensor:
