@@ -185,7 +185,7 @@ def test_the_nightly_schedule_makes_runs(stack: Stack) -> None:
 def test_lost_runs_are_watched_once(stack: Stack) -> None:
     names = {automation["name"] for automation in ask_prefect(stack, "automations/filter", {})}
     ours = {automation["name"] for automation in json.loads(services._AUTOMATIONS.read_text())["automations"]}
-    assert names == ours | {"reap-jobs-of-ended-runs", "train-on-new-features"}
+    assert names == ours | {"reap-jobs-of-ended-runs", "train-on-drift", "train-on-new-features"}
 
 
 class Run:
