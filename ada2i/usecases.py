@@ -5,6 +5,7 @@ or as a Prefect task with retries) and how a job is shown (bars in a terminal, o
 """
 
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -68,6 +69,8 @@ What = Literal["Skipped", "Registered", "Promoted", "Refused"]
 OnEvent = Callable[[Event | str], None]
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 _WINDOWS = 30  # predictions of a version that are compared
@@ -566,13 +569,16 @@ def predict(
     return place, manifest
 
 
-def drift(reference: str, store: Store, run_id: str | None = None) -> tuple[Version, list[tuple[Window, Drift]]]:
+def drift(
+    reference: str, store: Store, *, run_id: str | None = None, own: tuple[str, ...] = ()
+) -> tuple[Version, list[tuple[Window, Drift]]]:
     """Compare each prediction of a registered version with what the version was trained on.
 
     Args:
         reference: ``MODEL``, ``MODEL@NUMBER`` or ``MODEL@ALIAS``.
         store: The root.
         run_id: Only this prediction; by default all.
+        own: package.module:Class that the version may name for its model.
 
     Returns:
         The version, and each of its last 30 windows with its comparison, the oldest first.
@@ -580,7 +586,7 @@ def drift(reference: str, store: Store, run_id: str | None = None) -> tuple[Vers
     Raises:
         NotFoundError: There is no such version, or the feature set that it was trained on no longer exists.
         ConfigError: The reference is a folder.
-        DataError: It has no window.
+        DataError: It has no window that can be compared.
     """
     if "/" in reference:
         raise ConfigError(
@@ -594,11 +600,19 @@ def drift(reference: str, store: Store, run_id: str | None = None) -> tuple[Vers
             f"{version.name} must have predicted a source of at least {LEAST_DIALOGUES} dialogues with this version of "
             f"ada2i, but has not. Call `ada2i predict {version.name} SOURCE`, with `--out` if it was predicted before."
         )
-    usual = reference_of(store.root, version)
-    bounds = functools.cache(partial(limits, usual))
-    return version, [
-        (window, judge(usual, np.array(window.sums), window.dialogues, bounds(window.dialogues))) for window in found
-    ]
+    usual = reference_of(store.root, version, own)
+    bounds, judged, problem = functools.cache(partial(limits, usual)), [], None
+    for window in found:
+        try:
+            result = judge(usual, np.array(window.sums), window.dialogues, bounds(window.dialogues))
+        except DataError as wrong:  # the window of another version of ada2i
+            problem = wrong
+            log.warning("The prediction %s of %s is left out: %s", window.run_id, version.name, wrong.message)
+            continue
+        judged.append((window, result))
+    if problem and not judged:
+        raise problem
+    return version, judged
 
 
 @contextmanager

@@ -69,17 +69,17 @@ def predict_emotions(  # noqa: PLR0917
         extraction_run=usecases.extraction_id(flow_run),
         run_id=flow_run,
     )
-    if drift and "/" not in version:
-        report_drift(manifest, Store.open(root))
+    if drift and manifest.sums and "/" not in version:  # few dialogues have no sums
+        report_drift(manifest, Store.open(root), tuple(code))
     return publish(place, manifest)
 
 
 @task(name="drift")
-def report_drift(manifest: PredictionManifest, store: Store) -> None:
+def report_drift(manifest: PredictionManifest, store: Store, code: tuple[str, ...]) -> None:
     """Compare the prediction with the model's training set; emit an event if it differs."""
     log, name = get_run_logger(), f"{manifest.model}@{manifest.version}"
     try:
-        _, judged = usecases.drift(name, store, run_id=manifest.run_id)
+        _, judged = usecases.drift(name, store, run_id=manifest.run_id, own=code)
     except Ada2iError as error:
         log.warning("Drift was not measured: %s", error.message)
         return

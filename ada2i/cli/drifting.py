@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ada2i.cli.options import AsJson, Root
+from ada2i.cli.options import AsJson, Code, Root
 from ada2i.cli.output import line, out
 from ada2i.store import DEFAULT_ROOT, Store
 
@@ -22,6 +22,7 @@ _SHOWN, _BAR = 12, 8  # statistics; characters up to the limit
 @app.command()
 def drift(
     version: Annotated[str, typer.Argument(help="MODEL@ALIAS, MODEL@NUMBER or MODEL.")],
+    code: Code = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -32,7 +33,7 @@ def drift(
     """
     from ada2i import usecases
 
-    found, judged = usecases.drift(version, Store.open(root))
+    found, judged = usecases.drift(version, Store.open(root), own=tuple(code or ()))
     if as_json:
         out.print_json(json.dumps([_facts(window, result) for window, result in judged]))
         return

@@ -51,7 +51,7 @@ class Drift(Record):
         return any(statistic.exceeds for statistic in self.statistics)
 
 
-def limits(reference: Reference, dialogues: int, *, seed: int = 0) -> tuple[Floats, Floats]:
+def limits(reference: Reference, dialogues: int) -> tuple[Floats, Floats]:
     """Return what each statistic usually is, ``(J,)``, and its limit, ``(J,)``, for windows of a number of dialogues.
 
     The limits are those of one test over all statistics: the distance from the mean, in standard deviations, that the
@@ -59,7 +59,7 @@ def limits(reference: Reference, dialogues: int, *, seed: int = 0) -> tuple[Floa
     5 %. Windows are drawn from dev dialogues, weighted by a Bayesian bootstrap (Rubin 1981), since dev itself is a
     sample.
     """
-    drawn = statistics(reference.columns, _expected(reference), _drawn(reference.dev, dialogues, seed))[1]
+    drawn = statistics(reference.columns, _expected(reference), _drawn(reference.dev, dialogues))[1]
     usual, spread = drawn.mean(axis=0), drawn.std(axis=0) + 1e-9
     nightly = (1 - _FALSE_ALARMS) ** (1 / _NIGHTS)
     limit = usual + spread * np.quantile(((drawn - usual) / spread).max(axis=1), nightly)
@@ -111,9 +111,9 @@ def _expected(reference: Reference) -> Floats:
     return expected
 
 
-def _drawn(dev: Floats, dialogues: int, seed: int) -> Floats:
-    """Return the sums of windows of dev dialogues, ``(W, K)``."""
-    random, drawn = np.random.default_rng(seed), []
+def _drawn(dev: Floats, dialogues: int) -> Floats:
+    """Return the sums of windows of dev dialogues, ``(W, K)``; the same ones in each call."""
+    random, drawn = np.random.default_rng(0), []
     for _ in range(_DRAWS // 1000):
         weights = random.dirichlet(np.ones(len(dev)), size=1000)
         drawn.append(random.multinomial(dialogues, weights) @ dev)

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from ada2i import storage
 from ada2i.errors import DataError
-from ada2i.inference.models import load_model
-from ada2i.inference.predict import Dialogues, infer
-from ada2i.inference.sums import Columns, Floats, dialogue_sums
+from ada2i.fast.threads import restored_torch
+from ada2i.inference.predict import Dialogues
+from ada2i.inference.sums import Columns, Floats
+from ada2i.jobs.fanout import run_here
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.prediction import request as prediction
-from ada2i.prediction.output import dialogues_of, read_shard
 from ada2i.prediction.records import REQUEST, PredictionRequest
 from ada2i.prediction.request import PredictSpec
+from ada2i.prediction.run import padded_lengths
+from ada2i.prediction.worker import Worker
 from ada2i.registry.versions import Version, version_uri
 from ada2i.store import Store
 
@@ -48,8 +49,13 @@ def home(root: str, version: Version) -> str:
     return Store.open(root).drift(version.model, version.number)
 
 
-def reference_of(root: str, version: Version) -> Reference:
+def reference_of(root: str, version: Version, code: tuple[str, ...] = ()) -> Reference:
     """Return a version's reference; the first call predicts its training and dev splits, in this process.
+
+    Args:
+        root: The storage root.
+        version: A registered version.
+        code: package.module:Class that it may name for its model.
 
     Raises:
         InputError: The feature set that it was trained on no longer exists.
@@ -57,14 +63,19 @@ def reference_of(root: str, version: Version) -> Reference:
     """
     uri = storage.join(home(root, version), "reference.parquet")
     if not storage.exists(uri):
-        train, modalities = split_sums(root, version, "train")
-        dev, _ = split_sums(root, version, "dev")
+        train, modalities = split_sums(root, version, "train", code=code)
+        dev, _ = split_sums(root, version, "dev", code=code)
         storage.put(uri, _encoded(train.sum(axis=0), dev[:: -(-len(dev) // _MOST_DIALOGUES)], modalities, version))
     return _decoded(uri, version)
 
 
 def split_sums(
-    root: str, version: Version, split: str, change: Callable[[Dialogues], Dialogues] = lambda dialogues: dialogues
+    root: str,
+    version: Version,
+    split: str,
+    change: Callable[[Dialogues], Dialogues] = lambda dialogues: dialogues,
+    *,
+    code: tuple[str, ...] = (),
 ) -> tuple[Floats, tuple[Modality, ...]]:
     """Return the sums of each dialogue of a split, ``(D, K)``, and the modalities that the model reads.
 
@@ -73,19 +84,20 @@ def split_sums(
         version: A registered version.
         split: Of the feature set that it was trained on.
         change: Changes the dialogues before they are predicted.
+        code: package.module:Class that the version may name for its model.
     """
-    home_uri = version_uri(root, version)
-    model = load_model(home_uri, version)
-    with tempfile.TemporaryDirectory(prefix="ada2i-") as scratch:
-        spec = PredictSpec(version=f"{home_uri}/", source=version.features.uri, split=split, local=True)
+    with restored_torch(), tempfile.TemporaryDirectory(prefix="ada2i-") as scratch:
+        place = f"{version_uri(root, version)}/"
+        spec = PredictSpec(version=place, source=version.features.uri, split=split, code=code, local=True)
         job = prediction.prepare(spec, root=scratch)
         request = PredictionRequest.load(storage.join(job.uri, REQUEST), job.request)
-        total = sum(shard.rows for shard in request.shards)
+        worker = Worker(job.uri, request, "cpu")
+        padded = padded_lengths(request, run_here(worker)) if request.attends_to_padding else None
+        step = max(1, -(-sum(shard.rows for shard in request.shards) // _MOST_ROWS))
         found = []
-        for shard in request.shards[:: max(1, -(-total // _MOST_ROWS))]:
-            dialogues = change(dialogues_of(read_shard(shard, request.modalities), request.modalities, None))
-            inference = infer(model, dialogues, batch=request.batch, device=torch.device("cpu"))
-            found.append(dialogue_sums(model, dialogues, inference))
+        for number in range(0, len(request.shards), step):
+            _, dialogues = worker.read(number, None if padded is None else padded[number])
+            found.append(worker.infer(change(dialogues))[1])
     return np.concatenate(found), tuple(request.modalities)
 
 

@@ -115,7 +115,6 @@ def _group_means(model: Ada2I, modality: Modality, dialogues: Dialogues, groups:
     device = next(model.parameters()).device
     rows = torch.from_numpy(dialogues.features[modality]).to(device)
     present = torch.from_numpy(dialogues.present[modality]).to(device)
-    values = model.standardise[modality](rows, present).double().cpu().numpy()
-    edges = np.linspace(0, values.shape[1], groups + 1).astype(np.int64)
-    means: Floats = np.add.reduceat(values, edges[:-1], axis=1) / np.diff(edges)
+    parts = torch.tensor_split(model.standardise[modality](rows, present), groups, dim=1)
+    means: Floats = torch.stack([part.mean(dim=1) for part in parts], dim=1).double().cpu().numpy()
     return means

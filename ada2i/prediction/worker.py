@@ -1,11 +1,13 @@
 """The worker of a prediction: it loads the model once, and turns shards into parts."""
 
+import numpy as np
+import pyarrow as pa
 import torch
 
 from ada2i import devices, storage
 from ada2i.inference.models import load_model
-from ada2i.inference.predict import infer, slots_on
-from ada2i.inference.sums import dialogue_sums
+from ada2i.inference.predict import Dialogues, Inference, infer, slots_on
+from ada2i.inference.sums import Floats, dialogue_sums
 from ada2i.jobs import code
 from ada2i.prediction.output import (
     confusion,
@@ -35,6 +37,18 @@ class Worker:
         splits, lengths = dialogue_lengths(read_shard(self._request.shards[number], ()))
         return number, splits, lengths.tolist()
 
+    def read(self, number: int, padded: list[int] | None) -> tuple[pa.Table, Dialogues]:
+        """Return a shard's rows, and its dialogues as the model reads them; for ``padded`` see ``predict``."""
+        request = self._request
+        rows = read_shard(request.shards[number], request.modalities)
+        widths = None if padded is None else np.array(padded, np.int64)
+        return rows, dialogues_of(rows, request.modalities, widths)
+
+    def infer(self, dialogues: Dialogues) -> tuple[Inference, Floats]:
+        """Predict dialogues; return the answers, and the sums of each dialogue, ``(D, K)``."""
+        inference = infer(self._model, dialogues, batch=self._slots, device=self._device)
+        return inference, dialogue_sums(self._model, dialogues, inference)
+
     def predict(self, number: int, padded: list[int] | None) -> int:
         """Predict a shard and write its part.
 
@@ -46,10 +60,8 @@ class Worker:
             The number of utterances.
         """
         request = self._request
-        rows = read_shard(request.shards[number], request.modalities)
-        widths = None if padded is None else torch.tensor(padded).numpy()
-        dialogues = dialogues_of(rows, request.modalities, widths)
-        inference = infer(self._model, dialogues, batch=self._slots, device=self._device)
+        rows, dialogues = self.read(number, padded)
+        inference, sums = self.infer(dialogues)
         data, name = encode(table_of(rows, inference, request)), part_name(number)
         shown = inference.labels[kept(inference, request.min_confidence)]
         counts = torch.bincount(torch.from_numpy(shown), minlength=inference.probabilities.shape[1])
@@ -62,7 +74,7 @@ class Worker:
             predicted=tuple(counts.tolist()),
             confusion=confusion(rows, inference, request),
             withheld=rows.num_rows - len(shown),
-            sums=tuple(dialogue_sums(self._model, dialogues, inference).sum(axis=0).tolist()),
+            sums=tuple(sums.sum(axis=0).tolist()),
         )
         storage.put(storage.join(request.out, name), data)
         # A crash here leaves a part without a record: the shard is predicted again, to the same bytes.

@@ -2,8 +2,8 @@
 
 A model with random weights reads texts (MiniLM) and sound (prosody) of made-up calls; one replica with one thread on a
 private Ray. Latencies are of one client after the other, warm. Throughput is that of 50 clients in a process of their
-own, who send dialogues of texts without a pause, in turns per second, as a share of what `predict` does with the same
-texts: both encode every text, with one thread, in the same run.
+own, who send dialogues of texts without a pause, in turns per second, as a share of what encoders and model do with
+the same texts without HTTP: both encode every text, with one thread, in the same run.
 """
 
 import argparse
@@ -121,7 +121,7 @@ def measure(seconds: float) -> list[Figure]:
         Figure("endpoint: a text turn of a session, p95", 1000 * text, "ms", 100, at_most=True),
         Figure(f"endpoint: a clip of {_CLIP_SECONDS:g} s, p95", sound, "s", 1, at_most=True),
         Figure(f"endpoint: turns of text, {CLIENTS} clients", served, "turns/s"),
-        Figure("endpoint: throughput as a share of `predict`'s", served / bare, "", 0.8),
+        Figure("endpoint: throughput as a share of encoders and model alone", served / bare, "", 0.8),
     ]
 
 

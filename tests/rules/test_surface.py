@@ -174,7 +174,7 @@ COMMANDS = {
         "--split-by",
         "SOURCE",
     ],
-    "drift": ["--json", "--root", "VERSION"],
+    "drift": ["--code", "--json", "--root", "VERSION"],
     "predict": [
         "--allow-encoder",
         "--code",

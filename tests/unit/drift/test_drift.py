@@ -13,7 +13,7 @@ import torch
 
 from ada2i import storage, usecases
 from ada2i.data.manifest import open_features
-from ada2i.drift import Reference, Window, judge, limits, reference_of, windows
+from ada2i.drift import Reference, Window, judge, keep, limits, reference_of, windows
 from ada2i.drift.detect import statistics
 from ada2i.drift.reference import home, split_sums
 from ada2i.errors import ConfigError, DataError
@@ -205,6 +205,32 @@ def test_a_damaged_or_foreign_window_is_left_out(
     assert [window.run_id for window in windows(root, version)] == ["good"]
     assert [name in caplog.text for name in ("broken", "renamed", "other", "huge", "good.json")] == [True] * 4 + [False]
     assert windows(root, version, "other") == []
+
+
+def test_a_window_with_other_sums_is_left_out(
+    made: tuple[str, Version, Reference], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path.as_uri()
+    version = registered(root, open_features(write_demo_corpus(root, dialogues=40)).info())
+    spec = PredictSpec(version="tiny", source=version.features.uri, split="train", local=True)
+    _, manifest = usecases.predict(spec, Store.open(root), hooks=usecases.Hooks(), extraction_run="x")
+    other = manifest.model_copy(update={"run_id": "older", "sums": manifest.sums[1:]})
+    keep(root, version, other)
+    _, ((window, _),) = usecases.drift("tiny", Store.open(root))
+    assert window.run_id == manifest.run_id
+    assert "The prediction older of tiny@1 is left out" in caplog.text
+    with pytest.raises(DataError, match=r"must have \d+ sums, but has"):
+        usecases.drift("tiny", Store.open(root), run_id="older")
+
+
+@pytest.mark.parametrize("preset", ["corrected", "reference"])
+def test_the_reference_predicts_as_a_prediction_does(tmp_path: Path, preset: str) -> None:
+    root = tmp_path.as_uri()
+    version = registered(root, open_features(write_demo_corpus(root, dialogues=60)).info(), preset)
+    spec = PredictSpec(version="tiny", source=version.features.uri, split="dev", local=True)
+    _, manifest = usecases.predict(spec, Store.open(root), hooks=usecases.Hooks(), extraction_run="x")
+    sums, _ = split_sums(root, version, "dev")
+    assert sums.sum(axis=0).tolist() == list(manifest.sums)
 
 
 def test_a_folder_has_no_windows(made: tuple[str, Version, Reference]) -> None:

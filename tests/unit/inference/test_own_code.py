@@ -97,6 +97,16 @@ def test_a_version_of_own_classes_is_registered_and_predicts_if_they_are_named(f
     assert storage.children(predict(folder, MODEL)) == ["manifest.json", "part-00000.parquet", "request.json"]
 
 
+def test_predictions_of_own_classes_are_compared_if_they_are_named(folder: Path) -> None:
+    version, store = made(folder), Store.open((folder / "root").as_uri())
+    spec = PredictSpec(version="talks", source=version.features.uri, split="train", code=MODEL)
+    usecases.predict(spec, store, hooks=usecases.Hooks(), extraction_run="x")
+    with pytest.raises(ConfigError, match=f"add `--code {MODEL[0]}`"):
+        usecases.drift("talks", store)
+    _, ((window, _),) = usecases.drift("talks", store, own=MODEL)
+    assert window.dialogues > 4
+
+
 @pytest.mark.parametrize("file", ["doc_encoder.py", "doc_fusion.py"])
 def test_another_source_than_that_of_training_is_refused(folder: Path, file: str) -> None:
     version = made(folder)

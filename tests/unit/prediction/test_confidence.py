@@ -1,6 +1,5 @@
 """Calibrated probabilities of a version, and labels that are withheld below a confidence."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from ada2i.prediction.request import PredictSpec, prepare
 from ada2i.promotion.predictions import predictions
 from ada2i.records import Calibration, RiskPoint
 from ada2i.registry.versions import find, version_uri
-from tests.unit.prediction.tiny import demo, manifest_of, registered, run, table_of
+from tests.unit.prediction.tiny import manifest_of, registered, run, table_of
 
 HOT = Calibration(
     temperature=2.5,
@@ -28,16 +27,6 @@ HOT = Calibration(
     after=(),
     risk=(RiskPoint(min_confidence=0.0, coverage=1.0, risk=0.5),),
 )
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> str:
-    return (tmp_path / "store").as_uri()
-
-
-@pytest.fixture
-def features(root: str, monkeypatch: pytest.MonkeyPatch) -> FeatureSet:
-    return demo(root, monkeypatch)
 
 
 def probabilities(table: pa.Table, names: tuple[str, ...]) -> Any:

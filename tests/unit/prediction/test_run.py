@@ -21,17 +21,7 @@ from ada2i.registry.pull import pull
 from ada2i.registry.versions import find, version_uri
 from tests.runs import job_of
 from tests.unit.data.tables import written
-from tests.unit.prediction.tiny import contents, demo, manifest_of, registered, run, table_of
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> str:
-    return (tmp_path / "store").as_uri()
-
-
-@pytest.fixture
-def features(root: str, monkeypatch: pytest.MonkeyPatch) -> FeatureSet:
-    return demo(root, monkeypatch)
+from tests.unit.prediction.tiny import contents, manifest_of, registered, run, table_of
 
 
 @pytest.mark.parametrize("preset", ["corrected", "reference", "paper"])

@@ -19,11 +19,6 @@ from tests.unit.prediction.tiny import contents, demo, manifest_of, registered, 
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> str:
-    return (tmp_path / "store").as_uri()
-
-
-@pytest.fixture
 def features(root: str, monkeypatch: pytest.MonkeyPatch) -> FeatureSet:
     found = demo(root, monkeypatch)
     registered(root, found.info())
