@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
@@ -20,7 +21,7 @@ from ada2i.registry.versions import versions
 from infra import stack as stacks
 from infra.services import DEPLOYMENT, REPOSITORY
 from infra.stack import Stack
-from tests.runs import SLOW, gone, run_uri, seed_uri
+from tests.runs import SLOW, gone, run_uri, seed_uri, train_run
 
 pytestmark = pytest.mark.integration
 
@@ -81,6 +82,13 @@ def flow_process(stack: Stack, run: FlowRun) -> int:
     return next((pid for pid in family if mark in _environment(pid)), 0)
 
 
+def rank_process(run: FlowRun) -> int:
+    """Return the process that trains, 0 while there is none."""
+    attempts = train_run(str(run.id))["attempts"]
+    pids = [int(worker["pid"]) for worker in attempts[-1]["workers"]] if attempts else []
+    return next((pid for pid in pids if psutil.pid_exists(pid)), 0)
+
+
 def _environment(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/environ").read_bytes()
@@ -123,7 +131,9 @@ def test_one_version_and_no_job_left(stack: Stack, root: str, prefect: SyncPrefe
     until(lambda: not live(run), "the end of a crashed run's job")
     until(lambda: training(run, root, 2), "a third attempt")
 
-    # The worker too, and the run is retried at once: it finds its live job.
+    # The worker too, and the run is retried at once: it finds its live job, which cannot end before, as it is paused.
+    rank = until(lambda: rank_process(run), "a third attempt's training process")
+    os.kill(rank, signal.SIGSTOP)
     kill_worker_and_flow(stack, prefect, run)
     retry(run)
     restart_worker(stack)
@@ -131,6 +141,7 @@ def test_one_version_and_no_job_left(stack: Stack, root: str, prefect: SyncPrefe
     until(lambda: flow_process(stack, run), "its process")
     time.sleep(10)  # in which it would submit another job
     assert [job.submission_id for job in live(run)] == [f"{run.id}-2"]
+    os.kill(rank, signal.SIGCONT)
 
     # And once more: the reaper stops the job, and does not retry a second time.
     kill_worker_and_flow(stack, prefect, run)
