@@ -38,13 +38,14 @@ def train_ada2i(  # noqa: PLR0917
     model: str | None = None,
     root: str | None = None,
     allow: list[str] = [],  # noqa: B006
+    teachers: list[str] = [],  # noqa: B006
     promote: bool = False,
     rules: dict[str, Any] = {},  # noqa: B006
     force: bool = False,
     code: list[str] = [],  # noqa: B006
     track: dict[Kind, str] = {},  # noqa: B006
 ) -> State[str]:
-    """Train Ada2I and register the result, unless a version with these features and this config exists.
+    """Train Ada2I, register the result unless an equal version exists, and return the URI of that version.
 
     Args:
         features: `demo`, a feature set, a table, `demo-media` or corpus:KIND:LOCATION; by default ADA2I_FEATURES.
@@ -58,13 +59,12 @@ def train_ada2i(  # noqa: PLR0917
         model: Name in the registry; by default ada2i- and the dataset.
         root: Where everything is stored; by default ADA2I_ROOT.
         allow: Codes of audit findings to ignore.
+        teachers: Registered versions, such as `mine@1`, whose mean probabilities are learned, too (distillation).
         promote: Whether the gate judges the version for champion.
         rules: Fields of the gate's rules that differ from the defaults.
         force: Train even if a version with these features and this config exists.
         code: package.module:Class that the champion may name for its model; their code runs when the gate judges.
         track: Trackers that get the model's versions, such as {"mlflow": "sqlite:////srv/mlflow.db", "wandb": "/srv"}.
-
-    Returns the URI of the registered version, or of the newest one with the same features and config.
     """
     spec = TrainSpec(
         features=features_of(features),
@@ -74,6 +74,7 @@ def train_ada2i(  # noqa: PLR0917
         encoders={**encoders},
         overrides=with_named(overrides, {"resources.workers": workers, "training.seeds": seeds}),
         allow=tuple(allow),
+        teachers=tuple(teachers),
     )
     outcome = usecases.train(
         spec,

@@ -115,6 +115,7 @@ def train(
     preset: str = "corrected",
     settings: str | None = None,
     allow: Iterable[str] = (),
+    teachers: Iterable[str] = (),
     run_id: str | None = None,
     progress: bool = True,
     **options: Any,
@@ -132,6 +133,7 @@ def train(
         preset: The variant of Ada2I.
         settings: Published hyperparameters; by default the dataset's.
         allow: Codes of audit findings to ignore.
+        teachers: Registered versions such as ``mine@1``, whose mean probabilities are learned, too (distillation).
         run_id: The run's id; that of an unfinished run resumes it. By default a new one.
         progress: Show progress on standard error.
         options: For a frame, those of ``import_table``, such as ``split_by``.
@@ -156,6 +158,7 @@ def train(
         modalities=_letters(modalities),
         overrides=_overrides(config, seeds),
         allow=(allow,) if isinstance(allow, str) else tuple(allow),
+        teachers=(teachers,) if isinstance(teachers, str) else tuple(teachers),
         local=local,
     )
     store = _store(root)

@@ -52,7 +52,9 @@ def distil(  # noqa: PLR0917
     features: Annotated[str | None, typer.Option(help="What the student reads. Default: the first teacher's.")] = None,
     settings: Settings = None,
     modalities: Modalities = None,
-    weight: Annotated[float, typer.Option(help="Of the teachers' loss: `loss.distillation`.")] = 1.0,
+    weight: Annotated[
+        float | None, typer.Option(help="Of the teachers' loss: `loss.distillation`. Default: 1.")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="Of the same: `loss.distillation_temperature`.")] = 1.0,
     seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas.")] = None,
     set_: Overrides = None,

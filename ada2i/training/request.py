@@ -62,7 +62,7 @@ def prepare(spec: TrainSpec, *, root: str, run_id: str) -> Job:
     request = planned(spec, root=root, run_id=run_id)
     if bool(spec.teachers) != bool(request.config.loss.distillation):
         raise ConfigError(
-            "A run with teachers needs `loss.distillation` above 0, and only such a run. Use `ada2i distil`.",
+            "A run with teachers needs `loss.distillation` above 0, and only such a run. Name teachers, or omit it.",
             field="loss.distillation",
         )
     if spec.teachers:
@@ -154,7 +154,7 @@ def check(spec: TrainSpec) -> TrainConfig:
 
 
 def _overrides(spec: TrainSpec) -> dict[str, Any]:
-    """Return the caller's overrides; a local run has one worker."""
+    """Return the caller's overrides; a local run has one worker, and teachers have a weight unless it is given."""
     workers = spec.overrides.get("resources.workers", 1)
     if spec.local and workers != 1:
         raise ConfigError(
@@ -162,7 +162,8 @@ def _overrides(spec: TrainSpec) -> dict[str, Any]:
             "or train on Ray.",
             field="resources.workers",
         )
-    return {**spec.overrides, **({"resources.workers": 1} if spec.local else {})}
+    defaults = {"loss.distillation": 1.0} if spec.teachers else {}
+    return {**defaults, **spec.overrides, **({"resources.workers": 1} if spec.local else {})}
 
 
 def requested_modalities(spec: TrainSpec) -> tuple[Modality, ...]:

@@ -294,6 +294,7 @@ FLOW: dict[str, Any] = {
     "model": None,
     "root": None,
     "allow": [],
+    "teachers": [],
     "promote": False,
     "rules": {},
     "force": False,

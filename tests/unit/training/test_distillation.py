@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import ada2i
 from ada2i import checkpoint, storage, usecases
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import ConfigError, DataError, IntegrityError
@@ -30,7 +31,6 @@ from tests.unit.training.test_here import Listening
 FIELDS: dict[str, Any] = {
     **{name: value for name, value in TINY.items() if not name.startswith("balance.")},
     "training.epochs": 3,
-    "loss.distillation": 1.0,
     "loss.distillation_temperature": 2.0,
 }
 
@@ -122,6 +122,12 @@ def test_teachers_change_what_is_learned(root: str, features: FeatureSet) -> Non
     assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
+def test_python_names_teachers_and_their_loss_has_the_weight_1(root: str, features: FeatureSet) -> None:
+    run = ada2i.train(features.uri, FIELDS, settings="demo", teachers=["tiny@1", "tiny@2"], root=root, progress=False)
+    assert [teacher.name for teacher in run.result.teachers] == ["tiny@1", "tiny@2"]
+    assert run.result.config.loss.distillation == 1.0
+
+
 def test_a_teacher_with_other_encoders_reads_its_own_features(root: str, features: FeatureSet, tmp_path: Path) -> None:
     table = write_rows(tmp_path / "rows.parquet", features)
     narrow = [None if row is None else row[:5] for row in table["text_feat"].to_pylist()]
@@ -149,7 +155,7 @@ def test_refuses(root: str, features: FeatureSet) -> None:
         assert not storage.exists(storage.join(run_uri(root, "r"), "request.json"))
         return str(caught.value)
 
-    assert "needs `loss.distillation` above 0" in message(spec(features))
+    assert "needs `loss.distillation` above 0" in message(spec(features, **{"loss.distillation": 1.0}))
     assert "needs `loss.distillation` above 0" in message(spec(features, "tiny@1", **{"loss.distillation": 0.0}))
     assert "tiny@1 is named twice" in message(spec(features, "tiny@1", "tiny@1"))
     smaller = features.info().model_copy(update={"labels": features.info().labels[:3], "uri": "file:///gone"})
