@@ -10,7 +10,7 @@ PYTEST    = $(BIN)/python -m pytest
 INSTALLED = $(VENV)/.ada2i-installed
 DEVELOP   = $(VENV)/.ada2i-development
 
-.PHONY: run test test-all unit smoke rest soak lint bench docs up down status install develop
+.PHONY: run test test-all test-containers unit smoke rest soak lint bench docs up down status install develop
 
 run: install
 	@$(BIN)/python -m pipelines "$(FEATURES)" --modalities "$(MODALITIES)"
@@ -30,9 +30,14 @@ unit: develop
 smoke: develop
 	@$(PYTEST) tests/integration tests/faults -m smoke
 
-# Long tests: outages, lost nodes, random kills, many processes at once.
+# Long tests: outages, lost nodes, random kills, many processes at once; then 30 nights with a failure each.
 soak: develop
 	@$(PYTEST) tests/faults -m soak
+	@$(BIN)/python -m tests.faults.nights --nights 30
+
+# The image and the Compose file in real containers: needs root and Debian's container packages, which its message names.
+test-containers: develop
+	@$(PYTEST) tests/containers
 
 lint: develop
 	@$(BIN)/ruff check .
