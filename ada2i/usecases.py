@@ -565,7 +565,7 @@ def predict(
     job = hooks.step("source", partial(prediction.prepare, spec, root=store.root, run_id=run_id))
     place, manifest = hooks.step("predict", partial(_predict, spec, job, hooks))
     if "/" not in spec.version and manifest.sums:  # the folder of a copy has no place for windows
-        keep_window(store.root, resolve(store.root, f"{manifest.model}@{manifest.version}"), manifest)
+        keep_window(store.root, Window.of_prediction(manifest))
     return place, manifest
 
 

@@ -191,6 +191,7 @@ COMMANDS = {
     "serve": [
         "--allow-encoder",
         "--code",
+        "--drift-window",
         "--host",
         "--limit",
         "--min-confidence",

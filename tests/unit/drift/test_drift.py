@@ -215,7 +215,7 @@ def test_a_window_with_other_sums_is_left_out(
     spec = PredictSpec(version="tiny", source=version.features.uri, split="train", local=True)
     _, manifest = usecases.predict(spec, Store.open(root), hooks=usecases.Hooks(), extraction_run="x")
     other = manifest.model_copy(update={"run_id": "older", "sums": manifest.sums[1:]})
-    keep(root, version, other)
+    keep(root, Window.of_prediction(other))
     _, ((window, _),) = usecases.drift("tiny", Store.open(root))
     assert window.run_id == manifest.run_id
     assert "The prediction older of tiny@1 is left out" in caplog.text
