@@ -16,7 +16,7 @@ import numpy as np
 
 from ada2i import storage
 from ada2i.display import count, similar
-from ada2i.drift import Drift, Window, judge, limits, reference_of, windows
+from ada2i.drift import Drift, Window, judge, limits, reference_of, summarise, windows
 from ada2i.drift import keep as keep_window
 from ada2i.errors import ConfigError, DataError, NotFoundError
 from ada2i.evaluation.compare import Comparison
@@ -581,7 +581,8 @@ def drift(
         own: package.module:Class that the version may name for its model.
 
     Returns:
-        The version, and each of its last 30 windows with its comparison, the oldest first.
+        The version, and each of its last 30 windows with its comparison, the oldest first. That of the last one is
+        stored for metrics.
 
     Raises:
         NotFoundError: There is no such version, or the feature set that it was trained on no longer exists.
@@ -612,6 +613,8 @@ def drift(
         judged.append((window, result))
     if problem and not judged:
         raise problem
+    window, result = judged[-1]
+    summarise(store.root, window, result)
     return version, judged
 
 

@@ -2,7 +2,7 @@
 
 from ada2i.drift.detect import Drift, Statistic, judge, limits
 from ada2i.drift.reference import Reference, reference_of
-from ada2i.drift.windows import Window, keep, windows
+from ada2i.drift.windows import Window, keep, summarise, windows
 
 __all__ = [
     "Drift",
@@ -13,5 +13,6 @@ __all__ = [
     "keep",
     "limits",
     "reference_of",
+    "summarise",
     "windows",
 ]

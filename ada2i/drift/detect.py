@@ -29,6 +29,12 @@ class Statistic(Record):
     limit: float
 
     @property
+    def kind(self) -> str:
+        """``label``, ``confidence``, ``missing``, ``shift`` or, for the vectors' stability index, ``psi``."""
+        kind, _, of = self.name.partition(".")
+        return of if of in ("label", "confidence") else kind
+
+    @property
     def exceeds(self) -> bool:
         """Whether the value is above its limit."""
         return self.value > self.limit
@@ -49,6 +55,14 @@ class Drift(Record):
     def drifted(self) -> bool:
         """Whether any statistic is above its limit."""
         return any(statistic.exceeds for statistic in self.statistics)
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """By kind of statistic, the largest value as a share of its limit."""
+        found: dict[str, float] = {}
+        for one in self.statistics:
+            found[one.kind] = max(found.get(one.kind, 0.0), one.value / one.limit)
+        return found
 
 
 def limits(reference: Reference, dialogues: int) -> tuple[Floats, Floats]:

@@ -8,12 +8,13 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field
 
 from ada2i import storage
+from ada2i.drift.detect import Drift
 from ada2i.errors import DataError, IntegrityError, NotFoundError
 from ada2i.inference.sums import Floats
 from ada2i.prediction.records import PredictionManifest
-from ada2i.records import Instant, ModelName, Number, Record, RunId
+from ada2i.records import DriftSummary, Instant, ModelName, Number, Record, RunId
 from ada2i.registry.versions import Version
-from ada2i.store import Store
+from ada2i.store import DRIFT_SUMMARY, Store
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,18 @@ def keep(root: str, window: Window) -> None:
     if window.run_id.startswith(LIVE):
         live = sorted(name for name in storage.children(folder) if name.startswith(LIVE))
         storage.delete(*(storage.join(folder, name) for name in live[:-_LIVE_KEPT]))
+
+
+def summarise(root: str, window: Window, result: Drift) -> None:
+    """Store a window's comparison as the last one of its version."""
+    summary = DriftSummary(
+        model=window.model,
+        version=window.version,
+        run_id=window.run_id,
+        created=window.created,
+        ratios=result.ratios,
+    )
+    storage.put(storage.join(Store.open(root).drift(window.model, window.version), DRIFT_SUMMARY), summary.stored())
 
 
 def _folder(root: str, model: str, number: int) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from ada2i import storage, usecases
 from ada2i.data.manifest import open_features
-from ada2i.drift import Reference, Window, judge, keep, limits, reference_of, windows
+from ada2i.drift import Drift, Reference, Statistic, Window, judge, keep, limits, reference_of, windows
 from ada2i.drift.detect import statistics
 from ada2i.drift.reference import home, split_sums
 from ada2i.errors import ConfigError, DataError
@@ -23,8 +23,9 @@ from ada2i.inference.predict import Dialogues, infer
 from ada2i.inference.sums import BINS, EDGES, Columns, dialogue_sums
 from ada2i.modalities import Modality
 from ada2i.prediction.request import PredictSpec
+from ada2i.records import DriftSummary
 from ada2i.registry.versions import Version, version_uri
-from ada2i.store import Store
+from ada2i.store import DRIFT_SUMMARY, Store
 from tests.unit.prediction.tiny import registered
 
 NIGHT = 30  # dialogues
@@ -124,6 +125,16 @@ def test_missing_sound_is_drift_and_named(made: tuple[str, Version, Reference]) 
     assert found.statistics[0].exceeds
 
 
+def test_ratios_are_those_of_the_farthest_statistic_of_a_kind() -> None:
+    def one(name: str, value: float, limit: float) -> Statistic:
+        return Statistic(name=name, value=value, usual=0.0, limit=limit)
+
+    names = ("psi.label", "psi.confidence", "confidence", "missing.audio", "shift.audio.0", "psi.audio.0")
+    found = Drift(dialogues=9, statistics=(*(one(name, 1.0, 4.0) for name in names), one("psi.text.7", 3.0, 2.0)))
+    assert found.ratios == dict.fromkeys(("label", "confidence", "missing", "shift"), 0.25) | {"psi": 1.5}
+    assert found.drifted
+
+
 def test_a_single_missing_text_is_no_drift(made: tuple[str, Version, Reference]) -> None:
     root, version, reference = made
     sums, _ = split_sums(root, version, "test")
@@ -142,6 +153,8 @@ def test_a_prediction_keeps_its_window(made: tuple[str, Version, Reference]) -> 
     assert (window.run_id, window.sums) == (manifest.run_id, manifest.sums)
     assert result.dialogues == manifest.dialogues
     assert not result.drifted
+    place = storage.join(home(root, version), DRIFT_SUMMARY)
+    assert DriftSummary.load(place).ratios == result.ratios
 
 
 def altered(version: Version, reference: Reference, **changes: Any) -> bytes:
