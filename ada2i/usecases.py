@@ -16,7 +16,7 @@ import numpy as np
 
 from ada2i import storage
 from ada2i.display import count, similar
-from ada2i.drift import Drift, Window, judge, limits, reference_of, summarise, windows
+from ada2i.drift import Drift, Window, judge, limits, reference_of, render, summarise, windows
 from ada2i.drift import keep as keep_window
 from ada2i.errors import ConfigError, DataError, NotFoundError
 from ada2i.evaluation.compare import Comparison
@@ -581,8 +581,8 @@ def drift(
         own: package.module:Class that the version may name for its model.
 
     Returns:
-        The version, and each of its last 30 windows with its comparison, the oldest first. That of the last one is
-        stored for metrics.
+        The version, and each of its last 30 windows with its comparison, the oldest first. The last
+        comparison is stored for metrics, with a page about all of them.
 
     Raises:
         NotFoundError: There is no such version, or the feature set that it was trained on no longer exists.
@@ -595,7 +595,13 @@ def drift(
             "record of predictions. Name the version."
         )
     version = resolve(store.root, reference)
-    found = windows(store.root, version, run_id)[-_WINDOWS:]
+    left_out: list[str] = []
+
+    def leave_out(text: str) -> None:
+        log.warning(text)
+        left_out.append(text)
+
+    found = windows(store.root, version, run_id, leave_out)[-_WINDOWS:]
     if not found:
         raise DataError(
             f"{version.name} must have predicted a source of at least {LEAST_DIALOGUES} dialogues with this version of "
@@ -608,13 +614,13 @@ def drift(
             result = judge(usual, np.array(window.sums), window.dialogues, bounds(window.dialogues))
         except DataError as wrong:  # the window of another version of ada2i
             problem = wrong
-            log.warning("The prediction %s of %s is left out: %s", window.run_id, version.name, wrong.message)
+            leave_out(f"The window {window.run_id} of {version.name} is left out: {wrong.message}")
             continue
         judged.append((window, result))
     if problem and not judged:
         raise problem
     window, result = judged[-1]
-    summarise(store.root, window, result)
+    summarise(store.root, window, result, render(version, usual, judged, left_out))
     return version, judged
 
 

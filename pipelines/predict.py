@@ -7,7 +7,8 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 
-from ada2i import usecases
+from ada2i import storage, usecases
+from ada2i.drift.windows import PAGE
 from ada2i.errors import Ada2iError
 from ada2i.prediction.records import WHOLE, PredictionManifest
 from ada2i.prediction.request import PredictSpec
@@ -90,6 +91,8 @@ def report_drift(manifest: PredictionManifest, store: Store, code: tuple[str, ..
         if one.exceeds
     ]
     text = markdown_table(above) if above else "No statistic is above its limit."
+    page = storage.join(store.drift(manifest.model, manifest.version), PAGE)
+    text += f"\n\n- report: `{page}`; `ada2i drift {name} --open` shows it\n"
     create_markdown_artifact(key="ada2i-drift", markdown=text, description=f"Drift of {manifest.source} from {name}")
     if not result.drifted:
         return
@@ -99,6 +102,7 @@ def report_drift(manifest: PredictionManifest, store: Store, code: tuple[str, ..
         "prefect.resource.name": manifest.model,
         "ada2i.version": name,
         "ada2i.source": manifest.source,
+        "ada2i.report": page,
     }
     emit_event(event=DRIFTED, resource=resource)
 

@@ -1,6 +1,7 @@
 """Drift: whether what a model predicts still looks like what it was trained on."""
 
 from ada2i.drift.detect import Drift, Statistic, judge, limits
+from ada2i.drift.page import render
 from ada2i.drift.reference import Reference, reference_of
 from ada2i.drift.windows import Window, keep, summarise, windows
 
@@ -13,6 +14,7 @@ __all__ = [
     "keep",
     "limits",
     "reference_of",
+    "render",
     "summarise",
     "windows",
 ]

@@ -4,6 +4,8 @@ Shape letters in this file:
     W windows     K sums     J statistics     G groups     E bins     D dialogues of dev
 """
 
+from typing import Final
+
 import numpy as np
 
 from ada2i.drift.reference import Reference
@@ -14,6 +16,14 @@ from ada2i.records import Record
 _NIGHTS, _FALSE_ALARMS = 30, 0.05  # the probability of a false alarm in a month of nights
 _DRAWS = 10_000
 _NEGLIGIBLE = 0.01  # no limit is below it: where dev lacks no text, a single missing one is no drift
+
+
+PROTOCOL: Final = (
+    f"Limits come from {_DRAWS:,} windows of as many dialogues, which are drawn from dev and weighted by a Bayesian "
+    f"bootstrap: a month of {_NIGHTS} windows has a false alarm with a probability of {_FALSE_ALARMS:.0%} as long as "
+    f"windows look like dev. No limit is below {_NEGLIGIBLE:g}."
+)
+"""How limits are found, in words."""
 
 
 class Statistic(Record):

@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, Self
 
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 LIVE: Final = "live-"
 """Start of the id of an endpoint's window; the ids sort by time. A prediction's id is hexadecimal."""
+
+PAGE: Final = "report.html"
+"""The file with the page about the last comparison in the folder of a version's drift."""
 
 _LIVE_KEPT = 24  # windows of endpoints, by version
 
@@ -75,8 +79,10 @@ def keep(root: str, window: Window) -> None:
         storage.delete(*(storage.join(folder, name) for name in live[:-_LIVE_KEPT]))
 
 
-def summarise(root: str, window: Window, result: Drift) -> None:
-    """Store a window's comparison as the last one of its version."""
+def summarise(root: str, window: Window, result: Drift, page: str) -> None:
+    """Store a window's comparison as the last one of its version, and the page about it."""
+    folder = Store.open(root).drift(window.model, window.version)
+    storage.put(storage.join(folder, PAGE), page.encode())
     summary = DriftSummary(
         model=window.model,
         version=window.version,
@@ -84,20 +90,23 @@ def summarise(root: str, window: Window, result: Drift) -> None:
         created=window.created,
         ratios=result.ratios,
     )
-    storage.put(storage.join(Store.open(root).drift(window.model, window.version), DRIFT_SUMMARY), summary.stored())
+    storage.put(storage.join(folder, DRIFT_SUMMARY), summary.stored())
 
 
 def _folder(root: str, model: str, number: int) -> str:
     return storage.join(Store.open(root).drift(model, number), "windows")
 
 
-def windows(root: str, version: Version, run_id: str | None = None) -> list[Window]:
-    """Return the windows of a version, the oldest first; a damaged one is named in a warning and left out.
+def windows(
+    root: str, version: Version, run_id: str | None = None, leave_out: Callable[[str], None] = log.warning
+) -> list[Window]:
+    """Return the windows of a version, the oldest first, without damaged ones.
 
     Args:
         root: The storage root.
         version: The version.
         run_id: Only this prediction's; by default all.
+        leave_out: Gets a message about each damaged window.
     """
     folder = _folder(root, version.model, version.number)
     wanted = {f"{run_id}.json"} if run_id else set(storage.children(folder))
@@ -109,10 +118,10 @@ def windows(root: str, version: Version, run_id: str | None = None) -> list[Wind
         except NotFoundError:  # an endpoint has deleted it meanwhile
             continue
         except (DataError, IntegrityError) as problem:
-            log.warning("%s is left out: %s Delete it.", uri, problem.message)
+            leave_out(f"{uri} is left out: {problem.message} Delete it.")
             continue
         if (window.model, window.version, f"{window.run_id}.json") != (version.model, version.number, name):
-            log.warning("%s is left out: it is the window of another prediction. Delete it.", uri)
+            leave_out(f"{uri} is left out: it is the window of another prediction. Delete it.")
             continue
         found.append(window)
     return sorted(found, key=lambda window: (window.created, window.run_id))

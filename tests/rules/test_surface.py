@@ -174,7 +174,7 @@ COMMANDS = {
         "--split-by",
         "SOURCE",
     ],
-    "drift": ["--code", "--json", "--root", "VERSION"],
+    "drift": ["--code", "--json", "--open", "--root", "VERSION"],
     "predict": [
         "--allow-encoder",
         "--code",

@@ -231,7 +231,7 @@ def test_a_window_with_other_sums_is_left_out(
     keep(root, Window.of_prediction(other))
     _, ((window, _),) = usecases.drift("tiny", Store.open(root))
     assert window.run_id == manifest.run_id
-    assert "The prediction older of tiny@1 is left out" in caplog.text
+    assert "The window older of tiny@1 is left out" in caplog.text
     with pytest.raises(DataError, match=r"must have \d+ sums, but has"):
         usecases.drift("tiny", Store.open(root), run_id="older")
 
