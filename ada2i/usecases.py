@@ -16,7 +16,7 @@ import numpy as np
 
 from ada2i import storage
 from ada2i.display import count, similar
-from ada2i.drift import Drift, Window, judge, limits, reference_of, render, summarise, windows
+from ada2i.drift import Drift, Window, judge, last_compared, limits, reference_of, render, summarise, windows
 from ada2i.drift import keep as keep_window
 from ada2i.errors import ConfigError, DataError, NotFoundError
 from ada2i.evaluation.compare import Comparison
@@ -45,7 +45,7 @@ from ada2i.records import Baseline, RunRequest, RunResult
 from ada2i.registry.aliases import CHAMPION, Move, current
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Verdict
-from ada2i.registry.versions import Version, check_model_name, check_same_kind, read_file, register
+from ada2i.registry.versions import Version, check_model_name, check_same_kind, models, read_file, register
 from ada2i.search import request as searching
 from ada2i.search.records import SearchOutcome, SearchResult
 from ada2i.search.report import search_files
@@ -622,6 +622,17 @@ def drift(
     window, result = judged[-1]
     summarise(store.root, window, result, render(version, usual, judged, left_out))
     return version, judged
+
+
+def new_windows(store: Store) -> list[Window]:
+    """Return the newest window of each champion, unless it is the one that was compared last."""
+    found = []
+    for model in models(store.root):
+        if (move := current(store.root, model, CHAMPION)) is not None:
+            version = resolve(store.root, f"{model}@{move.number}")
+            newest = windows(store.root, version)[-1:]
+            found += [window for window in newest if window.run_id != last_compared(store.root, version)]
+    return found
 
 
 @contextmanager

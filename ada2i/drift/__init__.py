@@ -3,7 +3,7 @@
 from ada2i.drift.detect import Drift, Statistic, judge, limits
 from ada2i.drift.page import render
 from ada2i.drift.reference import Reference, reference_of
-from ada2i.drift.windows import Window, keep, summarise, windows
+from ada2i.drift.windows import Window, keep, last_compared, summarise, windows
 
 __all__ = [
     "Drift",
@@ -12,6 +12,7 @@ __all__ = [
     "Window",
     "judge",
     "keep",
+    "last_compared",
     "limits",
     "reference_of",
     "render",

@@ -3,6 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, Self
 
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from ada2i import storage
 from ada2i.drift.detect import Drift
+from ada2i.drift.reference import home
 from ada2i.errors import DataError, IntegrityError, NotFoundError
 from ada2i.inference.sums import Floats
 from ada2i.prediction.records import PredictionManifest
@@ -91,6 +93,13 @@ def summarise(root: str, window: Window, result: Drift, page: str) -> None:
         ratios=result.ratios,
     )
     storage.put(storage.join(folder, DRIFT_SUMMARY), summary.stored())
+
+
+def last_compared(root: str, version: Version) -> str | None:
+    """Return the id of the window that was compared last; None if there is none, or its record is damaged."""
+    with suppress(NotFoundError, DataError):
+        return DriftSummary.load(storage.join(home(root, version), DRIFT_SUMMARY)).run_id
+    return None
 
 
 def _folder(root: str, model: str, number: int) -> str:

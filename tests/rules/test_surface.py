@@ -14,6 +14,7 @@ from ada2i.presets import PRESETS, SETTINGS, field_names
 from ada2i.promotion.rules import GateRules
 from ada2i.search.request import SearchOptions
 from ada2i.serving.limits import Limits
+from pipelines.drift import watch_drift
 from pipelines.extract import extract_features
 from pipelines.jobs import reap_ada2i_jobs
 from pipelines.predict import predict_emotions
@@ -459,6 +460,7 @@ def test_search_options() -> None:
         (tune_ada2i, "tune-ada2i", TUNING_FLOW),
         (predict_emotions, "predict-emotions", PREDICTION_FLOW),
         (promote_ada2i, "promote-ada2i", PROMOTION_FLOW),
+        (watch_drift, "watch-drift", {"root": None, "code": []}),
         (reap_ada2i_jobs, "reap-ada2i-jobs", {}),
     ],
 )

@@ -24,6 +24,7 @@ from ada2i.inference.sums import BINS, EDGES, Columns, dialogue_sums
 from ada2i.modalities import Modality
 from ada2i.prediction.request import PredictSpec
 from ada2i.records import DriftSummary
+from ada2i.registry.aliases import move
 from ada2i.registry.versions import Version, version_uri
 from ada2i.store import DRIFT_SUMMARY, Store
 from tests.unit.prediction.tiny import registered
@@ -155,6 +156,36 @@ def test_a_prediction_keeps_its_window(made: tuple[str, Version, Reference]) -> 
     assert not result.drifted
     place = storage.join(home(root, version), DRIFT_SUMMARY)
     assert DriftSummary.load(place).ratios == result.ratios
+
+
+def test_the_newest_window_of_a_champion_is_new_until_it_is_compared(tmp_path: Path) -> None:
+    root, store = tmp_path.as_uri(), Store.open(str(tmp_path))
+    version = registered(root, open_features(write_demo_corpus(root, dialogues=60)).info())
+    spec = PredictSpec(version="tiny", source=version.features.uri, split="dev", local=True)
+    _, manifest = usecases.predict(spec, store, hooks=usecases.Hooks(), extraction_run="x")
+    assert usecases.new_windows(store) == []  # of no champion
+    move(root, "tiny", "champion", 1, expected=None, by="test", reason="test")
+    assert [window.run_id for window in usecases.new_windows(store)] == [manifest.run_id]
+    usecases.drift("tiny", store)
+    assert usecases.new_windows(store) == []
+    live = Window.of_endpoint("tiny", 1, 9, np.array(manifest.sums)).model_copy(
+        update={"created": "2999-01-01T00:00:00+00:00"}
+    )
+    keep(root, live)
+    assert usecases.new_windows(store) == [live]
+    storage.put(storage.join(home(root, version), DRIFT_SUMMARY), b"damaged")
+    assert usecases.new_windows(store) == [live]
+
+
+def test_the_newest_windows_of_endpoints_are_kept(tmp_path: Path) -> None:
+    root = tmp_path.as_uri()
+    version = registered(root, open_features(write_demo_corpus(root, dialogues=20)).info())
+    made = [Window.of_endpoint("tiny", 1, 5, np.ones(3)) for _ in range(30)]
+    made = [one.model_copy(update={"run_id": f"live-{n:02}"}) for n, one in enumerate(made)]
+    for one in (made[0].model_copy(update={"run_id": "0" * 32}), *made):
+        keep(root, one)
+    keep(root, made[-1])
+    assert {one.run_id for one in windows(root, version)} == {"0" * 32, *(f"live-{n:02}" for n in range(6, 30))}
 
 
 def altered(version: Version, reference: Reference, **changes: Any) -> bytes:
