@@ -30,7 +30,8 @@ class Statistic(Record):
     """One statistic of a window.
 
     ``psi``: population stability index; ``shift``: distance of the means in standard deviations of the training set;
-    ``missing``: difference of the shares of utterances without the modality; ``confidence``: difference of the means.
+    ``missing``: difference of the shares of utterances without the modality; ``confidence`` and ``value``: difference
+    of the means.
     """
 
     name: str  # psi.audio.3: the fourth group of the audio vectors' columns
@@ -40,7 +41,7 @@ class Statistic(Record):
 
     @property
     def kind(self) -> str:
-        """``label``, ``confidence``, ``missing``, ``shift`` or, for the vectors' stability index, ``psi``."""
+        """``label``, ``confidence``, ``value``, ``missing``, ``shift``, or ``psi`` for the index of vectors."""
         kind, _, of = self.name.partition(".")
         return of if of in ("label", "confidence") else kind
 
@@ -129,7 +130,7 @@ def _expected(reference: Reference) -> Floats:
     """
     columns, dev = reference.columns, reference.dev.sum(axis=0)
     expected = reference.train.copy()
-    for name in ("confidence", "confidence_bins", "predicted"):
+    for name in {"value", "confidence", "confidence_bins", "predicted"} & columns.places.keys():
         place = columns.places[name]
         expected[place] = dev[place] * (reference.train[0] / dev[0])
     return expected
@@ -155,8 +156,9 @@ def statistics(columns: Columns, expected: Floats, sums: Floats) -> tuple[list[s
     at = columns.places
     names, found = ["psi.label", "psi.confidence", "confidence"], []
     found += [_psi(expected[at[name]][None], sums[:, at[name]][:, None]) for name in ("predicted", "confidence_bins")]
-    confidence = sums[:, at["confidence"]] / sums[:, :1] - expected[at["confidence"]] / expected[0]
-    found.append(np.abs(confidence))
+    for name in ("confidence", "value") if columns.numbers else ("confidence",):
+        found.append(np.abs(sums[:, at[name]] / sums[:, :1] - expected[at[name]] / expected[0]))
+    names += ["value"] * columns.numbers
     for modality, groups in columns.groups.items():
         there, usual = sums[:, at[f"present.{modality}"]], expected[at[f"present.{modality}"]]
         found.append(np.abs(there / sums[:, :1] - usual / expected[0]))

@@ -19,7 +19,14 @@ Row = dict[str, str]
 Judged = Sequence[tuple[Window, Drift]]
 
 _BARS = 15  # statistics on the plot of the last window
-_COLOURS = {"psi": "#0072b2", "shift": "#d55e00", "label": "#009e73", "confidence": "#cc79a7", "missing": "#e69f00"}
+_COLOURS = {
+    "psi": "#0072b2",
+    "shift": "#d55e00",
+    "label": "#009e73",
+    "confidence": "#cc79a7",
+    "missing": "#e69f00",
+    "value": "#56b4e9",
+}
 
 
 def render(version: Version, reference: Reference, judged: Judged, left_out: Sequence[str]) -> str:
@@ -100,9 +107,9 @@ def _over_time(judged: Judged) -> str:
         from matplotlib.ticker import MaxNLocator
 
         axes, places = figure.subplots(), range(1, len(judged) + 1)
-        for kind, colour in _COLOURS.items():
-            ratios = [result.ratios.get(kind, 0.0) for _, result in judged]
-            axes.plot(places, ratios, color=colour, label=kind, linewidth=1.4, marker="o", markersize=3)
+        for kind in judged[-1][1].ratios:
+            ratios = [result.ratios[kind] for _, result in judged]
+            axes.plot(places, ratios, color=_COLOURS[kind], label=kind, linewidth=1.4, marker="o", markersize=3)
         axes.axhline(1, color=plots.INK, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
         axes.set(xlabel="window, the oldest first", ylabel="share of the limit")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Version, Reference, 
     """A version, its reference, and two windows, of which the second lacks every sound."""
     root = tmp_path_factory.mktemp("page").as_uri()
     version = registered(root, open_features(write_demo_corpus(root, dialogues=100)).info())
-    reference, (sums, _) = reference_of(root, version), split_sums(root, version, "test")
+    reference, sums = reference_of(root, version), split_sums(root, version, "test")
     usual = sums[:NIGHT].sum(axis=0)
     silent = usual.copy()
     silent[reference.columns.places["present.audio"]] = 0
