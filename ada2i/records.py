@@ -591,7 +591,10 @@ class DriftSummary(Record):
     version: Number
     run_id: RunId  # of the window
     created: Instant  # the window
-    ratios: dict[str, float]  # by kind of statistic, the largest value as a share of its limit
+    ratios: Annotated[
+        dict[Annotated[str, StringConstraints(pattern="^[a-z]{1,20}$")], Annotated[float, Field(ge=0, le=1e100)]],
+        Field(min_length=1, max_length=20),
+    ]  # by kind of statistic, the largest value as a share of its limit
 
     @property
     def drifted(self) -> bool:

@@ -1,5 +1,6 @@
 """The registry in numbers: those of what was registered and moved."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -88,9 +89,15 @@ def test_drift_is_that_of_the_last_comparison_of_each_version(root: str, caplog:
     assert not any(name.startswith("drift") and "newest" in tags for name, *tags in found)
     compared(root, 2)
     assert samples(root)["drift_detected", "m", "newest"] == 0
-    storage.put(place, storage.get(place).replace(b"1.5", b"1.4"))
-    assert {tags[1] for name, *tags in samples(root) if name == "drift_detected"} == {"newest"}
-    assert "`ada2i drift m@1` writes it again" in caplog.text
+    whole = storage.get(place)
+    bare = whole[: whole.index(b'"seal"')] + whole[whole.index(b'"schema_version"') :]
+    for damaged in (whole.replace(b"1.5", b"1.4"), re.sub(rb'"ratios": {[^}]*}', b'"ratios": {}', bare)):
+        storage.put(place, damaged)
+        caplog.clear()
+        assert {tags[1] for name, *tags in samples(root) if name == "drift_detected"} == {"newest"}
+        assert "`ada2i drift m@1` writes it again" in caplog.text
+    storage.put(place, bare)
+    assert {tags[1] for name, *tags in samples(root) if name == "drift_detected"} == {"champion", "newest"}
 
 
 def test_nothing_registered_yields_nothing(tmp_path: Path) -> None:
