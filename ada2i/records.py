@@ -583,6 +583,25 @@ class RuleResult(Record):
     says: str  # measured value and bound in words
 
 
+class DriftSummary(Record):
+    """The last comparison of a window of a version with the version's training set, for metrics."""
+
+    schema_version: Literal[1] = 1
+    model: ModelName
+    version: Number
+    run_id: RunId  # of the window
+    created: Instant  # the window
+    ratios: Annotated[
+        dict[Annotated[str, StringConstraints(pattern="^[a-z]{1,20}$")], Annotated[float, Field(ge=0, le=1e100)]],
+        Field(min_length=1, max_length=20),
+    ]  # by kind of statistic, the largest value as a share of its limit
+
+    @property
+    def drifted(self) -> bool:
+        """Whether a statistic is above its limit."""
+        return max(self.ratios.values()) > 1
+
+
 class FolderManifest(Record):
     """The files of a stored folder; written last, it makes the folder exist."""
 

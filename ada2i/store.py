@@ -15,6 +15,9 @@ from ada2i.records import RUN_ID, RunRequest, RunResult, SeedResult
 EXTRACTION: Final = "-extract"
 """End of the id of an extraction that belongs to a run."""
 
+DRIFT_SUMMARY: Final = "summary.json"
+"""The file with the last comparison in a version's folder ``Store.drift``."""
+
 DEFAULT_ROOT: Final = "ada2i-store"
 """The root if neither an option nor ``ADA2I_ROOT`` is given."""
 
@@ -164,7 +167,11 @@ class Store:
 
     def drift(self, model: str, number: int) -> str:
         """Return the folder of what a version's predictions look like."""
-        return storage.join(self.root, "drift", model, str(number))
+        return storage.join(self.drifts(model), str(number))
+
+    def drifts(self, model: str) -> str:
+        """Return the folder that holds ``drift`` of all versions of a model."""
+        return storage.join(self.root, "drift", model)
 
     def _folder(self, kind: str, name: str) -> str:
         if not re.fullmatch(RUN_ID, name):

@@ -16,7 +16,7 @@ import numpy as np
 
 from ada2i import storage
 from ada2i.display import count, similar
-from ada2i.drift import Drift, Window, judge, limits, reference_of, windows
+from ada2i.drift import Drift, Window, judge, last_compared, limits, reference_of, render, summarise, windows
 from ada2i.drift import keep as keep_window
 from ada2i.errors import ConfigError, DataError, NotFoundError
 from ada2i.evaluation.compare import Comparison
@@ -45,7 +45,7 @@ from ada2i.records import Baseline, RunRequest, RunResult
 from ada2i.registry.aliases import CHAMPION, Move, current
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Verdict
-from ada2i.registry.versions import Version, check_model_name, check_same_kind, read_file, register
+from ada2i.registry.versions import Version, check_model_name, check_same_kind, models, read_file, register
 from ada2i.search import request as searching
 from ada2i.search.records import SearchOutcome, SearchResult
 from ada2i.search.report import search_files
@@ -565,7 +565,7 @@ def predict(
     job = hooks.step("source", partial(prediction.prepare, spec, root=store.root, run_id=run_id))
     place, manifest = hooks.step("predict", partial(_predict, spec, job, hooks))
     if "/" not in spec.version and manifest.sums:  # the folder of a copy has no place for windows
-        keep_window(store.root, resolve(store.root, f"{manifest.model}@{manifest.version}"), manifest)
+        keep_window(store.root, Window.of_prediction(manifest))
     return place, manifest
 
 
@@ -581,7 +581,8 @@ def drift(
         own: package.module:Class that the version may name for its model.
 
     Returns:
-        The version, and each of its last 30 windows with its comparison, the oldest first.
+        The version, and each of its last 30 windows with its comparison, the oldest first. The last
+        comparison is stored for metrics, with a page about all of them.
 
     Raises:
         NotFoundError: There is no such version, or the feature set that it was trained on no longer exists.
@@ -594,7 +595,13 @@ def drift(
             "record of predictions. Name the version."
         )
     version = resolve(store.root, reference)
-    found = windows(store.root, version, run_id)[-_WINDOWS:]
+    left_out: list[str] = []
+
+    def leave_out(text: str) -> None:
+        log.warning(text)
+        left_out.append(text)
+
+    found = windows(store.root, version, run_id, leave_out)[-_WINDOWS:]
     if not found:
         raise DataError(
             f"{version.name} must have predicted a source of at least {LEAST_DIALOGUES} dialogues with this version of "
@@ -607,12 +614,25 @@ def drift(
             result = judge(usual, np.array(window.sums), window.dialogues, bounds(window.dialogues))
         except DataError as wrong:  # the window of another version of ada2i
             problem = wrong
-            log.warning("The prediction %s of %s is left out: %s", window.run_id, version.name, wrong.message)
+            leave_out(f"The window {window.run_id} of {version.name} is left out: {wrong.message}")
             continue
         judged.append((window, result))
     if problem and not judged:
         raise problem
+    window, result = judged[-1]
+    summarise(store.root, window, result, render(version, usual, judged, left_out))
     return version, judged
+
+
+def new_windows(store: Store) -> list[Window]:
+    """Return the newest window of each champion, unless it is the one that was compared last."""
+    found = []
+    for model in models(store.root):
+        if (move := current(store.root, model, CHAMPION)) is not None:
+            version = resolve(store.root, f"{model}@{move.number}")
+            newest = windows(store.root, version)[-1:]
+            found += [window for window in newest if window.run_id != last_compared(store.root, version)]
+    return found
 
 
 @contextmanager

@@ -5,19 +5,17 @@ The steps are those of ``usecases.predict``. They exchange URIs, so no row enter
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
-from prefect.events import emit_event
 
 from ada2i import usecases
-from ada2i.errors import Ada2iError
+from ada2i.drift import Window
 from ada2i.prediction.records import WHOLE, PredictionManifest
 from ada2i.prediction.request import PredictSpec
 from ada2i.reports.report import Row, markdown_table
 from ada2i.store import Store
 from pipelines.alerts import alert
+from pipelines.drift import report_drift
 from pipelines.hooks import FlowHooks
 from pipelines.jobs import stop_jobs
-
-DRIFTED = "ada2i.drift.detected"
 
 
 @flow(name="predict-emotions", on_cancellation=[stop_jobs], on_crashed=[stop_jobs, alert], on_failure=[alert])
@@ -70,37 +68,8 @@ def predict_emotions(  # noqa: PLR0917
         run_id=flow_run,
     )
     if drift and manifest.sums and "/" not in version:  # few dialogues have no sums
-        report_drift(manifest, Store.open(root), tuple(code))
+        report_drift(Window.of_prediction(manifest), Store.open(root), tuple(code))
     return publish(place, manifest)
-
-
-@task(name="drift")
-def report_drift(manifest: PredictionManifest, store: Store, code: tuple[str, ...]) -> None:
-    """Compare the prediction with the model's training set; emit an event if it differs."""
-    log, name = get_run_logger(), f"{manifest.model}@{manifest.version}"
-    try:
-        _, judged = usecases.drift(name, store, run_id=manifest.run_id, own=code)
-    except Ada2iError as error:
-        log.warning("Drift was not measured: %s", error.message)
-        return
-    ((_, result),) = judged
-    above: list[Row] = [
-        {"statistic": one.name, "value": f"{one.value:.3f}", "limit": f"{one.limit:.3f}"}
-        for one in result.statistics
-        if one.exceeds
-    ]
-    text = markdown_table(above) if above else "No statistic is above its limit."
-    create_markdown_artifact(key="ada2i-drift", markdown=text, description=f"Drift of {manifest.source} from {name}")
-    if not result.drifted:
-        return
-    log.warning("%s differs from what %s was trained on: see `ada2i drift %s`.", manifest.source, name, name)
-    resource = {
-        "prefect.resource.id": f"ada2i.model.{manifest.model}",
-        "prefect.resource.name": manifest.model,
-        "ada2i.version": name,
-        "ada2i.source": manifest.source,
-    }
-    emit_event(event=DRIFTED, resource=resource)
 
 
 @task(name="artifacts")

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ada2i.cli.options import AsJson, Code, Root
-from ada2i.cli.output import line, out
+from ada2i.cli.output import browse, line, out
 from ada2i.store import DEFAULT_ROOT, Store
 
 if TYPE_CHECKING:
@@ -24,18 +24,23 @@ def drift(
     version: Annotated[str, typer.Argument(help="MODEL@ALIAS, MODEL@NUMBER or MODEL.")],
     code: Code = None,
     as_json: AsJson = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Show the page about it in the browser.")] = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Compare each prediction of a version with its training set; the last one in detail.
+    """Compare each window of a version with its training set; the last one in detail.
 
     Limits are drawn from the version's dev dialogues: a month of nights has a false alarm with a probability of 5 %.
-    The first call predicts the training and dev splits.
+    The first call predicts the training and dev splits. A page about the comparison is stored with the windows.
     """
-    from ada2i import usecases
+    from ada2i import storage, usecases
+    from ada2i.drift.windows import PAGE
 
     found, judged = usecases.drift(version, Store.open(root), own=tuple(code or ()))
     if as_json:
         out.print_json(json.dumps([_facts(window, result) for window, result in judged]))
+        return
+    if open_page:
+        browse(storage.get(storage.join(Store.open(root).drift(found.model, found.number), PAGE)), found.name)
         return
     out.show(_windows(found.name, judged))
     out.show(_statistics(*judged[-1]))
@@ -48,7 +53,7 @@ def _facts(window: "Window", result: "Drift") -> dict[str, Any]:
 
 
 def _windows(name: str, judged: "list[tuple[Window, Drift]]") -> Table:
-    table = Table("predicted", "source", "dialogues", "above their limit", title=f"Predictions of {name}")
+    table = Table("stored", "source", "dialogues", "above their limit", title=f"Windows of {name}")
     for window, result in judged:
         above = [statistic.name for statistic in result.statistics if statistic.exceeds]
         names = ", ".join(above[:3]) + f" and {len(above) - 3} more" * (len(above) > 3)

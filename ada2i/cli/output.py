@@ -1,9 +1,11 @@
 """Output of commands: the console, and the parts that several commands print."""
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -39,6 +41,14 @@ def show_wide(parts: Iterable[RenderableType], width: int) -> None:
 def line(text: str, style: str = "") -> None:
     """Print a line of text, which is not wrapped."""
     out.print(Text(text, style), soft_wrap=True)
+
+
+def browse(page: bytes, name: str, to: Path | None = None) -> None:
+    """Show a page in the browser, and print the path of the file: ``to``, or one in the temporary folder."""
+    file = to or Path(tempfile.mkdtemp(prefix="ada2i-report-")) / f"{name}.html"
+    file.write_bytes(page)
+    typer.launch(file.resolve().as_uri())
+    line(str(file))
 
 
 def print_record(record: "Record") -> None:

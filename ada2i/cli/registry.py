@@ -1,7 +1,6 @@
 """Commands that show registered versions, copy them and delete abandoned ones."""
 
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from ada2i import storage
 from ada2i.cli import aliasing, gating
 from ada2i.cli.durations import seconds
 from ada2i.cli.options import AsJson, Model, Reference, Root, path, target
-from ada2i.cli.output import facts, line, mean_text, out
+from ada2i.cli.output import browse, facts, line, mean_text, out
 from ada2i.registry.aliases import Move, aliases
 from ada2i.registry.diff import Change, diff
 from ada2i.registry.gc import sweep
@@ -121,10 +120,7 @@ def registry_open(
 ) -> None:
     """Copy a version's report from the store, show it in the browser, and print the copy's path."""
     found = resolve(root, reference)
-    file = to or Path(tempfile.mkdtemp(prefix="ada2i-report-")) / f"{found.name}.html"
-    file.write_bytes(read_file(root, found, "report.html"))
-    typer.launch(file.resolve().as_uri())
-    line(str(file))
+    browse(read_file(root, found, "report.html"), found.name, to)
 
 
 @app.command("diff")

@@ -26,6 +26,9 @@ def serve(  # noqa: PLR0917
     min_confidence: Annotated[
         float, typer.Option(help="A turn whose largest probability is below it gets no label.")
     ] = 0.0,
+    drift_window: Annotated[
+        int, typer.Option(help="Dialogues of each hour that a replica counts to detect drift; 0: none.")
+    ] = 200,
     limit: Annotated[
         list[str] | None, typer.Option(help="FIELD=VALUE of the limits, such as sessions=1000; repeatable.")
     ] = None,
@@ -50,6 +53,7 @@ def serve(  # noqa: PLR0917
         port=port,
         replicas=replicas,
         min_confidence=min_confidence,
+        drift_window=drift_window,
         limits=parse_overrides(limit),
         allow_encoders=tuple(allow_encoder or ()),
     )

@@ -4,6 +4,8 @@ Shape letters in this file:
     W windows     K sums     J statistics     G groups     E bins     D dialogues of dev
 """
 
+from typing import Final
+
 import numpy as np
 
 from ada2i.drift.reference import Reference
@@ -16,17 +18,32 @@ _DRAWS = 10_000
 _NEGLIGIBLE = 0.01  # no limit is below it: where dev lacks no text, a single missing one is no drift
 
 
+PROTOCOL: Final = (
+    f"Limits come from {_DRAWS:,} windows of as many dialogues, which are drawn from dev and weighted by a Bayesian "
+    f"bootstrap: a month of {_NIGHTS} windows has a false alarm with a probability of {_FALSE_ALARMS:.0%} as long as "
+    f"windows look like dev. No limit is below {_NEGLIGIBLE:g}."
+)
+"""How limits are found, in words."""
+
+
 class Statistic(Record):
     """One statistic of a window.
 
     ``psi``: population stability index; ``shift``: distance of the means in standard deviations of the training set;
-    ``missing``: difference of the shares of utterances without the modality; ``confidence``: difference of the means.
+    ``missing``: difference of the shares of utterances without the modality; ``confidence`` and ``value``: difference
+    of the means.
     """
 
     name: str  # psi.audio.3: the fourth group of the audio vectors' columns
     value: float
     usual: float  # mean over windows drawn from dev
     limit: float
+
+    @property
+    def kind(self) -> str:
+        """``label``, ``confidence``, ``value``, ``missing``, ``shift``, or ``psi`` for the index of vectors."""
+        kind, _, of = self.name.partition(".")
+        return of if of in ("label", "confidence") else kind
 
     @property
     def exceeds(self) -> bool:
@@ -49,6 +66,14 @@ class Drift(Record):
     def drifted(self) -> bool:
         """Whether any statistic is above its limit."""
         return any(statistic.exceeds for statistic in self.statistics)
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """By kind of statistic, the largest value as a share of its limit."""
+        found: dict[str, float] = {}
+        for one in self.statistics:
+            found[one.kind] = max(found.get(one.kind, 0.0), one.value / one.limit)
+        return found
 
 
 def limits(reference: Reference, dialogues: int) -> tuple[Floats, Floats]:
@@ -105,7 +130,7 @@ def _expected(reference: Reference) -> Floats:
     """
     columns, dev = reference.columns, reference.dev.sum(axis=0)
     expected = reference.train.copy()
-    for name in ("confidence", "confidence_bins", "predicted"):
+    for name in {"value", "confidence", "confidence_bins", "predicted"} & columns.places.keys():
         place = columns.places[name]
         expected[place] = dev[place] * (reference.train[0] / dev[0])
     return expected
@@ -131,8 +156,9 @@ def statistics(columns: Columns, expected: Floats, sums: Floats) -> tuple[list[s
     at = columns.places
     names, found = ["psi.label", "psi.confidence", "confidence"], []
     found += [_psi(expected[at[name]][None], sums[:, at[name]][:, None]) for name in ("predicted", "confidence_bins")]
-    confidence = sums[:, at["confidence"]] / sums[:, :1] - expected[at["confidence"]] / expected[0]
-    found.append(np.abs(confidence))
+    for name in ("confidence", "value") if columns.numbers else ("confidence",):
+        found.append(np.abs(sums[:, at[name]] / sums[:, :1] - expected[at[name]] / expected[0]))
+    names += ["value"] * columns.numbers
     for modality, groups in columns.groups.items():
         there, usual = sums[:, at[f"present.{modality}"]], expected[at[f"present.{modality}"]]
         found.append(np.abs(there / sums[:, :1] - usual / expected[0]))

@@ -1,7 +1,7 @@
 """The reference of a version: sums over its training and dev splits, computed once and stored."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from ada2i import storage
 from ada2i.errors import DataError
 from ada2i.fast.threads import restored_torch
+from ada2i.inference.models import load_config
 from ada2i.inference.predict import Dialogues
 from ada2i.inference.sums import Columns, Floats
 from ada2i.jobs.fanout import run_here
-from ada2i.modalities import MODALITIES, Modality
+from ada2i.modalities import MODALITIES
 from ada2i.prediction import request as prediction
 from ada2i.prediction.records import REQUEST, PredictionRequest
 from ada2i.prediction.request import PredictSpec
@@ -62,11 +63,14 @@ def reference_of(root: str, version: Version, code: tuple[str, ...] = ()) -> Ref
         DataError: The stored reference is damaged or that of other weights; the message names the file to delete.
     """
     uri = storage.join(home(root, version), "reference.parquet")
+    config = load_config(version_uri(root, version), version)
+    widths = {m: version.features.widths[m] for m in MODALITIES if m in config.model.modalities}
+    columns = Columns.of(widths, len(version.features.labels), numbers=config.regression)
     if not storage.exists(uri):
-        train, modalities = split_sums(root, version, "train", code=code)
-        dev, _ = split_sums(root, version, "dev", code=code)
-        storage.put(uri, _encoded(train.sum(axis=0), dev[:: -(-len(dev) // _MOST_DIALOGUES)], modalities, version))
-    return _decoded(uri, version)
+        train = split_sums(root, version, "train", code=code)
+        dev = split_sums(root, version, "dev", code=code)
+        storage.put(uri, _encoded(train.sum(axis=0), dev[:: -(-len(dev) // _MOST_DIALOGUES)], version))
+    return _decoded(uri, version, columns)
 
 
 def split_sums(
@@ -76,8 +80,8 @@ def split_sums(
     change: Callable[[Dialogues], Dialogues] = lambda dialogues: dialogues,
     *,
     code: tuple[str, ...] = (),
-) -> tuple[Floats, tuple[Modality, ...]]:
-    """Return the sums of each dialogue of a split, ``(D, K)``, and the modalities that the model reads.
+) -> Floats:
+    """Return the sums of each dialogue of a split, ``(D, K)``.
 
     Args:
         root: The storage root.
@@ -98,32 +102,28 @@ def split_sums(
         for number in range(0, len(request.shards), step):
             _, dialogues = worker.read(number, None if padded is None else padded[number])
             found.append(worker.infer(change(dialogues))[1])
-    return np.concatenate(found), tuple(request.modalities)
+    return np.concatenate(found)
 
 
-def _encoded(train: Floats, dev: Floats, modalities: Sequence[Modality], version: Version) -> bytes:
+def _encoded(train: Floats, dev: Floats, version: Version) -> bytes:
     rows = np.concatenate([train[None], dev])
     values = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
     table = pa.table({"split": ["train"] + ["dev"] * len(dev), "sums": values})
     sink = pa.BufferOutputStream()
-    facts = {"modalities": ",".join(modalities), "weights": _weights(version)}
-    pq.write_table(table.replace_schema_metadata(facts), sink, compression="zstd")
+    pq.write_table(table.replace_schema_metadata({"weights": _weights(version)}), sink, compression="zstd")
     return sink.getvalue().to_pybytes()
 
 
-def _decoded(uri: str, version: Version) -> Reference:
-    columns, rows = None, np.empty((0, 0))
+def _decoded(uri: str, version: Version, columns: Columns) -> Reference:
+    rows = np.empty((0, 0))
     with suppress(pa.ArrowException, KeyError, TypeError, ValueError):
         table = pq.read_table(pa.BufferReader(storage.get(uri)))
         facts = table.schema.metadata or {}
-        modalities = facts[b"modalities"].decode().split(",")
-        widths = {m: version.features.widths[m] for m in MODALITIES if m in modalities}
         kind, split = table.schema.field("sums").type, table["split"].to_pylist()
         ours = facts[b"weights"].decode() == _weights(version) and split == ["train"] + ["dev"] * (len(split) - 1)
         if ours and pa.types.is_fixed_size_list(kind) and pa.types.is_float64(kind.value_type):
-            columns = Columns.of(widths, len(version.features.labels))
             rows = np.array(table["sums"].to_pylist(), dtype=np.float64)
-    if columns is None or not _possible(columns, rows):
+    if not _possible(columns, rows):
         raise DataError(
             f"{uri} must be the reference of {version.name}, as this version of ada2i writes it, but is damaged or "
             "another. Delete it: the next command computes it again."
@@ -136,8 +136,8 @@ def _possible(columns: Columns, rows: Floats) -> bool:
     if rows.ndim != 2 or rows.shape[1] != columns.size or len(rows) < 2:
         return False
     counts = np.ones(columns.size, np.bool_)
-    for modality in columns.groups:
-        counts[columns.places[f"total.{modality}"]] = False
+    for name, place in columns.places.items():
+        counts[place] = name != "value" and not name.startswith("total.")
     whole = np.isfinite(rows).all() and (np.abs(rows) < _LARGEST).all()
     return bool(whole and (rows[:, counts] >= 0).all() and (rows[:, 0] > 0).all())
 

@@ -38,15 +38,17 @@ class Columns:
     Attributes:
         groups: Groups of columns of each modality that the model reads.
         classes: ``C``.
+        numbers: Whether the model predicts numbers: regression.
     """
 
     groups: Mapping[Modality, int]
     classes: int
+    numbers: bool = False
 
     @classmethod
-    def of(cls, widths: Mapping[Modality, int], classes: int) -> "Columns":
+    def of(cls, widths: Mapping[Modality, int], classes: int, *, numbers: bool) -> "Columns":
         """Return the sums for vectors of these widths."""
-        return cls({modality: min(_GROUPS, width) for modality, width in widths.items()}, classes)
+        return cls({modality: min(_GROUPS, width) for modality, width in widths.items()}, classes, numbers)
 
     @cached_property
     def places(self) -> dict[str, slice]:
@@ -54,12 +56,14 @@ class Columns:
 
         ``utterances``; for each modality ``present.M``, and of the utterances that have it ``total.M`` and
         ``squares.M``, ``(G,)``, and ``bins.M``, ``(G * E,)`` counts; ``confidence``, the sum of the largest
-        probabilities, and ``confidence_bins``; ``predicted``, ``(C,)`` utterances by predicted class.
+        probabilities, and ``confidence_bins``; ``predicted``, ``(C,)`` utterances by predicted class; of regression
+        also ``value``, the sum of the predicted numbers.
         """
         sizes = {"utterances": 1}
         for modality, groups in self.groups.items():
             sizes |= {f"present.{modality}": 1, f"total.{modality}": groups, f"squares.{modality}": groups}
             sizes |= {f"bins.{modality}": groups * BINS}
+        sizes |= {"value": 1} if self.numbers else {}
         sizes |= {"confidence": 1, "confidence_bins": CONFIDENCE_BINS, "predicted": self.classes}
         ends = np.cumsum(list(sizes.values())).tolist()
         return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
@@ -79,7 +83,8 @@ def dialogue_sums(model: Ada2I, dialogues: Dialogues, inference: Inference) -> F
         dialogues: What it read.
         inference: What it answered.
     """
-    columns = Columns.of({m: dialogues.features[m].shape[1] for m in model.modalities}, model.classes)
+    widths = {m: dialogues.features[m].shape[1] for m in model.modalities}
+    columns = Columns.of(widths, model.classes, numbers=inference.values is not None)
     number, lengths = len(dialogues.lengths), dialogues.lengths
     of_row = np.repeat(np.arange(number), lengths)  # (N,) the dialogue of each utterance
     sums = np.zeros((number, columns.size))
@@ -103,6 +108,8 @@ def dialogue_sums(model: Ada2I, dialogues: Dialogues, inference: Inference) -> F
         put(f"total.{modality}", means)
         put(f"squares.{modality}", means**2)
         count(f"bins.{modality}", np.searchsorted(EDGES, means), BINS, there)
+    if inference.values is not None:
+        put("value", inference.values.astype(np.float64))
     confidence = inference.probabilities.max(axis=1).astype(np.float64)
     put("confidence", confidence)
     bins = np.minimum((confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
 
 @lru_cache
 def template(package: str, name: str, **filters: Callable[..., Any]) -> "Template":
-    """Return a template: ``*.html.j2`` escapes everything, ``*.md.j2`` nothing.
+    """Return a template: ``*.html.j2`` escapes everything, ``*.md.j2`` nothing. It may extend ``page.html.j2``.
 
     Markdown is not HTML, and every text in a card's YAML is written as JSON, which is YAML.
 
@@ -20,10 +19,11 @@ def template(package: str, name: str, **filters: Callable[..., Any]) -> "Templat
         name: The file's name.
         filters: Filters of the template, in addition to ``svg``, which passes our own plots on unescaped.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader(__package__, ".")]),
         autoescape=name.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -32,4 +32,4 @@ def template(package: str, name: str, **filters: Callable[..., Any]) -> "Templat
     )
     environment.filters |= {"svg": Markup, **filters}
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
-    return environment.from_string(resources.files(package).joinpath(name).read_text("utf-8"))
+    return environment.get_template(name)

@@ -3,6 +3,8 @@
 There is one endpoint process, so sessions are in one place and survive the end of a model replica.
 """
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -18,6 +20,7 @@ from ada2i.errors import Ada2iError, UnreachableError
 from ada2i.serving import failures, page
 from ada2i.serving.guard import Guard
 from ada2i.serving.limits import Limits
+from ada2i.serving.live import Context
 from ada2i.serving.metrics import CONTENT_TYPE, Metrics
 from ada2i.serving.replica import Answered, Asked, Description
 from ada2i.serving.sessions import Sessions
@@ -30,7 +33,8 @@ class Endpoint:
 
     def __init__(self, replicas: Any, limits: Limits, token: bytes) -> None:
         self._replicas, self._limits, self._token = replicas, limits, token
-        self._sessions, self._metrics = Sessions(limits), Metrics()
+        self._sessions, self._metrics = Sessions(limits, ended=self._ended), Metrics()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the application that Ray Serve runs in this process."""
@@ -104,7 +108,20 @@ class Endpoint:
         return HTMLResponse(page.html(page.openapi(self._api, await self._describe())))
 
     async def _describe(self) -> Description:
-        return await self._called("describe")  # type: ignore[no-any-return]
+        described: Description = await self._called("describe")
+        self._metrics.windows(described.windows)
+        return described
+
+    def _ended(self, context: Context) -> None:
+        """Have a replica count a session's dialogue for its drift windows; no request waits for it."""
+        if context.sums is not None:
+            task = asyncio.get_running_loop().create_task(self._count(context))
+            self._tasks.add(task)  # the loop itself holds no reference
+            task.add_done_callback(self._tasks.discard)
+
+    async def _count(self, context: Context) -> None:
+        with suppress(UnreachableError):
+            await self._called("count", context.number, context.sums)
 
     async def _ask(self, asked: Asked) -> Answered:
         answered = await self._called("ask", asked)

@@ -1,5 +1,6 @@
 """Metrics of the endpoint, in the text format of Prometheus; they hold counts and times, never content."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -27,6 +28,9 @@ class Metrics:
             registry=registry,
         )
         self._sessions = Gauge("ada2i_serving_sessions", "Open live sessions", registry=registry)
+        self._windows = Counter(
+            "ada2i_serving_drift_windows", "Drift windows: stored, or failed attempts", ["result"], registry=registry
+        )
         self._version = Gauge("ada2i_serving_version", "1 for the current version", ["version"], registry=registry)
 
     def observe(self, path: str, status: int, seconds: float) -> None:
@@ -37,6 +41,11 @@ class Metrics:
     def answered(self, batch: int) -> None:
         """Count an answer of the model."""
         self._batch.observe(batch)
+
+    def windows(self, results: Mapping[str, int]) -> None:
+        """Add what became of drift windows, by result."""
+        for result, number in results.items():
+            self._windows.labels(result).inc(number)
 
     def text(self, *, sessions: int, version: str) -> bytes:
         """Return all metrics."""

@@ -8,10 +8,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ada2i.errors import Ada2iError, DataError
+from ada2i.inference.sums import Floats
 from ada2i.registry.references import resolve
 from ada2i.serving import encoding
 from ada2i.serving.batches import Batches
@@ -19,6 +20,7 @@ from ada2i.serving.live import Context, follow
 from ada2i.serving.request import ServeSpec
 from ada2i.serving.served import Answer, Served, answer, load_served
 from ada2i.serving.turns import Turn, Vectors, read_features
+from ada2i.serving.windows import Windows
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +70,14 @@ class Description:
         widths: Width of the vectors that it reads, by modality.
         text: Whether it takes texts.
         clips: The modalities that it extracts from clips.
+        windows: What became of the replica's drift windows since the last call; see ``Windows.results``.
     """
 
     version: str
     widths: dict[str, int]
     text: bool
     clips: tuple[str, ...]
+    windows: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,12 @@ class Replica:
 
     def __init__(self, spec: ServeSpec, root: str) -> None:
         self._spec, self._root = spec, root
-        self._batches = Batches(_answers, most=_BATCH)
+        self._batches = Batches(self._answers, most=_BATCH)
         self._thread = ThreadPoolExecutor(1)  # of clips, so that texts do not wait for them
         self._decoders = asyncio.Semaphore(_DECODERS)
         self._current = self._load(spec.version, None)
         self._held = {self._current.version.number: self._current}
+        self._windows = Windows(root, self._current.version.model, spec.drift_window) if spec.counts else None
         self._poll: asyncio.Task[None] | None = None
 
     async def describe(self) -> Description:
@@ -102,7 +107,9 @@ class Replica:
         self._watch()
         served, encoders = self._current, self._current.encoders
         text, clips = (encoders.reads_text, encoders.of_clips) if encoders else (False, ())
-        return Description(served.version.name, {str(m): w for m, w in served.widths.items()}, text, clips)
+        widths = {str(m): w for m, w in served.widths.items()}
+        results = self._windows.results() if self._windows else {}
+        return Description(served.version.name, widths, text, clips, results)
 
     async def ask(self, asked: Asked) -> Answered | Ada2iError:
         """Answer a request; an error of this package is returned, since Ray would log what is raised."""
@@ -117,6 +124,16 @@ class Replica:
             log.error("A request failed with %s.", type(problem).__name__)  # noqa: TRY400 - so does its traceback
             return Ada2iError(f"The server failed with {type(problem).__name__}. Report it with the request.")
         return found
+
+    async def count(self, number: int, sums: Floats) -> None:
+        """Count the dialogue of a session that ended, by its version and its sums ``(K,)``."""
+        if self._windows:
+            self._windows.add(number, [sums])
+
+    def __del__(self) -> None:
+        """Write the open windows; Ray Serve calls it when it ends a replica, and waits for it."""
+        if windows := getattr(self, "_windows", None):
+            windows.end()
 
     async def _read(self, served: Served, turn: Turn, number: int) -> tuple[str | None, Vectors]:
         """Return a turn's vectors, and its text if that is still to be encoded."""
@@ -142,6 +159,9 @@ class Replica:
             self._hold(await asyncio.to_thread(self._load, name, self._current))
         return self._held[context.number]
 
+    def _answers(self, batch: Sequence[_Work]) -> list[Answered | Ada2iError]:
+        return _answers(batch, self._windows)
+
     def _load(self, reference: str, like: Served | None) -> Served:
         spec = self._spec
         return load_served(
@@ -164,27 +184,35 @@ class Replica:
         return self._current.version.number
 
     def _watch(self) -> None:
-        """Look at the alias from the first request on; a task needs the running loop of requests."""
-        moves = "/" not in self._spec.version and not self._spec.version.partition("@")[2].isdecimal()
-        if moves and self._poll is None:
-            self._poll = asyncio.get_running_loop().create_task(self._follow_alias())
+        """Look at alias and windows from the first request on; a task needs the running loop of requests."""
+        if self._poll is None:
+            self._poll = asyncio.get_running_loop().create_task(self._repeat())
 
-    async def _follow_alias(self) -> None:
+    async def _repeat(self) -> None:
+        moves = "/" not in self._spec.version and not self._spec.version.partition("@")[2].isdecimal()
         while True:
             await asyncio.sleep(self._spec.poll_seconds)
-            try:
-                number = (await asyncio.to_thread(resolve, self._root, self._spec.version)).number
-                if number == self._number:
-                    continue
-                name = f"{self._current.version.model}@{number}"
-                new = await asyncio.to_thread(self._load, name, self._current)
-            except Ada2iError as problem:
-                log.warning("%s still answers: %s", self._current.version.name, problem.message)
-                continue
-            # Requests that wait for a batch keep the version that they were read for; later ones get this one.
-            self._current = new
-            self._hold(new)
-            log.info("%s answers from now on.", new.version.name)
+            if self._windows:
+                self._windows.close_old()
+            if moves:
+                await self._follow_alias()
+
+    async def _follow_alias(self) -> None:
+        try:
+            number = (await asyncio.to_thread(resolve, self._root, self._spec.version)).number
+            if number == self._number:
+                return
+            name = f"{self._current.version.model}@{number}"
+            new = await asyncio.to_thread(self._load, name, self._current)
+        except Ada2iError as problem:
+            log.warning("%s still answers: %s", self._current.version.name, problem.message)
+            return
+        # Requests that wait for a batch keep the version that they were read for; later ones get this one.
+        self._current = new
+        self._hold(new)
+        if self._windows:
+            self._windows.close()
+        log.info("%s answers from now on.", new.version.name)
 
 
 def _encoders(served: Served, turn: Turn, place: str) -> encoding.Encoders:
@@ -209,23 +237,24 @@ def _encoders(served: Served, turn: Turn, place: str) -> encoding.Encoders:
     return encoders
 
 
-def _answers(batch: Sequence[_Work]) -> list[Answered | Ada2iError]:
+def _answers(batch: Sequence[_Work], windows: Windows | None) -> list[Answered | Ada2iError]:
     """Answer a batch; requests for different versions are predicted separately."""
     found: dict[int, Answered | Ada2iError] = {}
     for number in {work.served.version.number for work in batch}:
         places = [place for place, work in enumerate(batch) if work.served.version.number == number]
         try:
-            answered = _of_version([batch[place] for place in places])
+            answered = _of_version([batch[place] for place in places], windows)
         except Ada2iError as problem:  # of one request: the others are answered without it
             alone = len(places) == 1
-            found |= {place: problem if alone else _answers([batch[place]])[0] for place in places}
+            found |= {place: problem if alone else _answers([batch[place]], windows)[0] for place in places}
         else:
             found |= {place: replace(one, batch=len(batch)) for place, one in zip(places, answered, strict=True)}
     return [found[place] for place in range(len(batch))]
 
 
-def _of_version(batch: Sequence[_Work]) -> list[Answered]:
-    served = batch[0].served
+def _of_version(batch: Sequence[_Work], windows: Windows | None) -> list[Answered]:
+    served, sums = batch[0].served, list[Floats]()
+    number = served.version.number
     texts = [text for work in batch for text, _ in work.turns if text is not None]
     vectors = iter(served.encoders.texts(texts) if texts and served.encoders else [])
     turns = [[_with_text(one, text, vectors) for text, one in work.turns] for work in batch]
@@ -234,12 +263,16 @@ def _of_version(batch: Sequence[_Work]) -> list[Answered]:
     live = [place for place, work in enumerate(batch) if work.asked.live]
     found: dict[int, Answered] = {}
     if whole:
-        answers = answer(served, [turns[place] for place in whole])
+        count = sums.extend if windows and windows.wants(number) else None
+        answers = answer(served, [turns[place] for place in whole], count)
         found |= {place: Answered(name, rows, 0) for place, rows in zip(whole, answers, strict=True)}
     if live:
-        contexts = [batch[place].asked.context or Context(served.version.number) for place in live]
-        followed = follow(served, [(context, turns[place][0]) for context, place in zip(contexts, live, strict=True)])
+        contexts = [batch[place].asked.context or Context(number) for place in live]
+        given = [(context, turns[place][0]) for context, place in zip(contexts, live, strict=True)]
+        followed = follow(served, given, counted=windows is not None)
         found |= {place: Answered(name, [row], 0, after) for place, (after, row) in zip(live, followed, strict=True)}
+    if windows and sums:  # last: after an error, the requests are answered again one by one
+        windows.add(number, sums)
     return [found[place] for place in range(len(batch))]
 
 

@@ -4,13 +4,14 @@ import os
 import socket
 from typing import Annotated, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from ada2i import storage
 from ada2i.config import Config, Positive
 from ada2i.errors import AccessError, ConfigError, ResourceError
 from ada2i.extraction.encoders import registry
 from ada2i.inference.models import check_code, load_config, open_version
+from ada2i.inference.sums import LEAST_DIALOGUES
 from ada2i.jobs import code
 from ada2i.prediction.request import check_confidence, encoders_of
 from ada2i.presets import explain
@@ -32,9 +33,24 @@ class ServeSpec(Config):
     replicas: Positive = 1
     poll_seconds: Annotated[float, Field(gt=0)] = Field(5.0, description="Time between two looks at the alias.")
     min_confidence: float = Field(0.0, description="A turn whose largest probability is below it gets no label.")
+    drift_window: Annotated[int, Field(ge=0)] = Field(
+        200, description="Dialogues of each hour that a replica counts to detect drift; 0: none."
+    )
     limits: Limits = Limits()
     allow_encoders: tuple[str, ...] = ()  # package.module:Class that a version may name for texts and clips
     code: dict[str, str] = Field(default_factory=dict)  # SHA-256 of classes that a version's model may name, by name
+
+    @property
+    def counts(self) -> bool:
+        """Whether drift windows are kept; the folder of a copy has no place for them."""
+        return self.drift_window > 0 and "/" not in self.version
+
+    @field_validator("drift_window")
+    @classmethod
+    def _is_enough(cls, number: int) -> int:
+        if 0 < number < LEAST_DIALOGUES:
+            raise ValueError(f"must be 0, or at least {LEAST_DIALOGUES}: fewer dialogues say much about each one")
+        return number
 
 
 def spec_of(version: str, *, code_names: tuple[str, ...] = (), **fields: object) -> ServeSpec:
@@ -60,7 +76,7 @@ def check(spec: ServeSpec, root: str) -> Version:
     """Find mistakes before anything starts, and return the version.
 
     Raises:
-        AccessError: The environment names no token.
+        AccessError: The environment names no token, or the store, which gets the drift windows, cannot be written.
         ConfigError: The version names code that the caller did not name, or an encoder whose package is not installed.
         NotFoundError: There is no such version.
         IntegrityError: A file differs from the registered one.
@@ -73,6 +89,8 @@ def check(spec: ServeSpec, root: str) -> Version:
     with code.named(spec.code):
         check_code(config, version)
     check_confidence(spec.min_confidence, config, version)
+    if spec.counts:
+        _check_writable(root)
     if version.features.recipe is not None:
         encoders = encoders_of(version, config.model.modalities, spec.allow_encoders).encoders
         for modality in config.model.modalities:
@@ -93,6 +111,17 @@ def token() -> str:
             f"holds {len(found)}. Set it, for example by: export {TOKEN}=$(openssl rand -hex 32)"
         )
     return found
+
+
+def _check_writable(root: str) -> None:
+    """Check that the drift windows can be written."""
+    try:
+        storage.check_writable(root)
+    except AccessError as problem:
+        raise AccessError(
+            f"{problem.message} To serve from a store that cannot be written, set `--drift-window 0`.",
+            **problem.context,
+        ) from problem
 
 
 def check_port(host: str, port: int) -> None:

@@ -1,10 +1,10 @@
 """A version that answers: its model, its encoders, and the answers of both. Does not depend on Ray.
 
 Shape letters in this file:
-    N turns of all dialogues, laid end to end     D dialogues     W width of a modality's vectors
+    N turns of all dialogues, laid end to end     D dialogues     W width of a modality's vectors     K sums
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from ada2i.inference.models import load_config, load_model, open_version
 from ada2i.inference.predict import Dialogues, Inference, Ints, infer
+from ada2i.inference.sums import Floats, dialogue_sums
 from ada2i.jobs import code
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I
@@ -89,9 +90,20 @@ def load_served(
     return Served(version, model, encoders, attends_to_padding(config), least)
 
 
-def answer(served: Served, dialogues: Sequence[Sequence[Vectors]]) -> list[list[Answer]]:
-    """Predict dialogues together; return the answers of each one's turns."""
-    inference = infer(served.model, _inputs(served, dialogues), batch=BATCH, device=torch.device("cpu"))
+def answer(
+    served: Served, dialogues: Sequence[Sequence[Vectors]], count: Callable[[Iterable[Floats]], None] | None = None
+) -> list[list[Answer]]:
+    """Predict dialogues together; return the answers of each one's turns.
+
+    Args:
+        served: The version.
+        dialogues: The turns of each.
+        count: Gets the sums of each dialogue, ``(K,)``; see ``inference.sums.Columns``.
+    """
+    inputs = inputs_of(served, dialogues)
+    inference = infer(served.model, inputs, batch=BATCH, device=torch.device("cpu"))
+    if count is not None:
+        count(dialogue_sums(served.model, inputs, inference))
     rows = iter(rows_of(served, inference))
     return [[next(rows) for _ in dialogue] for dialogue in dialogues]
 
@@ -103,7 +115,8 @@ def rows_of(served: Served, inference: Inference) -> list[Answer]:
     return answers
 
 
-def _inputs(served: Served, dialogues: Sequence[Sequence[Vectors]]) -> Dialogues:
+def inputs_of(served: Served, dialogues: Sequence[Sequence[Vectors]]) -> Dialogues:
+    """Return dialogues as the model reads them."""
     turns = [turn for dialogue in dialogues for turn in dialogue]
     lengths: Ints = np.array([len(dialogue) for dialogue in dialogues], np.int64)
     speakers = [number for dialogue in dialogues for number in _speakers(dialogue)]

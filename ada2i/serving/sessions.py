@@ -29,8 +29,14 @@ class Session:
 class Sessions:
     """The open sessions, by id. Ids are secrets, since they are never reused and cannot be guessed."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limits, self._clock = limits, clock
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+        ended: Callable[[Context], None] = lambda _: None,
+    ) -> None:
+        """Store the limits, the clock, and what gets the context of each session that ends with at least one turn."""
+        self._limits, self._clock, self._ended = limits, clock, ended
         self._open: dict[str, Session] = {}
 
     def __len__(self) -> int:
@@ -91,9 +97,14 @@ class Sessions:
     def close(self, name: str) -> None:
         """Close a session; raises as ``find`` does."""
         self.find(name)
-        del self._open[name]
+        self._end(name)
 
     def _sweep(self) -> None:
         limit = self._clock() - self._limits.session_seconds
         for name in [name for name, one in self._open.items() if one.used < limit and not one.lock.locked()]:
-            del self._open[name]
+            self._end(name)
+
+    def _end(self, name: str) -> None:
+        context = self._open.pop(name).context
+        if context is not None:
+            self._ended(context)

@@ -60,7 +60,7 @@ def main() -> None:
     reference = reference_of(given.root, version)
     nights = Nights(reference, given.nights, given.dialogues)
     show(f"| change | nights with an alarm, of {given.nights} | farthest statistic |\n| --- | --- | --- |\n")
-    sums, _ = split_sums(given.root, version, "test")
+    sums = split_sums(given.root, version, "test")
     show(nights.row("none", sums, np.ones(len(sums))))
     predicted = sums[:, reference.columns.places["predicted"]]
     others = 1 - predicted[:, predicted.sum(axis=0).argmax()] / sums[:, 0]
@@ -68,7 +68,7 @@ def main() -> None:
     for modality in reference.columns.groups:
         changes = {"gain 2": gain(modality, 2.0), "gain 1.25": gain(modality, 1.25)}
         for name, change in {**changes, "offsets of 0.3 sd": shifted(modality, 0.3)}.items():
-            sums, _ = split_sums(given.root, version, "test", change)
+            sums = split_sums(given.root, version, "test", change)
             show(nights.row(f"{modality}: {name}", sums, np.ones(len(sums))))
 
 

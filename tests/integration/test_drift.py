@@ -1,4 +1,4 @@
-"""A night whose sound is louder starts a training."""
+"""A night whose sound is louder starts a training, and the windows of the endpoint are watched."""
 
 import json
 import os
@@ -12,6 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ada2i import storage
+from ada2i.drift import Window, keep, last_compared, reference_of
+from ada2i.drift.reference import home
+from ada2i.drift.windows import PAGE
+from ada2i.registry.aliases import move
+from ada2i.registry.versions import find
 from infra.stack import Stack
 from tests.integration.trainings import finished_training
 
@@ -49,6 +54,15 @@ def test_a_louder_night_starts_a_training(stack: Stack, tmp_path: Path) -> None:
     call("prefect", "deployment", "run", "predict-emotions", "--watch", *parameters)
     run = finished_training(started)
     assert run.state_type == "COMPLETED", run.state
+    version = find(root, "louder", 1)
+    assert b"of the last window above the limit" in storage.get(storage.join(home(root, version), PAGE))
+    move(root, "louder", "champion", 1, expected=None, by="test", reason="test")
+    dev = reference_of(root, version).dev
+    live = Window.of_endpoint("louder", 1, len(dev), dev.sum(axis=0))
+    keep(root, live)
+    call("prefect", "deployment", "run", "watch-drift", "--watch", "-p", f"root={root}")
+    assert last_compared(root, version) == live.run_id
+    storage.delete(storage.join(home(root, version), "windows", f"{live.run_id}.json"))
     (window,) = json.loads(call("ada2i", "drift", "louder@1", "--json", "--root", root))
     above = [one["name"] for one in window["statistics"] if one["value"] > one["limit"]]
     assert any(".audio." in name for name in above), above

@@ -1,4 +1,7 @@
-"""A real endpoint on a private Ray: it answers as `predict` does, also after a promotion or a killed replica."""
+"""A real endpoint on a private Ray: it answers as `predict` does, also after a promotion or a killed replica.
+
+Its drift windows are so large that no test fills one: the promotion and the end write them.
+"""
 
 import base64
 import json
@@ -12,12 +15,17 @@ import httpx
 import numpy as np
 import pytest
 
+from ada2i.drift import Window, windows
+from ada2i.drift.windows import LIVE
 from ada2i.extraction.corpora import voice
+from ada2i.inference.sums import LEAST_DIALOGUES
+from ada2i.registry.versions import find
 from tests.served import MODEL, Calls, differs
 from tests.serving import TOKEN, Server, server, wait
 
 SECRET = "a text that no log may hold"
 LIMITS = ("--limit", "body_bytes=2000000", "--limit", "text_chars=1000", "--limit", "clip_seconds=3")
+WINDOWS = ("--drift-window", "1000000")
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +35,22 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Calls:
 
 @pytest.fixture(scope="module")
 def running(calls: Calls) -> Iterator[Server]:
-    with server(calls.root, f"{MODEL}@champion", *LIMITS) as found:
+    with server(calls.root, f"{MODEL}@champion", *LIMITS, *WINDOWS) as found:
         yield found
+        promoted, before = bool(kept(calls, 1)), kept(calls, 2)
+    assert before == []
+    assert len(kept(calls, 2)) == promoted  # the end writes the window of the version that answers
 
 
 @pytest.fixture(scope="module")
 def expected(calls: Calls) -> dict[str, dict[str, list[dict[str, Any]]]]:
     return {f"{MODEL}@{number}": calls.predicted(number) for number in (1, 2)}
+
+
+def kept(calls: Calls, number: int) -> list[Window]:
+    """Return the windows of the endpoint."""
+    found = windows(calls.root, find(calls.root, MODEL, number))
+    return [window for window in found if window.run_id.startswith(LIVE)]
 
 
 def post(client: httpx.Client, path: str, body: Any) -> dict[str, Any]:
@@ -200,6 +217,14 @@ def test_a_promotion_drops_no_request(running: Server, calls: Calls, expected: A
     with running.client() as client:  # a session stays on its version
         later = post(client, f"/sessions/{session}/turns", requests[0][1][1])
         assert (first["version"], later["version"]) == (f"{MODEL}@1", f"{MODEL}@1")
+        deadline = time.monotonic() + 60
+        while 'drift_windows_total{result="stored"} 1.0' not in client.get("/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        for call, turns in requests[:1] * LEAST_DIALOGUES:
+            assert differs(post(client, "/predict", {"turns": turns})["turns"], expected[f"{MODEL}@2"][call]) < 1e-6
+    (window,) = kept(calls, 1)
+    assert window.sums[0] >= window.dialogues >= 20  # utterances
 
 
 def test_no_log_holds_content(running: Server) -> None:

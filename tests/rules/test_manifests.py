@@ -32,6 +32,7 @@ from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 from pydantic import AliasChoices, BaseModel
 from ray.serve.schema import ServeDeploySchema
 
+from ada2i.registry import metrics as registry
 from ada2i.serving.request import ServeSpec
 from infra import certificates
 
@@ -368,8 +369,21 @@ def test_secrets_are_made_once_and_fit_together(compose: Document, tmp_path: Pat
 
 
 def test_prometheus_and_grafana_find_each_other(compose: Document) -> None:
-    (job,) = load(INFRA / "compose" / "prometheus.yml")["scrape_configs"]
-    assert job["http_sd_configs"][0]["url"] == "http://ray-head:8265/api/prometheus/sd"
+    settings = load(INFRA / "compose" / "prometheus.yml")
+    ray, endpoint = settings["scrape_configs"]
+    assert ray["http_sd_configs"][0]["url"] == "http://ray-head:8265/api/prometheus/sd"
+    (found,) = endpoint["dns_sd_configs"]
+    assert compose["services"][found["names"][0]]["ports"][0]["target"] == found["port"]
+    prometheus = compose["services"]["prometheus"]
+    files = {f"/run/secrets/{secret['source']}" for secret in prometheus["secrets"]}
+    tokens = (ray["http_sd_configs"][0]["authorization"], endpoint["authorization"])
+    assert files == {token["credentials_file"] for token in tokens}
+    placed = {mount["target"]: mount["source"] for mount in prometheus["volumes"]}
+    (group,) = load(Path(placed[settings["rule_files"][0]]))["groups"]
+    known = {metric.exported: set(metric.tags) for metric in registry.METRICS}
+    for rule in group["rules"]:
+        (name,) = re.findall(r"ray_\w+", rule["expr"])
+        assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) <= known[name]
     (source,) = load(INFRA / "compose" / "grafana" / "datasources.yaml")["datasources"]
     assert source["url"] == "http://prometheus:9090"
     (provider,) = load(INFRA / "compose" / "grafana" / "dashboards.yaml")["providers"]
@@ -607,6 +621,20 @@ def test_pods_of_the_endpoint_are_confined_and_get_the_token_by_reference(endpoi
         assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
         token = {"secretKeyRef": {"name": "ada2i-serve", "key": "token"}}
         assert container["env"] == [{"name": "ADA2I_SERVE_TOKEN", "valueFrom": token}]
+
+
+def test_prometheus_may_scrape_one_proxy_of_the_endpoint(endpoint: list[Document]) -> None:
+    _, monitor = yaml.safe_load_all((KUBERNETES / "components" / "monitoring" / "podmonitor.yaml").read_text())
+    template = one(endpoint, "RayService")["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]
+    labels = template["metadata"]["labels"] | {"ray.io/node-type": "head"}  # KubeRay adds it
+    assert selects(monitor["spec"]["selector"], labels)
+    (found,) = monitor["spec"]["podMetricsEndpoints"]
+    (container,) = template["spec"]["containers"]
+    port = next(port["containerPort"] for port in container["ports"] if port["name"] == found["port"])
+    assert found["authorization"]["credentials"] == container["env"][0]["valueFrom"]["secretKeyRef"]
+    monitoring = {"from": [{"namespaceSelector": {"matchLabels": {"ada2i/monitoring": "true"}}}]}
+    rule = monitoring | {"ports": [{"protocol": "TCP", "port": port}]}
+    assert rule in one(endpoint, "NetworkPolicy", "serving")["spec"]["ingress"]
 
 
 @pytest.mark.shared

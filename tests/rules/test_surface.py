@@ -14,6 +14,7 @@ from ada2i.presets import PRESETS, SETTINGS, field_names
 from ada2i.promotion.rules import GateRules
 from ada2i.search.request import SearchOptions
 from ada2i.serving.limits import Limits
+from pipelines.drift import watch_drift
 from pipelines.extract import extract_features
 from pipelines.jobs import reap_ada2i_jobs
 from pipelines.predict import predict_emotions
@@ -174,7 +175,7 @@ COMMANDS = {
         "--split-by",
         "SOURCE",
     ],
-    "drift": ["--code", "--json", "--root", "VERSION"],
+    "drift": ["--code", "--json", "--open", "--root", "VERSION"],
     "predict": [
         "--allow-encoder",
         "--code",
@@ -191,6 +192,7 @@ COMMANDS = {
     "serve": [
         "--allow-encoder",
         "--code",
+        "--drift-window",
         "--host",
         "--limit",
         "--min-confidence",
@@ -459,6 +461,7 @@ def test_search_options() -> None:
         (tune_ada2i, "tune-ada2i", TUNING_FLOW),
         (predict_emotions, "predict-emotions", PREDICTION_FLOW),
         (promote_ada2i, "promote-ada2i", PROMOTION_FLOW),
+        (watch_drift, "watch-drift", {"root": None, "code": []}),
         (reap_ada2i_jobs, "reap-ada2i-jobs", {}),
     ],
 )

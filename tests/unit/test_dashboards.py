@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from ada2i.extraction import job as extraction
 from ada2i.jobs.metrics import Metric
 from ada2i.prediction import job as prediction
 from ada2i.records import EpochRecord
 from ada2i.registry import metrics as registry
+from ada2i.serving.metrics import Metrics
 from ada2i.training import metrics as training
 from infra import training_dashboard
 
@@ -28,6 +30,19 @@ def dashboard(name: str) -> Any:
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
+def of_endpoint() -> dict[str, set[str]]:
+    """Return the labels of each sample that the endpoint exports after its first request, by name."""
+    made = Metrics()
+    made.observe("/predict", 200, 0.1)
+    made.answered(1)
+    made.windows({"stored": 1})
+    families = text_string_to_metric_families(made.text(sessions=1, version="tiny@1").decode())
+    found: dict[str, set[str]] = {}
+    for sample in (sample for family in families for sample in family.samples):
+        found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
 def queries(board: Any) -> list[str]:
     variables = [variable["definition"] for variable in board["templating"]["list"] if variable["type"] == "query"]
     return variables + [target["expr"] for panel in board["panels"] for target in panel["targets"]]
@@ -38,7 +53,22 @@ def names(text: str) -> set[str]:
 
 
 def test_there_is_one_for_each_kind_of_job() -> None:
-    assert {path.stem for path in FOLDER.glob("*.json")} == set(EXPORTED)
+    assert {path.stem for path in FOLDER.glob("*.json")} == {*EXPORTED, "serving"}
+
+
+def test_the_endpoint_s_dashboard_shows_what_it_exports() -> None:
+    exported, shown = of_endpoint(), set[str]()
+    for target in (target for panel in dashboard("serving")["panels"] for target in panel["targets"]):
+        used = set(re.findall(r"\bada2i_serving_\w+", target["expr"]))
+        assert used <= exported.keys()
+        labels = set.intersection(*(exported[name] for name in used))
+        by = {label for group in re.findall(r"by \(([^)]*)\)", target["expr"]) for label in group.split(", ")}
+        chosen = set(re.findall(r'(\w+)="', target["expr"]))
+        legend = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+        assert by | chosen | legend <= labels, target["expr"]
+        shown |= used
+    families = {re.sub(r"_(total|bucket|sum|count|created)$", "", name) for name in exported}
+    assert {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in shown} == families
 
 
 @pytest.mark.parametrize("name", EXPORTED)
@@ -62,7 +92,7 @@ def test_labels_are_those_that_are_exported(name: str) -> None:
         assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= known, target["expr"]
 
 
-@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize("name", [*EXPORTED, "serving"])
 def test_panels_have_a_place_a_source_and_words(name: str) -> None:
     board = dashboard(name)
     assert board["schemaVersion"] >= 39

@@ -13,7 +13,7 @@ import torch
 
 from ada2i import storage, usecases
 from ada2i.data.manifest import open_features
-from ada2i.drift import Reference, Window, judge, keep, limits, reference_of, windows
+from ada2i.drift import Drift, Reference, Statistic, Window, judge, keep, limits, reference_of, windows
 from ada2i.drift.detect import statistics
 from ada2i.drift.reference import home, split_sums
 from ada2i.errors import ConfigError, DataError
@@ -23,8 +23,10 @@ from ada2i.inference.predict import Dialogues, infer
 from ada2i.inference.sums import BINS, EDGES, Columns, dialogue_sums
 from ada2i.modalities import Modality
 from ada2i.prediction.request import PredictSpec
+from ada2i.records import DriftSummary
+from ada2i.registry.aliases import move
 from ada2i.registry.versions import Version, version_uri
-from ada2i.store import Store
+from ada2i.store import DRIFT_SUMMARY, Store
 from tests.unit.prediction.tiny import registered
 
 NIGHT = 30  # dialogues
@@ -57,7 +59,7 @@ def test_sums_are_those_of_each_dialogue(made: tuple[str, Version, Reference]) -
     given = dialogues((2, 5, 1), version.features.widths)
     inference = infer(model, given, batch=64, device=torch.device("cpu"))
     sums = dialogue_sums(model, given, inference)
-    columns = Columns.of(version.features.widths, len(version.features.labels))
+    columns = Columns.of(version.features.widths, len(version.features.labels), numbers=False)
     at = columns.places
     assert sums.shape == (3, columns.size)
     assert sums[:, at["utterances"]].ravel().tolist() == [2, 5, 1]
@@ -91,7 +93,7 @@ def test_the_stability_index_by_hand() -> None:
 def nights(made: tuple[str, Version, Reference], change: Any = None, number: int = 200) -> list[bool]:
     """Judge windows of test dialogues, which the reference has not seen."""
     root, version, reference = made
-    sums, _ = split_sums(root, version, "test", *([change] if change else []))
+    sums = split_sums(root, version, "test", *([change] if change else []))
     random = np.random.default_rng(1)
     drawn = (sums[random.choice(len(sums), NIGHT, replace=False)].sum(axis=0) for _ in range(number))
     bounds = limits(reference, NIGHT)
@@ -118,15 +120,45 @@ def test_missing_sound_is_drift_and_named(made: tuple[str, Version, Reference]) 
         features = {**given.features, "audio": np.zeros_like(given.features["audio"])}
         return replace(given, features=features, present={**given.present, "audio": gone})
 
-    sums, _ = split_sums(root, version, "test", silent)
+    sums = split_sums(root, version, "test", silent)
     found = judge(reference, sums[:NIGHT].sum(axis=0), NIGHT)
     assert found.statistics[0].name == "missing.audio"
     assert found.statistics[0].exceeds
 
 
+def test_ratios_are_those_of_the_farthest_statistic_of_a_kind() -> None:
+    def one(name: str, value: float, limit: float) -> Statistic:
+        return Statistic(name=name, value=value, usual=0.0, limit=limit)
+
+    names = ("psi.label", "psi.confidence", "confidence", "missing.audio", "shift.audio.0", "psi.audio.0")
+    found = Drift(dialogues=9, statistics=(*(one(name, 1.0, 4.0) for name in names), one("psi.text.7", 3.0, 2.0)))
+    assert found.ratios == dict.fromkeys(("label", "confidence", "missing", "shift"), 0.25) | {"psi": 1.5}
+    assert found.drifted
+
+
+def test_other_numbers_of_a_regression_are_drift(tmp_path: Path) -> None:
+    root = tmp_path.as_uri()
+    features = open_features(write_demo_corpus(root, dialogues=100)).info()
+    version = registered(root, features, task="regression", ablations__no_modulation=True)
+    spec = PredictSpec(version="tiny", source=version.features.uri, split="test", local=True)
+    place, manifest = usecases.predict(spec, Store.open(root), hooks=usecases.Hooks(), extraction_run="x")
+    parts = [pq.read_table(pa.BufferReader(storage.get(storage.join(place, name)))) for name in manifest.files]
+    reference = reference_of(root, version)
+    at, sums = reference.columns.places, np.array(manifest.sums)
+    values = pa.concat_tables(parts)["value"].to_numpy()
+    assert sums[at["value"]] == pytest.approx([values.sum()], rel=1e-5)
+    found = {one.name: one for one in judge(reference, sums, manifest.dialogues).statistics}
+    dev = reference.dev.sum(axis=0)
+    assert found["value"].value == pytest.approx(abs(values.mean() - dev[at["value"]][0] / dev[0]), abs=1e-5)
+    assert not found["value"].exceeds
+    sums[at["value"]] += sums[0] * 2 * found["value"].limit
+    shifted = judge(reference, sums, manifest.dialogues)
+    assert (shifted.drifted, shifted.ratios["value"] > 1) == (True, True)
+
+
 def test_a_single_missing_text_is_no_drift(made: tuple[str, Version, Reference]) -> None:
     root, version, reference = made
-    sums, _ = split_sums(root, version, "test")
+    sums = split_sums(root, version, "test")
     night = sums[:NIGHT].sum(axis=0)
     assert night[reference.columns.places["present.text"]] == night[0]  # text is never missing
     night[reference.columns.places["present.text"]] -= 1
@@ -142,13 +174,45 @@ def test_a_prediction_keeps_its_window(made: tuple[str, Version, Reference]) -> 
     assert (window.run_id, window.sums) == (manifest.run_id, manifest.sums)
     assert result.dialogues == manifest.dialogues
     assert not result.drifted
+    place = storage.join(home(root, version), DRIFT_SUMMARY)
+    assert DriftSummary.load(place).ratios == result.ratios
+
+
+def test_the_newest_window_of_a_champion_is_new_until_it_is_compared(tmp_path: Path) -> None:
+    root, store = tmp_path.as_uri(), Store.open(str(tmp_path))
+    version = registered(root, open_features(write_demo_corpus(root, dialogues=60)).info())
+    spec = PredictSpec(version="tiny", source=version.features.uri, split="dev", local=True)
+    _, manifest = usecases.predict(spec, store, hooks=usecases.Hooks(), extraction_run="x")
+    assert usecases.new_windows(store) == []  # of no champion
+    move(root, "tiny", "champion", 1, expected=None, by="test", reason="test")
+    assert [window.run_id for window in usecases.new_windows(store)] == [manifest.run_id]
+    usecases.drift("tiny", store)
+    assert usecases.new_windows(store) == []
+    live = Window.of_endpoint("tiny", 1, 9, np.array(manifest.sums)).model_copy(
+        update={"created": "2999-01-01T00:00:00+00:00"}
+    )
+    keep(root, live)
+    assert usecases.new_windows(store) == [live]
+    storage.put(storage.join(home(root, version), DRIFT_SUMMARY), b"damaged")
+    assert usecases.new_windows(store) == [live]
+
+
+def test_the_newest_windows_of_endpoints_are_kept(tmp_path: Path) -> None:
+    root = tmp_path.as_uri()
+    version = registered(root, open_features(write_demo_corpus(root, dialogues=20)).info())
+    made = [Window.of_endpoint("tiny", 1, 5, np.ones(3)) for _ in range(30)]
+    made = [one.model_copy(update={"run_id": f"live-{n:02}"}) for n, one in enumerate(made)]
+    for one in (made[0].model_copy(update={"run_id": "0" * 32}), *made):
+        keep(root, one)
+    keep(root, made[-1])
+    assert {one.run_id for one in windows(root, version)} == {"0" * 32, *(f"live-{n:02}" for n in range(6, 30))}
 
 
 def altered(version: Version, reference: Reference, **changes: Any) -> bytes:
     """Return a reference file with some parts changed."""
     rows = [reference.train, *reference.dev]
     split = changes.pop("split", ["train"] + ["dev"] * len(reference.dev))
-    facts = {"modalities": "text,audio,visual", "weights": version.files["weights.safetensors"].sha256} | changes
+    facts = {"weights": version.files["weights.safetensors"].sha256} | changes
     sums = facts.pop("sums", None) or pa.array([row.tolist() for row in rows], pa.list_(pa.float64(), len(rows[0])))
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"split": split, "sums": sums}).replace_schema_metadata(facts), sink)
@@ -160,6 +224,7 @@ def test_a_damaged_or_foreign_reference_is_refused_by_name(
 ) -> None:
     _, version, reference = made
     root, number = tmp_path.as_uri(), len(reference.dev) + 1
+    registered(root, version.features)  # with the same weights
     uri = storage.join(home(root, version), "reference.parquet")
     storage.put(uri, altered(version, reference))
     assert np.array_equal(reference_of(root, version).dev, reference.dev)
@@ -169,7 +234,6 @@ def test_a_damaged_or_foreign_reference_is_refused_by_name(
         b"nothing",
         altered(version, reference, weights="0" * 64),
         altered(version, reference, split=["dev"] * number),
-        altered(version, reference, modalities="text"),
         altered(version, reference, sums=pa.array([1.0] * number)),
         altered(version, reference, sums=pa.array([None] * number, kind)),
         altered(version, reference, sums=pa.array([[-1.0] * size] * number, kind)),
@@ -215,10 +279,10 @@ def test_a_window_with_other_sums_is_left_out(
     spec = PredictSpec(version="tiny", source=version.features.uri, split="train", local=True)
     _, manifest = usecases.predict(spec, Store.open(root), hooks=usecases.Hooks(), extraction_run="x")
     other = manifest.model_copy(update={"run_id": "older", "sums": manifest.sums[1:]})
-    keep(root, version, other)
+    keep(root, Window.of_prediction(other))
     _, ((window, _),) = usecases.drift("tiny", Store.open(root))
     assert window.run_id == manifest.run_id
-    assert "The prediction older of tiny@1 is left out" in caplog.text
+    assert "The window older of tiny@1 is left out" in caplog.text
     with pytest.raises(DataError, match=r"must have \d+ sums, but has"):
         usecases.drift("tiny", Store.open(root), run_id="older")
 
@@ -229,7 +293,7 @@ def test_the_reference_predicts_as_a_prediction_does(tmp_path: Path, preset: str
     version = registered(root, open_features(write_demo_corpus(root, dialogues=60)).info(), preset)
     spec = PredictSpec(version="tiny", source=version.features.uri, split="dev", local=True)
     _, manifest = usecases.predict(spec, Store.open(root), hooks=usecases.Hooks(), extraction_run="x")
-    sums, _ = split_sums(root, version, "dev")
+    sums = split_sums(root, version, "dev")
     assert sums.sum(axis=0).tolist() == list(manifest.sums)
 
 

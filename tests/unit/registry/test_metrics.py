@@ -1,15 +1,18 @@
 """The registry in numbers: those of what was registered and moved."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from ada2i import storage
 from ada2i.errors import DataError
+from ada2i.records import DriftSummary
 from ada2i.registry import metrics
 from ada2i.registry.aliases import move, rollback
 from ada2i.registry.metrics import METRICS, Sample, measure
 from ada2i.registry.verdicts import Judgement, record
+from ada2i.store import DRIFT_SUMMARY, Store
 from tests.unit.registry.finished import finished_run, registered
 
 REFUSAL = Judgement(
@@ -57,8 +60,44 @@ def test_every_metric_is_measured_with_its_labels(root: str) -> None:
     registered(root, "run-a", "m")
     move(root, "m", "champion", 1, expected=None, by="anna", reason="first")
     record(root, REFUSAL, by="anna")
+    compared(root, 1)
     labels = {name: tuple(tags) for name, _, tags in measure(root)}
     assert labels == {metric.name: metric.tags for metric in METRICS}
+
+
+def compared(root: str, number: int, **ratios: float) -> str:
+    """Store what `ada2i drift` does; return the place."""
+    summary = DriftSummary(
+        model="m", version=number, run_id="r", created="1970-01-01T00:01:00+00:00", ratios={"psi": 0.5} | ratios
+    )
+    place = storage.join(Store.open(root).drift("m", number), DRIFT_SUMMARY)
+    storage.put(place, summary.stored())
+    return place
+
+
+def test_drift_is_that_of_the_last_comparison_of_each_version(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    for run in ("run-a", "run-b"):
+        registered(root, run, "m")
+    move(root, "m", "champion", 1, expected=None, by="anna", reason="first")
+    place = compared(root, 1, missing=1.5)
+    found = samples(root)
+    assert (found["drift_ratio", "m", "champion", "psi"], found["drift_ratio", "m", "champion", "missing"]) == (
+        0.5,
+        1.5,
+    )
+    assert (found["drift_detected", "m", "champion"], found["drift_window", "m", "champion"]) == (1, 60)
+    assert not any(name.startswith("drift") and "newest" in tags for name, *tags in found)
+    compared(root, 2)
+    assert samples(root)["drift_detected", "m", "newest"] == 0
+    whole = storage.get(place)
+    bare = whole[: whole.index(b'"seal"')] + whole[whole.index(b'"schema_version"') :]
+    for damaged in (whole.replace(b"1.5", b"1.4"), re.sub(rb'"ratios": {[^}]*}', b'"ratios": {}', bare)):
+        storage.put(place, damaged)
+        caplog.clear()
+        assert {tags[1] for name, *tags in samples(root) if name == "drift_detected"} == {"newest"}
+        assert "`ada2i drift m@1` writes it again" in caplog.text
+    storage.put(place, bare)
+    assert {tags[1] for name, *tags in samples(root) if name == "drift_detected"} == {"champion", "newest"}
 
 
 def test_nothing_registered_yields_nothing(tmp_path: Path) -> None:

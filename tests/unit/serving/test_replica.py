@@ -1,4 +1,4 @@
-"""The model replica without Ray: takeover of a new champion, versions of sessions, errors."""
+"""The model replica without Ray: takeover of a new champion, versions of sessions, drift windows, errors."""
 
 import asyncio
 import logging
@@ -7,10 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ada2i import storage
+from ada2i.data import schema
 from ada2i.data.manifest import open_features
+from ada2i.drift import Window, windows
+from ada2i.drift.reference import split_sums
 from ada2i.errors import Ada2iError, DataError
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.registry.aliases import move
@@ -78,6 +83,82 @@ async def test_a_new_champion_takes_over_and_a_session_stays(root: str) -> None:
     assert before.answers != after.answers
     fresh = await answered(started(root), Asked((turn(),), live=True, context=live.context))
     assert (fresh.version, fresh.answers) == ("tiny@1", later.answers)
+
+
+def kept(root: str, number: int) -> list[Window]:
+    return windows(root, find(root, "tiny", number))
+
+
+async def test_a_takeover_and_the_end_write_the_windows(root: str) -> None:
+    served = started(root)
+    for _ in range(5):
+        await answered(served, Asked((turn(), turn())))
+    assert kept(root, 1) == []
+    promote(root, 2, 1)
+    await until(lambda: bool(kept(root, 1)))
+    for _ in range(6):
+        await answered(served, Asked((turn(),)))
+    assert kept(root, 2) == []
+    assert (await served.describe()).windows == {"stored": 1}
+    served.__del__()
+    found = kept(root, 1) + kept(root, 2)
+    assert [(one.dialogues, one.sums[0]) for one in found] == [(5, 10.0), (6, 6.0)]
+
+
+def dialogues(root: str) -> list[list[Turn]]:
+    """Return the dialogues of the dev split of a version's features, as turns."""
+    features = open_features(find(root, "tiny", 1).features.uri)
+    rows: dict[str, list[Turn]] = {}
+    for shard in features.manifest.shards:
+        data = pa.BufferReader(storage.get(storage.join(features.uri, shard.name)))
+        for row in pq.read_table(data).to_pylist():
+            if row["split"] == "dev":
+                vectors = {m: row[schema.vector_column(m)] for m in features.manifest.modalities}
+                arrays: Any = {m: None if x is None else np.array(x, np.float32) for m, x in vectors.items()}
+                rows.setdefault(row["dialogue_id"], []).append(Turn(row["speaker"], arrays))
+    return list(rows.values())
+
+
+@pytest.mark.parametrize("preset", ["causal", "corrected"])
+@pytest.mark.parametrize("live", [False, True])
+async def test_a_window_is_that_of_a_prediction(tmp_path: Any, preset: str, live: bool) -> None:
+    place = (tmp_path / "store").as_uri()
+    version = registered(place, open_features(write_demo_corpus(place, dialogues=60)).info(), preset)
+    expected = split_sums(place, version, "dev")
+    served, given = Replica(spec_of("tiny"), place), dialogues(place)
+    assert len(given) == len(expected) >= 5
+    for dialogue in given:
+        if not live:
+            await answered(served, Asked(tuple(dialogue)))
+            continue
+        context = None
+        for one in dialogue:
+            context = (await answered(served, Asked((one,), live=True, context=context))).context
+        assert context is not None
+        assert context.sums is not None
+        await served.count(context.number, context.sums)
+    served.__del__()
+    (window,) = kept(place, 1)
+    assert window.dialogues == len(given)
+    np.testing.assert_allclose(window.sums, expected.sum(axis=0), rtol=1e-4, atol=1e-3)
+
+
+async def test_each_dialogue_is_counted_once_although_another_fails(root: str) -> None:
+    served, large = started(root), turn(text=np.array([3e38, -3e38] * 16, np.float32))
+    await asyncio.gather(*(served.ask(Asked((one,))) for one in (turn(), large, turn(), turn(), large, turn(), turn())))
+    served.__del__()
+    assert [(one.dialogues, one.sums[0]) for one in kept(root, 1)] == [(5, 5.0)]
+
+
+async def test_without_windows_nothing_is_counted(root: str) -> None:
+    served = Replica(spec_of("tiny@champion", drift_window=0), root)
+    for _ in range(6):
+        live = await answered(served, Asked((turn(),), live=True))
+        await answered(served, Asked((turn(),)))
+    assert live.context is not None
+    assert live.context.sums is None
+    served.__del__()
+    assert kept(root, 1) == []
 
 
 async def test_a_champion_that_cannot_be_loaded_is_not_taken(root: str, caplog: pytest.LogCaptureFixture) -> None:

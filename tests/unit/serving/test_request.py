@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
+from ada2i import storage
+from ada2i.data.manifest import open_features
 from ada2i.errors import AccessError, ConfigError, NotFoundError, ResourceError
+from ada2i.importers.demo import write_demo_corpus
 from ada2i.serving.request import TOKEN, check, check_port, spec_of, token
+from tests.unit.prediction.tiny import registered
 
 
 def test_a_token_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +36,7 @@ def test_the_address_is_loopback_unless_another_is_named() -> None:
         ({"replicas": 0}, r"`replicas`"),
         ({"limits": {"turn": 1}}, r"`limits\.turn`: Extra inputs"),
         ({"limits": {"seconds": -1}}, r"`limits\.seconds`"),
+        ({"drift_window": 3}, r"`drift_window`: .*must be 0, or at least 5"),
     ],
 )
 def test_wrong_fields_are_named(fields: Any, message: str) -> None:
@@ -69,3 +74,18 @@ def free() -> int:
 def test_a_relative_folder_is_named_by_its_whole_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert spec_of("copy/").version.rstrip("/") == (tmp_path / "copy").as_uri()
+
+
+def test_a_store_that_cannot_be_written_gets_no_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(TOKEN, "0123456789abcdef")
+    root = tmp_path.as_uri()
+    registered(root, open_features(write_demo_corpus(root, dialogues=20)).info())
+
+    def refuse(uri: str) -> None:
+        raise AccessError(f"{uri} must be a writable folder, but is not.", uri=uri)
+
+    monkeypatch.setattr(storage, "check_writable", refuse)
+    with pytest.raises(AccessError, match=r"must be a writable folder, .* set `--drift-window 0`\.") as caught:
+        check(spec_of("tiny", port=free()), root)
+    assert caught.value.context["uri"] == root
+    assert check(spec_of("tiny", port=free(), drift_window=0), root).name == "tiny@1"

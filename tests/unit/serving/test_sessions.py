@@ -86,3 +86,19 @@ def test_a_full_session_takes_no_turn(clock: Clock, limits: dict[str, int]) -> N
     with pytest.raises(ResourceError, match=r"but has 3 turns and 48 bytes\. Open a new one") as refused:
         sessions.check_room(session)
     assert refused.value.context["status"] == 413
+
+
+def test_each_session_ends_once(clock: Clock) -> None:
+    ended: list[Context] = []
+    sessions = Sessions(Limits(session_seconds=10), clock, ended.append)
+    closed, empty, expired = (sessions.open() for _ in range(3))
+    contexts = [context(1), context(2)]
+    for name, one in zip((closed, expired), contexts, strict=True):
+        sessions.keep(sessions.find(name), one)
+    sessions.close(closed)
+    sessions.close(empty)
+    assert ended == contexts[:1]
+    clock.now += 11
+    assert len(sessions) == 0
+    assert len(sessions) == 0
+    assert ended == contexts
