@@ -22,7 +22,7 @@ from ada2i.data.schema import Column
 from ada2i.data.splits import normalise_split
 from ada2i.errors import DataError
 from ada2i.importers.arrow_types import Kinds, TableFile, listed, texts, vectors
-from ada2i.importers.checks import check_keys, checked_vectors, renamed_splits
+from ada2i.importers.checks import check_keys, check_vectors, renamed_splits
 from ada2i.importers.rows import Bools, File, Rows
 from ada2i.importers.source import check_types, our_names, require_value, table_files
 from ada2i.modalities import MODALITIES, Modality
@@ -67,15 +67,17 @@ def read_keyed(
     Raises:
         DataError: A file is damaged or lacks keys or vectors, or its keys or vectors are invalid.
     """
-    opened = [file for source in sources for file in table_files(source) if file.rows]
-    files = [_read(file, keys, splits_of_files) for file in opened]
+    files, kinds = list[File](), list[Kinds]()
+    for file in (file for source in sources for file in table_files(source) if file.rows):
+        files.append(_read(file, keys, splits_of_files))
+        kinds.append(file.kinds)
     found = []
     for modality in (only,) if only else MODALITIES:
         column = schema.vector_column(modality)
         holding = [file for file in files if column in file.names]
         if not holding:
             if only:
-                raise _lacks(files[0].uri, f"`{column}`, lists of numbers", opened[0].kinds)
+                raise _lacks(files[0].uri, f"`{column}`, lists of numbers", kinds[0])
             continue
         found.append(_keyed(", ".join(map(storage.public, sources)), holding, modality))
     return found
@@ -171,9 +173,7 @@ def _keyed(source: str, files: Sequence[File], modality: Modality) -> Keyed:
     check_keys(rows, plain)
     if by_split:
         rows = renamed_splits(rows)
-    packed = pa.chunked_array([checked_vectors(rows, modality)]).cast(pa.large_list(pa.float32()))
-    place = rows.columns.schema.get_field_index(column)
-    rows = replace(rows, columns=rows.columns.set_column(place, column, packed))
+    check_vectors(rows, modality)
     return Keyed(rows, modality, first.names["key"], by_split)
 
 

@@ -16,7 +16,7 @@ from typing import IO
 
 from ada2i.errors import AccessError, IntegrityError
 from ada2i.storage import cache, folders, s3
-from ada2i.storage.sources import open_source, read_source, source_digest, source_files, source_stamps
+from ada2i.storage.sources import copy_source, open_source, read_source, source_digest, source_files, source_stamps
 from ada2i.storage.translate import translated
 from ada2i.storage.uris import check, clean, join, local_path, name_of, normalise, public
 
@@ -26,6 +26,7 @@ __all__ = [
     "check_writable",
     "children",
     "clean",
+    "copy_source",
     "delete",
     "delete_folder",
     "delete_partials",
