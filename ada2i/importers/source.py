@@ -41,6 +41,9 @@ from ada2i.modalities import MODALITIES
 if TYPE_CHECKING:
     from ada2i.data.schema import Column
 
+Check = Callable[[Rows], object]
+"""Refuses bad rows of a file; its columns have their own names."""
+
 _UNSPLIT = ("dialogue_id", "utterance_index", "label")
 REQUIRED = (*_UNSPLIT, "split")
 _TARGET = schema.TARGET.name
@@ -99,45 +102,60 @@ def _read_file(file: TableFile, rows: spool.Spool, *, vectors: bool, group: str 
         names.setdefault(group, group)
         if "split" in file.folders:
             metadata[PATH_SPLIT] = str(file.folders[names.pop("split")])
-    try:
-        rows.add(_conformed_parts(file, names, group))
-    except DataError:
-        _refuse(file, names, group)  # with the first problem of all rows, not of a piece
-        raise
+    checks: list[Check] = [partial(_conform, ours, names) for ours in _columns(names, group)]
+    if "label" in names:
+        checks.insert(0, partial(_check_labels, name=names["label"]))
+
+    def converted(part: Rows) -> pa.Table:
+        if "label" in names:
+            _check_labels(part, names["label"])
+        return conform(part.columns, names, file.uri, part.files[0].first_row, group)
+
+    store(file, list(names.values()), rows, converted, checks)
     free = [name for name in (*_OPTIONAL, *_VECTORS) if name not in names]
     unused = unread(file.kinds, names.values(), file.look, free)
     return [File(file.uri, pa.table({}), names, metadata, unused=unused)]
 
 
-def _conformed_parts(file: TableFile, names: Mapping[str, str], group: str | None) -> Iterator[pa.Table]:
-    for rows in _parts(file, names):
-        if "label" in names:
-            _check_labels(rows, names["label"])
-        yield conform(rows.columns, names, file.uri, rows.files[0].first_row, group)
+def store(
+    file: TableFile,
+    columns: list[str],
+    rows: spool.Spool,
+    converted: Callable[[Rows], pa.Table],
+    checks: Sequence[Check],
+) -> None:
+    """Write some columns of a file to a spool, piece by piece.
+
+    Args:
+        file: A file that has rows.
+        columns: The columns to read.
+        rows: The spool.
+        converted: Checks and converts a piece.
+        checks: The checks that it makes, in the order in which their problems are reported.
+
+    Raises:
+        DataError: A check failed, or the file is damaged: the first problem of all rows, with the number of bad rows.
+    """
+    try:
+        rows.add(map(converted, _parts(file, columns)))
+    except DataError:
+        found: list[list[_BadRows]] = [[] for _ in checks]
+        for part in _parts(file, columns):
+            for check, bad in zip(checks, found, strict=True):
+                try:
+                    check(_Counted(**vars(part)))
+                except _BadRows as problem:
+                    bad.append(problem if not bad else _BadRows(problem.number))
+        for first, *more in filter(None, found):
+            first.refuse(others=sum(problem.number for problem in more))
+        raise
 
 
-def _parts(file: TableFile, names: Mapping[str, str]) -> Iterator[Rows]:
-    """Read some columns of a file piece by piece."""
+def _parts(file: TableFile, columns: list[str]) -> Iterator[Rows]:
     first = 0
-    for table in file.batches(list(names.values()), spool.PIECE):
-        yield Rows(file.uri, (File(file.uri, table, names, {}, first),), table)
+    for table in file.batches(columns, spool.PIECE):
+        yield Rows(file.uri, (File(file.uri, table, {}, {}, first),), table)
         first += table.num_rows
-
-
-def _refuse(file: TableFile, names: Mapping[str, str], group: str | None) -> None:
-    """Raise the first problem of a file: that of its reader, else that of the first column, with the number of rows."""
-    checks: list[Callable[[Rows], object]] = [partial(_conform, ours, names) for ours in _columns(names, group)]
-    if "label" in names:
-        checks.insert(0, partial(_check_labels, name=names["label"]))
-    found: list[list[_BadRows]] = [[] for _ in checks]
-    for rows in _parts(file, names):
-        for check, bad in zip(checks, found, strict=True):
-            try:
-                check(_Counted(**vars(rows)))
-            except _BadRows as problem:
-                bad.append(problem if not bad else _BadRows(problem.number))
-    for first, *more in filter(None, found):
-        first.refuse(others=sum(problem.number for problem in more))
 
 
 class _BadRows(Exception):  # noqa: N818  # it is always caught
