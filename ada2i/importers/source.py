@@ -203,7 +203,7 @@ def table_files(source: str, changes: Changes = NO_CHANGES) -> Iterator[TableFil
         yield from _shards(open_features(source), changes)
         return
     for uri in table_uris(source):
-        with storage.copy_source(uri) as opened:
+        with storage.open_object(uri, whole=True) as opened:
             yield TableFile.open(opened, uri, changes=changes)
 
 

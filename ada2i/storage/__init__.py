@@ -26,7 +26,6 @@ __all__ = [
     "check_writable",
     "children",
     "clean",
-    "copy_source",
     "delete",
     "delete_folder",
     "delete_partials",
@@ -93,13 +92,17 @@ def get_checked(uri: str, *, size: int, sha256: str) -> bytes:
     return data
 
 
-def open_object(uri: str) -> IO[bytes]:
+def open_object(uri: str, *, whole: bool = False) -> IO[bytes]:
     """Open an object for random access, such as reading a file's footer; its digest cannot be checked then.
+
+    Args:
+        uri: Its location: any that fsspec opens.
+        whole: Whether all of it will be read: if it is in a remote store, it is first copied to local disk.
 
     Raises:
         NotFoundError: There is no such object.
     """
-    return open_source(uri)
+    return copy_source(uri) if whole else open_source(uri)
 
 
 def put(uri: str, data: bytes) -> None:
