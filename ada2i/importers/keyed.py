@@ -99,33 +99,11 @@ def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
     Raises:
         DataError: Two rows have the same key, or one side has a key that the other lacks.
     """
-    ours, theirs = _keys(rows, table)
-    _check_different(rows, ours, table.key, "Add the column `split` to the table of vectors, or correct the ids.")
-    _check_different(table.rows, theirs, table.key, "Remove one of the rows.")
-    order = np.argsort(ours)
-    ranks = order[np.searchsorted(ours, theirs, sorter=order).clip(max=len(ours) - 1)]
-    table.rows.require(
-        ours[ranks] == theirs,
-        table.key,
-        must=f"name an utterance of {rows.source}",
-        found=lambda _: "is not there",
-        remedy="Make the table from the same corpus, and check its keys.",
-    )
-    named = np.zeros(len(ours), np.bool_)
-    named[ranks] = True
-    if complete:
-        rows.require(
-            named,
-            table.key,
-            must=f"be named in {table.rows.source} too",
-            found=lambda _: "is not there",
-            remedy="Add the row, with a null vector if the utterance lacks the modality.",
-        )
+    ranks = _ranks(rows, table, complete=complete)
     column = schema.vector_column(table.modality)
     given = table.rows.columns.select([column])
-    absent = np.flatnonzero(~named)
-    nothing = pa.table({column: pa.nulls(len(absent), given.schema.field(column).type)})
-    vectors = spool.ordered(chain(spool.pieces(given), [nothing]), np.concatenate([ranks, absent]))[column]
+    nothing = pa.table({column: pa.nulls(len(ranks) - given.num_rows, given.schema.field(column).type)})
+    vectors = spool.ordered(chain(spool.pieces(given), [nothing]), ranks)[column]
     columns = rows.columns
     if column in columns.schema.names:
         columns = columns.drop_columns([column])
@@ -212,9 +190,44 @@ def _keys(rows: Rows, table: Keyed) -> tuple[NDArray[np.int64], NDArray[np.int64
         (one, names), (other, more) = schema.coded(column), schema.coded(table.rows.columns[name])
         known = pc.index_in(more, value_set=names).to_numpy(zero_copy_only=False)
         places = np.where(np.isnan(known), len(names) + np.arange(len(more)), known).astype(np.int64)
-        size = len(names) + len(more)
-        ours, theirs = ours * size + one, theirs * size + places[other]
+        ours *= len(names) + len(more)
+        ours += one
+        theirs *= len(names) + len(more)
+        theirs += places[other]
     return ours, theirs
+
+
+def _ranks(rows: Rows, table: Keyed, *, complete: bool) -> NDArray[np.int64]:
+    """Return the corpus's row of each vector of a table, then its rows without a vector, ``(N,)``; as ``attach``."""
+    ours, theirs = _keys(rows, table)
+    _check_different(rows, ours, table.key, "Add the column `split` to the table of vectors, or correct the ids.")
+    _check_different(table.rows, theirs, table.key, "Remove one of the rows.")
+    found = _places(ours, theirs)
+    table.rows.require(
+        ours[found] == theirs,
+        table.key,
+        must=f"name an utterance of {rows.source}",
+        found=lambda _: "is not there",
+        remedy="Make the table from the same corpus, and check its keys.",
+    )
+    named = np.zeros(len(ours), np.bool_)
+    named[found] = True
+    if complete:
+        rows.require(
+            named,
+            table.key,
+            must=f"be named in {table.rows.source} too",
+            found=lambda _: "is not there",
+            remedy="Add the row, with a null vector if the utterance lacks the modality.",
+        )
+    return np.concatenate([found, np.flatnonzero(~named)])
+
+
+def _places(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each of their keys is among ours; any place if it is not there."""
+    order = np.argsort(ours)
+    places = np.searchsorted(ours, theirs, sorter=order)
+    return order[np.minimum(places, len(ours) - 1, out=places)]
 
 
 def _check_different(rows: Rows, keys: NDArray[np.int64], field: str, remedy: str) -> None:
