@@ -24,6 +24,8 @@ from ada2i.importers.labels import classes
 from ada2i.importers.rows import Rows
 from ada2i.modalities import MODALITIES, Modality
 
+_LATEST = ["dialogue_id", "time"]
+
 
 def import_rows(
     rows: Rows,
@@ -115,21 +117,32 @@ def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
     if not share or "recorded_at" not in columns.column_names or "gate" in pc.unique(split).to_pylist():
         return rows, None
     train = pc.equal(split, pa.scalar("train"))
-    known = columns.filter(pc.and_(train, columns["recorded_at"].is_valid()))
-    place = columns.schema.get_field_index("recorded_at")
-    known = known.set_column(place, "recorded_at", known["recorded_at"].cast(pa.int64()))  # any year, not Python's only
-    newest = known.group_by("dialogue_id").aggregate([("recorded_at", "max")])
-    names, times = (newest[name].to_pylist() for name in ("dialogue_id", "recorded_at_max"))
-    recorded: dict[Any, Any] = dict(zip(names, times, strict=True))
+    recorded = _newest(columns)
     if not recorded:
         return rows, None
     chosen = pc.is_in(dialogue, value_set=pa.array(sorted(cut_gate(recorded, share)), pa.string()))
     return _moved(rows, pc.and_(train, chosen), "gate"), GATE_RULE.format(share=share)
 
 
+def _newest(columns: pa.Table) -> dict[Any, Any]:
+    """Return the time of the last utterance of each dialogue of train that has one, in microseconds since 1970."""
+    parts = []
+    for part in spool.pieces(columns.select(["dialogue_id", "recorded_at", "split"])):
+        known = part.filter(pc.and_(pc.equal(part["split"], pa.scalar("train")), part["recorded_at"].is_valid()))
+        times = known["recorded_at"].cast(pa.int64())  # any year, not Python's only
+        parts.append(_latest(pa.table([known["dialogue_id"], times], names=_LATEST)))
+    newest = _latest(pa.concat_tables(parts))
+    return dict(zip(*(newest[name].to_pylist() for name in _LATEST), strict=True))
+
+
+def _latest(times: pa.Table) -> pa.Table:
+    return times.group_by("dialogue_id").aggregate([("time", "max")]).rename_columns({"time_max": "time"})
+
+
 def _moved(rows: Rows, chosen: Any, split: str) -> Rows:
     columns, place = rows.columns, rows.columns.schema.get_field_index("split")
     splits = pc.if_else(chosen, pa.scalar(split), columns["split"])
+    spool.release()
     return replace(rows, columns=columns.set_column(place, "split", splits))
 
 

@@ -194,6 +194,7 @@ def _keys(rows: Rows, table: Keyed) -> tuple[NDArray[np.int64], NDArray[np.int64
         ours += one
         theirs *= len(names) + len(more)
         theirs += places[other]
+    spool.release()
     return ours, theirs
 
 

@@ -195,6 +195,23 @@ def test_vectors_are_stored_plain_and_strings_by_dictionary(tmp_path: Path) -> N
     assert by_name["split"].has_dictionary_page
 
 
+def test_counts_of_a_split_are_those_of_all_its_shards(tmp_path: Path) -> None:
+    table = shard_table([("train", f"d{number}", 2) for number in range(4)] + [("test", "e", 1)])
+    targets = pa.array([None, None, 2.5, None, -1.0, 0.5, None, None, 7.0], pa.float32())
+    labels = pa.array([0, 1, -1, 1, 1, 1, 0, -1, 0], pa.int32())
+    table = table.set_column(table.column_names.index("label"), table.schema.field("label"), labels)
+    with mock.patch.object(shards, "SHARD_BYTES", 2 * ROW_BYTES):
+        manifest = open_features(write(tmp_path / "root", table.append_column("target", targets))).manifest
+    assert len(manifest.shards) == 5
+    test, train = manifest.splits["test"], manifest.splits["train"]
+    assert list(manifest.splits) == ["test", "train"]
+    assert (train.dialogues, train.utterances, train.class_counts) == (4, 8, (2, 4))
+    assert train.targets is not None
+    assert (train.targets.utterances, train.targets.low, train.targets.high) == (3, -1.0, 2.5)
+    assert test.targets is not None
+    assert (test.utterances, test.class_counts, test.targets.high) == (1, (1, 0), 7.0)
+
+
 @pytest.mark.parametrize("name", ["", "..", "../up", "CMU MOSI", "a/b", "-x"])
 def test_a_dataset_name_that_is_no_plain_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"^`dataset` must be a name of a-z"):
