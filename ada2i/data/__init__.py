@@ -1,3 +1,3 @@
 """Feature sets: Parquet shards, their schema and manifest, splits and provenance."""
 
-__all__ = ["entries", "leakage", "manifest", "provenance", "schema", "shards", "splits"]
+__all__ = ["entries", "leakage", "manifest", "provenance", "schema", "shards", "splits", "spool"]

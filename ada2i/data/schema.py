@@ -5,7 +5,7 @@ like the field's published files. A vector is null if the utterance lacks the mo
 ``target``, the number that a model predicts; it is null if the utterance has none.
 
 Shape letters in this file:
-    N utterances     D width of a modality's vectors
+    N utterances     D width of a modality's vectors     G dialogues in a split
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ada2i.data import spool
 from ada2i.errors import DataError
 from ada2i.modalities import MODALITIES, Modality
 
@@ -41,6 +42,8 @@ TARGET = pa.field("target", pa.float32())  # optional: the last plain column
 _MULTIPLE = 100  # of a file's size, that its columns may have in memory
 _LEAST_LIMIT = 512 * 2**20  # bytes that any file may have in memory
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}  # bytes of a value in memory; 8 of others
+
+_COUNTED = 1 << 20  # rows that are counted at once
 
 _UNSOUND = (pa.ArrowException, OSError, UnicodeDecodeError)  # what pyarrow raises on damaged bytes
 
@@ -137,18 +140,22 @@ class ParquetFile:
         """
         check_size(self.uri, self.size, self._expected(columns))
         with _sound(self.uri):
-            return self._decoded(self.reader.read(columns=columns))
+            table = self.reader.read(columns=columns)
+            return self._decoded(table, sum(text_bytes(column) for column in table.columns))
 
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.Table]:
         """Read some columns as ``read`` does, in pieces of some rows."""
         check_size(self.uri, self.size, self._expected(columns))
+        total = 0
         with _sound(self.uri):
             for batch in self.reader.iter_batches(batch_size=rows, columns=columns):
-                yield self._decoded(pa.Table.from_batches([batch]))
+                table = pa.Table.from_batches([batch])
+                total += sum(text_bytes(column) for column in table.columns)
+                yield self._decoded(table, total)
 
-    def _decoded(self, table: pa.Table) -> pa.Table:
+    def _decoded(self, table: pa.Table, texts: int) -> pa.Table:
         table.validate(full=True)
-        check_size(self.uri, self.size, sum(text_bytes(column) for column in table.columns))
+        check_size(self.uri, self.size, texts)
         for place, field in enumerate(table.schema):
             if isinstance(field.type, pa.DictionaryType):
                 kind = self.schema_arrow.field(field.name).type
@@ -234,6 +241,76 @@ def codes(names: Any) -> NDArray[np.int64]:
     """Return a number for each name of a column, ``(N,)``; nulls count as one name."""
     encoded: Any = pc.dictionary_encode(names.combine_chunks(), null_encoding="encode")
     return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def coded(column: Column) -> "tuple[NDArray[np.int32], pa.Array[Any]]":
+    """Return an index ``(N,)`` into the distinct names of a column without nulls, and these names."""
+    encoded: Any = column.dictionary_encode()
+    spool.release()
+    found = [chunk.indices.to_numpy() for chunk in encoded.chunks]  # of one dictionary
+    if not found:
+        return np.zeros(0, np.int32), pa.array([], column.type)
+    return np.concatenate(found), encoded.chunk(0).dictionary
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of rows in shards: by split, dialogue and utterance.
+
+    Attributes:
+        ranks: ``(N,)`` integers, the place of each row.
+        sizes: ``(G,)`` integers, the rows of each dialogue in a split, in this order.
+        splits: ``(G,)`` integers, a number for its split.
+        counted: Whether the utterances of each of these dialogues are numbered 0, 1, 2...
+    """
+
+    ranks: NDArray[Any]
+    sizes: NDArray[Any]
+    splits: NDArray[Any]
+    counted: bool
+
+    @classmethod
+    def of(cls, keys: pa.Table) -> "Order":
+        """Return the order of ``N`` rows with ``SORT_KEYS``, without nulls."""
+        group, dialogues, number = _groups(keys)
+        sizes = np.zeros(number, group.dtype)
+        for begin in range(0, len(group), _COUNTED):  # numpy copies what it counts
+            sizes += np.bincount(group[begin : begin + _COUNTED], minlength=number).astype(group.dtype)
+        ranks = (np.cumsum(sizes, dtype=group.dtype) - sizes)[group]
+        seen, counted, begin = np.zeros(len(group), np.bool_), True, 0
+        for chunk in keys[SORT_KEYS[2]].chunks:
+            index, end = chunk.to_numpy(), begin + len(chunk)
+            counted = counted and bool(((index >= 0) & (index < sizes[group[begin:end]])).all())
+            if counted:
+                ranks[begin:end] += index.astype(group.dtype)
+                seen[ranks[begin:end]] = True
+            begin = end
+        if not seen.all():
+            counted = False
+            ranks[np.lexsort((keys[SORT_KEYS[2]].to_numpy(), group))] = np.arange(len(ranks), dtype=group.dtype)
+        spool.release()
+        held = np.flatnonzero(sizes)
+        return cls(ranks, sizes[held], held // max(1, dialogues), counted)
+
+
+def _groups(keys: pa.Table) -> tuple[NDArray[Any], int, int]:
+    """Return a number ``(N,)`` for split and dialogue, in shard order; how many dialogues, and how many numbers."""
+    dialogue, names = coded(keys[SORT_KEYS[1]])
+    split, splits = coded(keys[SORT_KEYS[0]])
+    number = len(names) * len(splits)
+    kind: Any = np.int32 if max(number, keys.num_rows) < 2**31 else np.int64
+    group: NDArray[Any] = _alphabetical(splits).astype(kind)[split]
+    del split
+    group *= len(names)
+    group += _alphabetical(names).astype(kind)[dialogue]
+    return group, len(names), number
+
+
+def _alphabetical(names: "pa.Array[Any]") -> NDArray[np.int64]:
+    """Return the place of each name in the order of their UTF-8 bytes."""
+    places = np.zeros(len(names), np.int64)
+    places[pc.sort_indices(names).to_numpy()] = np.arange(len(names))
+    return places
 
 
 def by_appearance(names: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,16 +1,15 @@
 """Writes a feature set: fingerprint, shards, then the manifest that makes it visible.
 
 Shape letters in this file:
-    N utterances     D width of a modality's vectors
+    N utterances     D width of a modality's vectors     G dialogues in a split
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ada2i import storage
-from ada2i.data import schema
+from ada2i.data import schema, spool
 from ada2i.data.entries import ShardList
 from ada2i.data.manifest import (
     MANIFEST,
@@ -34,10 +33,12 @@ from ada2i.errors import DataError
 from ada2i.modalities import Modality
 from ada2i.records import FileEntry, get_folder_file, put_folder_file
 
+Dialogues: TypeAlias = tuple[list[int], list[int]]  # of each in a split, in shard order: rows, and the split's number
+
 NAME = re.compile(r"part-\d{5,}\.parquet")  # of a shard
 SHARD_BYTES = 32 * 2**20  # of vectors in one shard; only a dialogue larger than that makes a larger shard
 
-_PIECE = 1 << 16  # rows that are hashed at once
+_PIECE = 1 << 18  # numbers or texts that are hashed at once
 _VERSION = 1  # of the layout; part of the fingerprint
 
 
@@ -49,7 +50,7 @@ class Extraction:
         inputs: Digest of all encoded content and the settings that apply to it; part of the fingerprint.
         origin: The manifest's record of the extraction.
         extra_files: Returns the files to write next to the shards, by name, from the set (its shards are written, its
-            manifest is not) and its rows in shard order.
+            manifest is not) and the ``SORT_KEYS`` of its rows in shard order.
     """
 
     inputs: str
@@ -57,9 +58,32 @@ class Extraction:
     extra_files: Callable[[FeatureSet, pa.Table], Mapping[str, bytes]]
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """Rows in any order that are made piece by piece, since not all may fit into memory.
+
+    Attributes:
+        keys: ``SORT_KEYS`` of all ``N`` rows.
+        schema: That of the pieces, of ``schema.shard_schema``.
+        made: Makes the rows in the order of the keys.
+    """
+
+    keys: pa.Table
+    schema: pa.Schema
+    made: Callable[[], Iterable[pa.Table]]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "Pieces":
+        """Return the rows of a table that has at least the columns of a shard."""
+        widths = schema.widths_of(table.schema)
+        shape = schema.shard_schema(widths, targets=schema.TARGET.name in table.column_names)
+        columns = table.select(shape.names).cast(shape)
+        return cls(columns.select(list(schema.SORT_KEYS)), shape, lambda: spool.pieces(columns))
+
+
 def write_features(
     root: str,
-    table: pa.Table,
+    table: pa.Table | Pieces,
     *,
     dataset: str,
     synthetic: bool,
@@ -76,7 +100,7 @@ def write_features(
 
     Args:
         root: The storage root; the set goes to ``features/<dataset>/<fingerprint>`` below it.
-        table: ``N`` checked utterances with the columns of ``schema.shard_schema``, in any order.
+        table: ``N`` checked utterances with the columns of ``schema.shard_schema``, in any order, or pieces of them.
         dataset: Name of the corpus, with characters of ``[a-z0-9._-]``.
         synthetic: Whether the values are synthetic.
         labels: Class names, by class index.
@@ -95,9 +119,8 @@ def write_features(
         DataError: ``dataset`` is not a valid name.
     """
     _check_name(dataset)
-    widths = schema.widths_of(table.schema)
-    shape = schema.shard_schema(widths, targets=schema.TARGET.name in table.column_names)
-    rows = SortedRows(table.select(shape.names).cast(shape))
+    given = table if isinstance(table, Pieces) else Pieces.of(table)
+    widths, (rows, dialogues) = schema.widths_of(given.schema), _sorted(given)
     identity = {"dataset": dataset, "synthetic": synthetic, "labels": labels, "dev_rule": dev_rule}
     inputs = {"inputs": extraction.inputs} if extraction else {}
     digits = fingerprint(rows, **identity, **inputs, encoders={m: encoders[m] for m in widths})
@@ -107,7 +130,7 @@ def write_features(
         infos = {m: ModalityInfo(width=width, encoder=encoders[m]) for m, width in widths.items()}
         rules = {"gate_rule": gate_rule, "split_rule": split_rule}
         facts = {**identity, **rules, "modalities": infos, "source": source, "unused": unused or {}}
-        _write(uri, rows, extraction, **facts, fingerprint=digits)
+        _write(uri, rows, dialogues, extraction, **facts, fingerprint=digits)
     return uri
 
 
@@ -133,41 +156,10 @@ def copy_features(features: FeatureSet, root: str) -> str:
 
 def sort_rows(table: pa.Table) -> pa.Table:
     """Return the rows in shard order: by split, dialogue and utterance."""
-    return table.take(_order(table))
+    return table.take(pc.sort_indices(table, [(key, "ascending") for key in schema.SORT_KEYS]))
 
 
-def _order(table: pa.Table) -> Any:
-    return pc.sort_indices(table.select(list(schema.SORT_KEYS)), [(key, "ascending") for key in schema.SORT_KEYS])
-
-
-class SortedRows:
-    """Rows in shard order; their vectors and texts are copied for a piece at a time only.
-
-    Attributes:
-        num_rows: Their number.
-        schema: Their columns.
-        keys: Split, dialogue, label and target of the sorted rows.
-    """
-
-    def __init__(self, table: pa.Table) -> None:
-        # Rows are taken from a column of one chunk without copying all of it.
-        columns = [c if c.num_chunks == 1 else pa.chunked_array([c.combine_chunks()]) for c in table.columns]
-        self._table, self._order = pa.table(columns, schema=table.schema), _order(table)
-        self.num_rows, self.schema = table.num_rows, table.schema
-        few = ("split", "dialogue_id", "label", schema.TARGET.name)
-        self.keys = self._table.select([name for name in few if name in table.column_names]).take(self._order)
-
-    def slice(self, begin: int, rows: int) -> pa.Table:
-        """Return some rows."""
-        return self._table.take(self._order.slice(begin, rows))
-
-    def column(self, name: str, begin: int, rows: int) -> "pa.ChunkedArray[Any]":
-        """Return some rows of a column."""
-        taken: pa.ChunkedArray[Any] = self._table[name].take(self._order.slice(begin, rows))
-        return taken
-
-
-def fingerprint(rows: pa.Table | SortedRows, **identity: Any) -> str:
+def fingerprint(rows: pa.Table, **identity: Any) -> str:
     """Return 32 hex digits that identify this content.
 
     Equal content gives equal digits for any files, chunks, layout and version of pyarrow: only raw values are hashed.
@@ -186,28 +178,25 @@ def fingerprint(rows: pa.Table | SortedRows, **identity: Any) -> str:
     return total.hexdigest()[:32]
 
 
-def cut_shards(rows: pa.Table, limit: int, width: int | None = None) -> list[tuple[int, int]]:
+def cut_shards(sizes: Sequence[int], splits: Sequence[int], fit: int) -> list[tuple[int, int]]:
     """Choose the row ranges of shards.
 
     Args:
-        rows: ``N`` sorted utterances.
-        limit: Maximum bytes of vectors in a shard; a single dialogue may have more.
-        width: Numbers in the vectors of a row; by default those of the columns.
+        sizes: Rows of each dialogue in a split, in shard order.
+        splits: A number for its split.
+        fit: Maximum rows of a shard; a single dialogue may have more.
 
     Returns:
         Start and end (exclusive) of each shard; none spans two splits, and no dialogue spans two shards.
     """
-    if width is None:
-        width = sum(schema.widths_of(rows.schema).values())  # 0 if a set holds transcripts only
-    fit = max(1, limit // (4 * max(1, width)))  # rows of one shard
-    cuts, splits = _starts(rows, "split", "dialogue_id"), set(_starts(rows, "split"))
     bounds = []
-    begin = 0
-    for start, end in pairwise([*cuts, rows.num_rows]):
-        if start > begin and (start in splits or end - begin > fit):
+    begin = start = 0
+    for size, before, split in zip(sizes, [None, *splits], splits, strict=False):
+        if start > begin and (split != before or start + size - begin > fit):
             bounds.append((begin, start))
             begin = start
-    return [*bounds, (begin, rows.num_rows)]
+        start += size
+    return [*bounds, (begin, start)]
 
 
 def _check_name(dataset: str) -> None:
@@ -219,15 +208,22 @@ def _check_name(dataset: str) -> None:
         )
 
 
-def _write(uri: str, rows: SortedRows, extraction: Extraction | None, **facts: Any) -> None:
+def _sorted(given: Pieces) -> tuple[pa.Table, Dialogues]:
+    """Return rows and dialogues in shard order."""
+    order = schema.Order.of(given.keys)
+    return spool.ordered(given.made(), order.ranks), (order.sizes.tolist(), order.splits.tolist())
+
+
+def _write(uri: str, rows: pa.Table, dialogues: Dialogues, extraction: Extraction | None, **facts: Any) -> None:
     # Parts and the other files are written first, the manifest last: after a crash in between, no manifest names the
     # parts, so no reader opens them; the next run with this content replaces them by the same bytes. Concurrent writers
     # write the same parts; one manifest wins.
-    shards = ShardList.of(_put_shards(uri, rows))
-    manifest = Manifest(**facts, splits=_split_infos(rows.keys, classes=len(facts["labels"])), shards=shards)
+    infos: dict[str, SplitInfo] = {}
+    shards = ShardList.of(_put_shards(uri, rows, dialogues, infos, classes=len(facts["labels"])))
+    manifest = Manifest(**facts, splits=infos, shards=shards)
     if extraction:
         manifest = manifest.model_copy(update={"origin": extraction.origin})
-        files = _put_files(uri, extraction.extra_files(FeatureSet(uri, manifest), rows.slice(0, rows.num_rows)))
+        files = _put_files(uri, extraction.extra_files(FeatureSet(uri, manifest), rows.select(list(schema.SORT_KEYS))))
         manifest = manifest.model_copy(update={"files": files})
     storage.put_if_absent(storage.join(uri, MANIFEST), manifest.stored())
 
@@ -241,7 +237,7 @@ def _feed(total: "hashlib._Hash", part: bytes) -> None:
     total.update(part)
 
 
-def _content(rows: pa.Table | SortedRows, field: "pa.Field[Any]") -> Iterator[tuple[int | None, bytes]]:
+def _content(rows: pa.Table, field: "pa.Field[Any]") -> Iterator[tuple[int | None, bytes]]:
     """Yield a column's values as bytes that do not depend on the layout, with the length at the start of each part."""
     number = rows.num_rows
     yield from _parts(number, (piece.is_valid().to_numpy().astype(np.uint8) for piece in _pieces(rows, field)))
@@ -251,10 +247,14 @@ def _content(rows: pa.Table | SortedRows, field: "pa.Field[Any]") -> Iterator[tu
         vectors = (schema.unpack_vectors(piece)[0].astype("<f4", copy=False) for piece in _pieces(rows, field))
         yield from _parts(4 * width * number, vectors)
     elif pa.types.is_string(field.type):
-        lengths = [pc.binary_length(piece.fill_null("")).to_numpy().astype("<i8") for piece in _pieces(rows, field)]
-        yield from _parts(8 * number, lengths)
+        total = 0
+        yield 8 * number, b""
+        for piece in _pieces(rows, field):
+            lengths = pc.binary_length(piece.fill_null("")).to_numpy().astype("<i8")
+            total += int(lengths.sum())
+            yield None, lengths.tobytes()
         texts = (b"".join(piece.fill_null("").cast(pa.binary()).to_pylist()) for piece in _pieces(rows, field))
-        yield from _parts(int(sum(found.sum() for found in lengths)), texts)
+        yield from _parts(total, texts)
     else:
         kind = "<f4" if pa.types.is_floating(field.type) else "<i8"
         yield from _parts(int(kind[-1]) * number, (piece.to_numpy().astype(kind) for piece in _pieces(rows, field)))
@@ -267,40 +267,36 @@ def _parts(length: int, pieces: Iterable[Any]) -> Iterator[tuple[int | None, byt
         yield None, piece if isinstance(piece, bytes) else piece.tobytes()
 
 
-def _pieces(rows: pa.Table | SortedRows, field: "pa.Field[Any]") -> "Iterator[Any]":
+def _pieces(rows: pa.Table, field: "pa.Field[Any]") -> "Iterator[Any]":
     """Yield a column piece by piece."""
-    for begin in range(0, rows.num_rows, _PIECE):
-        if isinstance(rows, SortedRows):
-            yield rows.column(field.name, begin, _PIECE)
-        else:
-            yield rows[field.name].slice(begin, _PIECE)
+    width = field.type.list_size if pa.types.is_fixed_size_list(field.type) else 1
+    step = max(1, _PIECE // width)
+    for begin in range(0, rows.num_rows, step):
+        yield rows[field.name].slice(begin, step)
+        spool.release()
 
 
-def _starts(rows: pa.Table, *keys: str) -> list[int]:
-    """Return where a new group of sorted rows starts."""
-    new = np.zeros(rows.num_rows, np.bool_)
-    new[:1] = True
-    for key in keys:
-        codes = schema.codes(rows[key])
-        new[1:] |= codes[1:] != codes[:-1]
-    starts: list[int] = np.flatnonzero(new).tolist()
-    return starts
+def _put_shards(
+    uri: str, rows: pa.Table, dialogues: Dialogues, infos: dict[str, SplitInfo], classes: int
+) -> Iterator[ShardEntry]:
+    """Write the shards; add the counts of their splits to ``infos``."""
+    width = sum(schema.widths_of(rows.schema).values())  # 0 if a set holds transcripts only
+    fit = max(1, SHARD_BYTES // (4 * max(1, width)))
+    for number, (begin, end) in enumerate(cut_shards(*dialogues, fit)):
+        entry, info = _put_shard(uri, f"part-{number:05d}.parquet", rows.slice(begin, end - begin), classes)
+        infos[entry.split] = _sum(infos[entry.split], info) if entry.split in infos else info
+        yield entry
+        spool.release()
 
 
-def _put_shards(uri: str, rows: SortedRows) -> Iterator[ShardEntry]:
-    width = sum(schema.widths_of(rows.schema).values())
-    for number, (begin, end) in enumerate(cut_shards(rows.keys, SHARD_BYTES, width)):
-        part = rows.slice(begin, end - begin)
-        name, data = f"part-{number:05d}.parquet", _encode(part)
-        storage.put(storage.join(uri, name), data)
-        yield ShardEntry(
-            name=name,
-            split=str(part["split"][0].as_py()),
-            size=len(data),
-            sha256=storage.digest(data),
-            rows=part.num_rows,
-            dialogues=len(_starts(part, "dialogue_id")),
-        )
+def _put_shard(uri: str, name: str, part: pa.Table, classes: int) -> tuple[ShardEntry, SplitInfo]:
+    data, info = _encode(part), _info(part, classes)
+    storage.put(storage.join(uri, name), data)
+    split, digits = str(part["split"][0].as_py()), storage.digest(data)
+    entry = ShardEntry(
+        name=name, split=split, size=len(data), sha256=digits, rows=part.num_rows, dialogues=info.dialogues
+    )
+    return entry, info
 
 
 def _encode(part: pa.Table) -> bytes:
@@ -322,22 +318,34 @@ def _encode(part: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _split_infos(rows: pa.Table, *, classes: int) -> dict[str, SplitInfo]:
-    infos = {}
-    starts = _starts(rows, "split")
-    for begin, end in pairwise([*starts, rows.num_rows]):
-        part = rows.slice(begin, end - begin)
-        labels = part["label"].to_numpy()
-        infos[str(part["split"][0].as_py())] = SplitInfo(
-            dialogues=len(_starts(part, "dialogue_id")),
-            utterances=part.num_rows,
-            class_counts=tuple(np.bincount(labels[labels >= 0], minlength=classes).tolist()),
-            targets=_target_info(part) if schema.TARGET.name in part.column_names else None,
-        )
-    return infos
+def _info(part: pa.Table, classes: int) -> SplitInfo:
+    """Return the counts of a shard."""
+    labels = part["label"].to_numpy()
+    return SplitInfo(
+        dialogues=pc.count_distinct(part["dialogue_id"]).as_py(),
+        utterances=part.num_rows,
+        class_counts=tuple(np.bincount(labels[labels >= 0], minlength=classes).tolist()),
+        targets=_target_info(part) if schema.TARGET.name in part.column_names else None,
+    )
 
 
 def _target_info(part: pa.Table) -> TargetInfo:
     targets = part[schema.TARGET.name].drop_null().to_numpy()
     low, high = (float(targets.min()), float(targets.max())) if len(targets) else (0.0, 0.0)
     return TargetInfo(utterances=len(targets), low=low, high=high)
+
+
+def _sum(one: SplitInfo, other: SplitInfo) -> SplitInfo:
+    """Return the counts of two shards of a split, which share no dialogue."""
+    held = [info.targets for info in (one, other) if info.targets and info.targets.utterances]
+    targets = TargetInfo(
+        utterances=sum(info.utterances for info in held),
+        low=min((info.low for info in held), default=0.0),
+        high=max((info.high for info in held), default=0.0),
+    )
+    return SplitInfo(
+        dialogues=one.dialogues + other.dialogues,
+        utterances=one.utterances + other.utterances,
+        class_counts=tuple(a + b for a, b in zip(one.class_counts, other.class_counts, strict=True)),
+        targets=targets if one.targets else None,
+    )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ada2i.data import schema
+from ada2i.data import schema, spool
 from ada2i.data.splits import ALIASES, normalise_split
 from ada2i.errors import DataError
 from ada2i.importers.rows import Bools, Rows
@@ -51,26 +51,26 @@ def with_splits(rows: Rows) -> Rows:
 
 def renamed_splits(rows: Rows) -> Rows:
     """Return the rows with canonical split names; none is null."""
-    written = rows.columns["split"].combine_chunks().dictionary_encode()
-    names = [normalise_split(str(name)) for name in written.dictionary.to_pylist()]
+    written, held = schema.coded(rows.columns["split"])
+    names = [normalise_split(str(name)) for name in held.to_pylist()]
     rows.require(
-        np.array([name is not None for name in names])[written.indices.to_numpy()],
+        np.array([name is not None for name in names], np.bool_)[written],
         "split",
         must=f"hold one of {', '.join(ALIASES)}",
         found=lambda row: f"holds {rows.columns['split'][row].as_py()!r}",
         remedy="Rename it, or remove the row.",
     )
     place = rows.columns.schema.get_field_index("split")
-    splits = pa.array(names, pa.string()).take(written.indices)
+    splits = pa.array(names, pa.string()).take(written)
     return replace(rows, columns=rows.columns.set_column(place, "split", splits))
 
 
 def check_order(rows: Rows) -> None:
     """Check that the utterances of each dialogue in a split are numbered 0, 1, 2..., in any order of rows."""
+    if schema.Order.of(rows.columns).counted:
+        return
     index = rows.columns["utterance_index"].to_numpy()
-    split, dialogue = (
-        rows.columns[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in ("split", "dialogue_id")
-    )
+    split, dialogue = (schema.coded(rows.columns[name])[0] for name in ("split", "dialogue_id"))
     order = np.lexsort((index, dialogue, split))  # stable: of duplicates, the one read later comes second
     back = np.argsort(order)
     before = np.roll(order, 1)
@@ -101,11 +101,11 @@ def _check_gaps(rows: Rows, index: NDArray[np.int64], due: NDArray[np.int64]) ->
     )
 
 
-def checked_vectors(rows: Rows, modality: Modality) -> "pa.Array[Any]":
-    """Return a modality's vectors as a shard stores them: ``(N, D)`` finite numbers, null if missing."""
+def check_vectors(rows: Rows, modality: Modality) -> int:
+    """Refuse a modality's vectors unless all have one width ``D``, which is returned, and finite numbers."""
     name = schema.vector_column(modality)
     column, field = rows.columns[name], rows.names[name]
-    lengths = pc.list_value_length(column).fill_null(pa.scalar(-1, pa.int64())).to_numpy()
+    lengths = _lengths(column)
     if not (lengths > 0).any():
         raise DataError(
             f"Column `{field}` of {rows.source} must hold a vector in at least one row, but is empty in all rows "
@@ -115,34 +115,58 @@ def checked_vectors(rows: Rows, modality: Modality) -> "pa.Array[Any]":
         )
     first = int(np.argmax(lengths > 0))
     width = int(lengths[first])
-    must = f"hold vectors of one width, and {rows.place(first)} has width {width}"
-    return vectors_of_width(rows, modality, width, must=must)
+    _check_widths(rows, field, lengths, width, f"hold vectors of one width, and {rows.place(first)} has width {width}")
+    _check_finite(rows, modality, width)
+    return width
 
 
 def vectors_of_width(rows: Rows, modality: Modality, width: int, *, must: str) -> "pa.Array[Any]":
-    """Return a modality's vectors as ``checked_vectors`` does, for a known width ``D``.
+    """Check a modality's vectors as ``check_vectors`` does, for a known width, and return them.
 
     Args:
         rows: The rows.
         modality: Which vectors.
         width: The width that they must have.
         must: The same in words, as it follows "must".
+
+    Returns:
+        The vectors as a shard stores them: ``(N, D)`` finite numbers, null if missing.
     """
     name = schema.vector_column(modality)
-    column, field = rows.columns[name], rows.names[name]
+    _check_widths(rows, rows.names[name], _lengths(rows.columns[name]), width, must)
+    _check_finite(rows, modality, width)
+    return packed(rows.columns[name], width)
+
+
+def packed(column: schema.Column, width: int) -> "pa.Array[Any]":
+    """Return checked vectors of a width as a shard stores them."""
+    return schema.pack_vectors(*_dense(column, width))
+
+
+def _dense(column: schema.Column, width: int) -> tuple[NDArray[np.float32], Bools]:
+    """Return vectors as ``(N, D)``, zeros if missing, and which are present."""
     present = column.is_valid().to_numpy()
-    lengths = pc.list_value_length(column).fill_null(pa.scalar(-1, pa.int64())).to_numpy()
+    values = np.zeros((len(present), width), np.float32)
+    values[present] = schema.flat_values(column).reshape(-1, width)
+    return values, present
+
+
+def _lengths(column: schema.Column) -> NDArray[np.int32]:
+    """Return the width of each vector, -1 if missing."""
+    nothing = pa.scalar(-1, pa.int64())
+    chunks: Any = column.chunks
+    found = [pc.list_value_length(chunk).fill_null(nothing).to_numpy().astype(np.int32) for chunk in chunks]
+    return np.concatenate(found) if found else np.zeros(0, np.int32)
+
+
+def _check_widths(rows: Rows, field: str, lengths: NDArray[np.int32], width: int, must: str) -> None:
     rows.require(
-        ~present | (lengths == width),
+        (lengths == -1) | (lengths == width),
         field,
         must=must,
         found=lambda row: f"has width {lengths[row]}",
         remedy="Extract all vectors with one encoder; use null if an utterance lacks the modality.",
     )
-    values = np.zeros((len(present), width), np.float32)
-    values[present] = schema.flat_values(column).reshape(-1, width)
-    _check_finite(rows, field, values)
-    return schema.pack_vectors(values, present)
 
 
 def checked_targets(rows: Rows) -> "pa.Array[Any] | None":
@@ -164,12 +188,20 @@ def checked_targets(rows: Rows) -> "pa.Array[Any] | None":
     return pa.array(values, mask=missing)
 
 
-def _check_finite(rows: Rows, field: str, values: NDArray[np.float32]) -> None:
-    finite = np.isfinite(values)
+def _check_finite(rows: Rows, modality: Modality, width: int) -> None:
+    name = schema.vector_column(modality)
+    parts = spool.pieces(rows.columns.select([name]))
+    good = np.concatenate([np.isfinite(_dense(part[name], width)[0]).all(axis=1) for part in parts])
+
+    def found(row: int) -> str:
+        (values,) = _dense(rows.columns[name].slice(row, 1), width)[0]
+        finite = np.isfinite(values)
+        return f"holds {values[~finite][0]} at position {np.argmin(finite)} of the vector"
+
     rows.require(
-        np.asarray(finite.all(axis=1)),
-        field,
+        good,
+        rows.names[name],
         must="hold finite float32 numbers",
-        found=lambda row: f"holds {values[row][~finite[row]][0]} at position {np.argmin(finite[row])} of the vector",
+        found=found,
         remedy="Correct the number, or set the vector to null if the utterance lacks the modality.",
     )

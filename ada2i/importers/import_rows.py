@@ -5,7 +5,7 @@ Shape letters in this file:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,16 +15,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ada2i import storage
-from ada2i.data import schema, shards
+from ada2i.data import schema, shards, spool
 from ada2i.data.manifest import FeatureSet, require_modalities
 from ada2i.data.schema import Column
 from ada2i.data.splits import DEV_RULE, GATE_RULE, GATE_SHARE, cut_dev, cut_gate
-from ada2i.importers.checks import check_keys, check_order, checked_targets, checked_vectors, with_splits
+from ada2i.importers.checks import check_keys, check_order, check_vectors, checked_targets, packed, with_splits
 from ada2i.importers.labels import classes
 from ada2i.importers.rows import Rows
 from ada2i.modalities import MODALITIES, Modality
 
-Vectors = Mapping[Modality, "pa.Array[Any]"]
+_LATEST = ["dialogue_id", "time"]
 
 
 def import_rows(
@@ -69,13 +69,13 @@ def import_rows(
     rows = with_splits(rows)
     check_order(rows)
     names, indices = classes(rows, labels or (base.labels if base else None))
-    vectors, targets = {m: checked_vectors(rows, m) for m in held}, checked_targets(rows)
+    widths, targets = {m: check_vectors(rows, m) for m in held}, checked_targets(rows)
     rows, gate_rule, dev_rule = with_cuts(rows, gate_share)
     given = encoders or {}
     extraction = extraction or _carried(rows.base, [m for m in held if m not in given])
     return shards.write_features(
         root,
-        _table(rows, indices, vectors, targets),
+        _pieces(rows, indices, widths, targets),
         dataset=plain_name(dataset),
         synthetic=synthetic or rows.recorded("synthetic") == "true",
         labels=names,
@@ -83,7 +83,7 @@ def import_rows(
         dev_rule=dev_rule or (base.dev_rule if base else None),
         gate_rule=gate_rule or (base.gate_rule if base else None),
         split_rule=rows.split_rule or (base.split_rule if base else None),
-        source=f"{source}; {_vector_counts(vectors)}" if counted else source,
+        source=f"{source}; {_vector_counts(rows, widths)}" if counted else source,
         extraction=extraction,
         unused=rows.unused,
     )
@@ -117,21 +117,32 @@ def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
     if not share or "recorded_at" not in columns.column_names or "gate" in pc.unique(split).to_pylist():
         return rows, None
     train = pc.equal(split, pa.scalar("train"))
-    known = columns.filter(pc.and_(train, columns["recorded_at"].is_valid()))
-    place = columns.schema.get_field_index("recorded_at")
-    known = known.set_column(place, "recorded_at", known["recorded_at"].cast(pa.int64()))  # any year, not Python's only
-    newest = known.group_by("dialogue_id").aggregate([("recorded_at", "max")])
-    names, times = (newest[name].to_pylist() for name in ("dialogue_id", "recorded_at_max"))
-    recorded: dict[Any, Any] = dict(zip(names, times, strict=True))
+    recorded = _newest(columns)
     if not recorded:
         return rows, None
     chosen = pc.is_in(dialogue, value_set=pa.array(sorted(cut_gate(recorded, share)), pa.string()))
     return _moved(rows, pc.and_(train, chosen), "gate"), GATE_RULE.format(share=share)
 
 
+def _newest(columns: pa.Table) -> dict[Any, Any]:
+    """Return the time of the last utterance of each dialogue of train that has one, in microseconds since 1970."""
+    parts = []
+    for part in spool.pieces(columns.select(["dialogue_id", "recorded_at", "split"])):
+        known = part.filter(pc.and_(pc.equal(part["split"], pa.scalar("train")), part["recorded_at"].is_valid()))
+        times = known["recorded_at"].cast(pa.int64())  # any year, not Python's only
+        parts.append(_latest(pa.table([known["dialogue_id"], times], names=_LATEST)))
+    newest = _latest(pa.concat_tables(parts))
+    return dict(zip(*(newest[name].to_pylist() for name in _LATEST), strict=True))
+
+
+def _latest(times: pa.Table) -> pa.Table:
+    return times.group_by("dialogue_id").aggregate([("time", "max")]).rename_columns({"time_max": "time"})
+
+
 def _moved(rows: Rows, chosen: Any, split: str) -> Rows:
     columns, place = rows.columns, rows.columns.schema.get_field_index("split")
     splits = pc.if_else(chosen, pa.scalar(split), columns["split"])
+    spool.release()
     return replace(rows, columns=columns.set_column(place, "split", splits))
 
 
@@ -146,20 +157,28 @@ def _with_dev(rows: Rows) -> tuple[Rows, str | None]:
     return _moved(rows, pc.and_(train, cut), "dev"), DEV_RULE
 
 
-def _table(rows: Rows, label: NDArray[np.int32], vectors: Vectors, targets: "pa.Array[Any] | None") -> pa.Table:
+def _pieces(
+    rows: Rows, label: NDArray[np.int32], widths: Mapping[Modality, int], targets: "pa.Array[Any] | None"
+) -> shards.Pieces:
     """Return ``N`` utterances with the columns of a shard; a missing utterance id becomes dialogue and index."""
-    columns = rows.columns
-    data: dict[str, Any] = {name: columns[name] for name in ("dialogue_id", "speaker", "text", "split")}
-    data |= {
-        "utterance_index": columns["utterance_index"].cast(pa.int32()),
-        "utterance_id": pc.coalesce(columns["utterance_id"], made_ids(columns)),
-        "label": label,
-    }
-    data |= {schema.vector_column(m): column for m, column in vectors.items()}
-    data |= {schema.TARGET.name: targets} if targets is not None else {}
-    widths = {m: column.type.list_size for m, column in vectors.items()}
     shape = schema.shard_schema(widths, targets=targets is not None)
-    return pa.table(data, schema=shape)
+
+    def made() -> Iterator[pa.Table]:
+        begin = 0
+        for columns in spool.pieces(rows.columns):
+            end = begin + columns.num_rows
+            data: dict[str, Any] = {name: columns[name] for name in ("dialogue_id", "speaker", "text", "split")}
+            data |= {
+                "utterance_index": columns["utterance_index"].cast(pa.int32()),
+                "utterance_id": pc.coalesce(columns["utterance_id"], made_ids(columns)),
+                "label": label[begin:end],
+            }
+            data |= {schema.vector_column(m): packed(columns[schema.vector_column(m)], widths[m]) for m in widths}
+            data |= {schema.TARGET.name: targets[begin:end]} if targets is not None else {}
+            yield pa.table(data, schema=shape)
+            begin = end
+
+    return shards.Pieces(rows.columns.select(list(schema.SORT_KEYS)), shape, made)
 
 
 def made_ids(columns: pa.Table) -> Column:
@@ -169,16 +188,20 @@ def made_ids(columns: pa.Table) -> Column:
     return ids
 
 
-def _vector_counts(vectors: Vectors) -> str:
+def _vector_counts(rows: Rows, widths: Mapping[Modality, int]) -> str:
     """Return the numbers of missing and of all-zero vectors as text."""
-    missing = {m: column.null_count for m, column in vectors.items()}
-    zero = {m: _zeros(column) for m, column in vectors.items()}
+    columns = {m: rows.columns[schema.vector_column(m)] for m in widths}
+    missing = {m: column.null_count for m, column in columns.items()}
+    zero = {m: _zeros(column, widths[m]) for m, column in columns.items()}
     return f"missing vectors: {_listed(missing)}; zero vectors: {_listed(zero)}"
 
 
-def _zeros(column: "pa.Array[Any]") -> int:
-    values, present = schema.unpack_vectors(pa.chunked_array([column]))
-    return int(np.count_nonzero(present & ~values.any(axis=1)))
+def _zeros(column: Column, width: int) -> int:
+    total = 0
+    for part in spool.pieces(pa.table({"vectors": column})):
+        values, present = schema.unpack_vectors(pa.chunked_array([packed(part["vectors"], width)]))
+        total += int(np.count_nonzero(present & ~values.any(axis=1)))
+    return total
 
 
 def _listed(counts: Mapping[Modality, int]) -> str:

@@ -10,21 +10,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ada2i import storage
-from ada2i.data import schema
+from ada2i.data import schema, spool
 from ada2i.data.schema import Column
 from ada2i.data.splits import normalise_split
 from ada2i.errors import DataError
 from ada2i.importers.arrow_types import Kinds, TableFile, listed, texts, vectors
-from ada2i.importers.checks import check_keys, checked_vectors, renamed_splits
+from ada2i.importers.checks import check_keys, check_vectors, renamed_splits
 from ada2i.importers.rows import Bools, File, Rows
-from ada2i.importers.source import check_types, our_names, require_value, table_files
+from ada2i.importers.source import check_types, our_names, require_value, store, table_files
 from ada2i.modalities import MODALITIES, Modality
 
 SPELLINGS: Mapping[str, tuple[str, ...]] = {  # by canonical name of a key, its names in tables
@@ -67,15 +69,20 @@ def read_keyed(
     Raises:
         DataError: A file is damaged or lacks keys or vectors, or its keys or vectors are invalid.
     """
-    opened = [file for source in sources for file in table_files(source) if file.rows]
-    files = [_read(file, keys, splits_of_files) for file in opened]
+    files, kinds = list[File](), list[Kinds]()
+    with spool.Spool() as rows:
+        for file in (file for source in sources for file in table_files(source) if file.rows):
+            files.append(_read(file, rows, keys, splits_of_files))
+            kinds.append(file.kinds)
+        tables = rows.tables()
+    files = [replace(file, columns=table) for file, table in zip(files, tables, strict=True)]
     found = []
     for modality in (only,) if only else MODALITIES:
         column = schema.vector_column(modality)
         holding = [file for file in files if column in file.names]
         if not holding:
             if only:
-                raise _lacks(files[0].uri, f"`{column}`, lists of numbers", opened[0].kinds)
+                raise _lacks(files[0].uri, f"`{column}`, lists of numbers", kinds[0])
             continue
         found.append(_keyed(", ".join(map(storage.public, sources)), holding, modality))
     return found
@@ -92,27 +99,11 @@ def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
     Raises:
         DataError: Two rows have the same key, or one side has a key that the other lacks.
     """
-    ours, theirs = _key(rows, table, table.key), _key(table.rows, table, "utterance_index")
-    _check_different(rows, ours, table.key, "Add the column `split` to the table of vectors, or correct the ids.")
-    _check_different(table.rows, theirs, table.key, "Remove one of the rows.")
-    table.rows.require(
-        pc.is_in(theirs, value_set=ours).to_numpy(),
-        table.key,
-        must=f"name an utterance of {rows.source}",
-        found=lambda _: "is not there",
-        remedy="Make the table from the same corpus, and check its keys.",
-    )
-    place = pc.index_in(ours, value_set=theirs)
-    if complete:
-        rows.require(
-            place.is_valid().to_numpy(),
-            table.key,
-            must=f"be named in {table.rows.source} too",
-            found=lambda _: "is not there",
-            remedy="Add the row, with a null vector if the utterance lacks the modality.",
-        )
+    ranks = _ranks(rows, table, complete=complete)
     column = schema.vector_column(table.modality)
-    vectors = table.rows.columns[column].take(place)
+    given = table.rows.columns.select([column])
+    nothing = pa.table({column: pa.nulls(len(ranks) - given.num_rows, given.schema.field(column).type)})
+    vectors = spool.ordered(chain(spool.pieces(given), [nothing]), ranks)[column]
     columns = rows.columns
     if column in columns.schema.names:
         columns = columns.drop_columns([column])
@@ -123,7 +114,7 @@ def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
 # --- reading ---
 
 
-def _read(file: TableFile, keys: Sequence[str], splits_of_files: bool) -> File:
+def _read(file: TableFile, rows: spool.Spool, keys: Sequence[str], splits_of_files: bool) -> File:
     uri, kinds = file.uri, file.kinds
     theirs = {ours: found[0] for ours, names in SPELLINGS.items() if (found := [n for n in names if n in kinds])}
     key = next((name for name in keys if name in theirs), None)
@@ -136,14 +127,19 @@ def _read(file: TableFile, keys: Sequence[str], splits_of_files: bool) -> File:
     wanted = {name: theirs[name] for name in ("split", "dialogue_id", key) if name in theirs}
     if not held:
         raise _lacks(uri, "`text_feat`, `audio_feat` or `visual_feat`, lists of numbers", kinds)
-    table = file.read([*wanted.values(), *held.values()])
-    rows = Rows(uri, (File(uri, table, {}, {}),), table)
-    data: dict[str, Any] = {ours: texts(table[n], partial(require_value, rows, n)) for ours, n in wanted.items()}
-    data["utterance_index"] = data.pop(key)
-    if "split" not in data and splits_of_files:
-        data["split"] = pa.array([_split_of(uri, kinds)] * table.num_rows, pa.string())
-    data |= {ours: vectors(table[name]) for ours, name in held.items()}
-    return File(uri, pa.table(data), {**held, "key": key}, file.metadata)
+
+    def text(ours: str, part: Rows) -> Column:
+        return texts(part.columns[wanted[ours]], partial(require_value, part, wanted[ours]))
+
+    def converted(part: Rows) -> pa.Table:
+        data: dict[str, Any] = {ours: text(ours, part) for ours in wanted}
+        data["utterance_index"] = data.pop(key)
+        if "split" not in data and splits_of_files:
+            data["split"] = pa.array([_split_of(uri, kinds)] * part.columns.num_rows, pa.string())
+        return pa.table(data | {ours: vectors(part.columns[name]) for ours, name in held.items()})
+
+    store(file, [*wanted.values(), *held.values()], rows, converted, [partial(text, ours) for ours in wanted])
+    return File(uri, pa.table({}), {**held, "key": key}, file.metadata)
 
 
 def _split_of(uri: str, kinds: Kinds) -> str:
@@ -171,9 +167,7 @@ def _keyed(source: str, files: Sequence[File], modality: Modality) -> Keyed:
     check_keys(rows, plain)
     if by_split:
         rows = renamed_splits(rows)
-    packed = pa.chunked_array([checked_vectors(rows, modality)]).cast(pa.large_list(pa.float32()))
-    place = rows.columns.schema.get_field_index(column)
-    rows = replace(rows, columns=rows.columns.set_column(place, column, packed))
+    check_vectors(rows, modality)
     return Keyed(rows, modality, first.names["key"], by_split)
 
 
@@ -188,18 +182,61 @@ def _lacks(uri: str, missing: str, kinds: Kinds) -> DataError:
 # --- keys ---
 
 
-def _key(rows: Rows, table: Keyed, utterance: str) -> Column:
-    """Return the key of each row as one text: split, dialogue and utterance."""
-    names = ("split", "dialogue_id", utterance)[not table.by_split :]
-    parts = [rows.columns[name].cast(pa.string()) for name in names]
-    return pc.binary_join_element_wise(*parts, pa.scalar("\0"))  # type: ignore[call-overload, no-any-return]
+def _keys(rows: Rows, table: Keyed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return a number for the key of each row, ``(N,)`` and ``(K,)``: split, dialogue and utterance."""
+    ours, theirs = (np.zeros(found.columns.num_rows, np.int64) for found in (rows, table.rows))
+    for name in ("split", "dialogue_id", "utterance_index")[not table.by_split :]:
+        column = rows.columns[table.key if name == "utterance_index" else name].cast(pa.string())
+        (one, names), (other, more) = schema.coded(column), schema.coded(table.rows.columns[name])
+        known = pc.index_in(more, value_set=names).to_numpy(zero_copy_only=False)
+        places = np.where(np.isnan(known), len(names) + np.arange(len(more)), known).astype(np.int64)
+        ours *= len(names) + len(more)
+        ours += one
+        theirs *= len(names) + len(more)
+        theirs += places[other]
+    spool.release()
+    return ours, theirs
 
 
-def _check_different(rows: Rows, keys: Column, field: str, remedy: str) -> None:
-    codes = keys.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+def _ranks(rows: Rows, table: Keyed, *, complete: bool) -> NDArray[np.int64]:
+    """Return the corpus's row of each vector of a table, then its rows without a vector, ``(N,)``; as ``attach``."""
+    ours, theirs = _keys(rows, table)
+    _check_different(rows, ours, table.key, "Add the column `split` to the table of vectors, or correct the ids.")
+    _check_different(table.rows, theirs, table.key, "Remove one of the rows.")
+    found = _places(ours, theirs)
+    table.rows.require(
+        ours[found] == theirs,
+        table.key,
+        must=f"name an utterance of {rows.source}",
+        found=lambda _: "is not there",
+        remedy="Make the table from the same corpus, and check its keys.",
+    )
+    named = np.zeros(len(ours), np.bool_)
+    named[found] = True
+    if complete:
+        rows.require(
+            named,
+            table.key,
+            must=f"be named in {table.rows.source} too",
+            found=lambda _: "is not there",
+            remedy="Add the row, with a null vector if the utterance lacks the modality.",
+        )
+    return np.concatenate([found, np.flatnonzero(~named)])
+
+
+def _places(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each of their keys is among ours; any place if it is not there."""
+    order = np.argsort(ours)
+    places = np.searchsorted(ours, theirs, sorter=order)
+    return order[np.minimum(places, len(ours) - 1, out=places)]
+
+
+def _check_different(rows: Rows, keys: NDArray[np.int64], field: str, remedy: str) -> None:
+    if (np.diff(np.sort(keys)) > 0).all():
+        return
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     before = first[inverse]
-    different: Bools = before == np.arange(len(codes))
+    different: Bools = before == np.arange(len(keys))
     rows.require(
         different,
         field,

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ada2i.batch import UNLABELLED
+from ada2i.data import spool
 from ada2i.errors import DataError
 from ada2i.importers.rows import File, Rows
 
@@ -28,8 +29,10 @@ def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
         DataError: Names repeat or are empty, a label belongs to no class, or train has fewer than two classes.
     """
     names = _check_given(given and tuple(name.strip() for name in given)) or recorded(rows.files)
-    label = rows.columns["label"]
-    seen = pc.unique(label.filter(pc.equal(rows.columns["split"], pa.scalar("train")))).drop_null()
+    label, train = rows.columns["label"], pa.scalar("train")
+    parts = spool.pieces(rows.columns.select(["label", "split"]))
+    found = [pc.unique(part["label"].filter(pc.equal(part["split"], train))) for part in parts]
+    seen = pc.unique(pa.chunked_array(found, label.type)).drop_null()
     if len(seen) < 2:
         raise DataError(
             f"Column `label` of {rows.source} must hold at least two classes in train, but holds "
@@ -46,29 +49,32 @@ def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
 
 
 def _of_names(rows: Rows, names: Names) -> NDArray[np.int32]:
-    label = rows.columns["label"]
-    index = pc.index_in(label, value_set=pa.array(names, pa.string()))
+    label, known = rows.columns["label"], pa.array(names, pa.string())
+    parts = (pc.index_in(part["label"], value_set=known) for part in spool.pieces(rows.columns.select(["label"])))
+    index = np.concatenate([part.fill_null(UNLABELLED).to_numpy() for part in parts])
     rows.require(
-        pc.or_(index.is_valid(), label.is_null()).to_numpy(),
+        (index != UNLABELLED) | label.is_null().to_numpy(),
         "label",
         must=f"hold a known class, one of {', '.join(names)}",
         found=lambda row: f"holds {label[row].as_py()!r}",
         remedy="Correct the label, or name all classes.",
     )
-    return index.fill_null(UNLABELLED).to_numpy().astype(np.int32)
+    return index
 
 
 def _of_indices(rows: Rows, number: int, known: str) -> NDArray[np.int32]:
-    label = rows.columns["label"]
-    values = label.fill_null(pa.scalar(UNLABELLED, label.type)).to_numpy()
+    label, nothing = rows.columns["label"], pa.scalar(UNLABELLED, rows.columns["label"].type)
+    parts = (part["label"].fill_null(nothing).to_numpy() for part in spool.pieces(rows.columns.select(["label"])))
+    known_parts = (np.where(np.isin(part, np.arange(number)), part, UNLABELLED) for part in parts)
+    index = np.concatenate([part.astype(np.int32) for part in known_parts])
     rows.require(
-        np.isin(values, np.arange(number)) | label.is_null().to_numpy(),
+        (index != UNLABELLED) | label.is_null().to_numpy(),
         "label",
         must=f"hold integers 0..{number - 1}, the indices of {known}",
-        found=lambda row: f"holds {values[row]:.12g}",
+        found=lambda row: f"holds {label[row].as_py():.12g}",
         remedy="Correct the label (null: none); number the classes of train without gaps, or name them all.",
     )
-    return values.astype(np.int32)
+    return index
 
 
 def _check_given(names: Names | None) -> Names | None:

@@ -75,7 +75,9 @@ class Rows:
         """Return what made a modality's vectors, as the files record it."""
         return self.recorded(f"{modality}_encoder") or self.recorded("encoder") or "imported"
 
-    def require(self, good: Bools, field: str, *, must: str, found: Callable[[int], str], remedy: str) -> None:
+    def require(
+        self, good: Bools, field: str, *, must: str, found: Callable[[int], str], remedy: str, others: int = 0
+    ) -> None:
         """Refuse the first bad row.
 
         Args:
@@ -84,12 +86,13 @@ class Rows:
             must: What must hold, as it follows "must".
             found: Returns what was found in a row, as it follows the row's name.
             remedy: What to do, as a sentence.
+            others: Number of bad rows that are not among these.
         """
         if good.all():
             return
         row = int(np.argmin(good))
         uri, at = self._where(row)
-        more = int(np.count_nonzero(~good)) - 1
+        more = int(np.count_nonzero(~good)) - 1 + others
         raise DataError(
             f"Column `{field}` of {uri} must {must}, but row {at}{self._utterance(row)} {found(row)}"
             f"{f'; {more} more rows are wrong too' if more else ''}. {remedy}",

@@ -3,16 +3,17 @@
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ada2i import storage
 from ada2i.batch import UNLABELLED
-from ada2i.data import schema, shards
+from ada2i.data import schema, shards, spool
 from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, read_shard_bytes
 from ada2i.errors import DataError, NotFoundError
 from ada2i.evaluation.regression import SIGNS
@@ -40,6 +41,9 @@ from ada2i.modalities import MODALITIES
 if TYPE_CHECKING:
     from ada2i.data.schema import Column
 
+Check = Callable[[Rows], object]
+"""Refuses bad rows of a file; its columns have their own names."""
+
 _UNSPLIT = ("dialogue_id", "utterance_index", "label")
 REQUIRED = (*_UNSPLIT, "split")
 _TARGET = schema.TARGET.name
@@ -61,13 +65,17 @@ def read_rows(source: str, *, vectors: bool = True, changes: Changes = NO_CHANGE
     Raises:
         DataError: There is no such file, one is damaged or lacks a column, a type is wrong, or there are no rows.
     """
-    read = [_read_file(file, vectors=vectors, group=group) for file in table_files(source, changes)]
-    files = _labelled([file for file in read if file is not None])
+    read, files = 0, list[File]()
+    with spool.Spool() as rows:
+        for read, file in enumerate(table_files(source, changes), 1):  # noqa: B007
+            files += _read_file(file, rows, vectors=vectors, group=group)
+        tables = rows.tables()
+    files = _labelled([replace(file, columns=table) for file, table in zip(files, tables, strict=True)])
     base = open_features(source) if is_feature_set(source) else None
     source = storage.public(source)
     if not files:
         raise DataError(
-            f"{source} must hold at least one utterance, but has no row in {len(read)} file(s). Check what wrote it.",
+            f"{source} must hold at least one utterance, but has no row in {read} file(s). Check what wrote it.",
             uri=source,
         )
     alike = _alike(files)
@@ -82,9 +90,10 @@ def _without_labels(columns: pa.Table) -> pa.Table:
     return columns.set_column(place, "label", known)
 
 
-def _read_file(file: TableFile, *, vectors: bool, group: str | None) -> File | None:
+def _read_file(file: TableFile, rows: spool.Spool, *, vectors: bool, group: str | None) -> list[File]:
+    """Write the rows of a file to a spool; return the file without them, or nothing if it has no rows."""
     if not file.rows:  # such a file has no types: pandas writes all its columns as null
-        return None
+        return []
     required = [*_UNSPLIT, "split" if group is None else group]
     if _TARGET in our_names(file.kinds):  # labels are then derived
         required.remove("label")
@@ -93,12 +102,76 @@ def _read_file(file: TableFile, *, vectors: bool, group: str | None) -> File | N
         names.setdefault(group, group)
         if "split" in file.folders:
             metadata[PATH_SPLIT] = str(file.folders[names.pop("split")])
-    table = file.read(list(names.values()))
+    checks: list[Check] = [partial(_conform, ours, names) for ours in _columns(names, group)]
     if "label" in names:
-        _check_labels(file.uri, table, names["label"])
+        checks.insert(0, partial(_check_labels, name=names["label"]))
+
+    def converted(part: Rows) -> pa.Table:
+        if "label" in names:
+            _check_labels(part, names["label"])
+        return conform(part.columns, names, file.uri, part.files[0].first_row, group)
+
+    store(file, list(names.values()), rows, converted, checks)
     free = [name for name in (*_OPTIONAL, *_VECTORS) if name not in names]
     unused = unread(file.kinds, names.values(), file.look, free)
-    return File(file.uri, conform(table, names, file.uri, group=group), names, metadata, unused=unused)
+    return [File(file.uri, pa.table({}), names, metadata, unused=unused)]
+
+
+def store(
+    file: TableFile,
+    columns: list[str],
+    rows: spool.Spool,
+    converted: Callable[[Rows], pa.Table],
+    checks: Sequence[Check],
+) -> None:
+    """Write some columns of a file to a spool, piece by piece.
+
+    Args:
+        file: A file that has rows.
+        columns: The columns to read.
+        rows: The spool.
+        converted: Checks and converts a piece.
+        checks: The checks that it makes, in the order in which their problems are reported.
+
+    Raises:
+        DataError: A check failed, or the file is damaged: the first problem of all rows, with the number of bad rows.
+    """
+    try:
+        rows.add(map(converted, _parts(file, columns)))
+    except DataError:
+        found: list[list[_BadRows]] = [[] for _ in checks]
+        for part in _parts(file, columns):
+            for check, bad in zip(checks, found, strict=True):
+                try:
+                    check(_Counted(**vars(part)))
+                except _BadRows as problem:
+                    bad.append(problem if not bad else _BadRows(problem.number))
+        for first, *more in filter(None, found):
+            first.refuse(others=sum(problem.number for problem in more))
+        raise
+
+
+def _parts(file: TableFile, columns: list[str]) -> Iterator[Rows]:
+    first = 0
+    for table in file.batches(columns, spool.PIECE):
+        yield Rows(file.uri, (File(file.uri, table, {}, {}, first),), table)
+        first += table.num_rows
+
+
+class _BadRows(Exception):  # noqa: N818  # it is always caught
+    def __init__(self, number: int, refuse: Callable[..., None] = lambda **_: None) -> None:
+        super().__init__()
+        self.number, self.refuse = number, refuse
+
+
+@dataclass(frozen=True)
+class _Counted(Rows):
+    """Rows of a file of which others may be bad too."""
+
+    def require(self, good: Bools, field: str, **more: Any) -> None:
+        """Count the bad rows."""
+        if not good.all():
+            raise _BadRows(int(np.count_nonzero(~good)), partial(super().require, good, field, **more))
 
 
 def _labelled(files: list[File]) -> list[File]:
@@ -121,7 +194,7 @@ def _with_signs(file: File, facts: Mapping[str, str]) -> File:
 
 
 def table_files(source: str, changes: Changes = NO_CHANGES) -> Iterator[TableFile]:
-    """Open the files of a table one after another; shards of a feature set are checked by its manifest.
+    """Open the files of a table one after another, each until the next; shards of a set are checked by its manifest.
 
     Raises:
         DataError: There is no such file, or one is damaged.
@@ -130,7 +203,8 @@ def table_files(source: str, changes: Changes = NO_CHANGES) -> Iterator[TableFil
         yield from _shards(open_features(source), changes)
         return
     for uri in table_uris(source):
-        yield TableFile.open(storage.read_source(uri), uri, changes=changes)
+        with storage.open_object(uri, whole=True) as opened:
+            yield TableFile.open(opened, uri, changes=changes)
 
 
 def _shards(features: FeatureSet, changes: Changes) -> Iterator[TableFile]:
@@ -265,15 +339,16 @@ def our_names(kinds: Kinds) -> dict[str, str]:
 # --- required properties of a file ---
 
 
-def _check_labels(uri: str, table: pa.Table, name: str) -> None:
+def _check_labels(rows: Rows, name: str) -> None:
     """Refuse an empty label, which may be a mistake; null is an utterance without a label."""
-    if is_text(table[name].type):
-        empty = pc.equal(pc.utf8_trim_whitespace(table[name]), pa.scalar("", table[name].type)).fill_null(False)
-        Rows(uri, (File(uri, table, {}, {}),), table).require(
+    label = rows.columns[name]
+    if is_text(label.type):
+        empty = pc.equal(pc.utf8_trim_whitespace(label), pa.scalar("", label.type)).fill_null(False)
+        rows.require(
             ~empty.to_numpy(),
             name,
             must="hold a value in every row",
-            found=lambda row: f"holds {table[name][row].as_py()!r}",
+            found=lambda row: f"holds {label[row].as_py()!r}",
             remedy="Fill it in, or write null for an utterance without a label, which is then only context.",
         )
 
@@ -413,13 +488,19 @@ def conform(
         DataError: A value does not fit the canonical type; the message names its row.
     """
     rows = Rows(uri, (File(uri, table, names, {}, first_row),), table)
-    absent: Column = pa.chunked_array([pa.nulls(table.num_rows)])
-    data: dict[str, Any] = {}
+    return pa.table({ours: _conform(ours, names, rows) for ours in _columns(names, group)})
+
+
+def _columns(names: Mapping[str, str], group: str | None) -> tuple[str, ...]:
     more = [group] if group is not None and group not in (*REQUIRED, *_OPTIONAL) else []
-    for ours in (*REQUIRED, *_OPTIONAL, *more, *(column for column in _VECTORS if column in names)):
-        column = table[names[ours]] if ours in names else absent
-        data[ours] = _conformed(ours, column, partial(require_value, rows, names.get(ours, ours)))
-    return pa.table(data)
+    return (*REQUIRED, *_OPTIONAL, *more, *(column for column in _VECTORS if column in names))
+
+
+def _conform(ours: str, names: Mapping[str, str], rows: Rows) -> "Column":
+    """Return a column of a file with its canonical type; null if the file lacks it."""
+    absent: Column = pa.chunked_array([pa.nulls(rows.columns.num_rows)])
+    column = rows.columns[names[ours]] if ours in names else absent
+    return _conformed(ours, column, partial(require_value, rows, names.get(ours, ours)))
 
 
 def _conformed(ours: str, column: "Column", require: Require) -> "Column":

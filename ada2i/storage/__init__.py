@@ -16,7 +16,7 @@ from typing import IO
 
 from ada2i.errors import AccessError, IntegrityError
 from ada2i.storage import cache, folders, s3
-from ada2i.storage.sources import open_source, read_source, source_digest, source_files, source_stamps
+from ada2i.storage.sources import copy_source, open_source, read_source, source_digest, source_files, source_stamps
 from ada2i.storage.translate import translated
 from ada2i.storage.uris import check, clean, join, local_path, name_of, normalise, public
 
@@ -92,13 +92,17 @@ def get_checked(uri: str, *, size: int, sha256: str) -> bytes:
     return data
 
 
-def open_object(uri: str) -> IO[bytes]:
+def open_object(uri: str, *, whole: bool = False) -> IO[bytes]:
     """Open an object for random access, such as reading a file's footer; its digest cannot be checked then.
+
+    Args:
+        uri: Its location: any that fsspec opens.
+        whole: Whether all of it will be read: if it is in a remote store, it is first copied to local disk.
 
     Raises:
         NotFoundError: There is no such object.
     """
-    return open_source(uri)
+    return copy_source(uri) if whole else open_source(uri)
 
 
 def put(uri: str, data: bytes) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 from ada2i.storage.retry import patiently, status
 
@@ -52,6 +52,19 @@ def digest(uri: str) -> str:
 
     bucket, key = split(uri)
     return _asked(read)
+
+
+def copy(uri: str, file: IO[bytes]) -> None:
+    """Write an object's bytes to a file, piece by piece."""
+
+    def read(s3: "S3Client") -> None:
+        file.seek(0)
+        file.truncate()
+        for piece in s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(2**20):
+            file.write(piece)
+
+    bucket, key = split(uri)
+    _asked(read)
 
 
 def files(uri: str) -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -71,6 +72,21 @@ def open_source(location: str) -> IO[bytes]:
             return path.open("rb")
         file: IO[bytes] = from_source(place, lambda fs, path: fs.open(path, "rb", block_size=_BLOCK))
     return file
+
+
+def copy_source(location: str) -> IO[bytes]:
+    """Open a file for reading all of it: one in a remote store is first copied to local disk, piece by piece."""
+    place = _place(location)
+    with translated(place):
+        if (path := local_path(place)) is not None:
+            return path.open("rb")
+        copy = tempfile.NamedTemporaryFile()  # noqa: SIM115  # closed, and thereby deleted, by the caller
+        if place.startswith("s3://"):
+            s3.copy(place, copy)
+        else:
+            from_source(place, lambda fs, path: fs.get_file(path, copy.name))
+    copy.seek(0)
+    return copy
 
 
 def source_digest(location: str) -> str:

@@ -4,6 +4,7 @@ import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -51,8 +52,9 @@ def files(root: Path) -> dict[str, bytes]:
 @given(lengths, st.integers(1, 12))
 def test_no_dialogue_and_no_split_spans_shards_and_none_is_too_large(dialogues: Any, fit: int) -> None:
     rows = shards.sort_rows(shard_table(dialogues))
-    bounds = shards.cut_shards(rows, fit * ROW_BYTES)
     keys = list(zip(rows["split"].to_pylist(), rows["dialogue_id"].to_pylist(), strict=True))
+    groups = [(("dev", "test", "train").index(str(split)), len(list(found))) for (split, _), found in groupby(keys)]
+    bounds = shards.cut_shards([size for _, size in groups], [split for split, _ in groups], fit)
     assert [0, *(end for _, end in bounds)] == [*(begin for begin, _ in bounds), rows.num_rows]
     for begin, end in bounds:
         assert len({split for split, _ in keys[begin:end]}) == 1
@@ -191,6 +193,23 @@ def test_vectors_are_stored_plain_and_strings_by_dictionary(tmp_path: Path) -> N
     assert {column.compression for column in by_name.values()} == {"ZSTD"}
     assert not by_name["text_feat.list.element"].has_dictionary_page
     assert by_name["split"].has_dictionary_page
+
+
+def test_counts_of_a_split_are_those_of_all_its_shards(tmp_path: Path) -> None:
+    table = shard_table([("train", f"d{number}", 2) for number in range(4)] + [("test", "e", 1)])
+    targets = pa.array([None, None, 2.5, None, -1.0, 0.5, None, None, 7.0], pa.float32())
+    labels = pa.array([0, 1, -1, 1, 1, 1, 0, -1, 0], pa.int32())
+    table = table.set_column(table.column_names.index("label"), table.schema.field("label"), labels)
+    with mock.patch.object(shards, "SHARD_BYTES", 2 * ROW_BYTES):
+        manifest = open_features(write(tmp_path / "root", table.append_column("target", targets))).manifest
+    assert len(manifest.shards) == 5
+    test, train = manifest.splits["test"], manifest.splits["train"]
+    assert list(manifest.splits) == ["test", "train"]
+    assert (train.dialogues, train.utterances, train.class_counts) == (4, 8, (2, 4))
+    assert train.targets is not None
+    assert (train.targets.utterances, train.targets.low, train.targets.high) == (3, -1.0, 2.5)
+    assert test.targets is not None
+    assert (test.utterances, test.class_counts, test.targets.high) == (1, (1, 0), 7.0)
 
 
 @pytest.mark.parametrize("name", ["", "..", "../up", "CMU MOSI", "a/b", "-x"])

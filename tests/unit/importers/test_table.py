@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ada2i.data import spool
 from ada2i.data.manifest import FeatureSet, open_features, read_shard
 from ada2i.data.splits import DEV_RULE
 from ada2i.errors import DataError, InputError
@@ -569,3 +570,38 @@ def test_of_many_columns_the_first_are_described(tmp_path: Path) -> None:
     found = open_features(import_table(str(write(tmp_path / "x.parquet", corpus() | wide)), str(tmp_path / "root")))
     assert len(found.manifest.unused) == 21
     assert found.manifest.unused["..."] == "20 more"
+
+
+# --- rows are read in pieces ---
+
+
+def _changed(**cells: dict[int, Any]) -> Columns:
+    columns = {name: list(values) for name, values in corpus().items()}
+    for name, values in cells.items():
+        held = columns.setdefault(name, [None] * 8)
+        for row, value in values.items():
+            held[row] = value
+    return columns
+
+
+_BAD: dict[str, Columns] = {
+    "a later column is bad first": _changed(speaker={0: 0.5, 5: 1.5, 7: 2.5}, utterance_id={6: 0.5}),
+    "a label before all": _changed(label=dict(enumerate("ab c cc ")), speaker={0: 0.5}),
+    "no times": _changed(recorded_at={1: "x", 2: "2026-03-31", 7: "y"}),
+    "no numbers": _changed(text_feat={2: [1.0, float("nan"), 2.0], 6: [float("inf"), 0.0, 0.0]}),
+    "other widths": _changed(audio_feat={3: [1.0], 5: [1.0, 2.0, 3.0]}),
+    "no key": _changed(dialogue_id={2: None, 7: " "}),
+    "a gap": _changed(utterance_index={7: 9}),
+    "other splits": _changed(split={1: "trian", 7: "tets"}),
+}
+
+
+@pytest.mark.parametrize("name", _BAD)
+def test_a_message_does_not_depend_on_pieces(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, found = write(tmp_path / "x.parquet", _BAD[name]), []
+    for rows in (8192, 3, 1):
+        monkeypatch.setattr(spool, "PIECE", rows)
+        with pytest.raises(DataError) as caught:
+            import_table(str(source), str(tmp_path / "root"))
+        found.append((str(caught.value), caught.value.context))
+    assert found[1] == found[0] == found[2]

@@ -204,6 +204,8 @@ def test_sources_in_s3(server: ThreadingHTTPServer) -> None:
         with storage.open_object(uri) as file:
             file.seek(-50, 2)
             assert file.read() == data[-50:]
+        with storage.open_object(uri, whole=True) as file:
+            assert file.read() == data
     assert storage.source_stamps(found) == {uri: str(len(uri) - len("s3://bucket/")) for uri in found}
 
 

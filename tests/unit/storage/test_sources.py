@@ -39,6 +39,15 @@ def test_hidden_and_unfinished_files_are_no_data(tmp_path: Path, place: str) -> 
     assert len(storage.source_files(f"{folder}/_a.parquet", ".parquet")) == 1
 
 
+@pytest.mark.parametrize("place", ["", "memory://"])
+def test_a_file_is_opened_as_a_whole(tmp_path: Path, place: str) -> None:
+    uri = f"{place}{tmp_path}/a.parquet"
+    fs, path = fsspec.core.url_to_fs(uri)
+    fs.pipe_file(path, b"data")
+    with storage.open_object(uri, whole=True) as file:
+        assert (file.read(), file.seek(1), file.read(2)) == (b"data", 1, b"at")
+
+
 def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "media" / "deep").mkdir(parents=True)
     (tmp_path / "media" / "deep" / "a.wav").write_bytes(b"a")
