@@ -66,18 +66,17 @@ def train_ada2i(  # noqa: PLR0917
         code: package.module:Class that the champion may name for its model; their code runs when the gate judges.
         track: Trackers that get the model's versions, such as {"mlflow": "sqlite:////srv/mlflow.db", "wandb": "/srv"}.
     """
-    spec = TrainSpec(
-        features=features_of(features),
-        preset=preset,
-        settings=settings,
-        modalities=modalities,
-        encoders={**encoders},
-        overrides=with_named(overrides, {"resources.workers": workers, "training.seeds": seeds}),
-        allow=tuple(allow),
-        teachers=tuple(teachers),
-    )
     outcome = usecases.train(
-        spec,
+        TrainSpec(
+            features=features_of(features),
+            preset=preset,
+            settings=settings,
+            modalities=modalities,
+            encoders={**encoders},
+            overrides=with_named(overrides, {"resources.workers": workers, "training.seeds": seeds}),
+            allow=tuple(allow),
+            teachers=tuple(teachers),
+        ),
         store := Store.open(root),
         run_id=(flow_run := str(runtime.flow_run.id)),
         hooks=FlowHooks(),
