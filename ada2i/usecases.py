@@ -16,7 +16,7 @@ import numpy as np
 
 from ada2i import storage
 from ada2i.display import count, similar
-from ada2i.drift import Drift, Window, judge, last_compared, limits, reference_of, render, summarise, windows
+from ada2i.drift import Drift, Reference, Window, judge, last_compared, limits, reference_of, render, summarise, windows
 from ada2i.drift import keep as keep_window
 from ada2i.errors import ConfigError, DataError, NotFoundError
 from ada2i.evaluation.compare import Comparison
@@ -572,17 +572,17 @@ def predict(
 def drift(
     reference: str, store: Store, *, run_id: str | None = None, own: tuple[str, ...] = ()
 ) -> tuple[Version, list[tuple[Window, Drift]]]:
-    """Compare each prediction of a registered version with what the version was trained on.
+    """Compare each window of a registered version with what the version was trained on.
 
     Args:
         reference: ``MODEL``, ``MODEL@NUMBER`` or ``MODEL@ALIAS``.
         store: The root.
-        run_id: Only this prediction; by default all.
+        run_id: Return the window with this id only; by default all.
         own: package.module:Class that the version may name for its model.
 
     Returns:
         The version, and each of its last 30 windows with its comparison, the oldest first. The last
-        comparison is stored for metrics, with a page about all of them.
+        of those returned is stored for metrics, with a page about all 30.
 
     Raises:
         NotFoundError: There is no such version, or the feature set that it was trained on no longer exists.
@@ -601,37 +601,48 @@ def drift(
         log.warning(text)
         left_out.append(text)
 
-    found = windows(store.root, version, run_id, leave_out)[-_WINDOWS:]
+    every = windows(store.root, version, leave_out=leave_out)
+    found = [window for window in every if window in every[-_WINDOWS:] or window.run_id == run_id]
     if not found:
         raise DataError(
-            f"{version.name} must have predicted a source of at least {LEAST_DIALOGUES} dialogues with this version of "
-            f"ada2i, but has not. Call `ada2i predict {version.name} SOURCE`, with `--out` if it was predicted before."
+            f"{version.name} must have a window of at least {LEAST_DIALOGUES} dialogues, but has none. Call `ada2i "
+            f"predict {version.name} SOURCE`, with `--out` if it was predicted before; or let `ada2i serve` count."
         )
     usual = reference_of(store.root, version, own)
-    bounds, judged, problem = functools.cache(partial(limits, usual)), [], None
+    judged = _compared(usual, found, leave_out)
+    asked = [(window, result) for window, result in judged if run_id in (None, window.run_id)]
+    if not asked:
+        raise DataError(f"{version.name} must have a window that can be compared. {' '.join(left_out)}")
+    summarise(store.root, *asked[-1], render(version, usual, judged, left_out))
+    return version, asked
+
+
+def _compared(usual: Reference, found: list[Window], leave_out: Callable[[str], None]) -> list[tuple[Window, Drift]]:
+    """Compare windows with a reference; one that has other sums, from another version of ada2i, is left out."""
+    bounds, judged = functools.cache(partial(limits, usual)), []
     for window in found:
         try:
             result = judge(usual, np.array(window.sums), window.dialogues, bounds(window.dialogues))
-        except DataError as wrong:  # the window of another version of ada2i
-            problem = wrong
-            leave_out(f"The window {window.run_id} of {version.name} is left out: {wrong.message}")
+        except DataError as problem:
+            leave_out(f"The window {window.run_id} of {window.model}@{window.version} is left out: {problem.message}")
             continue
         judged.append((window, result))
-    if problem and not judged:
-        raise problem
-    window, result = judged[-1]
-    summarise(store.root, window, result, render(version, usual, judged, left_out))
-    return version, judged
+    return judged
 
 
 def new_windows(store: Store) -> list[Window]:
     """Return the newest window of each champion, unless it is the one that was compared last."""
     found = []
     for model in models(store.root):
-        if (move := current(store.root, model, CHAMPION)) is not None:
+        try:
+            if (move := current(store.root, model, CHAMPION)) is None:
+                continue
             version = resolve(store.root, f"{model}@{move.number}")
             newest = windows(store.root, version)[-1:]
-            found += [window for window in newest if window.run_id != last_compared(store.root, version)]
+        except (DataError, NotFoundError) as problem:  # of one model: the others are compared without it
+            log.warning("%s is left out: %s", model, problem.message)
+            continue
+        found += [window for window in newest if window.run_id != last_compared(store.root, version)]
     return found
 
 

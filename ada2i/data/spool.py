@@ -142,6 +142,8 @@ def _joined(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     size = 0
     for part in parts:
+        if not part.num_rows:  # a run without rows would be lost in a stream
+            continue
         held.append(part)
         size += part.nbytes
         if size > _RUN_BYTES:

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from ada2i.drift.reference import Reference
+from ada2i.drift.reference import Reference, possible
 from ada2i.errors import DataError
 from ada2i.inference.sums import LEAST_DIALOGUES, Columns, Floats
 from ada2i.records import Record
@@ -112,8 +112,11 @@ def judge(reference: Reference, sums: Floats, dialogues: int, bounds: tuple[Floa
             f"A window must have {len(reference.train)} sums, but has {len(sums)}. Predict again, with this version of "
             "ada2i."
         )
-    if sums[0] < dialogues:
-        raise DataError(f"A window of {dialogues} dialogues must have as many utterances, but has {sums[0]:g}.")
+    if sums[0] < dialogues or not possible(reference.columns, sums[None]):
+        raise DataError(
+            f"A window of {dialogues} dialogues must have as many utterances, counts from 0 and finite sums, but has "
+            f"{sums[0]:g} utterances or such a sum. Predict again."
+        )
     names, (values,) = statistics(reference.columns, _expected(reference), sums[None])
     usual, limit = bounds or limits(reference, dialogues)
     found = [

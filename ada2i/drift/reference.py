@@ -123,7 +123,7 @@ def _decoded(uri: str, version: Version, columns: Columns) -> Reference:
         ours = facts[b"weights"].decode() == _weights(version) and split == ["train"] + ["dev"] * (len(split) - 1)
         if ours and pa.types.is_fixed_size_list(kind) and pa.types.is_float64(kind.value_type):
             rows = np.array(table["sums"].to_pylist(), dtype=np.float64)
-    if not _possible(columns, rows):
+    if len(rows) < 2 or not possible(columns, rows):
         raise DataError(
             f"{uri} must be the reference of {version.name}, as this version of ada2i writes it, but is damaged or "
             "another. Delete it: the next command computes it again."
@@ -131,9 +131,9 @@ def _decoded(uri: str, version: Version, columns: Columns) -> Reference:
     return Reference(columns, rows[0], rows[1:])
 
 
-def _possible(columns: Columns, rows: Floats) -> bool:
+def possible(columns: Columns, rows: Floats) -> bool:
     """Return whether rows can be sums: finite, and no count below zero."""
-    if rows.ndim != 2 or rows.shape[1] != columns.size or len(rows) < 2:
+    if rows.ndim != 2 or rows.shape[1] != columns.size:
         return False
     counts = np.ones(columns.size, np.bool_)
     for name, place in columns.places.items():

@@ -12,7 +12,7 @@ from pydantic import Field
 from ada2i import storage
 from ada2i.drift.detect import Drift
 from ada2i.drift.reference import home
-from ada2i.errors import DataError, IntegrityError, NotFoundError
+from ada2i.errors import Ada2iError, DataError, IntegrityError, NotFoundError
 from ada2i.inference.sums import Floats
 from ada2i.prediction.records import PredictionManifest
 from ada2i.records import DriftSummary, Instant, ModelName, Number, Record, RunId
@@ -77,8 +77,16 @@ def keep(root: str, window: Window) -> None:
     folder = _folder(root, window.model, window.version)
     storage.put_if_absent(storage.join(folder, f"{window.run_id}.json"), window.stored())
     if window.run_id.startswith(LIVE):
+        _delete_old(folder)
+
+
+def _delete_old(folder: str) -> None:
+    """Delete an endpoint's oldest windows; if that fails, the next one tries again."""
+    try:
         live = sorted(name for name in storage.children(folder) if name.startswith(LIVE))
         storage.delete(*(storage.join(folder, name) for name in live[:-_LIVE_KEPT]))
+    except Ada2iError as problem:
+        log.warning("Old drift windows are not deleted: %s", problem.message)
 
 
 def summarise(root: str, window: Window, result: Drift, page: str) -> None:

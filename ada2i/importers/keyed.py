@@ -75,6 +75,9 @@ def read_keyed(
             files.append(_read(file, rows, keys, splits_of_files))
             kinds.append(file.kinds)
         tables = rows.tables()
+    if only and not files:
+        names = ", ".join(map(storage.public, sources))
+        raise DataError(f"{names} must hold vectors, but has no row. Name another table.")
     files = [replace(file, columns=table) for file, table in zip(files, tables, strict=True)]
     found = []
     for modality in (only,) if only else MODALITIES:

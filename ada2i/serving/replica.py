@@ -194,8 +194,11 @@ class Replica:
             await asyncio.sleep(self._spec.poll_seconds)
             if self._windows:
                 self._windows.close_old()
-            if moves:
-                await self._follow_alias()
+            try:
+                if moves:
+                    await self._follow_alias()
+            except Exception as problem:  # noqa: BLE001  # of the model's own code, for example; the next round tries again
+                log.warning("%s still answers: %s", self._current.version.name, type(problem).__name__)
 
     async def _follow_alias(self) -> None:
         try:

@@ -1,5 +1,6 @@
 """Files outside the root, in any store that fsspec opens: listed, read and compared, never written."""
 
+import errno
 import hashlib
 import io
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from ada2i.errors import DataError, InputError, NotFoundError
+from ada2i.errors import DataError, InputError, NotFoundError, ResourceError
 from ada2i.storage import s3
 from ada2i.storage.retry import patiently
 from ada2i.storage.translate import translated
@@ -81,10 +82,19 @@ def copy_source(location: str) -> IO[bytes]:
         if (path := local_path(place)) is not None:
             return path.open("rb")
         copy = tempfile.NamedTemporaryFile()  # noqa: SIM115  # closed, and thereby deleted, by the caller
-        if place.startswith("s3://"):
-            s3.copy(place, copy)
-        else:
-            from_source(place, lambda fs, path: fs.get_file(path, copy.name))
+        try:
+            if place.startswith("s3://"):
+                s3.copy(place, copy)
+            else:
+                from_source(place, lambda fs, path: fs.get_file(path, copy.name))
+        except OSError as problem:
+            copy.close()
+            if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ResourceError(
+                f"The temporary folder {tempfile.gettempdir()} must have room for a copy of {public(location)}, but is "
+                "full. Free space there, or name another folder in TMPDIR."
+            ) from problem
     copy.seek(0)
     return copy
 

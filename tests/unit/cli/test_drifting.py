@@ -39,6 +39,4 @@ def test_windows_are_compared_and_the_page_is_opened(run: Run, root: Path, monke
 
 def test_a_version_without_windows_is_refused(run: Run, root: Path) -> None:
     tiny.registered(root.as_uri(), open_features(write_demo_corpus(root.as_uri(), dialogues=20)).info())
-    assert "tiny@1 must have predicted a source of at least 5 dialogues" in refused(
-        run, "drift", "tiny", "--root", str(root)
-    )
+    assert "tiny@1 must have a window of at least 5 dialogues" in refused(run, "drift", "tiny", "--root", str(root))

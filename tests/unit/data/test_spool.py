@@ -37,6 +37,13 @@ def test_rows_come_in_the_order_of_their_ranks(ranks: list[int], size: int, run:
     assert found.equals(table.take(np.argsort(ranks)))
 
 
+def test_parts_without_rows_change_nothing() -> None:
+    table, ranks = rows(6), np.array([3, 1, 0, 5, 2, 4])
+    given = [table.slice(0, 0), table.slice(0, 3), table.slice(3, 3), table.slice(0, 0)]  # ends after a full run
+    with mock.patch.object(spool, "_RUN_BYTES", 1):
+        assert spool.ordered(given, ranks).equals(table.take(np.argsort(ranks)))
+
+
 def test_tables_of_a_spool_have_their_own_columns_and_stay_when_it_is_closed() -> None:
     one, other = rows(5), pa.table({"x": ["a"]})
     with spool.Spool() as stored:

@@ -16,7 +16,8 @@ from ada2i.data.manifest import open_features
 from ada2i.drift import Drift, Reference, Statistic, Window, judge, keep, limits, reference_of, windows
 from ada2i.drift.detect import statistics
 from ada2i.drift.reference import home, split_sums
-from ada2i.errors import ConfigError, DataError
+from ada2i.drift.windows import PAGE
+from ada2i.errors import AccessError, ConfigError, DataError
 from ada2i.importers.demo import demo_table, write_demo_corpus
 from ada2i.inference.models import load_model
 from ada2i.inference.predict import Dialogues, infer
@@ -195,9 +196,21 @@ def test_the_newest_window_of_a_champion_is_new_until_it_is_compared(tmp_path: P
     assert usecases.new_windows(store) == [live]
     storage.put(storage.join(home(root, version), DRIFT_SUMMARY), b"damaged")
     assert usecases.new_windows(store) == [live]
+    # A damaged model leaves the others.
+    damaged = tmp_path / "registry" / "broken" / "aliases" / "champion" / "1.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("damaged")
+    assert usecases.new_windows(store) == [live]
+    # The page of a single window's comparison is about all windows.
+    _, ((window, _),) = usecases.drift("tiny", store, run_id=live.run_id)
+    assert window == live
+    page = storage.get(storage.join(home(root, version), PAGE)).decode()
+    assert all(one.source in page for one in (live, manifest))
 
 
-def test_the_newest_windows_of_endpoints_are_kept(tmp_path: Path) -> None:
+def test_the_newest_windows_of_endpoints_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     root = tmp_path.as_uri()
     version = registered(root, open_features(write_demo_corpus(root, dialogues=20)).info())
     made = [Window.of_endpoint("tiny", 1, 5, np.ones(3)) for _ in range(30)]
@@ -206,6 +219,22 @@ def test_the_newest_windows_of_endpoints_are_kept(tmp_path: Path) -> None:
         keep(root, one)
     keep(root, made[-1])
     assert {one.run_id for one in windows(root, version)} == {"0" * 32, *(f"live-{n:02}" for n in range(6, 30))}
+
+    def refuse(*_: str) -> None:
+        raise AccessError("may not be deleted")
+
+    monkeypatch.setattr(storage, "delete", refuse)
+    keep(root, made[-1].model_copy(update={"run_id": "live-30"}))
+    assert "live-30" in {one.run_id for one in windows(root, version)}
+    assert "Old drift windows are not deleted: may not be deleted" in caplog.text
+
+
+def test_a_window_with_negative_counts_is_refused(made: tuple[str, Version, Reference]) -> None:
+    _, _, reference = made
+    sums = reference.dev[:NIGHT].sum(axis=0)
+    sums[reference.columns.places["predicted"]] *= -1
+    with pytest.raises(DataError, match="must have as many utterances, counts from 0 and finite sums"):
+        judge(reference, sums, NIGHT)
 
 
 def altered(version: Version, reference: Reference, **changes: Any) -> bytes:

@@ -123,6 +123,10 @@ def test_tables_that_do_not_fit(tmp_path: Path, table: Callable[[], Columns], me
     refused(tmp_path, message, table())
 
 
+def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path, r"text.parquet must hold vectors, but has no row", {name: [] for name in vectors()})
+
+
 def test_nothing_to_join(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must have a table for at least one modality"):
         import_joined(str(write(tmp_path / "base.parquet", base())), str(tmp_path / "root"), tables={})

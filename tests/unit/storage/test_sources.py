@@ -1,5 +1,6 @@
 """Files outside the root: found, read and compared."""
 
+import errno
 import time
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import fsspec
 import pytest
 
 from ada2i import storage
-from ada2i.errors import Ada2iError, NotFoundError
+from ada2i.errors import Ada2iError, NotFoundError, ResourceError
 
 
 def test_sources(tmp_path: Path) -> None:
@@ -46,6 +47,21 @@ def test_a_file_is_opened_as_a_whole(tmp_path: Path, place: str) -> None:
     fs.pipe_file(path, b"data")
     with storage.open_object(uri, whole=True) as file:
         assert (file.read(), file.seek(1), file.read(2)) == (b"data", 1, b"at")
+
+
+def test_a_full_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"memory://{tmp_path}/a.parquet"
+    fs, path = fsspec.core.url_to_fs(uri)
+    fs.pipe_file(path, b"data")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(fs), "get_file", full)
+    with pytest.raises(
+        ResourceError, match=r"The temporary folder .* must have room for a copy of memory://.*a.parquet"
+    ):
+        storage.open_object(uri, whole=True)
 
 
 def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
