@@ -62,8 +62,10 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 @contextmanager
-def server(root: str, version: str, *options: str, **environment: str) -> Iterator[Server]:
-    """Start `ada2i serve`; end it as Ctrl-C does, which must leave no process and no file of Ray."""
+def server(
+    root: str, version: str, *options: str, end: signal.Signals = signal.SIGINT, **environment: str
+) -> Iterator[Server]:
+    """Start `ada2i serve`; end it as Ctrl-C or a supervisor does, which must leave no process and no file of Ray."""
     port = free_port()
     command = [sys.executable, "-m", "ada2i", "serve", version, "--port", str(port), "--root", root, *options]
     foreign = ("PREFECT_", "RAY_", "ADA2I_")
@@ -75,7 +77,7 @@ def server(root: str, version: str, *options: str, **environment: str) -> Iterat
         yield found
         folder, children = found.logs(), found.children()
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         process.wait(timeout=60)
     assert process.returncode == 0
     assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []

@@ -5,6 +5,7 @@ Its drift windows are so large that no test fills one: the promotion and the end
 
 import base64
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Calls:
 
 @pytest.fixture(scope="module")
 def running(calls: Calls) -> Iterator[Server]:
-    with server(calls.root, f"{MODEL}@champion", *LIMITS, *WINDOWS) as found:
+    with server(calls.root, f"{MODEL}@champion", *LIMITS, *WINDOWS, end=signal.SIGTERM) as found:
         yield found
         promoted, before = bool(kept(calls, 1)), kept(calls, 2)
     assert before == []
