@@ -32,7 +32,7 @@ smoke: develop
 
 # Long tests: outages, lost nodes, random kills, many processes at once; then 30 nights with a failure each.
 soak: develop
-	@$(PYTEST) tests/faults -m soak
+	@SOAK_SECONDS=600 $(PYTEST) tests/faults -m soak
 	@$(BIN)/python -m tests.faults.nights --nights 30
 
 # The image and the Compose file in real containers: needs root and Debian's container packages, which its message names.

@@ -602,7 +602,7 @@ def drift(
         left_out.append(text)
 
     every = windows(store.root, version, leave_out=leave_out)
-    found = [window for window in every if window in every[-_WINDOWS:] or window.run_id == run_id]
+    found = [window for window in every[:-_WINDOWS] if window.run_id == run_id] + every[-_WINDOWS:]
     if not found:
         raise DataError(
             f"{version.name} must have a window of at least {LEAST_DIALOGUES} dialogues, but has none. Call `ada2i "

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import settings
@@ -10,6 +9,7 @@ from hypothesis import settings
 from ada2i.jobs import cluster
 from infra import stack as local
 from infra.stack import Stack
+from tests.runs import client_settings
 
 # Speed is measured in tests/benchmarks: on a busy machine a time limit fails tests that are right.
 settings.register_profile("ada2i", deadline=None)
@@ -25,29 +25,13 @@ def stack() -> Iterator[Stack]:
             running = local.start(folder, preferred_ports=False)
             for name, value in running.environment().items():
                 patch.setenv(name, value)
-            with _prefect_settings(running):
+            with client_settings(running):
                 yield running
             running.reap()
         finally:
             local.stop(folder)
             shutil.rmtree(folder)
     running.reap()
-
-
-@contextmanager
-def _prefect_settings(running: Stack) -> Iterator[None]:
-    # Prefect reads its environment when it is imported, which some test module has done before.
-    from prefect import settings
-
-    environment = running.environment()
-    names = (
-        "PREFECT_API_URL",
-        "PREFECT_API_AUTH_STRING",
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
-    )
-    with settings.temporary_settings({getattr(settings, name): environment[name] for name in names}):
-        yield
 
 
 @pytest.fixture(scope="session")

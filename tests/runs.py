@@ -6,8 +6,8 @@ import re
 import signal
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from ada2i.records import RunRequest, SeedResult
 from ada2i.store import RunFolder, Store
 from ada2i.training.launch import JOB, Show
 from ada2i.training.request import TrainSpec, prepare
+from infra import stack as stacks
+from infra.stack import Stack
 
 # Long enough to be interrupted by a follower, which gets events up to 2 s late; with dropout, modulation and noise.
 SLOW = {
@@ -33,6 +35,39 @@ SLOW = {
     "balance.method": "ada2i",
     "balance.start_epoch": 2,
 }
+
+
+def until(found: Callable[[], Any], what: str, seconds: float = 300.0, every: float = 0.5) -> Any:
+    """Wait for something that is not empty, and return it; fail with what it is after some seconds."""
+    deadline = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(every)
+    return value
+
+
+@contextmanager
+def client_settings(stack: Stack) -> Iterator[None]:
+    """Let this process's Prefect client use a stack; Prefect read its environment before, when it was imported."""
+    from prefect import settings
+
+    environment = stack.environment()
+    names = (
+        "PREFECT_API_URL",
+        "PREFECT_API_AUTH_STRING",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
+    )
+    with settings.temporary_settings({getattr(settings, name): environment[name] for name in names}):
+        yield
+
+
+def start_again(stack: Stack, **options: Any) -> None:
+    """Start the services of a stack that have ended, with options of ``infra.stack.start``."""
+    again = stacks.start(stack.layout.folder, **options)
+    stack.reap()
+    stack.running |= again.running
+    stack._children += again._children
 
 
 def run_uri(root: str, run_id: str) -> str:

@@ -114,21 +114,17 @@ def _folder(root: str, model: str, number: int) -> str:
     return storage.join(Store.open(root).drift(model, number), "windows")
 
 
-def windows(
-    root: str, version: Version, run_id: str | None = None, leave_out: Callable[[str], None] = log.warning
-) -> list[Window]:
+def windows(root: str, version: Version, leave_out: Callable[[str], None] = log.warning) -> list[Window]:
     """Return the windows of a version, the oldest first, without damaged ones.
 
     Args:
         root: The storage root.
         version: The version.
-        run_id: Only this prediction's; by default all.
         leave_out: Gets a message about each damaged window.
     """
     folder = _folder(root, version.model, version.number)
-    wanted = {f"{run_id}.json"} if run_id else set(storage.children(folder))
     found = []
-    for name in sorted(wanted & set(storage.children(folder))):
+    for name in sorted(storage.children(folder)):
         uri = storage.join(folder, name)
         try:
             window = Window.load(uri)

@@ -2,27 +2,17 @@
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 
 from infra.services import REPOSITORY
 from tests.containers.host import Host
+from tests.runs import until
 
 PREFECT, RAY, PROMETHEUS = "http://127.0.0.1:4200/api", "http://127.0.0.1:8265", "http://127.0.0.1:9090"
-_SECONDS = 600.0
 _ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-
-
-def until(found: Callable[[], Any], what: str) -> Any:
-    """Wait for something that is not empty, and return it."""
-    deadline = time.monotonic() + _SECONDS
-    while not (value := found()):
-        assert time.monotonic() < deadline, f"{what}: not within {_SECONDS:g} s"
-        time.sleep(1.0)
-    return value
 
 
 def prefect(host: Host, method: str, path: str, **body: Any) -> Any:
@@ -47,7 +37,7 @@ def outcome(host: Host, run: str) -> str:
         state = prefect(host, "GET", f"/flow_runs/{run}")["state"]
         return str(state["name"]) if state["type"] in _ENDED else ""
 
-    return str(until(ended, f"the end of {run}"))
+    return str(until(ended, f"the end of {run}", 600.0))
 
 
 def workers(host: Host, run: str) -> list[dict[str, Any]]:

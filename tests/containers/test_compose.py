@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from tests.containers.host import SERVICES, Host
-from tests.containers.stack import RAY, outcome, panels, prefect, seconds, start, until, workers
+from tests.containers.stack import RAY, outcome, panels, prefect, seconds, start, workers
+from tests.runs import until
 
 MODEL = "nights"
 SHORT = {"training.epochs": 6}

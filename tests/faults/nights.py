@@ -24,7 +24,7 @@ from ada2i.jobs import cluster, processes
 from infra import stack as stacks
 from infra.services import DEPLOYMENT
 from infra.stack import Stack
-from tests.runs import SLOW
+from tests.runs import SLOW, client_settings, start_again
 
 MODEL = "month"
 ENDED = ("Promoted", "Refused", "Skipped")
@@ -50,10 +50,7 @@ def _down(service: str, seconds: float) -> Failure:
     def fail(stack: Stack) -> None:
         _kill(stack, service)
         time.sleep(seconds)
-        again = stacks.start(stack.layout.folder, deploy=False)
-        stack.reap()
-        stack.running |= again.running
-        stack._children += again._children
+        start_again(stack, deploy=False)
 
     return fail
 
@@ -124,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.update(stack.environment())
         root = f"{os.environ['ADA2I_ROOT']}/nights"
         lost = 0
-        with get_client(sync_client=True) as prefect:
+        with client_settings(stack), get_client(sync_client=True) as prefect:
             for night in nights(stack, root, prefect, count=options.nights, seed=options.seed):
                 line = json.dumps(night)
                 sys.stdout.write(f"{line}\n")

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ from prefect.states import Crashed, Pending
 from ada2i import storage
 from ada2i.jobs import client, events, processes
 from ada2i.registry.versions import versions
-from infra import stack as stacks
 from infra.services import DEPLOYMENT, REPOSITORY
 from infra.stack import Stack
-from tests.runs import SLOW, gone, run_uri, seed_uri, train_run
+from tests.runs import SLOW, gone, run_uri, seed_uri, start_again, train_run, until
 
 pytestmark = pytest.mark.integration
 
@@ -34,15 +33,6 @@ LONG = {"training.epochs": 200, "training.early_stopping_epochs": 200}  # longer
 def prefect(stack: Stack) -> Iterator[SyncPrefectClient]:
     with get_client(sync_client=True) as api:
         yield api
-
-
-def until(found: Callable[[], Any], what: str) -> Any:
-    """Wait for something that is not empty, and return it."""
-    deadline = time.monotonic() + SECONDS
-    while not (value := found()):
-        assert time.monotonic() < deadline, f"{what}: not within {SECONDS:g} s"
-        time.sleep(0.5)
-    return value
 
 
 def start(prefect: SyncPrefectClient, root: str) -> FlowRun:
@@ -101,12 +91,6 @@ def retry(run: FlowRun) -> None:
     subprocess.run(command, cwd=REPOSITORY, check=True, timeout=SECONDS, capture_output=True)
 
 
-def restart_worker(stack: Stack) -> None:
-    again = stacks.start(stack.layout.folder)
-    stack.running.update(again.running)
-    stack._children += again._children
-
-
 def kill_worker_and_flow(stack: Stack, prefect: SyncPrefectClient, run: FlowRun) -> None:
     """Kill every process that could report the end of the run; then set the state that a missing heartbeat sets."""
     orphan = flow_process(stack, run)
@@ -136,7 +120,7 @@ def test_one_version_and_no_job_left(stack: Stack, root: str, prefect: SyncPrefe
     os.kill(rank, signal.SIGSTOP)
     kill_worker_and_flow(stack, prefect, run)
     retry(run)
-    restart_worker(stack)
+    start_again(stack)
     until(lambda: state(prefect, run) == "Running", "a run that was tried again")
     until(lambda: flow_process(stack, run), "its process")
     time.sleep(10)  # in which it would submit another job
@@ -145,7 +129,7 @@ def test_one_version_and_no_job_left(stack: Stack, root: str, prefect: SyncPrefe
 
     # And once more: the reaper stops the job, and does not retry a second time.
     kill_worker_and_flow(stack, prefect, run)
-    restart_worker(stack)
+    start_again(stack)
     until(lambda: not live(run), "the end of a lost run's job")
     time.sleep(30)  # a retry would come within 15 s
     assert state(prefect, run) == "Crashed"
@@ -165,7 +149,7 @@ def test_a_run_that_lost_its_flow_and_worker_resumes_without_help(
     run = start(prefect, root)
     until(lambda: training(run, root, 0), "a first attempt")
     kill_worker_and_flow(stack, prefect, run)
-    restart_worker(stack)
+    start_again(stack)
     until(lambda: training(run, root, 1), "a second attempt")
     until(lambda: state(prefect, run) in ("Registered", "Failed", "Crashed"), "the end")
     final = prefect.read_flow_run(run.id)
@@ -188,7 +172,7 @@ def test_a_run_that_lost_its_worker_while_pending_starts_without_help(
     ]  # not waited for
     for found in lost:
         prefect.set_flow_run_state(run.id, found, force=True)
-    restart_worker(stack)
+    start_again(stack)
     until(lambda: state(prefect, run) in ("Registered", "Failed"), "the end")
     final = prefect.read_flow_run(run.id).state
     assert final is not None

@@ -17,7 +17,7 @@ from ada2i.storage import retry
 from ada2i.storage.s3 import client_for
 from infra import stack as local
 from infra.stack import Stack
-from tests.runs import stored
+from tests.runs import start_again, stored
 from tests.s3 import own_s3
 
 pytestmark = [pytest.mark.integration, pytest.mark.soak]
@@ -39,19 +39,16 @@ def outage(stack: Stack, seconds: float) -> Iterator[None]:
     while stack.alive("s3"):
         time.sleep(0.01)
     with ThreadPoolExecutor(1) as pool:
-        begun = pool.submit(_back, stack, seconds)
+        back = pool.submit(_back, stack, seconds)
         try:
             yield
         finally:
-            again = begun.result()
-            stack.reap()
-            stack.running |= again.running
-            stack._children += again._children
+            back.result()
 
 
-def _back(stack: Stack, seconds: float) -> Stack:
+def _back(stack: Stack, seconds: float) -> None:
     time.sleep(seconds)
-    return local.start(stack.layout.folder, names=("s3",), deploy=False)
+    start_again(stack, names=("s3",), deploy=False)
 
 
 ROOT = "s3://ada2i/outage"

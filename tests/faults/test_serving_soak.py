@@ -1,5 +1,6 @@
-"""Ten minutes of 50 clients, with a promotion and a killed replica: no wrong answer, flat memory."""
+"""50 clients, with a promotion and a killed replica: no wrong answer, flat memory; ten minutes in ``make soak``."""
 
+import os
 import threading
 import time
 from collections import Counter
@@ -13,12 +14,12 @@ from tests.served import MODEL, Calls, differs
 from tests.serving import Server, server, wait
 
 CLIENTS = 50
-SECONDS = 600.0
+SECONDS = float(os.environ.get("SOAK_SECONDS", "90"))
 MORE_MIB = 64  # that the allocator may keep
 
 
 @pytest.mark.soak
-def test_ten_minutes_of_clients_with_a_promotion_and_a_killed_replica(tmp_path: Path) -> None:
+def test_clients_with_a_promotion_and_a_killed_replica(tmp_path: Path) -> None:
     found = soak(Calls(tmp_path), SECONDS)
     assert found["wrong"] == 0
     assert found["statuses"].keys() <= {200, 503}

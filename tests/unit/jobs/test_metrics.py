@@ -3,7 +3,6 @@
 import gc
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import ray.util.metrics
 
 from ada2i.jobs import metrics
 from ada2i.jobs.metrics import Gauges, Metric
+from tests.runs import until
 
 METRICS = (Metric("reused", "Vectors", ("run", "modality")), Metric("versions", "Versions", ("model",)))
 REUSED = ("ada2i_reused", 3.0, {"run": "r", "modality": "text"})
@@ -33,17 +33,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, dict[str, st
     return calls
 
 
-def until(found: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_value_that_was_set_once_is_set_again(seen: list[Any]) -> None:
     gauges = Gauges(METRICS, run="r")
     gauges.set("reused", 3, modality="text")
-    until(lambda: seen.count(REUSED) > 3)
+    until(lambda: seen.count(REUSED) > 3, "values that are set again", every=0.01)
     assert all(call == REUSED for call in seen)
 
 
@@ -53,7 +46,7 @@ def test_the_last_value_of_each_combination_of_tags_is_repeated(seen: list[Any])
         gauges.set("reused", value, modality=modality)
     gauges.repeat()
     start = len(seen)
-    until(lambda: len(seen) > start + 10)
+    until(lambda: len(seen) > start + 10, "values that are set again", every=0.01)
     assert {(value, tags["modality"]) for _, value, tags in seen[start:]} == {(3.0, "text"), (2.0, "audio")}
 
 
@@ -63,7 +56,7 @@ def test_values_that_are_gone_are_not_repeated(seen: list[Any]) -> None:
     gauges.set_all([("versions", 3, {"model": "b"})])
     time.sleep(0.1)  # a repetition that had begun
     seen.clear()
-    until(lambda: len(seen) > 3)
+    until(lambda: len(seen) > 3, "values that are set again", every=0.01)
     assert all(call == ("ada2i_versions", 3.0, {"model": "b"}) for call in seen)
 
 
@@ -78,7 +71,7 @@ def test_samples_that_cannot_be_read_leave_all_values(seen: list[Any]) -> None:
     with pytest.raises(OSError, match="S3"):
         gauges.set_all(broken())
     seen.clear()
-    until(lambda: REUSED in seen)
+    until(lambda: REUSED in seen, "values that are set again", every=0.01)
 
 
 def test_deleted_gauges_are_not_repeated(seen: list[Any]) -> None:

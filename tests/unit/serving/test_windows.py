@@ -2,8 +2,7 @@
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ada2i.drift import Window, keep
 from ada2i.errors import UnreachableError
 from ada2i.serving import windows as module
 from ada2i.serving.windows import SECONDS, Windows
+from tests.runs import until
 
 MOST = 8
 
@@ -52,19 +52,12 @@ def stored(root: str, number: int = 1) -> list[Window]:
     return [Window.load(storage.join(folder, name)) for name in sorted(storage.children(folder))]
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_window_holds_the_first_dialogues_of_an_hour(root: str, made: Windows, clock: Clock) -> None:
     made.add(1, sums(5))
     assert made.wants(1)
     assert stored(root) == []
     made.add(1, sums(5))
-    until(lambda: bool(stored(root)))
+    until(lambda: stored(root), "a stored window", every=0.01)
     (window,) = stored(root)
     assert (window.model, window.version, window.source) == ("tiny", 1, "live requests")
     assert (window.dialogues, window.sums) == (MOST, (2.0 * MOST, 0.5 * MOST))
@@ -132,7 +125,7 @@ def test_a_failed_write_is_tried_once_more(
 ) -> None:
     failing(monkeypatch, 1)
     made.add(1, sums(MOST))
-    until(lambda: bool(stored(root)))
+    until(lambda: stored(root), "a stored window", every=0.01)
     made.end()
     assert made.results() == {"failed": 1, "stored": 1}
     assert made.results() == {}
@@ -144,7 +137,7 @@ def test_a_window_is_dropped_after_two_tries(
 ) -> None:
     failing(monkeypatch, 2)
     made.add(1, sums(MOST))
-    until(lambda: "A drift window of tiny@1 is dropped." in caplog.text)
+    until(lambda: "A drift window of tiny@1 is dropped." in caplog.text, "a message", every=0.01)
     made.end()
     assert (made.results(), stored(root)) == ({"failed": 2}, [])
 
