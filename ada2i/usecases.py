@@ -7,7 +7,7 @@ or as a Prefect task with retries) and how a job is shown (bars in a terminal, o
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -45,7 +45,15 @@ from ada2i.records import Baseline, RunRequest, RunResult
 from ada2i.registry.aliases import CHAMPION, Move, current
 from ada2i.registry.references import resolve
 from ada2i.registry.verdicts import Verdict
-from ada2i.registry.versions import Version, check_model_name, check_same_kind, models, read_file, register
+from ada2i.registry.versions import (
+    Version,
+    check_model_name,
+    check_same_kind,
+    model_name,
+    models,
+    read_file,
+    register,
+)
 from ada2i.search import request as searching
 from ada2i.search.records import SearchOutcome, SearchResult
 from ada2i.search.report import search_files
@@ -93,6 +101,10 @@ class Hooks:
             address: URL of the Ray cluster that runs it; empty if this process does.
         """
         yield lambda _: None
+
+    def one_training(self, model: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Return a block that trains a model of the registry; a caller may let one of them run at a time."""
+        return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -295,7 +307,8 @@ def train(
     spec = _with_features(spec, store, run_id, hooks)
     job = hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id))
     request = RunRequest.load(RunFolder(job.uri).request_uri, job.request)
-    with code.named(request.own_code):  # evaluation and gate run it in this process
+    alone = hooks.one_training(model_name(request.features, model))
+    with alone, code.named(request.own_code):  # evaluation and gate run it in this process
         unchanged = partial(repeats, request, root=store.root, model=model)
         if not force and (known := hooks.step("unchanged", unchanged)):
             note = (
