@@ -115,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write one line for each night")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the stack is stopped in any case
     folder = cluster.short_folder()
     stack = stacks.start(folder, preferred_ports=False)
     try:

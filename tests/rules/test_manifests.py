@@ -725,7 +725,8 @@ def test_no_manifest_holds_a_secret(compose: Document, overlays: dict[str, list[
             assert value.startswith("/run/secrets/"), (place, name)
     assert not [d for documents in overlays.values() for d in documents if d["kind"] == "Secret"]
     for path in written():
-        assert not re.search(r"\b[0-9a-f]{20,}\b|\bAKIA[0-9A-Z]{12,}", path.read_text()), path
+        text = re.sub(r"\bsha256:[0-9a-f]{64}\b", "", path.read_text())
+        assert not re.search(r"\b[0-9a-f]{20,}\b|\bAKIA[0-9A-Z]{12,}", text), path
 
 
 def test_the_runbook_names_every_secret() -> None:
