@@ -102,8 +102,8 @@ class Hooks:
         """
         yield lambda _: None
 
-    def one_training(self, model: str) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Return a block that trains a model of the registry; a caller may let one of them run at a time."""
+    def exclusive(self, model: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Return the context in which a model is trained and judged; a flow waits until no other run trains it."""
         return nullcontext()
 
 
@@ -307,8 +307,8 @@ def train(
     spec = _with_features(spec, store, run_id, hooks)
     job = hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id))
     request = RunRequest.load(RunFolder(job.uri).request_uri, job.request)
-    alone = hooks.one_training(model_name(request.features, model))
-    with alone, code.named(request.own_code):  # evaluation and gate run it in this process
+    exclusive = hooks.exclusive(model_name(request.features, model))
+    with exclusive, code.named(request.own_code):  # evaluation and gate run it in this process
         unchanged = partial(repeats, request, root=store.root, model=model)
         if not force and (known := hooks.step("unchanged", unchanged)):
             note = (

@@ -90,7 +90,7 @@ class FlowHooks(Hooks):
             yield follower
 
     @contextmanager
-    def one_training(self, model: str) -> Iterator[None]:
+    def exclusive(self, model: str) -> Iterator[None]:
         """Hold a model's one slot while the block runs; wait until other flow runs that train it have ended."""
         slot = f"ada2i-train-{model}"
         with get_client(sync_client=True) as prefect:

@@ -2,7 +2,8 @@
 
 Checkpoints: steps at IEMOCAP's settings with one thread, an epoch every 12 steps, with and without checkpoints at the
 default interval on a local disk, alternately; the processor time that checkpoints took, over all time. First step: from
-the start of a Ray job's driver to the first optimizer step of two workers, on a Ray head that is already up.
+the start of a Ray job's driver to the first optimizer step of two workers, on a Ray head that is already up; and from
+the request of a flow run to the line about that step in its log, on a local stack that has trained before.
 """
 
 import argparse
@@ -11,15 +12,18 @@ import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from uuid import UUID
 
 import torch
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ada2i.balance import make_balancer
 from ada2i.checkpoint import EpochPart, Rng, TrainCursor, TrainState
 from ada2i.config import ResourceConfig
 from ada2i.fast.allocator import keep_freed_memory
-from ada2i.jobs.cluster import cluster
+from ada2i.jobs.cluster import cluster, short_folder
 from ada2i.jobs.events import Event
 from ada2i.model.build import build_model
 from ada2i.records import FeatureInfo
@@ -29,8 +33,10 @@ from ada2i.training.saving import Saver
 from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer
+from infra import stack as stacks
+from infra.services import DEPLOYMENT
 from tests.benchmarks.workload import WORKLOADS, Figure, finish
-from tests.runs import job_of
+from tests.runs import client_settings, job_of, until
 
 EPOCHS, STEPS = 8, 12
 WORK = WORKLOADS["iemocap"]
@@ -109,13 +115,44 @@ def first_step() -> list[Figure]:
     return [Figure("driver's start to first step, 2 workers", seconds[-1], "s", 15.0, at_most=True)]
 
 
+def requested_step() -> list[Figure]:
+    """Return the seconds from the request of a flow run to its first step, the second one on its stack."""
+    folder = short_folder()
+    stack = stacks.start(folder, preferred_ports=False)
+    try:
+        with client_settings(stack), get_client(sync_client=True) as prefect:
+            seconds = [_seconds_to_step(prefect, number) for number in range(2)]
+    finally:
+        stacks.stop(folder)
+        stack.reap()
+    return [Figure("request of a flow run to first step, 2 workers", seconds[-1], "s", 20.0, at_most=True)]
+
+
+def _seconds_to_step(prefect: SyncPrefectClient, number: int) -> float:
+    deployment = prefect.read_deployment_by_name(f"{DEPLOYMENT}/{DEPLOYMENT}")
+    overrides = {"training.epochs": number + 1}  # another config each time: an equal one would be skipped
+    parameters = {"features": "demo", "overrides": overrides, "seeds": [1], "promote": False}
+    begun = time.monotonic()
+    run = prefect.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+    own = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+    until(lambda: any("First optimizer step" in log.message for log in prefect.read_logs(own)), "a first step")
+    took = time.monotonic() - begun
+    until(lambda: _ended(prefect, run.id), "the end of the run")
+    return took
+
+
+def _ended(prefect: SyncPrefectClient, run: UUID) -> bool:
+    state = prefect.read_flow_run(run).state
+    return state is not None and state.is_final()
+
+
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.engine")
     parser.add_argument("--json", type=Path)
     target = parser.parse_args().json
     keep_freed_memory()
-    finish(target, [*checkpoint_cost(), *first_step()])
+    finish(target, [*checkpoint_cost(), *first_step(), *requested_step()])
 
 
 if __name__ == "__main__":
