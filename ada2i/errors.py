@@ -52,7 +52,9 @@ class IntegrityError(DataError):
 
 
 class ResourceError(InputError):
-    """The request needs more workers, CPUs or GPUs than exist."""
+    """The request needs more workers, CPUs or GPUs than exist; nodes that join later, as after a restart, may help."""
+
+    retryable = True
 
 
 class AccessError(InputError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.jobs import cluster, processes
@@ -67,7 +67,7 @@ FAILURES: dict[str, Failure] = {
 def nights(
     stack: Stack, root: str, prefect: SyncPrefectClient, *, count: int, seed: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Run nights; yield of each its failure, the state in which it ended, and the seconds that it took."""
+    """Run nights; yield of each its failure, the state in which it ended, its message, and the seconds that it took."""
     draw = random.Random(seed)
     deployment = prefect.read_deployment_by_name(f"{DEPLOYMENT}/{DEPLOYMENT}")
     overrides = {name: value for name, value in SLOW.items() if name != "training.seeds"}
@@ -85,9 +85,9 @@ def nights(
         else:
             time.sleep(delay)
         FAILURES[failure](stack)
-        state = _end(prefect, run)
+        state = _last_state(prefect, run)
         facts = {"night": night, "corpus": corpus, "failure": failure, "delay_s": round(delay, 1)}
-        yield facts | {"state": state, "seconds": round(time.monotonic() - begun)}
+        yield facts | {"state": state.name, "message": state.message, "seconds": round(time.monotonic() - begun)}
 
 
 def _until_pending(prefect: SyncPrefectClient, run: FlowRun) -> float:
@@ -97,14 +97,14 @@ def _until_pending(prefect: SyncPrefectClient, run: FlowRun) -> float:
     return time.monotonic() - begun
 
 
-def _end(prefect: SyncPrefectClient, run: FlowRun) -> str:
-    """Return the state in which a night ends, or in which it is when its time is over."""
+def _last_state(prefect: SyncPrefectClient, run: FlowRun) -> State[Any]:
+    """Return the state in which a night ends, or in which it is when its time is over; crashed ones may be retried."""
     deadline = time.monotonic() + 60 * MINUTES
     while True:
         state = prefect.read_flow_run(run.id).state
-        name = str(state.name) if state else "none"
-        if name in ENDED or time.monotonic() > deadline:
-            return name
+        assert state is not None
+        if (state.is_final() and not state.is_crashed()) or time.monotonic() > deadline:
+            return state
         time.sleep(1.0)
 
 

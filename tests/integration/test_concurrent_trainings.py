@@ -17,7 +17,8 @@ from tests.runs import SLOW, until
 
 pytestmark = pytest.mark.integration
 
-OVERRIDES = {name: value for name, value in SLOW.items() if name != "training.seeds"} | {"resources.workers": 1}
+SETTINGS = {**SLOW, "training.epochs": 20, "resources.workers": 1}
+OVERRIDES = {name: value for name, value in SETTINGS.items() if name != "training.seeds"}
 
 
 @pytest.fixture
