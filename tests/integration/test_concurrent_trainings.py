@@ -1,6 +1,9 @@
 """Runs of `train-ada2i` that are requested at once: different models train at once, one model trains once."""
 
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -55,6 +58,10 @@ def test_models_train_at_once_but_each_only_once(stack: Stack, prefect: SyncPref
     one, same, other = (start(prefect, home, model) for model in ("one", "one", "other"))
     for run in (one, same, other):
         until(partial(ended, prefect, run), f"the end of {run.name}")
+
+    command = [sys.executable, "-m", "prefect", "global-concurrency-limit", "ls"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert {"ada2i-train-one", "ada2i-train-other"} <= set(re.findall(r"ada2i-train-\w+", listed))
 
     # Which of the two came first is not said: the second finds the first one's version.
     assert sorted(state(prefect, run) for run in (one, same)) == ["Registered", "Skipped"]
