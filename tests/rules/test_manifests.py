@@ -28,6 +28,7 @@ import yaml
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 from prefect.client.schemas.objects import Flow, FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 from pydantic import AliasChoices, BaseModel
 from ray.serve.schema import ServeDeploySchema
@@ -147,7 +148,8 @@ def flow_run(deployment: str = "train-ada2i") -> Document:
     """Return the job that Prefect's Kubernetes worker makes of a flow run."""
     template = json.loads((KUBERNETES / "prefect" / "flow-run.json").read_text())
     values = {"image": "ada2i:0.1.0-cpu"}
-    configuration = asyncio.run(KubernetesWorkerJobConfiguration.from_template_and_values(template, values))
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):  # not asked; without, Prefect starts a server
+        configuration = asyncio.run(KubernetesWorkerJobConfiguration.from_template_and_values(template, values))
     flow = Flow(name=deployment.replace("-", "_"), labels={})
     run_ = FlowRun(flow_id=flow.id, name="swift-fox")
     configuration.prepare_for_flow_run(run_, DeploymentResponse(name=deployment, flow_id=flow.id, labels={}), flow)
