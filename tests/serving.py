@@ -15,6 +15,7 @@ import httpx
 import psutil
 
 from ada2i.jobs.cluster import free_port
+from tests.runs import until
 
 TOKEN = "token-of-the-tests-0123456789abcdef"
 _START_SECONDS = 180.0
@@ -63,9 +64,17 @@ def _command(process: psutil.Process) -> list[str]:
 
 @contextmanager
 def server(
-    root: str, version: str, *options: str, end: signal.Signals = signal.SIGINT, **environment: str
+    root: str,
+    version: str,
+    *options: str,
+    end: signal.Signals = signal.SIGINT,
+    answers: bool = True,
+    **environment: str,
 ) -> Iterator[Server]:
-    """Start `ada2i serve`; end it as Ctrl-C or a supervisor does, which must leave no process and no file of Ray."""
+    """Start `ada2i serve`, and yield once it answers, or else once Ray Serve starts; end it by a signal.
+
+    Its end must leave no process and no file of Ray.
+    """
     port = free_port()
     command = [sys.executable, "-m", "ada2i", "serve", version, "--port", str(port), "--root", root, *options]
     foreign = ("PREFECT_", "RAY_", "ADA2I_")
@@ -73,7 +82,10 @@ def server(
     process = subprocess.Popen(command, env=clean | {"ADA2I_SERVE_TOKEN": TOKEN} | environment)
     found = Server(f"http://127.0.0.1:{port}", process)
     try:
-        wait(found)
+        if answers:
+            wait(found)
+        else:
+            until(lambda: found.children("ray::ServeController"), "Ray Serve", _START_SECONDS, every=0.05)
         yield found
         folder, children = found.logs(), found.children()
     finally:

@@ -59,7 +59,6 @@ def serve(  # noqa: PLR0917
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with suppress(KeyboardInterrupt), usecases.serve(spec, Store.open(root)) as running:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's start installs a handler that aborts
         show_serving(running)
         threading.Event().wait()
 

@@ -78,7 +78,7 @@ def connected() -> Iterator[None]:
         import ray
 
         # Ray puts a driver's working directory first on its workers' path, so it must be an empty one.
-        with tempfile.TemporaryDirectory(prefix="ada2i-") as empty, chdir(empty):
+        with tempfile.TemporaryDirectory(prefix="ada2i-") as empty, chdir(empty), _handler_kept():
             ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
         until_exit.callback(ray.shutdown)
         yield
@@ -309,6 +309,15 @@ def _stopped_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _handler_kept() -> Iterator[None]:
+    """Restore the handler of SIGTERM after the block: Ray's start replaces it by one that aborts the process."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -239,3 +239,8 @@ def test_no_log_holds_content(running: Server) -> None:
     for path in files:
         data = path.read_bytes()
         assert [word for word in (SECRET, session, TOKEN) if word.encode() in data] == [], path
+
+
+def test_a_supervisor_can_end_a_server_that_starts(calls: Calls) -> None:
+    with server(calls.root, f"{MODEL}@1", end=signal.SIGTERM, answers=False) as starting:
+        assert starting.process.poll() is None
