@@ -22,10 +22,11 @@ test: lint unit smoke
 test-all: test rest
 
 rest: develop
+	@$(PYTEST) tests/unit tests/rules tests/parity -m slow -n auto
 	@$(PYTEST) tests/integration tests/faults -m "not smoke"
 
 unit: develop
-	@$(PYTEST) tests/unit tests/rules tests/parity -n auto
+	@$(PYTEST) tests/unit tests/rules tests/parity -m "not slow" -n auto
 
 smoke: develop
 	@$(PYTEST) tests/integration tests/faults -m smoke

@@ -95,6 +95,7 @@ def test_an_intact_root_loads(root: Path, whole: Path) -> None:
     assert len(objects(whole)) > 20
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_is_named(root: Path, whole: Path) -> None:
     moved(root, whole)
     unseen = []

@@ -26,6 +26,7 @@ MEASURED = (
 )
 
 
+@pytest.mark.slow
 def test_every_section_but_ray_runs_small_on_a_cpu(tmp_path: Path) -> None:
     target = tmp_path / "gpu.json"
     command = [sys.executable, "-m", "tests.benchmarks.gpu", "--device", "cpu", "--small", "--minutes", "5"]

@@ -195,6 +195,7 @@ def sealed(content: dict[str, Any]) -> bytes:
     return blank.replace(b"0" * 64, storage.digest(blank).encode(), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDS)
 @given(data=st.data())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -166,6 +166,7 @@ def test_the_endpoint(run: Run, server: str, tmp_path: Path, monkeypatch: pytest
     check(run, tmp_path, command, S3="s3://bucket/x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", CLUSTER)
 def test_the_address_of_the_cluster(
     run: Run, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str

@@ -87,6 +87,7 @@ except DataError as problem:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["text.parquet", "wide.parquet", *(f"{kind}.pkl" for kind in ("quoted", "escaped", "large", "strings"))]
 )

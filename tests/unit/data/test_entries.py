@@ -45,6 +45,7 @@ def written(folder: Path, found: list[ShardEntry], **changes: Any) -> str:
     return folder.as_uri()
 
 
+@pytest.mark.slow
 def test_a_manifest_of_ten_terabytes_opens_in_seconds(tmp_path: Path) -> None:
     uri = written(tmp_path / "set", entries(SHARDS))
     assert (tmp_path / "set" / "manifest.json").stat().st_size > 60 << 20

@@ -246,6 +246,7 @@ print((kib("VmHWM") - before) // 1024, table.nbytes >> 20)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux to measure memory")
 def test_writing_holds_no_copy_of_the_rows(tmp_path: Path) -> None:
     found = []

@@ -110,6 +110,7 @@ def corpus(path: Path, number: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux to measure memory")
 def test_the_memory_of_an_import_hardly_grows_with_its_rows(tmp_path: Path) -> None:
     found = []

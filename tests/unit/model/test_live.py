@@ -93,6 +93,7 @@ def test_turns_equal_one_batch(overrides: dict[str, Any]) -> None:
     torch.testing.assert_close(found, whole(network, batch), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_thousand_turns_equal_one_batch_in_constant_memory() -> None:
     turns = 2000
     network, batch = model(), dialogue(turns, speakers=5)

@@ -201,6 +201,7 @@ def test_a_champion_whose_features_are_gone(root: str, store: str, tmp_path: Pat
     assert any("were deleted" in note and "favours it" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_a_champion_of_other_encoders_is_compared_on_its_own_test(root: str, store: str) -> None:
     trained(root, "run-g", features(store, early, encoder="another"), **WORSE)
     crown(root, 4)

@@ -167,6 +167,7 @@ def test_nothing_is_done_twice(searched: str, root: Path) -> None:
     assert (trials.left, trials.suggest()) == (0, None)
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_cut_short_goes_on_with_its_params(root: Path) -> None:
     wanted = spec(root, options={"seed": 7})
     whole = prepare_search(wanted, root=str(root), search_id="whole").uri

@@ -107,6 +107,7 @@ def test_a_wrong_clock_shows_in_an_answer_without_text(server: ThreadingHTTPServ
         storage.exists("s3://bucket/object")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, "TooManyRequests")])
 def test_what_may_pass_is_retryable(
     server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, status: int, code: str

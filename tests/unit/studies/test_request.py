@@ -303,6 +303,7 @@ def test_a_run_whose_request_was_replaced_is_not_trained(tmp_path: Path) -> None
 # --- folds ---
 
 
+@pytest.mark.slow
 def test_folds_are_ordinary_runs_and_one_row(tmp_path: Path) -> None:
     spec = small_spec(tmp_path, folds=2, modalities="t", presets=("reference", "corrected"))
     prepared = prepare_study(spec, root=str(tmp_path))

@@ -51,6 +51,7 @@ def runs(file: Path) -> dict[str, Any]:
     return {run.info.run_name: run for run in found.search_runs([experiment.experiment_id])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["folder", "sqlite:///{}/folder/mlflow.db"])
 def test_mlflow_holds_each_version_once(root: str, tmp_path: Path, to: str) -> None:
     place = str(tmp_path / to) if to == "folder" else to.format(tmp_path)
@@ -90,6 +91,7 @@ def test_a_second_export_brings_aliases_up_to_date(root: str, tmp_path: Path) ->
     assert found["talks@2"].data.tags["ada2i.aliases"] == ""
 
 
+@pytest.mark.slow
 def test_a_killed_export_is_done_again(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
 
@@ -128,6 +130,7 @@ def records(file: Path) -> Iterator[Any]:
             whole = b""
 
 
+@pytest.mark.slow
 def test_wandb_holds_each_version_once(root: str, tmp_path: Path) -> None:
     assert export(root, "wandb", str(tmp_path)) == {"talks@1": True, "talks@2": True}
     files = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
@@ -181,6 +184,7 @@ def test_without_the_extra_the_message_says_what_to_install(
         export(root, "wandb", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_nothing_else_imports_the_trackers() -> None:
     text = (
         "import sys, ada2i.usecases, ada2i.training.launch, ada2i.tracking.export, pipelines.train; "

@@ -46,6 +46,7 @@ def run_together(commands: Sequence[Sequence[str]], seconds: float = 90.0) -> tu
     return outputs, [process.returncode for process in running]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_ranks_sum_and_listen_on_their_nodes_address_alone(tmp_path: Path, host: str) -> None:
     for found in run_ranks([host, host], tmp_path):
@@ -101,6 +102,7 @@ def nodes() -> Iterator[list[str]]:
             subprocess.run(["ip", "netns", "delete", name], check=False)
 
 
+@pytest.mark.slow
 @needs_root
 def test_two_nodes_whose_names_resolve_to_loopback_reach_each_other(
     tmp_path: Path, nodes: list[str], hosts_file: Path

@@ -72,6 +72,7 @@ def test_a_local_run_has_one_worker(tmp_path: Path) -> None:
         usecases.train_run(spec, Store.open(str(tmp_path)), run_id="r", hooks=usecases.Hooks())
 
 
+@pytest.mark.slow
 def test_recordings_are_extracted_and_trained_on_in_this_process(tmp_path: Path) -> None:
     talk(tmp_path / "talks", 30)
     spec = TrainSpec(
