@@ -28,7 +28,7 @@ from tests.runs import SLOW, client_settings, start_again
 
 MODEL = "month"
 ENDED = ("Promoted", "Refused", "Skipped")
-MINUTES = 20.0  # for a night; a lost worker is noticed after 5
+MINUTES = 30.0  # for a night: a lost worker is noticed after 5, an event that the server missed after 15
 _LATEST_SECONDS = {"trains": 60.0, "skipped": 10.0}  # of a failure, after the request: before such a night ends
 
 Failure = Callable[[Stack], None]
