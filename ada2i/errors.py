@@ -52,7 +52,11 @@ class IntegrityError(DataError):
 
 
 class ResourceError(InputError):
-    """The request needs more workers, CPUs or GPUs than exist; nodes that join later, as after a restart, may help."""
+    """The request needs more of something than exists, such as memory, room on a disk or a free port."""
+
+
+class CapacityError(ResourceError):
+    """A cluster lacks CPUs or GPUs now; nodes may still join, as after a restart of the head."""
 
     retryable = True
 

@@ -165,6 +165,10 @@ class Store:
         """Return the URI of the folder of a prediction."""
         return self._folder("predictions", prediction_id)
 
+    def turns(self, model: str) -> str:
+        """Return the folder that names which flow run trains a model."""
+        return self._folder("turns", model)
+
     def drift(self, model: str, number: int) -> str:
         """Return the folder of what a version's predictions look like."""
         return storage.join(self.drifts(model), str(number))

@@ -7,7 +7,7 @@ or as a Prefect task with retries) and how a job is shown (bars in a terminal, o
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -102,9 +102,9 @@ class Hooks:
         """
         yield lambda _: None
 
-    def exclusive(self, model: str) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Return the context in which a model is trained and judged; a flow waits until no other run trains it."""
-        return nullcontext()
+    def wait_for_turn(self, store: Store, model: str) -> bool:  # noqa: ARG002
+        """Wait until the caller may train a model; return whether it waited. Only flows wait, for other flow runs."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -307,10 +307,12 @@ def train(
     spec = _with_features(spec, store, run_id, hooks)
     job = hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id))
     request = RunRequest.load(RunFolder(job.uri).request_uri, job.request)
-    exclusive = hooks.exclusive(model_name(request.features, model))
-    with exclusive, code.named(request.own_code):  # evaluation and gate run it in this process
-        unchanged = partial(repeats, request, root=store.root, model=model)
-        if not force and (known := hooks.step("unchanged", unchanged)):
+    with code.named(request.own_code):  # evaluation and gate run it in this process
+        unchanged = partial(hooks.step, "unchanged", partial(repeats, request, root=store.root, model=model))
+        known = None if force else unchanged()
+        if not known and hooks.wait_for_turn(store, model_name(request.features, model)) and not force:
+            known = unchanged()
+        if known:
             note = (
                 f"{known.name} has these features and this config. To train anyway, set `force` or omit "
                 "`--skip-unchanged`."
@@ -342,7 +344,7 @@ def _with_features(spec: TrainSpec, store: Store, run_id: str, hooks: Hooks) -> 
     raw = extraction.parse(spec.features)
     if raw is None:
         return spec
-    training.check(spec)  # find mistakes before hours of extraction
+    hooks.step("check", partial(training.check, spec))  # find mistakes before hours of extraction
     requested = training.requested_modalities(spec)
     unused = {modality: NONE for modality in MODALITIES if requested and modality not in requested}
     corpus = ExtractSpec(

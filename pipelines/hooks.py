@@ -8,19 +8,16 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
-from prefect import get_run_logger, task
+from prefect import get_run_logger, runtime, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists
 
 from ada2i.errors import Ada2iError
 from ada2i.extraction.progress import line as extraction_line
@@ -29,9 +26,10 @@ from ada2i.jobs.terminal import started_line
 from ada2i.prediction.progress import line as prediction_line
 from ada2i.records import EpochRecord
 from ada2i.search.progress import line as search_line
-from ada2i.store import RunFolder
+from ada2i.store import RunFolder, Store
 from ada2i.training.progress import epoch_line
 from ada2i.usecases import Hooks, JobKind, OnEvent
+from pipelines.turns import take_turn
 
 T = TypeVar("T")
 
@@ -39,7 +37,6 @@ T = TypeVar("T")
 _RETRY_SECONDS = [10.0, 60.0]
 _TROUBLE = re.compile(r'\b(WARNING|ERROR|CRITICAL)\b|"level": "(warning|error|critical)"|^Traceback')
 _LAST_LINES = 20
-_LEASE_SECONDS = 60.0  # the slot of a run whose process was killed is free after this time
 
 
 class _MessageOnly(logging.Filter):
@@ -89,17 +86,11 @@ class FlowHooks(Hooks):
         with follower.following():
             yield follower
 
-    @contextmanager
-    def exclusive(self, model: str) -> Iterator[None]:
-        """Hold a model's one slot while the block runs; wait until other flow runs that train it have ended."""
-        slot = f"ada2i-train-{model}"
-        with get_client(sync_client=True) as prefect:
-            with suppress(ObjectAlreadyExists):
-                prefect.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=slot, limit=1))
-            if prefect.read_global_concurrency_limit_by_name(slot).active_slots:
-                get_run_logger().info("Another run trains %s: this run waits until it ends.", model)
-        with concurrency(slot, lease_duration=_LEASE_SECONDS):
-            yield
+    def wait_for_turn(self, store: Store, model: str) -> bool:
+        """Wait until no other run of a deployment trains a model; return whether there was one."""
+        if runtime.deployment.id is None:  # Prefect does not mark such a run as crashed
+            return False
+        return self.step("turn", partial(take_turn, store, model, str(runtime.flow_run.id)))
 
 
 class Follower:

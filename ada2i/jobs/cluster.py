@@ -315,9 +315,11 @@ def _stopped_by_sigterm() -> Iterator[None]:
 def _handler_kept() -> Iterator[None]:
     """Restore the handler of SIGTERM after the block: Ray's start replaces it by one that aborts the process."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from ada2i import storage
 from ada2i.config import ResourceConfig
-from ada2i.errors import ConfigError, ResourceError, UnreachableError
+from ada2i.errors import CapacityError, ConfigError, ResourceError, UnreachableError
 from ada2i.jobs import events
 from ada2i.jobs.cluster import HEAD_CPUS
 from ada2i.jobs.http import auth_headers, request
@@ -153,7 +153,8 @@ def check_resources(
         group: The group of the config's fields, for messages.
 
     Raises:
-        ResourceError: The cluster has, and may have, fewer CPUs or GPUs than the job needs to start.
+        CapacityError: The cluster has, and may have, fewer CPUs or GPUs than the job needs to start.
+        ResourceError: Several training workers would share a GPU.
     """
     most = {
         "CPU": max(available.get("CPU", 0.0), resources.max_cpus or 0.0),
@@ -217,7 +218,7 @@ def _check_cpus(found: Placement, resources: ResourceConfig, cpus: float, group:
 
 def _check_gpus(found: Placement, gpus: int, *, group: str, shared: bool) -> None:
     if not shared and found.workers > 1 and found.gpus < 1.0:
-        raise ResourceError(
+        raise CapacityError(
             f"`{group}gpus_per_worker` must be 1 for training on {found.workers} workers, but is {found.gpus:g}: NCCL "
             f"refuses two workers on one GPU. Set `{group}workers=1`, or leave `{group}gpus_per_worker` out.",
             field=f"{group}gpus_per_worker",
@@ -226,13 +227,13 @@ def _check_gpus(found: Placement, gpus: int, *, group: str, shared: bool) -> Non
     if needed <= gpus:
         return
     if not gpus:
-        raise ResourceError(
+        raise CapacityError(
             f"`{group}device` = cuda needs {needed:g} GPUs, but the cluster has 0. Add a node with a GPU (if the "
             f"cluster grows by itself, set `{group}max_gpus`), or set `{group}device=cpu`.",
             field=f"{group}device",
         )
     each = "one per worker" if found.gpus == 1.0 else f"{found.gpus:g} per worker"
-    raise ResourceError(
+    raise CapacityError(
         f"{found.least} workers need {needed:g} GPUs, {each}, but the cluster has {gpus}. Leave `{group}workers` out, "
         f"or set `{group}workers={gpus}`, to use what it has; or set `{group}device=cpu` to use CPUs; or set "
         f"`{group}max_gpus` if the cluster grows by itself.",

@@ -64,7 +64,7 @@ def test_panels_of_training_and_registry_have_data_at_every_second(host: Host, n
     given = {"features": "demo", "settings": "demo", "preset": "paper", "seeds": [1], "model": "endless"}  # all losses
     run = start(host, "train-ada2i", **given, workers=2, overrides=ENDLESS)
     first = f'ray_ada2i_epoch{{run="{run}"}}'
-    until(lambda: seconds(first, time.time() - 1, time.time()), "a first epoch")
+    until(lambda: seconds(first, time.time() - 1, time.time()), "a first epoch", 600.0)
     began = time.time()
     time.sleep(WATCHED_SECONDS + _MARGIN)
     prefect(host, "POST", f"/flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
@@ -75,19 +75,19 @@ def test_panels_of_training_and_registry_have_data_at_every_second(host: Host, n
         shown = {title: seconds(expression, began, time.time()) for title, expression in panels(dashboard)}
         assert {title: sorted(inner - found) for title, found in shown.items() if inner - found} == {}
     assert outcome(host, run) == "Cancelled"
-    until(lambda: not workers(host, run), "the end of the job")
+    until(lambda: not workers(host, run), "the end of the job", 600.0)
 
 
 def test_a_killed_worker_costs_nothing(host: Host, night: tuple[float, float]) -> None:
     del night
     given = {"features": "demo", "settings": "demo", "seeds": [2], "model": MODEL, "promote": True}
     run = start(host, "train-ada2i", **given, workers=2, overrides=LONG)
-    until(lambda: workers(host, run), "a training")
+    until(lambda: workers(host, run), "a training", 600.0)
     killed, *_ = sorted(name for name in host.podman("ps", "--format", "{{.Names}}").split() if "ray-worker" in name)
     process = int(host.podman("inspect", "--format", "{{.State.Pid}}", killed))
     os.kill(process, signal.SIGKILL)
     assert outcome(host, run) in ("Promoted", "Refused")
-    until(lambda: "3 alive" in host.inside("prefect-worker", "ada2i", "doctor"), "the worker's return")
+    until(lambda: "3 alive" in host.inside("prefect-worker", "ada2i", "doctor"), "the worker's return", 600.0)
 
 
 def test_a_copy_of_the_database_is_restored(host: Host, night: tuple[float, float]) -> None:

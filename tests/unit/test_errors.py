@@ -16,6 +16,7 @@ EXIT_CODES = {
     "DataError": 2,
     "IntegrityError": 2,
     "ResourceError": 2,
+    "CapacityError": 2,
     "AccessError": 2,
     "NotFoundError": 2,
     "ConflictError": 2,
@@ -31,7 +32,7 @@ def test_the_family_is_complete() -> None:
 
 
 def test_only_what_may_pass_is_retryable() -> None:
-    transient = {"UnreachableError", "ResourceError", "JobError", "PreemptedError"}
+    transient = {"UnreachableError", "CapacityError", "JobError", "PreemptedError"}
     assert {kind.__name__ for kind in CLASSES if kind.retryable} == transient
 
 
