@@ -118,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the stack is stopped in any case
     folder = cluster.short_folder()
-    stack = stacks.start(folder, preferred_ports=False)
     try:
+        stack = stacks.start(folder, preferred_ports=False)
         os.environ.update(stack.environment())
         root = f"{os.environ['ADA2I_ROOT']}/nights"
         lost = 0
@@ -135,7 +135,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(lost > 0)
     finally:
         stacks.stop(folder)
-        stack.reap()
 
 
 if __name__ == "__main__":
