@@ -55,7 +55,7 @@ def test_models_train_at_once_but_each_only_once(stack: Stack, prefect: SyncPref
     home = f"{root}-concurrent"
     one, same, other = (start(prefect, home, model) for model in ("one", "one", "other"))
     for run in (one, same, other):
-        until(partial(ended, prefect, run), f"the end of {run.name}")
+        until(partial(ended, prefect, run), f"the end of {run.name}", 900.0)
 
     # Which of the two came first is not said: the second waits, and finds the first one's version.
     assert sorted(state(prefect, run) for run in (one, same)) == ["Registered", "Skipped"]
