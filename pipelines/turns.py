@@ -5,6 +5,7 @@ that flow run has ended, by writing the next number, which succeeds for one run 
 ends, or is marked as crashed, has no turn any more, and a run that is retried still has its own.
 """
 
+import re
 import time
 import uuid
 
@@ -16,14 +17,15 @@ from ada2i import storage
 from ada2i.store import Store
 
 _POLL_SECONDS = 5.0
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def take_turn(store: Store, model: str, flow_run: str) -> bool:
     """Wait until a flow run may train a model; return whether it waited for another one."""
     folder, waited = store.turns(model), False
     while True:
-        newest = max((int(name) for name in storage.children(folder) if name.isdigit()), default=0)
-        holder = storage.get(storage.join(folder, str(newest))).decode() if newest else ""
+        newest = max((int(name) for name in storage.children(folder) if _NUMBER.fullmatch(name)), default=0)
+        holder = storage.get(storage.join(folder, str(newest))).decode(errors="replace") if newest else ""
         if holder == flow_run:
             return waited
         if not holder or _has_ended(holder):

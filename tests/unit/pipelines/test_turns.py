@@ -72,5 +72,9 @@ def test_of_many_runs_one_trains_at_a_time(store: Store, ended: set[str]) -> Non
     assert len(storage.children(store.turns("mine"))) == 24
 
 
-def test_a_holder_that_is_no_flow_run_has_ended() -> None:
-    assert turns._has_ended("../../else")
+@pytest.mark.parametrize("content", [b"../../else", b"", b"\xff\xfe"])
+def test_what_names_no_flow_run_holds_no_turn(store: Store, content: bytes) -> None:
+    storage.put(storage.join(store.turns("mine"), "7"), content)
+    storage.put(storage.join(store.turns("mine"), "\u00b2"), b"a name that is no number")
+    assert not take_turn(store, "mine", "a")
+    assert storage.get(storage.join(store.turns("mine"), "8")) == b"a"
