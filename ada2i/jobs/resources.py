@@ -208,7 +208,7 @@ def _check_cpus(found: Placement, resources: ResourceConfig, cpus: float, group:
     field = f"{group}min_workers" if resources.min_workers else f"{group}workers"
     needed = found.needed["CPU"]
     if needed > cpus:
-        raise ResourceError(
+        raise CapacityError(
             f"`{field}` = {found.least} with {found.cpus:g} CPU each needs {needed:g} CPUs, but the cluster has "
             f"{cpus:g}{' at most' if resources.max_cpus else ''}. Request fewer with `--workers`, or add nodes"
             f"{'' if resources.max_cpus else f' (if it grows by itself, set `{group}max_cpus`)'}.",
@@ -218,7 +218,7 @@ def _check_cpus(found: Placement, resources: ResourceConfig, cpus: float, group:
 
 def _check_gpus(found: Placement, gpus: int, *, group: str, shared: bool) -> None:
     if not shared and found.workers > 1 and found.gpus < 1.0:
-        raise CapacityError(
+        raise ResourceError(
             f"`{group}gpus_per_worker` must be 1 for training on {found.workers} workers, but is {found.gpus:g}: NCCL "
             f"refuses two workers on one GPU. Set `{group}workers=1`, or leave `{group}gpus_per_worker` out.",
             field=f"{group}gpus_per_worker",

@@ -154,6 +154,24 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         capacity()
 
 
+@pytest.mark.parametrize(
+    ("requested", "available", "may_pass"),
+    [
+        ({"workers": 1}, {}, True),  # a head that was restarted, before its own node has joined
+        ({"workers": 2}, {"CPU": 1.0}, True),
+        ({"device": "cuda"}, {"CPU": 8.0}, True),
+        ({"workers": 4, "device": "cuda"}, {"CPU": 8.0, "GPU": 2.0}, True),
+        ({"workers": 2, "device": "cuda", "gpus_per_worker": 0.5}, {"CPU": 8.0, "GPU": 1.0}, False),
+    ],
+)
+def test_what_a_cluster_lacks_may_still_join(
+    requested: dict[str, Any], available: dict[str, float], *, may_pass: bool
+) -> None:
+    with pytest.raises(ResourceError, match=r"needs? |must be 1 for training") as caught:
+        check_resources(ResourceConfig(**requested), available)
+    assert caught.value.retryable == may_pass
+
+
 def test_a_node_that_comes_back_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ada2i.jobs.resources._POLL_SECONDS", 0.0)
     states = iter([{"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 2.0}])
