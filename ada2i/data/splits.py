@@ -5,10 +5,19 @@ The gate split decides about promotion: no model is trained or selected on it, a
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ada2i.errors import DataError
+
+Integers = npt.NDArray[np.integer[Any]]
+
+_PART = 100_000  # ids
 
 # By lower-case name, as corpora write it.
 ALIASES: Mapping[str, str] = {
@@ -36,17 +45,20 @@ def normalise_split(name: str) -> str | None:
     return ALIASES.get(name.strip().lower())
 
 
-def cut_dev(dialogue_ids: Iterable[str], *, uri: str = "The table") -> set[str]:
+def cut_dev(dialogues: Any, *, uri: str = "The table") -> Any:
     """Choose the dev dialogues among those of train, by ``DEV_RULE``: never by chance, order or content.
 
     Args:
-        dialogue_ids: Dialogues of train; duplicates count once.
+        dialogues: Ids of train's dialogues, ``(D,)`` Arrow strings; duplicates count once.
         uri: Their location, for the message.
+
+    Returns:
+        Ids of the dev dialogues, ``(ceil(D / 10),)`` Arrow strings.
 
     Raises:
         DataError: There are fewer than two dialogues, so train or dev would be empty.
     """
-    ids = set(dialogue_ids)
+    ids = pc.unique(dialogues)
     if len(ids) < 2:
         raise DataError(
             f"{uri} has no dev split, so `train` must hold at least 2 dialogues to cut one from, but holds {len(ids)}. "
@@ -54,19 +66,31 @@ def cut_dev(dialogue_ids: Iterable[str], *, uri: str = "The table") -> set[str]:
             uri=uri,
             field="split",
         )
-    ranked = sorted(ids, key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
-    return set(ranked[: -(-len(ids) // 10)])
+    return ids.take(pa.array(_digest_order(ids)[: -(-len(ids) // 10)]))
 
 
-def cut_gate(recorded: Mapping[str, Any], share: float) -> set[str]:
+def _digest_order(ids: Any) -> Integers:
+    """Return the places of ids ``(D,)`` in the order of their SHA-256."""
+    digests = bytearray()
+    for start in range(0, len(ids), _PART):  # few of them as Python texts at a time
+        digests += b"".join(hashlib.sha256(name.encode()).digest() for name in ids.slice(start, _PART).to_pylist())
+    words = np.frombuffer(digests, ">u8").reshape(-1, 4)
+    return np.lexsort(words.T[::-1])
+
+
+def cut_gate(recorded: pa.Table, share: float) -> Any:
     """Choose the gate's dialogues among those of train, by ``GATE_RULE``: the newest, and of equal times by id.
 
     Args:
-        recorded: Time of recording by dialogue of train, if known.
+        recorded: Columns ``dialogue_id`` and ``time`` of train's dialogues whose time of recording is known.
         share: Share of these that becomes the gate.
+
+    Returns:
+        Ids of the gate's dialogues, Arrow strings.
     """
-    newest = sorted(recorded, key=lambda name: (recorded[name], name), reverse=True)
-    return set(newest[: math.ceil(round(share * len(newest), 9))])  # rounded, since 0.1 * 30 is slightly more than 3
+    newest: Any = pc.sort_indices(recorded, sort_keys=[("time", "descending"), ("dialogue_id", "descending")])
+    number = math.ceil(round(share * len(recorded), 9))  # rounded, since 0.1 * 30 is slightly more than 3
+    return recorded["dialogue_id"].take(newest[:number])
 
 
 def cut_groups(number: int, shares: tuple[float, float, float], *, what: str, uri: str) -> list[str]:

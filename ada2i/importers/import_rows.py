@@ -118,21 +118,20 @@ def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
         return rows, None
     train = pc.equal(split, pa.scalar("train"))
     recorded = _newest(columns)
-    if not recorded:
+    if not len(recorded):
         return rows, None
-    chosen = pc.is_in(dialogue, value_set=pa.array(sorted(cut_gate(recorded, share)), pa.string()))
+    chosen = pc.is_in(dialogue, value_set=cut_gate(recorded, share))
     return _moved(rows, pc.and_(train, chosen), "gate"), GATE_RULE.format(share=share)
 
 
-def _newest(columns: pa.Table) -> dict[Any, Any]:
+def _newest(columns: pa.Table) -> pa.Table:
     """Return the time of the last utterance of each dialogue of train that has one, in microseconds since 1970."""
     parts = []
     for part in spool.pieces(columns.select(["dialogue_id", "recorded_at", "split"])):
         known = part.filter(pc.and_(pc.equal(part["split"], pa.scalar("train")), part["recorded_at"].is_valid()))
         times = known["recorded_at"].cast(pa.int64())  # any year, not Python's only
         parts.append(_latest(pa.table([known["dialogue_id"], times], names=_LATEST)))
-    newest = _latest(pa.concat_tables(parts))
-    return dict(zip(*(newest[name].to_pylist() for name in _LATEST), strict=True))
+    return _latest(pa.concat_tables(parts))
 
 
 def _latest(times: pa.Table) -> pa.Table:
@@ -152,8 +151,7 @@ def _with_dev(rows: Rows) -> tuple[Rows, str | None]:
     if "dev" in pc.unique(split).to_pylist():
         return rows, None
     train = pc.equal(split, pa.scalar("train"))
-    chosen = cut_dev([str(name) for name in pc.unique(dialogue.filter(train)).to_pylist()], uri=rows.source)
-    cut = pc.is_in(dialogue, value_set=pa.array(sorted(chosen), pa.string()))
+    cut = pc.is_in(dialogue, value_set=cut_dev(dialogue.filter(train), uri=rows.source))
     return _moved(rows, pc.and_(train, cut), "dev"), DEV_RULE
 
 

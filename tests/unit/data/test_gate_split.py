@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,7 +107,11 @@ def test_the_audit_compares_the_gate_with_the_others(tmp_path: Path) -> None:
 
 @given(st.dictionaries(st.text(max_size=4), st.datetimes(), min_size=1, max_size=50), st.sampled_from([0.05, 0.1, 0.3]))
 def test_the_cut_is_the_newest_share(recorded: dict[str, datetime], share: float) -> None:
-    chosen = cut_gate(recorded, share)
+    times = [int(time.replace(tzinfo=UTC).timestamp() * 1e6) for time in recorded.values()]
+    table = pa.table({"dialogue_id": pa.array(list(recorded), pa.string()), "time": times})
+    newest = sorted(zip(times, recorded, strict=True), reverse=True)
+    assert cut_gate(table, share).to_pylist() == [name for _, name in newest[: len(cut_gate(table, share))]]
+    chosen = set(cut_gate(table, share).to_pylist())
     assert share * len(recorded) - 1e-6 <= len(chosen) < share * len(recorded) + 1
     rest = recorded.keys() - chosen
     assert not rest or max(recorded[name] for name in rest) <= min(recorded[name] for name in chosen)
