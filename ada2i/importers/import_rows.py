@@ -140,9 +140,9 @@ def _latest(times: pa.Table) -> pa.Table:
 
 def _moved(rows: Rows, chosen: Any, split: str) -> Rows:
     columns, place = rows.columns, rows.columns.schema.get_field_index("split")
-    splits = pc.if_else(chosen, pa.scalar(split), columns["split"])
-    spool.release()
-    return replace(rows, columns=columns.set_column(place, "split", splits))
+    splits = pa.table({"split": pc.if_else(chosen, pa.scalar(split), columns["split"])})
+    splits = spool.stored(spool.pieces(splits))  # on disk like the other columns
+    return replace(rows, columns=columns.set_column(place, "split", splits["split"]))
 
 
 def _with_dev(rows: Rows) -> tuple[Rows, str | None]:
@@ -150,9 +150,15 @@ def _with_dev(rows: Rows) -> tuple[Rows, str | None]:
     split, dialogue = rows.columns["split"], rows.columns["dialogue_id"]
     if "dev" in pc.unique(split).to_pylist():
         return rows, None
-    train = pc.equal(split, pa.scalar("train"))
-    cut = pc.is_in(dialogue, value_set=cut_dev(dialogue.filter(train), uri=rows.source))
-    return _moved(rows, pc.and_(train, cut), "dev"), DEV_RULE
+    cut = pc.is_in(dialogue, value_set=cut_dev(_of_train(rows.columns), uri=rows.source))
+    return _moved(rows, pc.and_(pc.equal(split, pa.scalar("train")), cut), "dev"), DEV_RULE
+
+
+def _of_train(columns: pa.Table) -> Any:
+    """Return the ids of train's dialogues, some of them more than once."""
+    parts = spool.pieces(columns.select(["dialogue_id", "split"]))
+    train: Any = [pc.unique(part["dialogue_id"].filter(pc.equal(part["split"], pa.scalar("train")))) for part in parts]
+    return pa.chunked_array(train, columns.schema.field("dialogue_id").type)
 
 
 def _pieces(

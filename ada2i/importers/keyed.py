@@ -29,6 +29,10 @@ from ada2i.importers.rows import Bools, File, Rows
 from ada2i.importers.source import check_types, our_names, require_value, store, table_files
 from ada2i.modalities import MODALITIES, Modality
 
+Integers = NDArray[np.integer[Any]]
+
+_KEYS = 1 << 20  # that are looked up at once
+
 SPELLINGS: Mapping[str, tuple[str, ...]] = {  # by canonical name of a key, its names in tables
     "split": ("split", "Split"),
     "dialogue_id": ("dialogue_id", "Dialogue_ID"),
@@ -201,14 +205,15 @@ def _keys(rows: Rows, table: Keyed) -> tuple[NDArray[np.int64], NDArray[np.int64
     return ours, theirs
 
 
-def _ranks(rows: Rows, table: Keyed, *, complete: bool) -> NDArray[np.int64]:
+def _ranks(rows: Rows, table: Keyed, *, complete: bool) -> Integers:
     """Return the corpus's row of each vector of a table, then its rows without a vector, ``(N,)``; as ``attach``."""
     ours, theirs = _keys(rows, table)
     _check_different(rows, ours, table.key, "Add the column `split` to the table of vectors, or correct the ids.")
     _check_different(table.rows, theirs, table.key, "Remove one of the rows.")
-    found = _places(ours, theirs)
+    found, there = _places(ours, theirs)
+    del theirs
     table.rows.require(
-        ours[found] == theirs,
+        there,
         table.key,
         must=f"name an utterance of {rows.source}",
         found=lambda _: "is not there",
@@ -224,18 +229,25 @@ def _ranks(rows: Rows, table: Keyed, *, complete: bool) -> NDArray[np.int64]:
             found=lambda _: "is not there",
             remedy="Add the row, with a null vector if the utterance lacks the modality.",
         )
-    return np.concatenate([found, np.flatnonzero(~named)])
+    return np.concatenate([found, np.flatnonzero(~named).astype(found.dtype)])
 
 
-def _places(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where each of their keys is among ours; any place if it is not there."""
+def _places(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> tuple[Integers, Bools]:
+    """Return where each of their keys is among ours, any place if it is not there; and whether it is there."""
     order = np.argsort(ours)
-    places = np.searchsorted(ours, theirs, sorter=order)
-    return order[np.minimum(places, len(ours) - 1, out=places)]
+    found: Integers = np.empty(len(theirs), np.int32 if len(ours) < 1 << 31 else np.int64)
+    there = np.empty(len(theirs), np.bool_)
+    for begin in range(0, len(theirs), _KEYS):  # in parts, since each array of all keys takes 8 bytes a row
+        part = theirs[begin : begin + _KEYS]
+        places = order[np.minimum(np.searchsorted(ours, part, sorter=order), len(ours) - 1)]
+        found[begin : begin + _KEYS] = places
+        there[begin : begin + _KEYS] = ours[places] == part
+    return found, there
 
 
 def _check_different(rows: Rows, keys: NDArray[np.int64], field: str, remedy: str) -> None:
-    if (np.diff(np.sort(keys)) > 0).all():
+    ordered = np.sort(keys)
+    if (ordered[1:] > ordered[:-1]).all():
         return
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     before = first[inverse]
