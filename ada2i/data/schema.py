@@ -43,7 +43,7 @@ _MULTIPLE = 100  # of a file's size, that its columns may have in memory
 _LEAST_LIMIT = 512 * 2**20  # bytes that any file may have in memory
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}  # bytes of a value in memory; 8 of others
 
-_COUNTED = 1 << 20  # rows that are counted at once
+_COUNTED = 1 << 20  # rows that are counted or coded at once
 
 _UNSOUND = (pa.ArrowException, OSError, UnicodeDecodeError)  # what pyarrow raises on damaged bytes
 
@@ -245,12 +245,18 @@ def codes(names: Any) -> NDArray[np.int64]:
 
 def coded(column: Column) -> "tuple[NDArray[np.int32], pa.Array[Any]]":
     """Return an index ``(N,)`` into the distinct names of a column without nulls, and these names."""
-    encoded: Any = column.dictionary_encode()
-    spool.release()
-    found = [chunk.indices.to_numpy() for chunk in encoded.chunks]  # of one dictionary
-    if not found:
-        return np.zeros(0, np.int32), pa.array([], column.type)
-    return np.concatenate(found), encoded.chunk(0).dictionary
+    starts = range(0, len(column), _COUNTED)
+    distinct: list[Any] = []
+    for start in starts:
+        distinct.append(pc.unique(column.slice(start, _COUNTED)))
+        spool.release()
+    names: Any = pc.unique(pa.chunked_array(distinct, column.type))
+    found = np.empty(len(column), np.int32)
+    for start in starts:
+        part: Any = pc.index_in(column.slice(start, _COUNTED), value_set=names)
+        found[start : start + _COUNTED] = part.to_numpy()
+        spool.release()
+    return found, names
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from ada2i.importers.rows import Rows
 from ada2i.modalities import MODALITIES, Modality
 
 _LATEST = ["dialogue_id", "time"]
+_MOVED = 1 << 20  # rows whose split is decided at once
 
 
 def import_rows(
@@ -113,15 +114,12 @@ def _carried(base: FeatureSet | None, modalities: Sequence[Modality]) -> shards.
 def _with_gate(rows: Rows, share: float) -> tuple[Rows, str | None]:
     """Return the rows and the rule of the cut, after cutting a gate from train if there is none and times are known."""
     columns = rows.columns
-    split, dialogue = columns["split"], columns["dialogue_id"]
-    if not share or "recorded_at" not in columns.column_names or "gate" in pc.unique(split).to_pylist():
+    if not share or "recorded_at" not in columns.column_names or "gate" in pc.unique(columns["split"]).to_pylist():
         return rows, None
-    train = pc.equal(split, pa.scalar("train"))
     recorded = _newest(columns)
     if not len(recorded):
         return rows, None
-    chosen = pc.is_in(dialogue, value_set=cut_gate(recorded, share))
-    return _moved(rows, pc.and_(train, chosen), "gate"), GATE_RULE.format(share=share)
+    return _moved(rows, cut_gate(recorded, share), "gate"), GATE_RULE.format(share=share)
 
 
 def _newest(columns: pa.Table) -> pa.Table:
@@ -138,20 +136,26 @@ def _latest(times: pa.Table) -> pa.Table:
     return times.group_by("dialogue_id").aggregate([("time", "max")]).rename_columns({"time_max": "time"})
 
 
-def _moved(rows: Rows, chosen: Any, split: str) -> Rows:
-    columns, place = rows.columns, rows.columns.schema.get_field_index("split")
-    splits = pa.table({"split": pc.if_else(chosen, pa.scalar(split), columns["split"])})
-    splits = spool.stored(spool.pieces(splits))  # on disk like the other columns
-    return replace(rows, columns=columns.set_column(place, "split", splits["split"]))
+def _moved(rows: Rows, dialogues: Any, split: str) -> Rows:
+    """Return the rows after moving some dialogues of train to another split."""
+
+    def splits() -> Iterator[pa.Table]:
+        for begin in range(0, rows.columns.num_rows, _MOVED):
+            part = rows.columns.slice(begin, _MOVED)
+            chosen: Any = pc.is_in(part["dialogue_id"], value_set=dialogues)
+            chosen = pc.and_(chosen, pc.equal(part["split"], pa.scalar("train")))
+            yield pa.table({"split": pc.if_else(chosen, pa.scalar(split), part["split"])})
+            spool.release()
+
+    place = rows.columns.schema.get_field_index("split")
+    return replace(rows, columns=rows.columns.set_column(place, "split", spool.stored(splits())["split"]))
 
 
 def _with_dev(rows: Rows) -> tuple[Rows, str | None]:
     """Return the rows and the rule of the cut, after cutting dev from train if there is none."""
-    split, dialogue = rows.columns["split"], rows.columns["dialogue_id"]
-    if "dev" in pc.unique(split).to_pylist():
+    if "dev" in pc.unique(rows.columns["split"]).to_pylist():
         return rows, None
-    cut = pc.is_in(dialogue, value_set=cut_dev(_of_train(rows.columns), uri=rows.source))
-    return _moved(rows, pc.and_(pc.equal(split, pa.scalar("train")), cut), "dev"), DEV_RULE
+    return _moved(rows, cut_dev(_of_train(rows.columns), uri=rows.source), "dev"), DEV_RULE
 
 
 def _of_train(columns: pa.Table) -> Any:

@@ -200,7 +200,9 @@ def _keys(rows: Rows, table: Keyed) -> tuple[NDArray[np.int64], NDArray[np.int64
         ours *= len(names) + len(more)
         ours += one
         theirs *= len(names) + len(more)
-        theirs += places[other]
+        for begin in range(0, len(theirs), _KEYS):
+            theirs[begin : begin + _KEYS] += places[other[begin : begin + _KEYS]]
+        del one, other  # before the next column is coded
     spool.release()
     return ours, theirs
 
