@@ -60,9 +60,11 @@ def renamed_splits(rows: Rows) -> Rows:
         found=lambda row: f"holds {rows.columns['split'][row].as_py()!r}",
         remedy="Rename it, or remove the row.",
     )
+    if names == held.to_pylist() and held.type == pa.string():
+        return rows
     place = rows.columns.schema.get_field_index("split")
-    splits = pa.array(names, pa.string()).take(written)
-    return replace(rows, columns=rows.columns.set_column(place, "split", splits))
+    splits = spool.stored([pa.table({"split": pa.array(names, pa.string()).take(written)})])  # as the other columns are
+    return replace(rows, columns=rows.columns.set_column(place, "split", splits["split"]))
 
 
 def check_order(rows: Rows) -> None:
