@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ada2i.errors import DataError
-
-Integers = npt.NDArray[np.integer[Any]]
 
 _PART = 100_000  # ids
 
@@ -69,7 +67,7 @@ def cut_dev(dialogues: Any, *, uri: str = "The table") -> Any:
     return ids.take(pa.array(_digest_order(ids)[: -(-len(ids) // 10)]))
 
 
-def _digest_order(ids: Any) -> Integers:
+def _digest_order(ids: Any) -> NDArray[np.int64]:
     """Return the places of ids ``(D,)`` in the order of their SHA-256."""
     digests = bytearray()
     for start in range(0, len(ids), _PART):  # few of them as Python texts at a time

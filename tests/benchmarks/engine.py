@@ -118,13 +118,12 @@ def first_step() -> list[Figure]:
 def requested_step() -> list[Figure]:
     """Return the seconds from the request of a flow run to its first step, the second one on its stack."""
     folder = short_folder()
-    stack = stacks.start(folder, preferred_ports=False)
     try:
+        stack = stacks.start(folder, preferred_ports=False)
         with client_settings(stack), get_client(sync_client=True) as prefect:
             seconds = [_seconds_to_step(prefect, number) for number in range(2)]
     finally:
         stacks.stop(folder)
-        stack.reap()
     return [Figure("request of a flow run to first step, 2 workers", seconds[-1], "s", 20.0, at_most=True)]
 
 

@@ -33,15 +33,10 @@ def start(prefect: SyncPrefectClient, root: str, model: str) -> FlowRun:
     return prefect.create_flow_run_from_deployment(deployment.id, parameters=parameters | {"promote": False})
 
 
-def state(prefect: SyncPrefectClient, run: FlowRun) -> str:
+def ended(prefect: SyncPrefectClient, run: FlowRun) -> str:
+    """Return the name of the state in which a run has ended; empty before."""
     found = prefect.read_flow_run(run.id).state
-    assert found is not None
-    return str(found.name)
-
-
-def ended(prefect: SyncPrefectClient, run: FlowRun) -> bool:
-    found = prefect.read_flow_run(run.id).state
-    return found is not None and found.is_final()
+    return str(found.name) if found is not None and found.is_final() else ""
 
 
 def times(run: FlowRun) -> tuple[int, int]:
@@ -54,12 +49,11 @@ def times(run: FlowRun) -> tuple[int, int]:
 def test_models_train_at_once_but_each_only_once(stack: Stack, prefect: SyncPrefectClient, root: str) -> None:
     home = f"{root}-concurrent"
     one, same, other = (start(prefect, home, model) for model in ("one", "one", "other"))
-    for run in (one, same, other):
-        until(partial(ended, prefect, run), f"the end of {run.name}", 900.0)
+    found = [until(partial(ended, prefect, run), f"the end of {run.name}", 900.0) for run in (one, same, other)]
 
     # Which of the two came first is not said: the second waits, and finds the first one's version.
-    assert sorted(state(prefect, run) for run in (one, same)) == ["Registered", "Skipped"]
-    assert state(prefect, other) == "Registered"
+    assert sorted(found[:2]) == ["Registered", "Skipped"]
+    assert found[2] == "Registered"
     (version,) = versions(home, "one")
     first = one if version.flow_run_id == str(one.id) else same
     (first_begun, first_ended), (other_begun, other_ended) = times(first), times(other)
