@@ -18,6 +18,7 @@ from torch import Tensor
 from ada2i import fast
 from ada2i.fast.buckets import groups_of, rows_to_add
 from ada2i.modalities import Modality
+from ada2i.records import UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -191,10 +192,6 @@ class _Taken(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         return gradient.new_zeros(ctx.shape).index_copy_(0, index, gradient), None
-
-
-UNLABELLED = -1
-"""Class index of an utterance without a label: it is context, and is in no loss, score or count of classes."""
 
 
 @dataclass(frozen=True)

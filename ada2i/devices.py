@@ -21,8 +21,11 @@ def prepare(device: torch.device | str, *, deterministic: bool = False, tf32: bo
         deterministic: Whether the same computation gives the same bits. An operation that cannot then raises an error.
         tf32: Whether products of float32 matrices round their inputs to TF32, which has 10 bits of mantissa.
     """
-    if torch.device(device).type != "cuda":
+    there = torch.device(device)
+    if there.type != "cuda":
         return
+    if there.index is not None:
+        torch.cuda.set_device(there)
     if deterministic:
         os.environ.setdefault(_WORKSPACE, _DETERMINISTIC_WORKSPACE)  # cuBLAS reads it at its first product
     torch.use_deterministic_algorithms(deterministic)

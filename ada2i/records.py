@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
@@ -18,6 +18,9 @@ from ada2i import errors, storage
 from ada2i.config import TrainConfig
 from ada2i.errors import Ada2iError, DataError, IntegrityError
 from ada2i.modalities import Modality
+
+UNLABELLED: Final = -1
+"""Class index of an utterance without a label: it is context, and is in no loss, score or count of classes."""
 
 _SPECIAL = r"/\\%?#\x00-\x1f\x7f"  # what a path or URI reads in another way
 

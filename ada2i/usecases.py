@@ -2,6 +2,8 @@
 
 The command line and the flows call the same functions. They differ only in their ``Hooks``: how a step is run (plainly,
 or as a Prefect task with retries) and how a job is shown (bars in a terminal, or a progress artifact).
+
+Modules that need torch or fastapi are imported where they are used: a flow run starts its job 2 s earlier without.
 """
 
 import functools
@@ -10,14 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from ada2i import storage
 from ada2i.display import count, similar
-from ada2i.drift import Drift, Reference, Window, judge, last_compared, limits, reference_of, render, summarise, windows
-from ada2i.drift import keep as keep_window
 from ada2i.errors import ConfigError, DataError, NotFoundError
 from ada2i.evaluation.compare import Comparison
 from ada2i.evaluation.compare import compare as compare_predictions
@@ -25,8 +25,6 @@ from ada2i.extraction import request as extraction
 from ada2i.extraction.config import NONE
 from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec
 from ada2i.importers.resolve import resolve_features
-from ada2i.inference.floor import baselines
-from ada2i.inference.sums import LEAST_DIALOGUES
 from ada2i.jobs import client, code
 from ada2i.jobs.client import Job
 from ada2i.jobs.cluster import cluster
@@ -34,11 +32,10 @@ from ada2i.jobs.events import Event
 from ada2i.jobs.resources import check_root
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.prediction import request as prediction
-from ada2i.prediction.records import PredictionManifest
+from ada2i.prediction.records import LEAST_DIALOGUES, PredictionManifest
 from ada2i.prediction.records import is_done as is_predicted
 from ada2i.prediction.records import result as prediction_result
 from ada2i.prediction.request import PredictSpec
-from ada2i.prediction.run import predict_here
 from ada2i.promotion.gate import check_judged_again, holding, is_settled, last_verdict, pass_gate, resolve_rules
 from ada2i.promotion.page import headline
 from ada2i.records import Baseline, RunRequest, RunResult
@@ -60,17 +57,17 @@ from ada2i.search.report import search_files
 from ada2i.search.request import SearchRequest, SearchSpec
 from ada2i.serving import request as serving
 from ada2i.serving.request import ServeSpec
-from ada2i.serving.run import serving as start_serving
 from ada2i.store import EXTRACTION, RunFolder, Store
 from ada2i.studies import request as studies
-from ada2i.studies.outside import is_table, outside_predictions, read_predictions
 from ada2i.studies.request import StudySpec
 from ada2i.studies.rows import Study, gather
 from ada2i.training import request as training
 from ada2i.training.dedup import repeats
-from ada2i.training.evaluate import evaluate_run
 from ada2i.training.launch import launch, train_here
 from ada2i.training.request import TrainSpec
+
+if TYPE_CHECKING:
+    from ada2i.drift import Drift, Reference, Window
 
 JobKind = Literal["extract", "train", "search", "study", "predict"]
 What = Literal["Skipped", "Registered", "Promoted", "Refused"]
@@ -321,7 +318,7 @@ def train(
         if model is None:  # refuse a wrong name before the training
             check_same_kind(store.root, request.features)
         hooks.step("train", partial(train_here if spec.local else launch, job, partial(hooks.job, "train")))
-        result = hooks.step("evaluate", partial(evaluate_run, job.uri))
+        result = hooks.step("evaluate", partial(_evaluate, job.uri))
         registering = partial(register, job.uri, root=store.root, model=model, flow_run_id=flow_run_id)
         version = hooks.step("register", registering)
         note = f"{version.name} was trained. The gate did not judge it."
@@ -336,7 +333,13 @@ def train_run(spec: TrainSpec, store: Store, *, run_id: str, hooks: Hooks) -> Ru
     job = hooks.step("features", partial(training.prepare, spec, root=store.root, run_id=run_id))
     with code.named(RunRequest.load(RunFolder(job.uri).request_uri, job.request).own_code):
         hooks.step("train", partial(train_here if spec.local else launch, job, partial(hooks.job, "train")))
-        return hooks.step("evaluate", partial(evaluate_run, job.uri))
+        return hooks.step("evaluate", partial(_evaluate, job.uri))
+
+
+def _evaluate(run_uri: str) -> RunResult:
+    from ada2i.training.evaluate import evaluate_run
+
+    return evaluate_run(run_uri)
 
 
 def _with_features(spec: TrainSpec, store: Store, run_id: str, hooks: Hooks) -> TrainSpec:
@@ -456,7 +459,7 @@ def search(
     found = SearchResult.load(storage.join(job.uri, searching.RESULT))
     run = store.run(found.run_id)
     with code.named(request.run.own_code):
-        result = hooks.step("evaluate", partial(evaluate_run, run.uri))
+        result = hooks.step("evaluate", partial(_evaluate, run.uri))
     registering = partial(register, run.uri, root=store.root, model=model, flow_run_id=flow_run_id)
     version = hooks.step("register", registering)
     outcome = SearchOutcome(search=found, version=version.name, test_summary=result.test_summary)
@@ -519,6 +522,8 @@ def baseline(features: str, store: Store, modalities: tuple[Modality, ...] = ())
     Raises:
         DataError: The features are invalid or lack a modality.
     """
+    from ada2i.inference.floor import baselines
+
     found = resolve_features(features, store.root, needs=modalities)
     held = tuple(m for m in MODALITIES if m in found.manifest.modalities)
     return baselines(found.uri, modalities or held)
@@ -537,6 +542,8 @@ def compare(first: str, second: str, store: Store) -> Comparison:
         NotFoundError: There is no such version.
         DataError: The two were tested on other dialogues, or a table does not hold predictions for them.
     """
+    from ada2i.studies.outside import is_table, outside_predictions, read_predictions
+
     versions = {text: resolve(store.root, text) for text in (first, second) if not is_table(text)}
     if not versions:
         raise ConfigError(
@@ -580,13 +587,15 @@ def predict(
     job = hooks.step("source", partial(prediction.prepare, spec, root=store.root, run_id=run_id))
     place, manifest = hooks.step("predict", partial(_predict, spec, job, hooks))
     if "/" not in spec.version and manifest.sums:  # the folder of a copy has no place for windows
-        keep_window(store.root, Window.of_prediction(manifest))
+        from ada2i.drift import Window, keep
+
+        keep(store.root, Window.of_prediction(manifest))
     return place, manifest
 
 
 def drift(
     reference: str, store: Store, *, run_id: str | None = None, own: tuple[str, ...] = ()
-) -> tuple[Version, list[tuple[Window, Drift]]]:
+) -> "tuple[Version, list[tuple[Window, Drift]]]":
     """Compare each window of a registered version with what the version was trained on.
 
     Args:
@@ -604,6 +613,8 @@ def drift(
         ConfigError: The reference is a folder.
         DataError: It has no window that can be compared.
     """
+    from ada2i.drift import reference_of, render, summarise, windows
+
     if "/" in reference:
         raise ConfigError(
             f"Drift needs a version of the registry, MODEL@NUMBER, but is asked for {reference!r}: a folder has no "
@@ -632,8 +643,12 @@ def drift(
     return version, asked
 
 
-def _compared(usual: Reference, found: list[Window], leave_out: Callable[[str], None]) -> list[tuple[Window, Drift]]:
+def _compared(
+    usual: "Reference", found: "list[Window]", leave_out: Callable[[str], None]
+) -> "list[tuple[Window, Drift]]":
     """Compare windows with a reference; one that has other sums, from another version of ada2i, is left out."""
+    from ada2i.drift import judge, limits
+
     bounds, judged = functools.cache(partial(limits, usual)), []
     for window in found:
         try:
@@ -645,8 +660,10 @@ def _compared(usual: Reference, found: list[Window], leave_out: Callable[[str], 
     return judged
 
 
-def new_windows(store: Store) -> list[Window]:
+def new_windows(store: Store) -> "list[Window]":
     """Return the newest window of each champion, unless it is the one that was compared last."""
+    from ada2i.drift import last_compared, windows
+
     found = []
     for model in models(store.root):
         try:
@@ -673,6 +690,8 @@ def serve(spec: ServeSpec, store: Store) -> Iterator[Serving]:
         InputError: The token, version or address is wrong; see ``serving.request.check``.
         UnreachableError: The private Ray head does not start.
     """
+    from ada2i.serving.run import serving as start_serving
+
     version = serving.check(spec, store.root)
     with start_serving(spec, store.root) as url:
         yield Serving(url, version)
@@ -684,6 +703,8 @@ def _predict(spec: PredictSpec, job: Job, hooks: Hooks) -> tuple[str, Prediction
         return out, prediction_result(out)
     if request := prediction.local_request(spec, job):
         with hooks.job("predict", job.uri, "") as show:
+            from ada2i.prediction.run import predict_here
+
             predict_here(job.uri, request, report=_reporter(show))
     else:
         _run_job("predict", job, hooks)

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from ada2i import storage, usecases
 from ada2i.api.frames import Frame, as_location, is_frame, like
-from ada2i.inference.models import check_code, load_config, load_model, open_version
+from ada2i.inference.models import load_model
+from ada2i.inference.versions import check_code, load_config, open_version
 from ada2i.jobs import code as own
 from ada2i.prediction import request as prediction
 from ada2i.prediction.output import dialogues_of, read_shard

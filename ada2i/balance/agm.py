@@ -15,9 +15,10 @@ from torch import Tensor
 from ada2i.balance.base import StepScales
 from ada2i.balance.none import NoBalancer
 from ada2i.balance.votes import entropies
-from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.batch import DialogueBatch
 from ada2i.config import AgmBalance, BalanceConfig
 from ada2i.model.ada2i import Prediction
+from ada2i.records import UNLABELLED
 
 _LARGEST = 18.4207  # nats: the released code bounds probabilities by 1e-8
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ada2i.balance.base import StepScales
 from ada2i.balance.unimodal import UnimodalBalancer
-from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.batch import DialogueBatch
 from ada2i.config import ArlBalance, BalanceConfig
 from ada2i.model.ada2i import Prediction
+from ada2i.records import UNLABELLED
 
 _FLOOR = 0.6  # least share of the entropy, times 1 / K of K modalities: 0.3 for two, as in the released code
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from ada2i.balance.none import NoBalancer
-from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.batch import DialogueBatch
 from ada2i.config import BalanceConfig, TcMaxBalance
 from ada2i.model.ada2i import Prediction
 from ada2i.model.amw import Fusion
+from ada2i.records import UNLABELLED
 
 
 class TcMaxBalancer(NoBalancer):

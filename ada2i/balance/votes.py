@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.batch import DialogueBatch
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I, Prediction
+from ada2i.records import UNLABELLED
 
 
 def voters(model: Ada2I, batch: DialogueBatch) -> Tensor:

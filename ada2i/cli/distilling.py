@@ -70,7 +70,7 @@ def distil(  # noqa: PLR0917
     Teachers may have other encoders and seeds. The version names its teachers.
     """
     from ada2i import usecases
-    from ada2i.inference.models import open_version
+    from ada2i.inference.versions import open_version
     from ada2i.terminal import TerminalHooks
     from ada2i.training.request import TrainSpec, new_run_id, with_named
 

@@ -8,14 +8,13 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from ada2i import storage
-from ada2i.batch import UNLABELLED
 from ada2i.data import schema
 from ada2i.data.entries import PIECE, ShardList
 from ada2i.data.entries import ShardEntry as ShardEntry  # noqa: PLC0414 - others import it from here
 from ada2i.data.provenance import Origin
 from ada2i.errors import DataError, NotFoundError
 from ada2i.modalities import Modality
-from ada2i.records import DatasetName, FeatureInfo, FileEntry, FileName, Record, described, unsealed
+from ada2i.records import UNLABELLED, DatasetName, FeatureInfo, FileEntry, FileName, Record, described, unsealed
 
 MANIFEST = "manifest.json"
 _LIST = b'\n "shards": ['  # as records are written

@@ -10,7 +10,8 @@ import numpy as np
 
 from ada2i.drift.reference import Reference, possible
 from ada2i.errors import DataError
-from ada2i.inference.sums import LEAST_DIALOGUES, Columns, Floats
+from ada2i.inference.sums import Columns, Floats
+from ada2i.prediction.records import LEAST_DIALOGUES
 from ada2i.records import Record
 
 _NIGHTS, _FALSE_ALARMS = 30, 0.05  # the probability of a false alarm in a month of nights

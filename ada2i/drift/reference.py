@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from ada2i import storage
 from ada2i.errors import DataError
 from ada2i.fast.threads import restored_torch
-from ada2i.inference.models import load_config
 from ada2i.inference.predict import Dialogues
 from ada2i.inference.sums import Columns, Floats
+from ada2i.inference.versions import load_config
 from ada2i.jobs.fanout import run_here
 from ada2i.modalities import MODALITIES
 from ada2i.prediction import request as prediction

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ada2i.batch import UNLABELLED
 from ada2i.modalities import Modality
+from ada2i.records import UNLABELLED
 
 if TYPE_CHECKING:
     from ada2i.batch import DialogueBatch

@@ -4,14 +4,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 _training = threading.Lock()
 
 
 @contextmanager
 def restored_torch() -> Iterator[None]:
     """Give torch its number of threads and its random state back at the end of the block, which may change them."""
+    import torch
+
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
     try:
         yield

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ada2i.batch import UNLABELLED
 from ada2i.data import spool
 from ada2i.errors import DataError
 from ada2i.importers.rows import File, Rows
+from ada2i.records import UNLABELLED
 
 Names = tuple[str, ...]  # by class index
 

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ada2i import storage
-from ada2i.batch import UNLABELLED
 from ada2i.data import schema, shards, spool
 from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, read_shard_bytes
 from ada2i.errors import DataError, NotFoundError
@@ -37,6 +36,7 @@ from ada2i.importers.formats import FAMILIES, SUFFIXES, conversion, suffix_of
 from ada2i.importers.rows import Bools, File, Rows, unread
 from ada2i.importers.splitting import PATH_SPLIT
 from ada2i.modalities import MODALITIES
+from ada2i.records import UNLABELLED
 
 if TYPE_CHECKING:
     from ada2i.data.schema import Column

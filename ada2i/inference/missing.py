@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.batch import DialogueBatch
 from ada2i.evaluation.metrics import confusion_matrix, weighted_f1
 from ada2i.inference.predict import predict
 from ada2i.loader.split_data import SplitData
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I
-from ada2i.records import MissingScore
+from ada2i.records import UNLABELLED, MissingScore
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # as in the studies of missing modalities (GCNet, arXiv 2203.02177)
 _SEED = 0  # of the draw, the same for all models and rates: what is missing at a rate is missing at higher ones

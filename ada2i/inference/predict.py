@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from ada2i.batch import UNLABELLED, DialogueBatch, Layout
+from ada2i.batch import DialogueBatch, Layout
 from ada2i.devices import memory_of
 from ada2i.errors import DataError
 from ada2i.loader.split_data import SplitData
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I, Prediction, chances_of
+from ada2i.records import UNLABELLED
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -23,7 +23,6 @@ from ada2i.model.ada2i import Ada2I
 
 Floats = npt.NDArray[np.float64]
 
-LEAST_DIALOGUES = 5  # of a prediction whose sums are kept
 _GROUPS = 8
 _STEPS = 0.01 * 2.0 ** np.arange(13)  # from near zero to far outliers, in standard deviations if the model standardises
 EDGES = np.concatenate([-_STEPS[::-1], _STEPS])

@@ -5,7 +5,6 @@ __all__ = [
     "cluster",
     "code",
     "driver",
-    "environment",
     "events",
     "fanout",
     "http",
@@ -13,6 +12,7 @@ __all__ = [
     "metrics",
     "preemption",
     "processes",
+    "ray_compat",
     "resources",
     "terminal",
 ]

@@ -3,7 +3,7 @@
 ``tests/unit/jobs/test_ray_compat.py`` fails with a version of Ray for which these functions were not checked.
 """
 
-from typing import Final
+from typing import Any, Final
 
 CHECKED: Final = "2.60."
 """Prefix of the versions of Ray for which this file was checked."""
@@ -21,6 +21,23 @@ def has_flag(name: str, *, namespace: str) -> bool:
     from ray.experimental import internal_kv
 
     return bool(internal_kv._internal_kv_exists(name.encode(), namespace=namespace))
+
+
+def trainer(*arguments: Any, **options: Any) -> Any:
+    """Return Ray Train's trainer: the base of ``TorchTrainer``, which would import torch in driver and controller.
+
+    Each of the two would start 2 s later, before any rank starts; only ranks compute with torch.
+    """
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    return DataParallelTrainer(*arguments, **options)
+
+
+def torch_framework() -> Any:
+    """Return torch's name in the state of a training, which Ray's dashboard shows."""
+    from ray.train.v2._internal.util import TrainingFramework
+
+    return TrainingFramework.TORCH
 
 
 def is_draining(node_id: str) -> bool:

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ada2i import storage
-from ada2i.batch import UNLABELLED
 from ada2i.data.manifest import FeatureSet, ShardEntry, read_plain
 from ada2i.data.schema import Column
 from ada2i.errors import IntegrityError
 from ada2i.loader.decoded import LAYOUT, is_whole, map_table, runs
+from ada2i.records import UNLABELLED
 
 _READERS = 8  # concurrent readers; they mostly wait for the store
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ada2i.batch import UNLABELLED
 from ada2i.loader.chunks import InMemoryShards
 from ada2i.loader.decoded import Chunk
 from ada2i.loader.split_data import Ints, SplitData, Values
+from ada2i.records import UNLABELLED
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ada2i.batch import UNLABELLED, DialogueBatch, Layout
+from ada2i.batch import DialogueBatch, Layout
 from ada2i.data.manifest import FeatureSet, ShardEntry, require_targets
 from ada2i.data.schema import Column
 from ada2i.loader.chunks import Chunks, InMemoryShards
@@ -32,6 +32,7 @@ from ada2i.loader.order import Order, Shards, in_order, share, shuffled
 from ada2i.loader.statistics import Sums, mean_and_deviation, stored_sums
 from ada2i.loader.stream import LocalRanks, Stream, sweep
 from ada2i.modalities import Modality
+from ada2i.records import UNLABELLED
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

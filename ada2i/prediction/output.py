@@ -26,7 +26,7 @@ Shape letters in this file:
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,11 +35,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ada2i import storage
-from ada2i.batch import UNLABELLED
 from ada2i.data import schema
-from ada2i.inference.predict import Dialogues, Inference, Ints
 from ada2i.modalities import Modality
 from ada2i.prediction.records import WHOLE, Matrix, PredictionRequest, Shard
+from ada2i.records import UNLABELLED
+
+if TYPE_CHECKING:
+    from ada2i.inference.predict import Dialogues, Inference, Ints
 
 _PLAIN = ("dialogue_id", "utterance_index", "utterance_id", "speaker", "text", "label", "split")
 
@@ -56,7 +58,7 @@ def read_shard(shard: Shard, modalities: Sequence[Modality]) -> pa.Table:
     return schema.read_columns(schema.open_parquet(data, shard.uri), columns, shard.uri).combine_chunks()
 
 
-def dialogue_lengths(rows: pa.Table) -> tuple[list[str], Ints]:
+def dialogue_lengths(rows: pa.Table) -> "tuple[list[str], Ints]":
     """Return the split and the length ``(D,)`` of each dialogue of a shard."""
     keys = [schema.codes(rows[name]) for name in ("split", "dialogue_id")]
     new = np.any([key[1:] != key[:-1] for key in keys], axis=0)
@@ -64,8 +66,10 @@ def dialogue_lengths(rows: pa.Table) -> tuple[list[str], Ints]:
     return [str(name) for name in rows["split"].take(edges[:-1]).to_pylist()], np.diff(edges)
 
 
-def dialogues_of(rows: pa.Table, modalities: Sequence[Modality], padded: Ints | None) -> Dialogues:
+def dialogues_of(rows: pa.Table, modalities: Sequence[Modality], padded: "Ints | None") -> "Dialogues":
     """Return a shard's dialogues as the model's input."""
+    from ada2i.inference.predict import Dialogues
+
     vectors = {m: schema.unpack_vectors(rows[schema.vector_column(m)]) for m in modalities}
     _, lengths = dialogue_lengths(rows)
     return Dialogues(
@@ -77,7 +81,7 @@ def dialogues_of(rows: pa.Table, modalities: Sequence[Modality], padded: Ints | 
     )
 
 
-def table_of(rows: pa.Table, inference: Inference, request: PredictionRequest) -> pa.Table:
+def table_of(rows: pa.Table, inference: "Inference", request: PredictionRequest) -> pa.Table:
     """Return the part of a shard; see the head of this file."""
     model, number = request.version.model, rows.num_rows
     names = request.version.features.labels
@@ -94,7 +98,7 @@ def table_of(rows: pa.Table, inference: Inference, request: PredictionRequest) -
 
 
 def columns_of(
-    inference: Inference, names: Sequence[str], modalities: Sequence[Modality], least: float
+    inference: "Inference", names: Sequence[str], modalities: Sequence[Modality], least: float
 ) -> dict[str, Any]:
     """Return what is predicted for ``N`` utterances, by column; see the head of this file.
 
@@ -115,13 +119,13 @@ def columns_of(
     return columns | {f"contribution_{m}": inference.contributions[:, place] for place, m in enumerate(modalities)}
 
 
-def kept(inference: Inference, least: float) -> npt.NDArray[np.bool_]:
+def kept(inference: "Inference", least: float) -> npt.NDArray[np.bool_]:
     """Return the utterances that get a label, ``(N,)``: their largest probability reaches the minimum confidence."""
     found: npt.NDArray[np.bool_] = inference.probabilities.max(axis=1) >= least
     return found
 
 
-def confusion(rows: pa.Table, inference: Inference, request: PredictionRequest) -> dict[str, Matrix]:
+def confusion(rows: pa.Table, inference: "Inference", request: PredictionRequest) -> dict[str, Matrix]:
     """Count labelled and predicted utterances ``(L, C)`` by split; rows: true class, columns: predicted class."""
     shape = len(request.labels), inference.probabilities.shape[1]
     label = rows["label"].combine_chunks()

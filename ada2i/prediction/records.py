@@ -18,6 +18,8 @@ from ada2i.registry.versions import Version
 REQUEST, MANIFEST, SOURCE, DONE = "request.json", "manifest.json", "source", "done"
 WHOLE = "all"  # instead of a split's name: all rows, or rows of a source without splits
 
+LEAST_DIALOGUES = 5  # of a prediction whose sums are kept
+
 Matrix = tuple[tuple[int, ...], ...]
 
 

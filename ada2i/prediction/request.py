@@ -17,7 +17,7 @@ from ada2i.extraction.config import NONE, ExtractionConfig
 from ada2i.extraction.encoders import registry
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.importers.resolve import DEMO
-from ada2i.inference.models import check_code, load_config, open_version
+from ada2i.inference.versions import check_code, load_config, open_version
 from ada2i.jobs import code
 from ada2i.jobs.client import Job
 from ada2i.jobs.resources import capacity, check_resources, machine

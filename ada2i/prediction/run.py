@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from ada2i import storage
+from ada2i.environment import revision
 from ada2i.evaluation.metrics import scores
 from ada2i.fast.threads import restored_torch
-from ada2i.inference.sums import LEAST_DIALOGUES
-from ada2i.jobs.environment import revision
 from ada2i.jobs.events import Progress
 from ada2i.jobs.fanout import Call, RunTasks, run_here
-from ada2i.prediction.records import DONE, MANIFEST, Part, PredictionManifest, PredictionRequest, sweep
+from ada2i.prediction.records import DONE, LEAST_DIALOGUES, MANIFEST, Part, PredictionManifest, PredictionRequest, sweep
 from ada2i.prediction.worker import Worker, done_uri
 from ada2i.records import FileEntry, Scores
 

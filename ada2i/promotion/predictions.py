@@ -10,11 +10,8 @@ import pyarrow.parquet as pq
 from ada2i.config import TrainConfig
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import DataError, IntegrityError
-from ada2i.inference.floor import best_floor, open_for_floor
-from ada2i.inference.models import load_config, load_model
-from ada2i.inference.predict import predict_split, predictions_file
 from ada2i.inference.reading import can_read
-from ada2i.loader.split_data import open_split
+from ada2i.inference.versions import load_config
 from ada2i.registry.versions import Version, read_file, version_uri
 
 _ID = "dialogue_id"
@@ -45,6 +42,9 @@ def floor_predictions(root: str, version: Version, features: FeatureSet, split: 
         IntegrityError: A shard differs from its digest.
         DataError: Train or dev has no labelled utterance.
     """
+    from ada2i.inference.floor import best_floor, open_for_floor
+    from ada2i.inference.predict import predictions_file
+
     config = _config(version_uri(root, version), version)
     modalities = config.model.modalities if config else tuple(features.manifest.modalities)
     regression = config is not None and config.regression
@@ -91,6 +91,10 @@ def _labels(table: pa.Table) -> dict[str, list[tuple[int, int]]]:
 
 
 def _run(uri: str, version: Version, features: FeatureSet, split: str) -> bytes:
+    from ada2i.inference.models import load_model
+    from ada2i.inference.predict import predict_split, predictions_file
+    from ada2i.loader.split_data import open_split
+
     config = load_config(uri, version)
     data = open_split(features, split, config.model.modalities)
     return predictions_file(data, *predict_split(load_model(uri, version), data, config.training.batch_dialogues))

@@ -22,7 +22,6 @@ from ada2i.records import Record, RunRequest, SearchNote
 from ada2i.search.records import Final, Params, Space, TrialRecord
 from ada2i.search.space import check_space, default_space, given_space
 from ada2i.store import Store
-from ada2i.training.methods import check_methods
 from ada2i.training.request import TrainSpec, check, planned
 
 JOB = "ada2i.search.job:drive"
@@ -155,9 +154,12 @@ def _with_code(request: SearchRequest) -> RunRequest:
     choices = [({field: x}) for field, kind in request.space.fields.items() for x in getattr(kind, "values", ())]
     configs = [config for params in choices if (config := request.config(params, run.config.training.seeds)).own_code]
     own_code = code.digests(dict.fromkeys(name for config in (run.config, *configs) for name in config.own_code))
-    with code.named(own_code):
-        for config in configs:
-            check_methods(config, run.features)
+    if configs:
+        from ada2i.training.methods import check_methods
+
+        with code.named(own_code):
+            for config in configs:
+                check_methods(config, run.features)
     return run.model_copy(update={"own_code": own_code})
 
 

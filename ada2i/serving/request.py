@@ -10,9 +10,9 @@ from ada2i import storage
 from ada2i.config import Config, Positive
 from ada2i.errors import AccessError, ConfigError, ResourceError
 from ada2i.extraction.encoders import registry
-from ada2i.inference.models import check_code, load_config, open_version
-from ada2i.inference.sums import LEAST_DIALOGUES
+from ada2i.inference.versions import check_code, load_config, open_version
 from ada2i.jobs import code
+from ada2i.prediction.records import LEAST_DIALOGUES
 from ada2i.prediction.request import check_confidence, encoders_of
 from ada2i.presets import explain
 from ada2i.registry.versions import Version

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ada2i.inference.models import load_config, load_model, open_version
+from ada2i.inference.models import load_model
 from ada2i.inference.predict import Dialogues, Inference, Ints, infer
 from ada2i.inference.sums import Floats, dialogue_sums
+from ada2i.inference.versions import load_config, open_version
 from ada2i.jobs import code
 from ada2i.modalities import Modality
 from ada2i.model.ada2i import Ada2I

@@ -20,7 +20,8 @@ import numpy as np
 
 from ada2i.drift import Window, keep
 from ada2i.errors import Ada2iError
-from ada2i.inference.sums import LEAST_DIALOGUES, Floats
+from ada2i.inference.sums import Floats
+from ada2i.prediction.records import LEAST_DIALOGUES
 
 log = logging.getLogger(__name__)
 

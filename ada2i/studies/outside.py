@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ada2i import storage
-from ada2i.batch import UNLABELLED
 from ada2i.data.manifest import FeatureSet, read_shard_bytes
 from ada2i.data.schema import Column
 from ada2i.display import count
 from ada2i.errors import DataError
 from ada2i.importers.source import has_table_suffix, table_files
+from ada2i.records import UNLABELLED
 
 log = logging.getLogger(__name__)
 

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from ray.train.backend import Backend
-from ray.train.torch import TorchConfig
+from ray.train.backend import Backend, BackendConfig
 
-from ada2i.jobs import preemption
+from ada2i.jobs import preemption, ray_compat
 
 
 class PreemptionBackend(Backend):
@@ -24,7 +23,12 @@ class PreemptionBackend(Backend):
         worker_group.execute(preemption.wait_until_left)
 
 
-class OwnProcessGroup(TorchConfig):
+class OwnProcessGroup(BackendConfig):
     """Leaves the process group to the workers, which join it through the addresses of their own nodes."""
 
     backend_cls = PreemptionBackend
+
+    @property
+    def framework(self) -> Any:
+        """Torch, in the state of a training that Ray's dashboard shows."""
+        return ray_compat.torch_framework()

@@ -21,9 +21,10 @@ from torch import Tensor
 from ada2i import storage
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import ConfigError, DataError
-from ada2i.inference.models import load_config, load_model, open_version
+from ada2i.inference.models import load_model
 from ada2i.inference.predict import Floats, predict_logits
 from ada2i.inference.reading import can_read, own_features
+from ada2i.inference.versions import load_config, open_version
 from ada2i.loader.split_data import SplitData, open_split
 from ada2i.records import RunRequest, Teacher, Teaching, get_folder_file, put_folder_file
 from ada2i.registry.versions import Version

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ada2i import storage
-from ada2i.batch import UNLABELLED
 from ada2i.data.manifest import open_features
 from ada2i.display import count
 from ada2i.errors import NotFoundError
@@ -26,6 +25,7 @@ from ada2i.inference.models import load_checkpoint
 from ada2i.inference.predict import Floats, Ints, predict_logits, predictions_file
 from ada2i.loader.split_data import SplitData, open_split
 from ada2i.records import (
+    UNLABELLED,
     Baseline,
     Baselines,
     Calibration,

@@ -234,21 +234,22 @@ def train_group(
         return work({**settings, "in_process": True})
     _set_environment(elastic=resources.min_workers is not None)
     from ray.train import FailureConfig, RunConfig
-    from ray.train.torch import TorchTrainer
 
+    from ada2i.jobs import ray_compat
     from ada2i.training.backend import OwnProcessGroup
 
     # Type checkers see Train's old interface, which knows neither what workers return nor the controller's limit.
     failures = FailureConfig(resources.max_failures * restarts, controller_failure_limit=2)  # type: ignore[call-arg]
     where = _path(folder or storage.join(run.uri, "ray"))
-    trainer = TorchTrainer(
-        work,  # type: ignore[arg-type]
+    trainer = ray_compat.trainer(
+        work,
         train_loop_config=settings,
         scaling_config=_scaling(resources, workers, use_gpu=use_gpu),
-        torch_config=OwnProcessGroup(),
+        backend_config=OwnProcessGroup(),
         run_config=RunConfig(request.run_id, where, failure_config=failures, callbacks=list(callbacks)),  # type: ignore[arg-type]
     )
-    return trainer.fit().return_value  # type: ignore[attr-defined, no-any-return]
+    outcome: Failure | None = trainer.fit().return_value
+    return outcome
 
 
 def _scaling(resources: ResourceConfig, workers: int, *, use_gpu: bool) -> "ScalingConfig":
@@ -340,8 +341,8 @@ def _tasks(settings: dict[str, Any], place: "Place", device: "torch.device") -> 
 
 def _record_environment(run: RunFolder, origin: Mapping[str, Any] | None) -> None:
     """Write the ranks' machines and rank 0's packages into the run's folder; the newest attempt's are kept."""
-    from ada2i.jobs.environment import environment
-    from ada2i.jobs.environment import machine as own_machine
+    from ada2i.environment import environment
+    from ada2i.environment import machine as own_machine
     from ada2i.training import distributed
 
     if origin is None:

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.batch import DialogueBatch
 from ada2i.model.ada2i import Prediction
+from ada2i.records import UNLABELLED
 
 
 class Term(NamedTuple):

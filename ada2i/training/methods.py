@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ada2i.balance import make_balancer
-from ada2i.batch import UNLABELLED, DialogueBatch, Layout
+from ada2i.batch import DialogueBatch, Layout
 from ada2i.config import TrainConfig
 from ada2i.errors import Ada2iError, ConfigError
 from ada2i.model.ada2i import Ada2I
 from ada2i.model.build import build_model
 from ada2i.model.own import FusionHolder
-from ada2i.records import FeatureInfo
+from ada2i.records import UNLABELLED, FeatureInfo
 from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer

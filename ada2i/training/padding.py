@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ada2i.batch import UNLABELLED, DialogueBatch, Layout
+from ada2i.batch import DialogueBatch, Layout
+from ada2i.records import UNLABELLED
 
 _LENGTHS = 16  # lengths are rounded up to its multiples
 _LEVELS = 8  # different numbers of rows for a length, about

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from ada2i.jobs import events
 from ada2i.jobs.metrics import Gauges
 from ada2i.records import EpochRecord
-from ada2i.training import distributed
 from ada2i.training.metrics import METRICS
 
 
 @dataclass
 class EventReporter:
-    """Reports events; only rank 0 reports.
+    """Reports events; only rank 0 reports. The driver and Ray Train's controller hold it too, and need no torch.
 
     Attributes:
         run_id: The run.
@@ -29,13 +28,13 @@ class EventReporter:
 
     def first_step(self) -> None:
         """Report the time from the driver's start to this attempt's first optimizer step, once."""
-        if distributed.rank() == 0 and not self.stepped:
+        if _rank() == 0 and not self.stepped:
             self.stepped = True
             self.report("first_step", seconds=round(time.time() - self.started, 2))
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
         """Report an epoch."""
-        if distributed.rank() == 0:
+        if _rank() == 0:
             self.report("epoch", seed=seed, record=record.model_dump())
 
 
@@ -51,7 +50,7 @@ class RayReporter(EventReporter):
     def epoch(self, seed: int, record: EpochRecord) -> None:
         """Report an epoch."""
         super().epoch(seed, record)
-        if distributed.rank() != 0:
+        if _rank() != 0:
             return
         for metric in METRICS:
             value = getattr(record, metric.name, None)
@@ -60,3 +59,9 @@ class RayReporter(EventReporter):
                     self.gauges.set(metric.name, number, seed=str(seed), modality=modality)
             elif value is not None:
                 self.gauges.set(metric.name, value, seed=str(seed))
+
+
+def _rank() -> int:
+    from ada2i.training import distributed
+
+    return distributed.rank()

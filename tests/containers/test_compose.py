@@ -145,3 +145,13 @@ def test_a_change_of_code_rebuilds_no_package(host: Host) -> None:
     built = host.build_product()
     assert "Downloading" not in built
     assert built.count("Using cache") >= 8
+
+
+def test_the_image_for_gpus_has_cuda_and_the_same_python_and_ray(host: Host) -> None:
+    host.build_product("cuda")
+    shown = "import platform, ray, ada2i; print(platform.python_version(), ray.__version__)"
+    images = [f"docker.io/library/ada2i:0.1.0-{variant}" for variant in ("cpu", "cuda")]
+    plain, cuda = (host.podman("run", "--rm", image, "python", "-c", shown) for image in images)
+    assert plain == cuda
+    built_for = host.podman("run", "--rm", images[1], "python", "-c", "import torch; print(torch.version.cuda)")
+    assert built_for.startswith("13.")

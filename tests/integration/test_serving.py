@@ -19,7 +19,7 @@ import pytest
 from ada2i.drift import Window, windows
 from ada2i.drift.windows import LIVE
 from ada2i.extraction.corpora import voice
-from ada2i.inference.sums import LEAST_DIALOGUES
+from ada2i.prediction.records import LEAST_DIALOGUES
 from ada2i.registry.versions import find
 from tests.served import MODEL, Calls, differs
 from tests.serving import TOKEN, Server, server, wait

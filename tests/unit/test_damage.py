@@ -11,9 +11,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ada2i import checkpoint, storage
 from ada2i.balance import make_balancer
 from ada2i.data.manifest import open_features, read_shard
+from ada2i.environment import environment
 from ada2i.errors import DataError
 from ada2i.inference.models import load_checkpoint
-from ada2i.jobs.environment import environment
 from ada2i.records import Baselines, FileEntry, Interval, RunRequest, RunResult, SeedResult, TestResult
 from ada2i.registry.verify import verify
 from ada2i.registry.versions import register

@@ -24,7 +24,8 @@ from ada2i.data.manifest import open_features, read_shard
 from ada2i.errors import Ada2iError
 from ada2i.extraction.encoders import registry as encoders
 from ada2i.extraction.request import ExtractionRequest
-from ada2i.inference.models import load_model, open_version
+from ada2i.inference.models import load_model
+from ada2i.inference.versions import open_version
 from ada2i.prediction.records import PredictionManifest
 from ada2i.prediction.request import PredictSpec, raw_corpus
 from ada2i.prediction.request import prepare as prepare_prediction

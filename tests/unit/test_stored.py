@@ -9,7 +9,8 @@ import torch
 
 from ada2i import checkpoint
 from ada2i.data.manifest import open_features
-from ada2i.inference.models import load_config, load_model, open_version
+from ada2i.inference.models import load_model
+from ada2i.inference.versions import load_config, open_version
 from ada2i.loader.split_data import open_split
 from ada2i.prediction.records import PredictionManifest, PredictionRequest
 from ada2i.records import EpochRecord

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 
 from ada2i.audit.audit import audit
-from ada2i.batch import UNLABELLED
 from ada2i.data.manifest import FeatureSet, open_features, read_shard
 from ada2i.errors import DataError
 from ada2i.importers.join import import_joined
 from ada2i.importers.table import import_table
+from ada2i.records import UNLABELLED
 from tests.unit.data.tables import Columns, corpus, write, written
 
 NAMES: list[Any] = ["calm", None, "angry", "calm", None, "calm", None, "angry"]

@@ -7,11 +7,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ada2i.batch import UNLABELLED
 from ada2i.cli import app
 from ada2i.evaluation.metrics import confusion_matrix, weighted_f1
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.inference.floor import _solve, best_floor, fit_floor
+from ada2i.records import UNLABELLED
 from tests.unit.training.small import tiny_task
 
 

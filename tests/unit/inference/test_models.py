@@ -13,7 +13,8 @@ from ada2i.data.manifest import open_features
 from ada2i.errors import DataError
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.inference import models
-from ada2i.inference.models import load_model, open_version
+from ada2i.inference.models import load_model
+from ada2i.inference.versions import open_version
 from ada2i.records import FileEntry
 from tests.unit.prediction.tiny import registered
 

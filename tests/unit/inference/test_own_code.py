@@ -11,7 +11,8 @@ import pytest
 from ada2i import storage, usecases
 from ada2i.config import TrainConfig
 from ada2i.errors import Ada2iError, ConfigError, IntegrityError
-from ada2i.inference.models import load_model, open_version
+from ada2i.inference.models import load_model
+from ada2i.inference.versions import open_version
 from ada2i.jobs import code
 from ada2i.prediction.request import PredictSpec
 from ada2i.promotion.gate import dry_run, resolve_rules

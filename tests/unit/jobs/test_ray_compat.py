@@ -7,6 +7,8 @@ from pathlib import Path
 import ray
 from ray._private.state import state
 from ray.experimental import internal_kv
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from ada2i.jobs import ray_compat
 
@@ -28,3 +30,10 @@ def test_what_is_used_exists() -> None:
     assert {"key", "value", "namespace"} <= set(inspect.signature(internal_kv._internal_kv_put).parameters)
     assert {"key", "namespace"} <= set(inspect.signature(internal_kv._internal_kv_exists).parameters)
     assert callable(state.get_draining_nodes)
+    options = inspect.signature(DataParallelTrainer).parameters
+    assert {"train_loop_config", "backend_config", "scaling_config", "run_config"} <= set(options)
+    assert ray_compat.torch_framework() is TorchConfig().framework
+
+
+def test_the_trainer_is_the_base_of_ray_trains_own_for_torch() -> None:
+    assert issubclass(TorchTrainer, DataParallelTrainer)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.batch import DialogueBatch
 from ada2i.data.manifest import FeatureSet
 from ada2i.loader.chunks import InMemoryShards
 from ada2i.loader.resident import Resident, on_device
 from ada2i.loader.split_data import SplitData, open_split
+from ada2i.records import UNLABELLED
 from ada2i.training.fit import fit
 from tests.unit.data.sets import MODALITIES, cache, write_set
 from tests.unit.training.small import Listener, tiny_task

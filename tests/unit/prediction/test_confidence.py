@@ -10,8 +10,9 @@ from ada2i import storage
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError
 from ada2i.evaluation.metrics import confusion_matrix, scores
-from ada2i.inference.models import load_model, open_version
+from ada2i.inference.models import load_model
 from ada2i.inference.predict import predict_logits, predict_split
+from ada2i.inference.versions import open_version
 from ada2i.loader.split_data import open_split
 from ada2i.prediction.request import PredictSpec, prepare
 from ada2i.promotion.predictions import predictions

@@ -10,8 +10,9 @@ from ada2i import storage
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import ConfigError, DataError, IntegrityError, NotFoundError, ResourceError
 from ada2i.evaluation.metrics import confusion_matrix, scores
-from ada2i.inference.models import load_config, load_model
+from ada2i.inference.models import load_model
 from ada2i.inference.predict import predict_split
+from ada2i.inference.versions import load_config
 from ada2i.loader.split_data import open_split
 from ada2i.prediction.job import drive
 from ada2i.prediction.records import DONE, REQUEST, SOURCE, PredictionRequest

@@ -12,8 +12,8 @@ from ada2i import storage
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import ConfigError, ConflictError, DataError
 from ada2i.importers import demo
-from ada2i.inference.models import load_config
 from ada2i.inference.reading import can_read
+from ada2i.inference.versions import load_config
 from ada2i.modalities import MODALITIES
 from ada2i.promotion import gate, predictions
 from ada2i.promotion.gate import dry_run, is_settled, last_verdict, pass_gate, resolve_rules

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ada2i import fast
 from ada2i.balance import make_balancer
-from ada2i.batch import UNLABELLED, DialogueBatch
+from ada2i.batch import DialogueBatch
 from ada2i.config import TrainConfig
 from ada2i.fast import adam
 from ada2i.fast.noise import MovingWindows, gaussian
 from ada2i.model.build import build_model
 from ada2i.presets import resolve
+from ada2i.records import UNLABELLED
 from ada2i.training.graphs import StepGraphs, can_capture
 from ada2i.training.padding import pad_batch, padded_shape
 from ada2i.training.status import StepKey

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from ada2i.balance.disparity import true_class_scores
-from ada2i.batch import UNLABELLED, Layout
+from ada2i.batch import Layout
 from ada2i.model.ada2i import Prediction
+from ada2i.records import UNLABELLED
 from ada2i.training.losses import Term, balanced_weights, classification_loss, distillation_loss, feature_loss
 from tests.unit.model.batches import CLASSES, make_batch, random_rows, reorder
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from ada2i.audit.audit import audit
-from ada2i.batch import UNLABELLED
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.data.shards import write_features
 from ada2i.evaluation.probe import held_out_skill
@@ -20,6 +19,7 @@ from ada2i.inference.predict import predict_split, predictions_file
 from ada2i.loader.order import share
 from ada2i.loader.split_data import SplitData, open_split
 from ada2i.model.build import build_model
+from ada2i.records import UNLABELLED
 from ada2i.training.fit import fit
 from tests.unit.training.small import Listener, tiny_config, tiny_task
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ada2i.jobs import environment
+from ada2i import environment
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent
 
 
 def environment(origin: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> bytes:
