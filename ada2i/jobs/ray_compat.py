@@ -24,13 +24,19 @@ def has_flag(name: str, *, namespace: str) -> bool:
 
 
 def trainer(*arguments: Any, **options: Any) -> Any:
-    """Return Ray Train's trainer: the base of ``TorchTrainer``, which would import torch in driver and controller.
+    """Return a trainer of Ray Train that starts sooner than ``TorchTrainer``, for ranks that read no Ray dataset.
 
-    Each of the two would start 2 s later, before any rank starts; only ranks compute with torch.
+    Driver and controller do not import torch, which would take each of them 2 s before a rank starts, and no process is
+    started to manage datasets.
     """
+    from ray.train.v2._internal.callbacks import DatasetsCallback
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    return DataParallelTrainer(*arguments, **options)
+    class Trainer(DataParallelTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            return [found for found in super()._create_default_callbacks() if not isinstance(found, DatasetsCallback)]
+
+    return Trainer(*arguments, **options)
 
 
 def torch_framework() -> Any:

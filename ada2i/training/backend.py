@@ -1,5 +1,6 @@
 """Actions of Ray Train in the workers of a DDP group before and after training."""
 
+import threading
 from typing import Any
 
 from ray.train.backend import Backend, BackendConfig
@@ -11,8 +12,9 @@ class PreemptionBackend(Backend):
     """Handles preemption in the workers' main threads; training runs in another thread."""
 
     def on_training_start(self, worker_group: Any, *_: Any) -> None:
-        """Make the workers watch for requests to leave."""
+        """Make the workers watch for requests to leave, and import what training needs."""
         worker_group.execute(preemption.listen_as_worker)
+        worker_group.execute(start_importing)
 
     def on_shutdown(self, worker_group: Any, *_: Any) -> None:
         """Make the workers leave after a checkpoint, as when an elastic group changes its size.
@@ -21,6 +23,15 @@ class PreemptionBackend(Backend):
         """
         worker_group.execute(preemption.request)
         worker_group.execute(preemption.wait_until_left)
+
+
+def start_importing() -> None:
+    """Import the training loop in a thread: Ray Train prepares the group for 2 s more, which ranks wait for."""
+
+    def load() -> None:
+        from ada2i.training import fit  # noqa: F401 - imports torch, too
+
+    threading.Thread(target=load, name="ada2i-imports", daemon=True).start()
 
 
 class OwnProcessGroup(BackendConfig):

@@ -8,6 +8,7 @@ import ray
 from ray._private.state import state
 from ray.experimental import internal_kv
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from ada2i.jobs import ray_compat
@@ -32,6 +33,8 @@ def test_what_is_used_exists() -> None:
     assert callable(state.get_draining_nodes)
     options = inspect.signature(DataParallelTrainer).parameters
     assert {"train_loop_config", "backend_config", "scaling_config", "run_config"} <= set(options)
+    assert callable(DataParallelTrainer._create_default_callbacks)
+    assert inspect.signature(RayTrainWorker.init_train_context).parameters["dataset_shard_provider"].default is None
     assert ray_compat.torch_framework() is TorchConfig().framework
 
 
