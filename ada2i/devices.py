@@ -17,7 +17,7 @@ def prepare(device: torch.device | str, *, deterministic: bool = False, tf32: bo
     """Set up this process for a GPU; do nothing for a CPU.
 
     Args:
-        device: Where this process will compute.
+        device: Where this process will compute. One with an index becomes the current device of the calling thread.
         deterministic: Whether the same computation gives the same bits. An operation that cannot then raises an error.
         tf32: Whether products of float32 matrices round their inputs to TF32, which has 10 bits of mantissa.
     """

@@ -3,7 +3,7 @@
 The command line and the flows call the same functions. They differ only in their ``Hooks``: how a step is run (plainly,
 or as a Prefect task with retries) and how a job is shown (bars in a terminal, or a progress artifact).
 
-Modules that need torch or fastapi are imported where they are used: a flow run starts its job 2 s earlier without.
+Modules that need torch or fastapi are imported where they are used, so that a flow run starts its job 2 s earlier.
 """
 
 import functools
@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from ada2i import storage
 from ada2i.display import count, similar
+from ada2i.drift import Drift, Reference, Window, judge, last_compared, limits, reference_of, render, summarise, windows
+from ada2i.drift import keep as keep_window
 from ada2i.errors import ConfigError, DataError, NotFoundError
 from ada2i.evaluation.compare import Comparison
 from ada2i.evaluation.compare import compare as compare_predictions
@@ -65,9 +67,6 @@ from ada2i.training import request as training
 from ada2i.training.dedup import repeats
 from ada2i.training.launch import launch, train_here
 from ada2i.training.request import TrainSpec
-
-if TYPE_CHECKING:
-    from ada2i.drift import Drift, Reference, Window
 
 JobKind = Literal["extract", "train", "search", "study", "predict"]
 What = Literal["Skipped", "Registered", "Promoted", "Refused"]
@@ -587,15 +586,13 @@ def predict(
     job = hooks.step("source", partial(prediction.prepare, spec, root=store.root, run_id=run_id))
     place, manifest = hooks.step("predict", partial(_predict, spec, job, hooks))
     if "/" not in spec.version and manifest.sums:  # the folder of a copy has no place for windows
-        from ada2i.drift import Window, keep
-
-        keep(store.root, Window.of_prediction(manifest))
+        keep_window(store.root, Window.of_prediction(manifest))
     return place, manifest
 
 
 def drift(
     reference: str, store: Store, *, run_id: str | None = None, own: tuple[str, ...] = ()
-) -> "tuple[Version, list[tuple[Window, Drift]]]":
+) -> tuple[Version, list[tuple[Window, Drift]]]:
     """Compare each window of a registered version with what the version was trained on.
 
     Args:
@@ -613,8 +610,6 @@ def drift(
         ConfigError: The reference is a folder.
         DataError: It has no window that can be compared.
     """
-    from ada2i.drift import reference_of, render, summarise, windows
-
     if "/" in reference:
         raise ConfigError(
             f"Drift needs a version of the registry, MODEL@NUMBER, but is asked for {reference!r}: a folder has no "
@@ -643,12 +638,8 @@ def drift(
     return version, asked
 
 
-def _compared(
-    usual: "Reference", found: "list[Window]", leave_out: Callable[[str], None]
-) -> "list[tuple[Window, Drift]]":
+def _compared(usual: Reference, found: list[Window], leave_out: Callable[[str], None]) -> list[tuple[Window, Drift]]:
     """Compare windows with a reference; one that has other sums, from another version of ada2i, is left out."""
-    from ada2i.drift import judge, limits
-
     bounds, judged = functools.cache(partial(limits, usual)), []
     for window in found:
         try:
@@ -660,10 +651,8 @@ def _compared(
     return judged
 
 
-def new_windows(store: Store) -> "list[Window]":
+def new_windows(store: Store) -> list[Window]:
     """Return the newest window of each champion, unless it is the one that was compared last."""
-    from ada2i.drift import last_compared, windows
-
     found = []
     for model in models(store.root):
         try:

@@ -1,9 +1,9 @@
 """The reference of a version: sums over its training and dev splits, computed once and stored."""
 
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from ada2i import storage
 from ada2i.errors import DataError
 from ada2i.fast.threads import restored_torch
-from ada2i.inference.predict import Dialogues
 from ada2i.inference.sums import Columns, Floats
 from ada2i.inference.versions import load_config
 from ada2i.jobs.fanout import run_here
@@ -20,10 +19,13 @@ from ada2i.modalities import MODALITIES
 from ada2i.prediction import request as prediction
 from ada2i.prediction.records import REQUEST, PredictionRequest
 from ada2i.prediction.request import PredictSpec
-from ada2i.prediction.run import padded_lengths
-from ada2i.prediction.worker import Worker
 from ada2i.registry.versions import Version, version_uri
 from ada2i.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ada2i.inference.predict import Dialogues
 
 _MOST_ROWS = 200_000  # utterances of a split that are read: more make no sum noticeably more exact
 _LARGEST = 1e100  # whose square is still finite
@@ -77,7 +79,7 @@ def split_sums(
     root: str,
     version: Version,
     split: str,
-    change: Callable[[Dialogues], Dialogues] = lambda dialogues: dialogues,
+    change: "Callable[[Dialogues], Dialogues]" = lambda dialogues: dialogues,
     *,
     code: tuple[str, ...] = (),
 ) -> Floats:
@@ -90,6 +92,9 @@ def split_sums(
         change: Changes the dialogues before they are predicted.
         code: package.module:Class that the version may name for its model.
     """
+    from ada2i.prediction.run import padded_lengths
+    from ada2i.prediction.worker import Worker
+
     with restored_torch(), tempfile.TemporaryDirectory(prefix="ada2i-") as scratch:
         place = f"{version_uri(root, version)}/"
         spec = PredictSpec(version=place, source=version.features.uri, split=split, code=code, local=True)

@@ -12,14 +12,16 @@ Shape letters in this file:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from ada2i.inference.predict import Dialogues, Inference, Ints
 from ada2i.modalities import Modality
-from ada2i.model.ada2i import Ada2I
+
+if TYPE_CHECKING:
+    from ada2i.inference.predict import Dialogues, Inference, Ints
+    from ada2i.model.ada2i import Ada2I
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,8 +75,7 @@ class Columns:
         return int(self.places["predicted"].stop)
 
 
-@torch.no_grad()
-def dialogue_sums(model: Ada2I, dialogues: Dialogues, inference: Inference) -> Floats:
+def dialogue_sums(model: "Ada2I", dialogues: "Dialogues", inference: "Inference") -> Floats:
     """Return the sums of each dialogue, ``(D, K)`` float64; see ``Columns``.
 
     Args:
@@ -92,7 +93,7 @@ def dialogue_sums(model: Ada2I, dialogues: Dialogues, inference: Inference) -> F
         starts = np.cumsum(lengths) - lengths
         sums[:, columns.places[name]] = np.add.reduceat(values.reshape(len(of_row), -1), starts, axis=0)
 
-    def count(name: str, bins: Ints, size: int, weight: Floats) -> None:
+    def count(name: str, bins: "Ints", size: int, weight: Floats) -> None:
         place, columns_of = columns.places[name], bins.shape[1]
         cells = (of_row[:, None] * columns_of + np.arange(columns_of)) * size + bins
         found = np.bincount(cells.ravel(), np.repeat(weight, columns_of), number * columns_of * size)
@@ -117,10 +118,13 @@ def dialogue_sums(model: Ada2I, dialogues: Dialogues, inference: Inference) -> F
     return sums
 
 
-def _group_means(model: Ada2I, modality: Modality, dialogues: Dialogues, groups: int) -> Floats:
+def _group_means(model: "Ada2I", modality: Modality, dialogues: "Dialogues", groups: int) -> Floats:
+    import torch  # here, since commands and flows that only compare sums need none
+
     device = next(model.parameters()).device
     rows = torch.from_numpy(dialogues.features[modality]).to(device)
     present = torch.from_numpy(dialogues.present[modality]).to(device)
-    parts = torch.tensor_split(model.standardise[modality](rows, present), groups, dim=1)
-    means: Floats = torch.stack([part.mean(dim=1) for part in parts], dim=1).double().cpu().numpy()
+    with torch.no_grad():
+        parts = torch.tensor_split(model.standardise[modality](rows, present), groups, dim=1)
+        means: Floats = torch.stack([part.mean(dim=1) for part in parts], dim=1).double().cpu().numpy()
     return means

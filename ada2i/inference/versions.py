@@ -1,4 +1,4 @@
-"""Opens registered versions and pulled copies, and reads their configs; every byte is checked. Needs no torch."""
+"""Opens registered versions and pulled copies, and reads their configs; every byte is checked. It imports no torch."""
 
 from pydantic import ValidationError
 

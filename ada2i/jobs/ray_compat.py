@@ -3,7 +3,12 @@
 ``tests/unit/jobs/test_ray_compat.py`` fails with a version of Ray for which these functions were not checked.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.backend import BackendConfig
 
 CHECKED: Final = "2.60."
 """Prefix of the versions of Ray for which this file was checked."""
@@ -23,11 +28,18 @@ def has_flag(name: str, *, namespace: str) -> bool:
     return bool(internal_kv._internal_kv_exists(name.encode(), namespace=namespace))
 
 
-def trainer(*arguments: Any, **options: Any) -> Any:
-    """Return a trainer of Ray Train that starts sooner than ``TorchTrainer``, for ranks that read no Ray dataset.
+def trainer(
+    work: Callable[[dict[str, Any]], Any],
+    *,
+    train_loop_config: dict[str, Any],
+    scaling_config: "ScalingConfig",
+    backend_config: "BackendConfig",
+    run_config: "RunConfig",
+) -> Any:
+    """Return a trainer of Ray Train for ranks that read no Ray dataset; it starts sooner than ``TorchTrainer``.
 
-    Driver and controller do not import torch, which would take each of them 2 s before a rank starts, and no process is
-    started to manage datasets.
+    The driver and the controller of a training need not import torch, which takes each of them 2 s before a rank
+    starts, and no process manages datasets. The arguments are those of ``TorchTrainer``.
     """
     from ray.train.v2._internal.callbacks import DatasetsCallback
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -36,7 +48,13 @@ def trainer(*arguments: Any, **options: Any) -> Any:
         def _create_default_callbacks(self) -> list[Any]:
             return [found for found in super()._create_default_callbacks() if not isinstance(found, DatasetsCallback)]
 
-    return Trainer(*arguments, **options)
+    return Trainer(
+        work,
+        train_loop_config=train_loop_config,
+        scaling_config=scaling_config,
+        backend_config=backend_config,
+        run_config=run_config,
+    )
 
 
 def torch_framework() -> Any:

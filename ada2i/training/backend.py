@@ -26,7 +26,10 @@ class PreemptionBackend(Backend):
 
 
 def start_importing() -> None:
-    """Import the training loop in a thread: Ray Train prepares the group for 2 s more, which ranks wait for."""
+    """Import the training loop in a thread.
+
+    Ray Train starts training only after it has imported torch on rank 0; all ranks import it meanwhile.
+    """
 
     def load() -> None:
         from ada2i.training import fit  # noqa: F401 - imports torch, too

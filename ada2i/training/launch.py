@@ -238,7 +238,7 @@ def train_group(
     from ada2i.jobs import ray_compat
     from ada2i.training.backend import OwnProcessGroup
 
-    # Type checkers see Train's old interface, which knows neither what workers return nor the controller's limit.
+    # Type checkers see Train's old interface, which lacks the controller's limit and takes other callbacks.
     failures = FailureConfig(resources.max_failures * restarts, controller_failure_limit=2)  # type: ignore[call-arg]
     where = _path(folder or storage.join(run.uri, "ray"))
     trainer = ray_compat.trainer(

@@ -12,7 +12,7 @@ from ada2i.training.metrics import METRICS
 
 @dataclass
 class EventReporter:
-    """Reports events; only rank 0 reports. The driver and Ray Train's controller hold it too, and need no torch.
+    """Reports events; only rank 0 reports. The driver and Ray Train's controller import this module, but no torch.
 
     Attributes:
         run_id: The run.

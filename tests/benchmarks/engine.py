@@ -138,8 +138,8 @@ def _seconds_to_step(prefect: SyncPrefectClient, number: int) -> float:
     run = prefect.create_flow_run_from_deployment(deployment.id, parameters=parameters)
     own = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
     until(lambda: _ended(prefect, run.id), "the end of the run")
-    stepped = next(log for log in prefect.read_logs(own) if "First optimizer step" in log.message)
-    return stepped.timestamp.timestamp() - begun
+    lines = until(lambda: [log for log in prefect.read_logs(own) if "First optimizer step" in log.message], "its line")
+    return float(lines[0].timestamp.timestamp() - begun)
 
 
 def _ended(prefect: SyncPrefectClient, run: UUID) -> bool:

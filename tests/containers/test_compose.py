@@ -153,5 +153,7 @@ def test_the_image_for_gpus_has_cuda_and_the_same_python_and_ray(host: Host) -> 
     images = [f"docker.io/library/ada2i:0.1.0-{variant}" for variant in ("cpu", "cuda")]
     plain, cuda = (host.podman("run", "--rm", image, "python", "-c", shown) for image in images)
     assert plain == cuda
-    built_for = host.podman("run", "--rm", images[1], "python", "-c", "import torch; print(torch.version.cuda)")
+    built_for = host.podman(
+        "run", "--rm", images[1], "python", "-c", "import torch, ada2i.training.fit; print(torch.version.cuda)"
+    )
     assert built_for.startswith("13.")

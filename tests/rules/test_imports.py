@@ -68,10 +68,10 @@ def test_public_modules_exist_and_are_few(package: str) -> None:
     "modules",
     [
         "ada2i.cli",
-        "pipelines.extract, pipelines.promote, pipelines.train, pipelines.tune",
-        "ada2i.registry.exporter, ada2i.training.backend, ada2i.training.launch, ada2i.training.reporter",  # the driver
+        "pipelines.drift, pipelines.extract, pipelines.predict, pipelines.promote, pipelines.train, pipelines.tune",
+        "ada2i.registry.exporter, ada2i.training.backend, ada2i.training.launch, ada2i.training.reporter",
     ],
 )
-def test_what_only_starts_training_does_not_wait_for_torch(modules: str) -> None:
+def test_commands_flows_and_the_driver_of_training_start_without_torch(modules: str) -> None:
     code = f"import sys, {modules}; print([name for name in ('torch', 'fastapi') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -52,6 +52,16 @@ def test_tf32_is_a_choice(*, tf32: bool) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.parametrize(("device", "current"), [("cuda:1", ["cuda:1"]), ("cuda:0", ["cuda:0"]), ("cuda", [])])
+def test_a_numbered_gpu_becomes_the_current_one(
+    device: str, current: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda there: found.append(str(there)))
+    devices.prepare(device)
+    assert found == current
+
+
 def test_the_callers_settings_come_back() -> None:
     before = torch.backends.cudnn.allow_tf32, attention()
     with devices.restored():
