@@ -1,6 +1,5 @@
 import gc
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from ada2i.data import spool
 from ada2i.errors import ResourceError
+from tests.memory import peak
 
 
 def rows(number: int) -> pa.Table:
@@ -81,19 +81,10 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # --- an import ---
 
-MEASURED = """
-import sys
-from ada2i.importers.table import import_table
-
-def kib(name):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
-
+SETUP = """
 from ada2i.data import shards, spool
+from ada2i.importers.table import import_table
 shards.SHARD_BYTES, shards._PIECE, spool._RUN_BYTES = 4 << 20, 1 << 16, 4 << 20
-before = kib("VmRSS")
-open("/proc/self/clear_refs", "w").write("5")  # the highest use so far counts from here
-import_table(sys.argv[1], sys.argv[2])
-print((kib("VmHWM") - before) >> 10)
 """
 
 
@@ -111,13 +102,11 @@ def corpus(path: Path, number: int) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux to measure memory")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux to measure memory")
 def test_the_memory_of_an_import_hardly_grows_with_its_rows(tmp_path: Path) -> None:
     found = []
     for number in (100_000, 400_000):
         source = corpus(tmp_path / f"{number}.parquet", number)
-        command = [sys.executable, "-c", MEASURED, str(source), str(tmp_path / str(number))]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found.append(int(done.stdout))
+        found.append(peak(SETUP, "import_table(sys.argv[1], sys.argv[2])", str(source), str(tmp_path / str(number))))
     vectors = 300_000 * 200 >> 20
     assert found[1] - found[0] < 0.7 * vectors, found  # MiB; the vectors in memory alone would be all of it
