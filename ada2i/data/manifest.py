@@ -172,8 +172,10 @@ def is_feature_set(location: str) -> bool:
     return not foreign and storage.exists(storage.join(storage.normalise(location), MANIFEST))
 
 
-def require_modalities(location: str, *, held: Collection[str], needs: Iterable[str]) -> None:
-    """Check that features have all requested modalities.
+def require_modalities(
+    location: str, *, held: Collection[str], needs: Iterable[str], advice: str = "Choose others with `--modalities`."
+) -> None:
+    """Check that features have all requested modalities; ``advice`` says what to do if they do not.
 
     Raises:
         DataError: A modality is missing.
@@ -181,7 +183,7 @@ def require_modalities(location: str, *, held: Collection[str], needs: Iterable[
     if missing := [modality for modality in needs if modality not in held]:
         raise DataError(
             f"{location} must hold the requested modalities, but has no {', '.join(missing)}, only {', '.join(held)}. "
-            "Choose others with `--modalities`.",
+            f"{advice}",
             uri=location,
             field="model.modalities",
         )

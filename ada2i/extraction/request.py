@@ -27,6 +27,7 @@ RESULT = "result.json"  # of a finished extraction
 DEMO_MEDIA = "demo-media"
 RAW = "corpus:"  # prefix of a raw corpus in `features`: corpus:KIND:LOCATION
 _DEMO_DIALOGUES = 40
+_FOR_PREDICTION = "Add what is missing, or predict with a model that does not need it."
 _DEMO_SETTINGS: dict[str, Any] = {"media.frames_per_second": 2.0}  # drawn faces hardly move
 
 
@@ -149,7 +150,7 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> Job:
     )
     corpus = request.corpus()
     check_corpus(corpus, labelled=spec.labelled, gate_share=config.gate_share)
-    _check_modalities(corpus, spec.needs)
+    _check_modalities(corpus, spec.needs, **({} if spec.labelled else {"advice": _FOR_PREDICTION}))
     uri = store.extraction(run_id)
     place, data = storage.join(uri, "request.json"), request.stored()
     if not storage.put_if_absent(place, data):
@@ -162,14 +163,14 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> Job:
     return Job(JOB, uri, storage.digest(data))
 
 
-def _check_modalities(corpus: Corpus, needed: Iterable[Modality]) -> None:
+def _check_modalities(corpus: Corpus, needed: Iterable[Modality], **advice: str) -> None:
     """Check that some utterance has content in each needed modality.
 
     Raises:
         DataError: A modality is missing everywhere.
     """
     held = [m for m in MODALITIES if any(item_of(utterance, m) is not None for utterance in corpus.utterances)]
-    require_modalities(corpus.source, held=held, needs=needed)
+    require_modalities(corpus.source, held=held, needs=needed, **advice)
 
 
 def _placed(spec: ExtractSpec, root: str) -> tuple[str, str]:

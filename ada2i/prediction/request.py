@@ -230,7 +230,13 @@ def raw_corpus(spec: PredictSpec, *, root: str) -> extraction.ExtractSpec | None
     named: dict[Modality, str | None] = {m: encoders[m].spec if m in wanted else NONE for m in MODALITIES}
     kind, location = raw
     return extraction.ExtractSpec(
-        kind=kind, location=location, encoders=named, overrides=overrides, labelled=False, local=spec.local
+        kind=kind,
+        location=location,
+        encoders=named,
+        overrides=overrides,
+        needs=wanted,
+        labelled=False,
+        local=spec.local,
     )
 
 

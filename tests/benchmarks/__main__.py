@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,16 +32,23 @@ PARTS = (
 )
 
 
-def measure() -> list[Figure]:
-    """Run all parts and return their figures."""
-    console, figures = Console(), []
+def measure() -> tuple[list[Figure], list[str]]:
+    """Run all parts; return their figures, and the names of parts that failed."""
+    console, figures, failed = Console(), [], []
     for part in PARTS:
         with console.status(f"Measuring {part}..."), tempfile.TemporaryDirectory() as folder:
             target = Path(folder, "figures.json")
             command = [sys.executable, "-m", f"tests.benchmarks.{part}", "--json", str(target)]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=dict(os.environ))
-            figures += [Figure(**facts) for facts in json.loads(target.read_text())]
-    return figures
+            begun = time.monotonic()
+            done = subprocess.run(command, stdout=subprocess.DEVNULL, env=dict(os.environ))
+            console.print(
+                f"{part}: {'measured' if not done.returncode else 'failed'}, {time.monotonic() - begun:.0f} s"
+            )
+            if done.returncode:
+                failed.append(part)
+            else:
+                figures += [Figure(**facts) for facts in json.loads(target.read_text())]
+    return figures, failed
 
 
 def draw(figures: Sequence[Figure], target: Path) -> None:
@@ -62,10 +70,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     arguments = parser.parse_args()
-    figures = measure()
+    figures, failed = measure()
     arguments.out.mkdir(parents=True, exist_ok=True)
     draw(figures, arguments.out / "figures.png")
     finish(arguments.out / "figures.json", figures)
+    if failed:
+        sys.exit(f"These parts failed, so their figures are missing: {', '.join(failed)}. Their errors are above.")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 A model with random weights reads texts (MiniLM) and sound (prosody) of made-up calls; one replica with one thread on a
 private Ray. Latencies are of one client after the other, warm. Throughput is that of 50 clients in a process of their
-own, who send dialogues of texts without a pause, in turns per second, as a share of what encoders and model do with
-the same texts without HTTP: both encode every text, with one thread, in the same run.
+own, who send dialogues of texts without a pause, in turns per second, as a share of what ``ada2i predict --local``
+does with such texts in the same run, its start apart. Both encode every text, with one thread.
 """
 
 import argparse
 import base64
+import csv
+import itertools
 import multiprocessing
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -20,8 +24,6 @@ from typing import Any
 import numpy as np
 
 from ada2i.extraction.corpora import voice
-from ada2i.serving.served import answer, load_served
-from ada2i.serving.turns import Vectors
 from tests.benchmarks.workload import Figure, finish
 from tests.served import MODEL, Calls
 from tests.serving import Server, server
@@ -84,23 +86,31 @@ def load(url: str, dialogues: list[Turns], seconds: float) -> float:
         return sum(each.result() for each in running) / passed
 
 
-def alone(root: str, dialogues: list[Turns], seconds: float) -> float:
-    """Return the turns per second that encoders and model make without an endpoint, with one thread."""
-    served = load_served(root, f"{MODEL}@1", own_code={}, allowed=())
-    assert served.encoders is not None
-    turns, begun = 0, 0.0
-    while not begun or time.perf_counter() - begun < seconds:
-        vectors = iter(served.encoders.texts([turn["text"] for dialogue in dialogues for turn in dialogue]))
-        given = [
-            [Vectors(turn["speaker"], {"text": next(vectors), "audio": None}) for turn in dialogue]
-            for dialogue in dialogues
-        ]
-        answer(served, given)
-        if begun:
-            turns += sum(map(len, dialogues))
-        else:
-            begun = time.perf_counter()  # the first round loads and warms everything
-    return turns / (time.perf_counter() - begun)
+def write_texts(folder: Path, dialogues: list[Turns], rounds: int, sound: bytes) -> Path:
+    """Write each round's dialogues as a folder corpus, with new texts and one clip; return it."""
+    folder.mkdir()
+    (folder / "clip.wav").write_bytes(sound)
+    with (folder / "utterances.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["dialogue_id", "utterance_index", "speaker", "text", "audio"])
+        clips = itertools.chain(["clip.wav"], itertools.repeat(""))
+        for number, (place, dialogue) in itertools.product(range(rounds), enumerate(dialogues)):
+            for index, turn in enumerate(dialogue):
+                text = f"{turn['text']} {folder.name} {number}"
+                writer.writerow([f"{number}-{place}", index, turn["speaker"], text, next(clips)])
+    return folder
+
+
+def predicted(root: str, folder: Path, dialogues: list[Turns], rounds: int) -> float:
+    """Return the turns per second of ``ada2i predict`` by the time that the rounds take beyond one of them alone."""
+    sound, seconds = base64.b64decode(clip()), []
+    for number in (1, 1 + rounds):
+        corpus = write_texts(folder / f"texts{number}", dialogues, number, sound)
+        command = ["predict", f"{MODEL}@1", f"corpus:folder:{corpus}", "--local", "--root", root]
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ada2i", *command], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - begun)
+    return rounds * sum(map(len, dialogues)) / (seconds[1] - seconds[0])
 
 
 def measure(seconds: float) -> list[Figure]:
@@ -108,20 +118,19 @@ def measure(seconds: float) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         calls = Calls(Path(folder))
         dialogues = list(calls.recordings(clips=False).values())
-        fresh = multiprocessing.get_context("spawn").Pool
-        with fresh(1) as pool:
-            bare = pool.apply(alone, (calls.root, dialogues, seconds))
+        bare = predicted(calls.root, Path(folder), dialogues, _ROUNDS)
         with server(calls.root, f"{MODEL}@champion") as found:
             turns = [turn for dialogue in dialogues for turn in dialogue][:_ROUNDS]
             text = p95(found, session(found), turns)
             sound = p95(found, "/predict", [{"turns": [{"speaker": "A", "clip": clip()}]}] * _ROUNDS)
-            with fresh(1) as pool:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
                 served = pool.apply(load, (found.url, dialogues, seconds))
     return [
         Figure("endpoint: a text turn of a session, p95", 1000 * text, "ms", 100, at_most=True),
         Figure(f"endpoint: a clip of {_CLIP_SECONDS:g} s, p95", sound, "s", 1, at_most=True),
         Figure(f"endpoint: turns of text, {CLIENTS} clients", served, "turns/s"),
-        Figure("endpoint: throughput as a share of encoders and model alone", served / bare, "", 0.8),
+        Figure("endpoint: turns of text, `ada2i predict`", bare, "turns/s"),
+        Figure("endpoint: throughput as a share of `ada2i predict`", served / bare, "", 0.8),
     ]
 
 

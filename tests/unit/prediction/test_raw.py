@@ -63,6 +63,18 @@ def test_recordings_without_labels_are_predicted(root: str, tmp_path: Path) -> N
     assert found["true_label"].null_count == found["split"].null_count == 10
 
 
+@pytest.mark.parametrize("missing", ["text", "audio", "visual"])
+def test_a_corpus_without_a_needed_modality_is_refused_before_extraction(
+    root: str, tmp_path: Path, missing: str
+) -> None:
+    rows = [row | {"video" if missing == "visual" else missing: ""} for row in talk(tmp_path / "new", 5)]
+    write_table(tmp_path / "new", rows)
+    spec = PredictSpec(version="tiny", source=f"corpus:folder:{tmp_path / 'new'}", allow_encoders=ALLOWED, local=True)
+    with pytest.raises(DataError, match=rf"has no {missing}, only .*predict with a model that does not need it"):
+        usecases.predict(spec, Store.open(root), hooks=usecases.Hooks(), extraction_run="raw")
+    assert not storage.exists(storage.join(root, "extraction", "runs", "raw", "request.json"))
+
+
 def test_encoders_and_settings_are_those_of_training(root: str, tmp_path: Path) -> None:
     wanted = PredictSpec(version="tiny", source="corpus:folder:calls", workers=3, allow_encoders=ALLOWED)
     spec = raw_corpus(wanted, root=root)
