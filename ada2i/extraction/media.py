@@ -9,9 +9,10 @@ Shape letters in this file:
 
 import io
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias
 
@@ -39,7 +40,11 @@ _PREROLLS = 0.5, 4.0, 16.0
 _SLACK = 0.5  # seconds by which a stream may end early, since sound and picture clocks differ
 _ROUNDING = 0.005, 0.1  # seconds: a difference of times below is always rounding, above never; between, below a frame
 
+# Formats in which recordings may be appended to each other as they are; in others a player stops after the first.
+_APPENDABLE = frozenset({"ogg", "mpegts", "mpeg", "matroska,webm", "flac"})
+
 Source: TypeAlias = bytes | Path
+Kind: TypeAlias = Literal["audio", "video"]
 Code = Literal[
     "missing", "unreadable", "no-audio-stream", "no-video-stream", "zero-length", "too-short", "silent"
 ]  # fmt: skip
@@ -60,7 +65,7 @@ class MediaProblem(DataError):  # noqa: N818 - not a program error: the modality
 class MediaSettings(Record):
     """The settings that, together with the file, decide samples and pixels."""
 
-    revision: Literal[2] = 2  # of the computation in this file
+    revision: Literal[3] = 3  # of the computation in this file
     limit_s: float = 60.0  # maximum length of an utterance; MELD has two that last 235 and 305 s by mistake
     frames_per_second: float = 4.0
     max_frames: int = 32
@@ -69,8 +74,8 @@ class MediaSettings(Record):
     @field_validator("revision", mode="before")
     @classmethod
     def _present(cls, revision: object) -> object:
-        """Read the revision before as this one: they differ only in media with gaps or pictures of several sizes."""
-        return 2 if revision == 1 else revision
+        """Read those before as this one: they differ in media with gaps or of several sizes (1), and appended ones (2)."""
+        return 3 if revision in (1, 2) else revision
 
 
 _DEFAULTS = MediaSettings()
@@ -151,7 +156,7 @@ def sample_frames(
     begin = start or 0.0
     longest = _seconds(begin, end, settings)
     with _opened(source, "video") as media:
-        length = media.length() if media.declared is None else media.declared
+        length = media.extent.end if media.declared is None or media.appended else media.declared
         seconds = min(longest, length - begin)
         if seconds <= 0:
             raise MediaProblem(
@@ -217,9 +222,12 @@ class _Media:
         damaged: Whether anything has failed to decode so far.
     """
 
-    def __init__(self, container: "InputContainer", stream: Any, cut: int | None) -> None:
+    def __init__(
+        self, container: "InputContainer", stream: Any, cut: int | None, measure: "Callable[[], _Extent]"
+    ) -> None:
         self._container = container
         self._stream = stream
+        self._measure = measure
         self._origin = (container.start_time or 0) / 1_000_000
         self._step = float(stream.time_base)
         started = 0.0 if stream.start_time is None else stream.start_time * self._step - self._origin
@@ -228,24 +236,34 @@ class _Media:
             self.declared = started + 8 * cut / stream.codec_context.bit_rate
         self.damaged = False
 
-    def length(self) -> float:
-        """Return the end time of the last packet, by reading all packets; then rewind."""
+    @cached_property
+    def extent(self) -> "_Extent":
+        """Where the stream ends, and whether its times begin anew, found by reading all packets of a second opening."""
+        return self._measure()
+
+    @property
+    def appended(self) -> bool:
+        """Whether the file is several recordings, one behind the other: a seek may land in any of them."""
+        return self._container.format.name in _APPENDABLE and self.extent.restarts
+
+    def measured(self) -> "_Extent":
+        """Read all packets, without decoding them."""
         clock = _Clock()
         for packet in self._packets():
             if packet.pts is not None:
                 begun, shown = (stamp * self._step - self._origin for stamp in (packet.dts or packet.pts, packet.pts))
                 clock.time(begun, shown, (packet.duration or 0) * self._step)
-        self._seek(0.0)
-        return clock.end
+        return _Extent(clock.end, clock.restarts)
 
     def frames(self, begin: float) -> Iterator[tuple[float, Any]]:
         """Yield each frame with its time, from ``begin`` or shortly before; skip frames that cannot be decoded."""
         declared = max(self.declared or 0.0, (self._container.duration or 0) / 1_000_000)
-        seekable = begin < declared  # decoders cannot seek to any number, and what is declared may be an estimate
-        if begin > _PREROLLS[0] and not seekable and self.length() <= begin:
+        # Decoders cannot seek to any number, and what is declared may be an estimate.
+        seekable = begin > _PREROLLS[0] and begin < declared and not self.appended
+        if begin > _PREROLLS[0] and not seekable and self.extent.end <= begin:
             return
-        for preroll in _PREROLLS:
-            if begin <= preroll or not seekable:
+        for preroll in _PREROLLS if seekable else ():
+            if begin <= preroll:
                 break
             self._seek(begin - preroll)
             frames = self._decoded(complete=False)
@@ -253,7 +271,7 @@ class _Media:
                 yield first
                 yield from frames
                 return
-        if begin > _PREROLLS[0]:
+        if seekable:
             self._seek(0.0)
         yield from self._decoded(complete=True)
 
@@ -292,22 +310,51 @@ class _Clock:
 
     Attributes:
         end: The end of the last frame so far.
+        restarts: Whether a recording was appended so far.
     """
 
     def __init__(self) -> None:
         self.end = self._late = self._last = 0.0
+        self.restarts = False
 
     def time(self, decoded: float, shown: float, seconds: float) -> float:
         """Return when a frame is shown, from the times in the file at which it is decoded and shown."""
         if decoded + self._late < self._last - _SLACK:
-            self._late = self.end - shown
+            self._late, self.restarts = self.end - shown, True
         self._last = decoded + self._late
         self.end = max(self.end, shown + self._late + seconds)
         return shown + self._late
 
 
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """The end of a stream's last packet, in seconds, and whether its times begin anew somewhere."""
+
+    end: float
+    restarts: bool
+
+
+def _measured(source: Source, kind: Kind) -> _Extent:
+    """Return the extent of a stream; a file is read once, though many utterances lie in it."""
+    if isinstance(source, bytes):
+        return _read_through(source, kind)
+    found = source.stat()
+    return _of_file(source, kind, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _of_file(source: Path, kind: Kind, *version: int) -> _Extent:
+    del version  # another size or time: another file
+    return _read_through(source, kind)
+
+
+def _read_through(source: Source, kind: Kind) -> _Extent:
+    with _opened(source, kind) as media:
+        return media.measured()
+
+
 @contextmanager
-def _opened(source: Source, kind: Literal["audio", "video"]) -> Iterator[_Media]:
+def _opened(source: Source, kind: Kind) -> Iterator[_Media]:
     import av
 
     what = {"audio": "sound", "video": "pictures"}[kind]
@@ -318,7 +365,8 @@ def _opened(source: Source, kind: Literal["audio", "video"]) -> Iterator[_Media]
                 _Nameless(file), "r", metadata_errors="replace", options={"protocol_whitelist": "none"}
             ) as container,
         ):
-            yield _Media(container, _stream(container, kind), _cut(file) if kind == "audio" else None)
+            cut = _cut(file) if kind == "audio" else None
+            yield _Media(container, _stream(container, kind), cut, partial(_measured, source, kind))
     except MediaProblem:
         raise
     except Exception as problem:  # decoders raise errors of many kinds; each must cost one utterance, not the run
@@ -384,7 +432,7 @@ def _sizes_of_sound(file: BinaryIO, size: int, place: int, head: str, padding: i
         place += length + -length % padding
 
 
-def _stream(container: "InputContainer", kind: Literal["audio", "video"]) -> Any:
+def _stream(container: "InputContainer", kind: Kind) -> Any:
     from av.stream import Disposition
 
     streams: Sequence[Any] = container.streams.audio if kind == "audio" else container.streams.video

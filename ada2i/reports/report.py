@@ -16,7 +16,7 @@ from ada2i.errors import DataError
 from ada2i.evaluation.metrics import HEADLINES, area, summary
 from ada2i.records import MissingScore, RunResult, SeedResult, Summary, TestResult
 from ada2i.reports import plots
-from ada2i.reports.templates import template
+from ada2i.reports.templates import cell, template
 
 Row = dict[str, str | float | int]
 
@@ -51,7 +51,7 @@ def render_report(result: RunResult, environment: Mapping[str, Any] | None = Non
     """
     tests = _tests(result)
     best = _best(result)
-    return template(__package__, "report.html.j2", cell=_html_cell).render(
+    return template(__package__, "report.html.j2").render(
         result=result,
         title=_title(result),
         subtitle=_subtitle(result.config),
@@ -363,15 +363,6 @@ def _mean(score: Summary) -> str:
     return f"{score.mean:.4f}" if score.sd is None else f"{score.mean:.4f} ± {score.sd:.4f}"
 
 
-def _cell(value: str | float) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _html_cell(value: str | float) -> str:
-    """Return a cell that breaks only before a sign or a number with its unit."""
-    return _cell(value).replace("± ", "±\N{NO-BREAK SPACE}").replace("% ", "%\N{NO-BREAK SPACE}")
-
-
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield dotted field names and values in the form of an override."""
     for name, value in tree.items():
@@ -399,6 +390,6 @@ def markdown_table(rows: Sequence[Row]) -> str:
     lines = [
         [markdown_text(head) for head in heads],
         ["---:" if all(_is_number(row[head]) for row in rows) else "---" for head in heads],
-        *([markdown_text(_cell(value)) for value in row.values()] for row in rows),
+        *([markdown_text(cell(value)) for value in row.values()] for row in rows),
     ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,23 +1,23 @@
 """Jinja templates of pages and cards, which lie next to the code that fills them."""
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 
 @lru_cache
-def template(package: str, name: str, **filters: Callable[..., Any]) -> "Template":
+def template(package: str, name: str) -> "Template":
     """Return a template: ``*.html.j2`` escapes everything, ``*.md.j2`` nothing. It may extend ``page.html.j2``.
+
+    Its filters are ``svg``, which passes our own plots on unescaped, and ``cell``.
 
     Markdown is not HTML, and every text in a card's YAML is written as JSON, which is YAML.
 
     Args:
         package: The package that holds the file.
         name: The file's name.
-        filters: Filters of the template, in addition to ``svg``, which passes our own plots on unescaped.
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -30,6 +30,16 @@ def template(package: str, name: str, **filters: Callable[..., Any]) -> "Templat
         lstrip_blocks=True,
         keep_trailing_newline=name.endswith(".md.j2"),
     )
-    environment.filters |= {"svg": Markup, **filters}
+    environment.filters |= {"svg": Markup, "cell": _html_cell}
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment.get_template(name)
+
+
+def cell(value: str | float) -> str:
+    """Return the text of a table's cell: numbers have four digits."""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _html_cell(value: str | float) -> str:
+    """Return a cell that breaks only before a sign or a number with its unit."""
+    return cell(value).replace("± ", "±\N{NO-BREAK SPACE}").replace("% ", "%\N{NO-BREAK SPACE}")

@@ -3,12 +3,15 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
+from infra import certificates
 from tests.containers.host import SERVICES, Host
 from tests.containers.stack import RAY, outcome, panels, prefect, seconds, start, workers
+from tests.ports import answers, listening
 from tests.runs import until
 
 MODEL = "nights"
@@ -43,6 +46,21 @@ def night(host: Host) -> tuple[float, float]:
 def test_the_doctor_finds_nothing_wrong(host: Host) -> None:
     lines = host.inside("prefect-worker", "ada2i", "doctor").splitlines()
     assert {line.split()[0] for line in lines if line.strip()} == {"ok", "skipped"}
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["without a certificate", "with a certificate of one's own"])
+def test_no_inner_port_of_s3_answers_without_its_certificate(host: Host, tmp_path: Path, own: bool) -> None:
+    container = host.compose("ps", "--quiet", "s3").decode().strip()
+    process = host.podman("inspect", "--format", "{{.State.Pid}}", container).strip()
+    address = host.podman(
+        "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container
+    ).strip()
+    ports = listening(process)
+    assert {9333, 19333, 8888, 18888} <= set(ports)  # of master and filer, HTTP and gRPC
+    certificates.make(tmp_path)
+    found = {port: list(answers(address, port, tmp_path if own else None)) for port in ports}
+    health = [("http /status", 200)]  # of S3 itself, which says only that it runs
+    assert {port: answered for port, answered in found.items() if answered} == {8333: health}
 
 
 def test_panels_of_an_extraction_have_data_while_it_goes_on(night: tuple[float, float]) -> None:

@@ -3,20 +3,14 @@
 import base64
 import json
 import os
-import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPException
-from itertools import product
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
-import grpc
 import pytest
 from typer.testing import CliRunner
 
@@ -26,6 +20,7 @@ from ada2i.jobs import cluster, http, processes
 from infra import certificates, local, services
 from infra import stack as stacks
 from infra.stack import Stack
+from tests.ports import answers, listening
 
 pytestmark = pytest.mark.integration
 
@@ -44,14 +39,7 @@ def listeners(stack: Stack) -> dict[int, str]:
     """Port to address, in the kernel's hex, of all that the stack's processes listen on."""
     members = {member.pid for process in stack.running.values() for member in processes._family(process)}
     inodes = {os.readlink(link) for pid in members for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
-    found = {}
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-                address, port = fields[1].split(":")
-                found[int(port, 16)] = address
-    return found
+    return {port: address for port, (address, inode) in listening().items() if f"socket:[{inode}]" in inodes}
 
 
 @pytest.mark.parametrize(
@@ -66,43 +54,6 @@ def test_nothing_answers_without_its_secret(stack: Stack, service: str, path: st
     assert http.request(f"{stack.layout.address(service)}{path}", {})[0] == refusal
 
 
-INNER_PATHS = ("/dir/assign", "/dir/lookup?fileId=1,01", "/col/delete?collection=ada2i", "/status", "/buckets/ada2i/")
-INNER_CALLS = {
-    "/filer_pb.SeaweedFiler/ListEntries": b"\x0a\x0e/buckets/ada2i",  # field 1: the folder
-    "/filer_pb.SeaweedFiler/GetFilerConfiguration": b"",
-    "/master_pb.Seaweed/CollectionList": b"",
-    "/master_pb.Seaweed/Assign": b"",
-    "/volume_server_pb.VolumeServer/VolumeServerStatus": b"",
-}
-
-
-def answers(port: int, certificate: Path | None) -> Iterator[tuple[str, object]]:
-    """Ask a port over HTTP, HTTPS and gRPC, with a certificate or without; yield each request that is answered."""
-    context = ssl._create_unverified_context()
-    if certificate is not None:
-        context.load_cert_chain(certificate / certificates.CERTIFICATE, certificate / certificates.KEY)
-    for path, scheme in product(INNER_PATHS, ("http", "https")):
-        try:
-            with urlopen(f"{scheme}://127.0.0.1:{port}{path}", timeout=10, context=context) as answer:
-                yield f"{scheme} {path}", answer.status
-        except (OSError, HTTPException):
-            continue
-    files = [certificate / name for name in (certificates.KEY, certificates.CERTIFICATE)] if certificate else []
-    pair = [file.read_bytes() for file in files]
-    for call, body in INNER_CALLS.items():
-        for channel in channels(port, pair):
-            with channel, suppress(grpc.RpcError):
-                yield call, list(channel.unary_stream(call)(body, timeout=5))
-
-
-def channels(port: int, pair: list[bytes]) -> Iterator[Any]:
-    """Yield a channel without encryption, and one with it, which believes any server."""
-    yield grpc.insecure_channel(f"127.0.0.1:{port}")
-    with suppress(OSError):
-        server = ssl.get_server_certificate(("127.0.0.1", port), timeout=5)
-        yield grpc.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(server.encode(), *pair))
-
-
 @pytest.mark.parametrize("own", [False, True], ids=["without a certificate", "with a certificate of one's own"])
 def test_no_port_of_the_s3_server_does_anything_without_its_certificate(
     storage_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
@@ -115,7 +66,7 @@ def test_no_port_of_the_s3_server_does_anything_without_its_certificate(
     inner = {alone.layout.ports[part] + more for part in ("master", "volume", "filer") for more in (0, 10_000)}
     assert inner <= set(ports)
     certificates.make(tmp_path)
-    found = {port: list(answers(port, tmp_path if own else None)) for port in ports}
+    found = {port: list(answers("127.0.0.1", port, tmp_path if own else None)) for port in ports}
     health = [("http /status", 200)]  # of S3 itself, which says only that it runs
     assert {port: answered for port, answered in found.items() if answered} == {alone.layout.ports["s3"]: health}
     assert storage.get("s3://ada2i/kept") == b"kept" * 1_000_000

@@ -43,7 +43,7 @@ def test_front_matter(card: str) -> None:
         "| train | 2 | 4 | 0 | 2 | 2 |",
         "| audio | 8 | 8 |  |  | first 4800.000 |",
         "tiny-split",
-        "revision 2, limit_s 60.0",
+        "revision 3, limit_s 60.0",
     ],
 )
 def test_what_people_ask_for(card: str, line: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import av
 import numpy as np
@@ -318,10 +319,41 @@ def test_sounds_that_overlap_lie_at_their_times() -> None:
     assert heard(data)[1:] == [0] * 3 + [88] * 4
 
 
-def test_an_appended_recording_whose_times_begin_anew_goes_on() -> None:
-    data = b"".join(parts([(0, 1, hertz)], format="mpegts", codec="mp2") for hertz in (220, 880))
-    assert heard(data) == [22] * 4 + [88] * 4
-    assert heard(data, 1.25, 1.75) == [88] * 2
+APPENDED = [("mpegts", "mp2"), ("mpeg", "mp2"), ("ogg", "libopus"), ("ogg", "flac")]
+
+
+@pytest.mark.parametrize(("format", "codec"), APPENDED)
+def test_an_appended_recording_whose_times_begin_anew_goes_on(format: str, codec: str) -> None:
+    tones = ((1, 220), (4, 440), (2, 880))
+    data = b"".join(parts([(0, seconds, hertz)], format=format, codec=codec) for seconds, hertz in tones)
+    assert heard(data)[:28] == [22] * 4 + [44] * 16 + [88] * 8
+    assert heard(data, 0.5, 1.5) == [22] * 2 + [44] * 2  # a seek would land in a later recording
+    assert heard(data, 1.5, 2.5) == [44] * 4
+    assert heard(data, 4.5, 5.5) == [44] * 2 + [88] * 2
+    assert heard(data, 6.0, 6.75) == [88] * 3
+    refused(read_audio, data, "zero-length", "from 8.000 s on", start=8.0, end=9.0)
+
+
+def test_the_second_of_two_appended_webm_recordings_is_read() -> None:
+    data = b"".join(parts([(0, 2, hertz)], format="webm", codec="libopus") for hertz in (220, 880))
+    assert heard(data, 1.5, 2.5) == [22] * 2 + [88] * 2
+    assert heard(data, 3.0, 4.0) == [88] * 4  # beyond the first one's declared length
+
+
+def test_pictures_of_an_appended_recording_go_on() -> None:
+    data = b"".join(shots((160, 120, level, 2.0)) for level in (40, 120, 200))
+    assert levels(data, 1.5, 2.5)[0] == [40] * 2 + [120] * 2
+    assert levels(data, 4.5, 5.5)[0] == [200] * 4
+    assert levels(data)[0] == [40] * 8 + [120] * 8 + [200] * 8
+
+
+def test_a_file_is_read_through_once_for_all_its_utterances(tmp_path: Path) -> None:
+    path = tmp_path / "call.ogg"
+    path.write_bytes(b"".join(parts([(0, 2, hertz)], format="ogg", codec="libopus") for hertz in (220, 880)))
+    with mock.patch.object(media, "_read_through", wraps=media._read_through) as reading:
+        for start in (1.0, 2.0, 3.0):
+            read_audio(path, start=start, end=start + 0.5)
+    assert reading.call_count == 1
 
 
 def test_times_that_are_rounded_make_no_gap() -> None:
@@ -465,7 +497,8 @@ def test_pictures_that_begin_late_are_not_shown_early() -> None:
     refused(sample_frames, data, "unreadable", "no frame could be decoded from 0.000 s on", end=1.0)
 
 
-def test_settings_of_the_revision_before_are_read_as_the_present_ones() -> None:
-    assert MediaSettings.model_validate({"revision": 1}) == MediaSettings()
+def test_settings_of_earlier_revisions_are_read_as_the_present_ones() -> None:
+    for revision in (1, 2):
+        assert MediaSettings.model_validate({"revision": revision}) == MediaSettings()
     with pytest.raises(ValueError, match="revision"):
-        MediaSettings.model_validate({"revision": 3})
+        MediaSettings.model_validate({"revision": 4})
