@@ -234,6 +234,7 @@ class DialogueBatch:
         targets: ``(N,)`` float32 that regression predicts, NaN for an utterance without one. None: classification.
         targeted: Utterances of the global batch with a target, over all ranks.
         taught: ``(N, C)`` float32, the teachers' mean probabilities. None: there are no teachers.
+        taught_encodings: ``(N, M, H)`` float32, the outputs of unimodal teachers' encoders. None: they are not learned.
         real: ``(N,)`` bool, false for the empty rows of a padded batch (``training.padding``). None: all are real.
     """
 
@@ -251,6 +252,7 @@ class DialogueBatch:
     targets: Tensor | None = None
     targeted: int | Tensor | None = None
     taught: Tensor | None = None
+    taught_encodings: Tensor | None = None
     real: Tensor | None = None
 
     @property
@@ -286,6 +288,8 @@ class DialogueBatch:
         shapes |= {"labels": tuple(self.labels.shape), "speakers": tuple(self.speakers.shape)}
         shapes |= {} if self.targets is None else {"targets": tuple(self.targets.shape)}
         shapes |= {} if self.taught is None else {"taught": tuple(self.taught.shape[:1])}
+        if self.taught_encodings is not None:
+            shapes["taught_encodings"] = tuple(self.taught_encodings.shape[:1])
         if wrong := {name: shape for name, shape in shapes.items() if shape != (rows,)}:
             raise ValueError(f"all tensors must have {rows} rows, the sum of lengths, but have {wrong}")
 
@@ -299,6 +303,7 @@ class DialogueBatch:
             speakers=self.speakers.pin_memory(),
             targets=None if self.targets is None else self.targets.pin_memory(),
             taught=None if self.taught is None else self.taught.pin_memory(),
+            taught_encodings=None if self.taught_encodings is None else self.taught_encodings.pin_memory(),
         )
 
     def to(self, device: torch.device) -> "DialogueBatch":
@@ -314,4 +319,7 @@ class DialogueBatch:
             layout=replace(self.layout, device=device),
             targets=None if self.targets is None else self.targets.to(device, non_blocking=True),
             taught=None if self.taught is None else self.taught.to(device, non_blocking=True),
+            taught_encodings=None
+            if self.taught_encodings is None
+            else self.taught_encodings.to(device, non_blocking=True),
         )

@@ -382,6 +382,14 @@ class OpmBalance(Config):
     ratio: Ratio = "linear"
 
 
+class UmtBalance(Config):
+    """UMT: encoders are drawn to those of trained unimodal models, the run's teachers, one for each modality."""
+
+    method: Literal["umt"] = "umt"
+    weight: float = Field(1.0, ge=0.0, description="Weight of the squared distance from the teacher's encoder.")
+    ratio: Ratio = "linear"
+
+
 class OwnBalance(Config):
     """A balance method of the caller's own."""
 
@@ -403,6 +411,7 @@ _METHODS = (
     SpclBalance,
     PmrBalance,
     OpmBalance,
+    UmtBalance,
 )
 BALANCE_METHODS: Mapping[str, type[Config]] = {model.model_fields["method"].default: model for model in _METHODS}
 
@@ -426,6 +435,7 @@ BalanceConfig = Annotated[
     | Annotated[SpclBalance, Tag("spcl")]
     | Annotated[PmrBalance, Tag("pmr")]
     | Annotated[OpmBalance, Tag("opm")]
+    | Annotated[UmtBalance, Tag("umt")]
     | Annotated[OwnBalance, Tag(OWN)],
     Discriminator(
         _method,
@@ -599,6 +609,11 @@ class TrainConfig(Config):
     def regression(self) -> bool:
         """Whether the model predicts a number."""
         return self.task == "regression"
+
+    @property
+    def learns_encodings(self) -> bool:
+        """Whether the encoders learn from those of unimodal teachers."""
+        return isinstance(self.balance, UmtBalance) and bool(self.balance.weight) and not self.ablations.no_modulation
 
     @property
     def has_afw(self) -> bool:

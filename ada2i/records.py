@@ -262,7 +262,7 @@ def _no_teachers(teachers: tuple[Teacher, ...]) -> bool:
 
 
 class Teaching(Record):
-    """The teachers of a run, and the file with their mean probabilities on train, next to the request."""
+    """The teachers of a run, and the file with what they say of train, next to the request."""
 
     teachers: tuple[Teacher, ...] = Field(min_length=1)
     targets: FileEntry
@@ -289,7 +289,9 @@ class RunRequest(Record):
     def taught(self) -> str:
         """A sentence about the teachers; empty if there are none."""
         names = ", ".join(teacher.name for teacher in self.teachers)
-        return f"Distilled: trained on labels and on the mean probabilities of {names}." if names else ""
+        learned = ["the mean probabilities"] if self.config.loss.distillation else []
+        learned += ["the encoders' outputs"] if self.config.learns_encodings else []
+        return f"Distilled: trained on labels and on {' and '.join(learned)} of {names}." if names else ""
 
     @property
     def searched(self) -> str:

@@ -19,6 +19,7 @@ from ada2i.balance.opm import OpmBalancer
 from ada2i.balance.pmr import PmrBalancer
 from ada2i.balance.spcl import SpclBalancer
 from ada2i.balance.tcmax import TcMaxBalancer
+from ada2i.balance.umt import UmtBalancer
 from ada2i.balance.unimodal import UnimodalBalancer
 from ada2i.config import OwnBalance, TrainConfig
 from ada2i.errors import ConfigError
@@ -39,6 +40,7 @@ METHODS: Final[dict[str, Any]] = {
     "spcl": SpclBalancer,
     "pmr": PmrBalancer,
     "opm": OpmBalancer,
+    "umt": UmtBalancer,
 }
 """The balancer class of each ``balance.method``."""
 

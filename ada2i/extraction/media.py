@@ -74,7 +74,7 @@ class MediaSettings(Record):
     @field_validator("revision", mode="before")
     @classmethod
     def _present(cls, revision: object) -> object:
-        """Read those before as this one: they differ in media with gaps or of several sizes (1), and appended ones (2)."""
+        """Read those before as this one: they differ in media with gaps or several sizes (1), or appended media (2)."""
         return 3 if revision in (1, 2) else revision
 
 

@@ -122,13 +122,26 @@ def _private_head() -> Iterator[Cluster]:
             head = start_head(folder=folder, token=token, dashboard_port=port, env=os.environ, log=log)
             with _guarded(head, folder):
                 try:
-                    wait_ready(f"http://127.0.0.1:{port}", token=token, head=head, log=log)
-                    gcs = (folder / "ray" / "ray_current_cluster").read_text().strip()
-                    yield Cluster(f"http://127.0.0.1:{port}", gcs)
+                    address = f"http://127.0.0.1:{port}"
+                    wait_ready(address, token=token, head=head, log=log)
+                    yield Cluster(address, _gcs_address(folder, address, head, log))
                 finally:
                     stop_head(head, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _gcs_address(folder: Path, address: str, head: subprocess.Popen[bytes], log: Path) -> str:
+    """Return the address that drivers connect to; `ray start` writes it some time after the head takes jobs."""
+    file = folder / "ray" / "ray_current_cluster"
+
+    def known() -> str:
+        return file.read_text().strip() if file.exists() else ""
+
+    processes.wait_until(
+        lambda: bool(known()), child=head, name="The Ray head", address=address, log=log, timeout=_START_SECONDS
+    )
+    return known()
 
 
 def _private(token: Path) -> dict[str, str | None]:

@@ -49,6 +49,7 @@ _BALANCE: Mapping[str, Mapping[str, Dimension]] = {
     },
     "spcl": {"threshold": Uniform(low=0.05, high=0.75), "growth": Uniform(low=1.05, high=1.85)},
     "pmr": {"alpha": Uniform(low=0.0, high=2.0), "momentum": Uniform(low=0.0, high=0.9)},
+    "umt": {"weight": LogUniform(low=0.1, high=30.0)},
     "opm": {"rate": Uniform(low=0.0, high=0.4), "base": Uniform(low=0.0, high=0.6)},
 }
 

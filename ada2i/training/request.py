@@ -58,11 +58,6 @@ def prepare(spec: TrainSpec, *, root: str, run_id: str) -> Job:
     """
     run = Store.open(root).run(run_id)
     request = planned(spec, root=root, run_id=run_id)
-    if bool(spec.teachers) != bool(request.config.loss.distillation):
-        raise ConfigError(
-            "A run with teachers needs `loss.distillation` above 0, and only such a run. Name teachers, or omit it.",
-            field="loss.distillation",
-        )
     if spec.teachers:
         from ada2i.training.distillation import teach
 
@@ -98,6 +93,7 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
         kept = _kept(config, audit)
         chosen = _overrides(spec)
         config = config_for(features, preset=spec.preset, settings=settings, overrides=chosen, modalities=kept)
+    check_teachers(config, spec.teachers)
     info = features.info()
     own_code = code.digests(config.own_code)
     if own_code:
@@ -138,6 +134,27 @@ def config_for(
     return config
 
 
+def check_teachers(config: TrainConfig, teachers: Sequence[str]) -> None:
+    """Check that there are teachers if a config learns from them, and only then.
+
+    Raises:
+        ConfigError: There are none, or too many.
+    """
+    if config.learns_encodings and len(teachers) != len(config.model.modalities):
+        raise ConfigError(
+            f"`balance.method=umt` needs a teacher for each modality, {', '.join(config.model.modalities)}, but there "
+            f"are {len(teachers)}. Train a model on each modality alone, and name them: `ada2i distil TEACHERS... "
+            "--set balance.method=umt`.",
+            field="balance.method",
+        )
+    if bool(teachers) != bool(config.loss.distillation or config.learns_encodings):
+        raise ConfigError(
+            "A run with teachers needs `loss.distillation` above 0 or `balance.method=umt`, and only such a run. Name "
+            "teachers, as `ada2i distil` does, or omit it.",
+            field="loss.distillation",
+        )
+
+
 def check(spec: TrainSpec) -> TrainConfig:
     """Check what is possible before features are read or made; return the config, except what these decide.
 
@@ -165,7 +182,8 @@ def _overrides(spec: TrainSpec) -> dict[str, Any]:
             "or train on Ray.",
             field="resources.workers",
         )
-    defaults = {"loss.distillation": 1.0} if spec.teachers else {}
+    umt = spec.overrides.get("balance.method") == "umt"  # its teachers teach the encoders
+    defaults = {"loss.distillation": 1.0} if spec.teachers and not umt else {}
     return {**defaults, **spec.overrides, **({"resources.workers": 1} if spec.local else {})}
 
 

@@ -59,11 +59,17 @@ def _own_parts(task: Task, batch: Sequence[int]) -> list[DialogueBatch]:
 
 
 def _taught(task: Task, batch: DialogueBatch) -> DialogueBatch:
-    """Return a batch of train with its teachers' probabilities, if there are teachers."""
+    """Return a batch of train with what its teachers say of it, if there are teachers."""
     if task.taught is None:
         return batch
-    places = (slice(*task.train_edges[d : d + 2]) for d in batch.dialogues)
-    return replace(batch, taught=torch.cat([task.taught[place] for place in places]).to(batch.labels.device))
+    rows = torch.cat([torch.arange(*task.train_edges[d : d + 2]) for d in batch.dialogues])
+    probabilities, encodings = task.taught
+    device = batch.labels.device
+    return replace(
+        batch,
+        taught=probabilities[rows].to(device),
+        taught_encodings=None if encodings is None else encodings[rows].to(device),
+    )
 
 
 def ahead(items: Iterable[Item], make: Callable[[Item], Made]) -> Iterator[Made]:

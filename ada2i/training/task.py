@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,18 @@ class Reporter(Protocol):
         """An epoch is done; its checkpoint may not be written yet."""
 
 
+class Taught(NamedTuple):
+    """What teachers say of train, in its order.
+
+    Attributes:
+        probabilities: ``(N, C)`` float32, the mean over teachers.
+        encodings: ``(N, M, H)`` float32, the output of each modality's teacher's encoder. None: they are not learned.
+    """
+
+    probabilities: Tensor
+    encodings: Tensor | None
+
+
 class QuietReporter:
     """A reporter that does nothing."""
 
@@ -39,7 +51,7 @@ class QuietReporter:
 
 @dataclass(frozen=True)
 class Task:
-    """One seed's training: config, data, device and folder; from teachers, ``(N, C)`` probabilities on train."""
+    """One seed's training: config, data, device, folder, and what teachers say of train."""
 
     config: TrainConfig
     features: FeatureInfo
@@ -48,7 +60,7 @@ class Task:
     dev: SplitData
     uri: str  # the seed's folder
     device: torch.device
-    taught: Tensor | None = None
+    taught: Taught | None = None
 
     @property
     def folder(self) -> SeedFolder:

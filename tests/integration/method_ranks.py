@@ -45,6 +45,9 @@ def share_of(world: int, rank: int, step: int, *, regression: bool = False, taug
     targets = torch.randn(sum(LENGTHS), generator=torch.Generator().manual_seed(step))
     targets[[2, 5]] = torch.nan
     chances = torch.rand(sum(LENGTHS), CLASSES, generator=torch.Generator().manual_seed(step)).softmax(dim=-1)
+    encodings = torch.randn(
+        sum(LENGTHS), len(WIDTHS), SMALL["model.hidden_dim"], generator=torch.Generator().manual_seed(step)
+    )
     members = tuple(range(len(LENGTHS) * step, len(LENGTHS) * (step + 1)))
     return DialogueBatch(
         features=part.features,
@@ -61,6 +64,7 @@ def share_of(world: int, rank: int, step: int, *, regression: bool = False, taug
         targets=targets[rows] if regression else None,
         targeted=sum(LENGTHS) - 2,
         taught=chances[rows] if taught else None,
+        taught_encodings=encodings[rows],
     )
 
 

@@ -16,6 +16,7 @@ ACTIVE: Mapping[str, Mapping[str, Any]] = {
     "spcl": {"threshold": 0.005},
     "pmr": {"alpha": 20.0, "entropy": 1.0},
     "opm": {"rate": 0.2},
+    "umt": {},
 }
 NULL: Mapping[str, Mapping[str, Any]] = {
     "none": {},
@@ -30,6 +31,7 @@ NULL: Mapping[str, Mapping[str, Any]] = {
     "spcl": {"threshold": None},
     "pmr": {"alpha": 0.0, "entropy": 0.0},
     "opm": {"rate": 0.0, "base": 0.0},
+    "umt": {"weight": 0.0},
 }
 
 

@@ -7,6 +7,7 @@ Two classes; the true ones are 0 and 1. The votes are logarithms of probabilitie
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from ada2i.balance.opm import OpmBalancer, keep
 from ada2i.balance.pmr import PmrBalancer
 from ada2i.balance.spcl import SpclBalancer, imbalances
 from ada2i.balance.tcmax import TcMaxBalancer
+from ada2i.balance.umt import UmtBalancer
 from ada2i.balance.unimodal import UnimodalBalancer
 from ada2i.batch import DialogueBatch, Layout
 from ada2i.config import (
@@ -39,6 +41,7 @@ from ada2i.config import (
     PmrBalance,
     SpclBalance,
     TcMaxBalance,
+    UmtBalance,
     UnimodalBalance,
 )
 from ada2i.modalities import Modality
@@ -130,6 +133,17 @@ def test_unimodal_losses() -> None:
     # Text: (-ln 0.8 - ln 0.6) / 2 = 0.36698. Audio: -ln 0.5 = 0.69315 over the one utterance that has it.
     found = losses(balancer, predicted(), batch_of(audio=(True, False)))
     assert found["unimodal_loss"] == pytest.approx(0.5 * (0.36698 + 0.69315), abs=1e-5)
+
+
+def test_umt() -> None:
+    balancer = UmtBalancer(UmtBalance(weight=2.0))
+    started(balancer)
+    encoded: dict[Modality, Tensor] = {"text": torch.tensor([[1.0, 2.0], [0.0, 1.0]]), "audio": torch.ones(2, 2)}
+    taught = torch.tensor([[[1.0, 0.0], [9.0, 9.0]], [[1.0, 1.0], [3.0, 2.0]]])  # (N, M, H)
+    batch = replace(batch_of(audio=(False, True)), taught_encodings=taught, labels=torch.tensor([-1, 1]))
+    # Text: means of (0, 4) and (1, 0), 2 and 0.5, over two utterances, labelled or not: 1.25.
+    # Audio: the mean of (4, 1), 2.5, over the one utterance that has it.
+    assert losses(balancer, predicted(encoded), batch) == {"umt_loss": pytest.approx(2.0 * (1.25 + 2.5))}
 
 
 def test_tcmax() -> None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from typing import Any
 
 import pytest
@@ -130,3 +130,19 @@ def test_a_private_head_that_does_not_start_is_tried_once_more(
     assert len(folders) == 2
     assert not any(folder.exists() for folder in folders)
     assert "It is started once more." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first", [None, ""], ids=["no file at first", "an empty file at first"])
+def test_the_address_of_a_head_is_awaited(tmp_path: Path, first: str | None) -> None:
+    file = tmp_path / "ray" / "ray_current_cluster"
+    file.parent.mkdir()
+    if first is not None:
+        file.write_text(first)
+    head = processes.spawn(["sleep", "60"], owner=str(tmp_path), env=os.environ, log=tmp_path / "log")
+    late = Timer(0.5, file.write_text, ["127.0.0.1:1234\n"])
+    late.start()
+    try:
+        assert cluster._gcs_address(tmp_path, "http://127.0.0.1:1", head, tmp_path / "log") == "127.0.0.1:1234"
+    finally:
+        head.kill()
+        head.wait()

@@ -11,6 +11,7 @@ import torch
 
 import ada2i
 from ada2i import checkpoint, storage, usecases
+from ada2i.balance.votes import encodings
 from ada2i.data.manifest import FeatureSet, open_features
 from ada2i.errors import ConfigError, DataError, IntegrityError
 from ada2i.importers.demo import write_demo_corpus
@@ -20,6 +21,7 @@ from ada2i.inference.predict import predict_logits
 from ada2i.loader.split_data import open_split
 from ada2i.records import RunRequest
 from ada2i.registry.versions import find, version_uri
+from ada2i.search.request import SearchSpec, prepare_search, search_options
 from ada2i.store import Store
 from ada2i.training.distillation import TARGETS, taught_rows
 from ada2i.training.request import TrainSpec, prepare
@@ -75,7 +77,7 @@ def test_the_mean_of_the_teachers_is_stored_by_digest(root: str, features: Featu
     assert request.teaching is not None
     assert [teacher.name for teacher in request.teaching.teachers] == ["tiny@1", "tiny@2"]
     mean = (chances(root, "tiny@1", features) + chances(root, "tiny@2", features)) / 2
-    torch.testing.assert_close(taught(root, "r", features), mean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(taught(root, "r", features).probabilities, mean, rtol=0, atol=1e-6)
     table = pq.read_table(io.BytesIO(storage.get(storage.join(job.uri, TARGETS))))
     assert table.num_rows == features.manifest.splits["train"].utterances
     storage.put(storage.join(job.uri, TARGETS), b"changed")
@@ -138,7 +140,7 @@ def test_a_teacher_with_other_encoders_reads_its_own_features(root: str, feature
     info = other.info().model_copy(update={"labels": features.info().labels})
     registered(root, info, "reference", model__modalities=["text"])
     prepare(spec(features, "tiny@3"), root=root, run_id="r")
-    rows, theirs = taught(root, "r", features), chances(root, "tiny@3", other)
+    rows, theirs = taught(root, "r", features).probabilities, chances(root, "tiny@3", other)
     ours, own = (open_split(each, "train", ("text",)) for each in (features, other))
     starts = dict(zip(np.array(own.dialogue_ids).tolist(), np.cumsum(own.lengths) - own.lengths, strict=True))
     at = 0
@@ -169,3 +171,66 @@ def test_refuses_a_teacher_that_can_read_nothing(root: str, features: FeatureSet
     registered(root, gone, "reference")
     with pytest.raises(DataError, match="tiny@3 must be able to read"):
         prepare(spec(features, "tiny@3"), root=root, run_id="r")
+
+
+# --- UMT: the encoders of unimodal teachers ---
+
+UMT: dict[str, Any] = {"balance.method": "umt"}
+OF_MODALITY = {"text": "corrected", "audio": "causal", "visual": "reference"}  # the presets of three teachers
+
+
+@pytest.fixture
+def unimodal(root: str) -> FeatureSet:
+    """26 synthetic dialogues, and a version for each modality alone."""
+    found = open_features(write_demo_corpus(root, dialogues=26))
+    for modality, preset in OF_MODALITY.items():
+        masked = {"model__encoder__attend_to_padding": False, "model__afw__average_padding": False}
+        registered(
+            root, found.info(), preset, model__modalities=[modality], **(masked if preset == "reference" else {})
+        )
+    return found
+
+
+def test_encoders_learn_the_outputs_of_unimodal_teachers(root: str, unimodal: FeatureSet) -> None:
+    given = spec(unimodal, "tiny@3", "tiny@1", "tiny@2", **UMT)  # in any order
+    outcome = usecases.train(given, Store.open(root), run_id="r", hooks=Listening(lambda _: None), model="student")
+    found = taught(root, "r", unimodal)
+    train = open_split(unimodal, "train", tuple(OF_MODALITY))
+    everything = list(range(len(train.lengths)))
+    for place, modality in enumerate(OF_MODALITY):
+        version = find(root, "tiny", place + 1)
+        model = load_model(version_uri(root, version), version)
+        batch = open_split(unimodal, "train", (modality,)).batch(everything, everything)
+        with torch.no_grad():
+            expected = encodings(model(batch), batch)[modality]
+        torch.testing.assert_close(found.encodings[:, place], expected, rtol=0, atol=1e-5)
+    assert outcome.result is not None
+    assert outcome.result.config.loss.distillation == 0
+    history = [record.model_dump()["umt_loss"] for record in outcome.result.seeds[0].history]
+    assert history[-1] < history[0]
+    assert "on labels and on the encoders' outputs of tiny@3, tiny@1, tiny@2" in outcome.version.protocol
+
+
+def test_refuses_teachers_whose_encoders_cannot_be_learned(root: str, unimodal: FeatureSet) -> None:
+    def message(given: TrainSpec) -> str:
+        with pytest.raises(ConfigError) as caught:
+            prepare(given, root=root, run_id="r")
+        return str(caught.value)
+
+    assert "needs a teacher for each modality, text, audio, visual, but there are 0" in message(spec(unimodal, **UMT))
+    twice = message(spec(unimodal, "tiny@1", "tiny@2", "tiny@1", **UMT))
+    assert "one teacher for each of text, audio, visual" in twice
+    assert "tiny@1 is trained on text" in twice
+    wider = message(spec(unimodal, "tiny@1", "tiny@2", "tiny@3", **UMT, **{"model.hidden_dim": 12}))
+    assert "must have the run's `model.hidden_dim`, 12, but tiny@1 has 8" in wider
+    none = message(spec(unimodal, "tiny@1", "tiny@2", "tiny@3", **UMT, **{"balance.weight": 0.0}))
+    assert "needs `loss.distillation` above 0 or `balance.method=umt`" in none
+    registered(root, unimodal.info(), "paper", model__modalities=["text", "audio"])
+    assert "tiny@4 is trained on text, audio" in message(spec(unimodal, "tiny@4", "tiny@2", "tiny@3", **UMT))
+
+
+@pytest.mark.parametrize("field", [{"balance.method": "umt"}, {"loss.distillation": 1.0}])
+def test_a_search_has_no_teachers(root: str, unimodal: FeatureSet, field: dict[str, Any]) -> None:
+    wanted = SearchSpec(spec=spec(unimodal, **field), options=search_options(trials=2))
+    with pytest.raises(ConfigError, match="teacher"):
+        prepare_search(wanted, root=root)
