@@ -25,7 +25,7 @@ from ada2i.config import OwnBalance, TrainConfig
 from ada2i.errors import ConfigError
 from ada2i.jobs import code
 
-__all__ = ["base", "make_balancer", "noise", "none"]
+__all__ = ["base", "make_balancer", "noise", "none", "votes"]
 
 METHODS: Final[dict[str, Any]] = {
     "ada2i": Ada2IBalancer,

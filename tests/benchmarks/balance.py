@@ -36,7 +36,8 @@ def stepper(method: str) -> Callable[[], float]:
     optimizer = make_optimizer(model, learning_rate=1e-4, weight_decay=1e-8)
     balancer = make_balancer(config)
     batch = WORK.batch(10, 0)
-    batch = replace(batch, dialogues=tuple(range(10)), members=tuple(range(10)))
+    encodings = torch.randn(len(batch.labels), len(WORK.widths), config.model.hidden_dim)  # of teachers
+    batch = replace(batch, dialogues=tuple(range(10)), members=tuple(range(10)), taught_encodings=encodings)
     taken = 0
 
     def step() -> float:

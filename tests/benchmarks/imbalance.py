@@ -9,6 +9,7 @@ over seeds, of the network and of audio's vote alone. It says nothing about reco
 import argparse
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ada2i.balance import make_balancer
+from ada2i.balance.votes import encodings
 from ada2i.batch import DialogueBatch, Layout
 from ada2i.config import BALANCE_METHODS
 from ada2i.evaluation.metrics import confusion_matrix, scores
 from ada2i.modalities import Modality
+from ada2i.model.ada2i import Ada2I
 from ada2i.model.build import build_model
 from ada2i.presets import resolve
 from ada2i.training.schedule import set_rate
@@ -79,7 +82,19 @@ def trained(method: str, seed: int) -> tuple[float, float]:
     means = random.standard_normal((CLASSES, WIDTHS["text"]))
     train = [batch_of(random, means, DIALOGUES * number) for number in range(BATCHES)]
     test = [batch_of(random, means, 0) for _ in range(BATCHES)]
-    config = resolve(preset="corrected", settings="demo", overrides={**SETTINGS, "balance.method": method})
+    model = network(taught(train, seed) if method == "umt" else train, method, tuple(WIDTHS), seed)
+    with torch.no_grad():
+        found = [model(batch) for batch in test]
+    labels = torch.cat([batch.labels for batch in test]).numpy()
+    joint = torch.cat([prediction.logits.argmax(dim=1) for prediction in found]).numpy()
+    audio = torch.cat([prediction.votes[1].argmax(dim=1) for prediction in found]).numpy()
+    return weighted_f1(labels, joint), weighted_f1(labels, audio)
+
+
+def network(train: Sequence[DialogueBatch], method: str, modalities: tuple[Modality, ...], seed: int) -> Ada2I:
+    """Return a network trained on some modalities."""
+    overrides = {**SETTINGS, "balance.method": method, "model.modalities": modalities}
+    config = resolve(preset="corrected", settings="demo", overrides=overrides)
     torch.manual_seed(seed)
     model = build_model(config, widths=WIDTHS, classes=CLASSES)
     optimizer = make_optimizer(model, learning_rate=config.training.learning_rate, weight_decay=1e-8)
@@ -90,13 +105,19 @@ def trained(method: str, seed: int) -> tuple[float, float]:
             step = epoch * BATCHES + number
             set_rate(optimizer, config.training, step=step, steps=EPOCHS * BATCHES)
             train_step(model, [batch], optimizer, key=StepKey(seed, step), clip_norm=2.0, balancer=balancer)
-    model.eval()
-    with torch.no_grad():
-        found = [model(batch) for batch in test]
-    labels = torch.cat([batch.labels for batch in test]).numpy()
-    joint = torch.cat([prediction.logits.argmax(dim=1) for prediction in found]).numpy()
-    audio = torch.cat([prediction.votes[1].argmax(dim=1) for prediction in found]).numpy()
-    return weighted_f1(labels, joint), weighted_f1(labels, audio)
+    return model.eval()
+
+
+def taught(train: Sequence[DialogueBatch], seed: int) -> list[DialogueBatch]:
+    """Return batches with what the encoders of networks trained on one modality each say of them."""
+    outputs = []  # by modality, of each batch
+    for m in WIDTHS:
+        alone = [replace(batch, features={m: batch.features[m]}, present={m: batch.present[m]}) for batch in train]
+        teacher = network(alone, "none", (m,), seed)
+        with torch.no_grad():
+            outputs.append([encodings(teacher(batch), batch)[m] for batch in alone])
+    stacked = [torch.stack(of_batch, dim=1) for of_batch in zip(*outputs, strict=True)]
+    return [replace(batch, taught_encodings=output) for batch, output in zip(train, stacked, strict=True)]
 
 
 def weighted_f1(labels: np.ndarray, predictions: np.ndarray) -> float:

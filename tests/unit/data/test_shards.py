@@ -241,5 +241,5 @@ options = dict(synthetic=True, labels=("a",), encoders={"text": "e"}, dev_rule=N
 def test_writing_holds_no_copy_of_the_rows(tmp_path: Path) -> None:
     write = "shards.write_features(sys.argv[2], table, dataset='x', **options)"
     less, more = (peak(SETUP, write, str(rows), str(tmp_path / str(rows))) for rows in (100_000, 400_000))
-    table = 300_000 * 248 >> 20  # by so many MiB the second table is larger
+    table = 300_000 * 248 >> 20  # MiB by which the second table is larger
     assert more - less < 0.8 * table, (less, more)  # a sorted copy alone would be all of it, and more
