@@ -22,7 +22,7 @@ from ada2i.extraction.plan import Piece
 from ada2i.extraction.run import encode
 from ada2i.extraction.work import Worker
 from ada2i.jobs import cluster
-from ada2i.jobs.fanout import run_tasks, start_workers
+from ada2i.jobs.fanout import Host, run_tasks, start_workers
 from tests.benchmarks.workload import Figure, finish
 
 COUNT = 4_000
@@ -76,7 +76,7 @@ def _peaks() -> list[float]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if (process / "cmdline").read_bytes().startswith(b"ray::Worker"):
+            if (process / "cmdline").read_bytes().startswith(f"ray::{Host.__name__}".encode()):
                 status = (process / "status").read_text()
                 found.append(int(status.split("VmHWM:")[1].split()[0]) / 1024)
         except (FileNotFoundError, ProcessLookupError):

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from ada2i import storage
 from ada2i.config import ResourceConfig
 from ada2i.data import schema
+from ada2i.evaluation.metrics import HEADLINES
 from ada2i.jobs.fanout import Call
 from ada2i.modalities import Modality
 from ada2i.model.build import build_model
@@ -30,7 +31,7 @@ from ada2i.prediction.run import predict
 from ada2i.prediction.source import Table as Source
 from ada2i.prediction.worker import Worker
 from ada2i.presets import resolve
-from ada2i.records import FeatureInfo, FileEntry
+from ada2i.records import FeatureInfo, FileEntry, Summary
 from ada2i.registry.versions import Version
 from ada2i.store import Store
 from tests.benchmarks.workload import Figure, finish
@@ -83,8 +84,8 @@ def write_version(root: str) -> Version:
     return Version(
         model="made-up",
         number=1,
-        created="",
-        run_id="",
+        created="2026-01-01T00:00:00+00:00",
+        run_id="made-up",
         run_uri="",
         preset="corrected",
         settings="meld",
@@ -92,7 +93,7 @@ def write_version(root: str) -> Version:
         seed=0,
         seeds=(0,),
         dev_weighted_f1=0.0,
-        test_summary={},
+        test_summary=dict.fromkeys(HEADLINES, Summary(mean=0.0, sd=None, values=(0.0,))),
         protocol="",
         files={name: FileEntry(size=len(data), sha256=storage.digest(data)) for name, data in files.items()},
     )
