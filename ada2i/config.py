@@ -156,7 +156,7 @@ class LossConfig(Config):
         0.0,
         ge=0.0,
         exclude_if=lambda weight: not weight,
-        description="Cross-entropy of the teachers' mean probabilities; 0: no teachers.",
+        description="Cross-entropy of the teachers' mean probabilities; 0: these are not learned.",
     )
     distillation_temperature: float = Field(
         1.0,

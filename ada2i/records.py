@@ -262,7 +262,7 @@ def _no_teachers(teachers: tuple[Teacher, ...]) -> bool:
 
 
 class Teaching(Record):
-    """The teachers of a run, and the file with what they say of train, next to the request."""
+    """The teachers of a run, and the file with their outputs on train, next to the request."""
 
     teachers: tuple[Teacher, ...] = Field(min_length=1)
     targets: FileEntry

@@ -59,7 +59,7 @@ def train_ada2i(  # noqa: PLR0917
         model: Name in the registry; by default ada2i- and the dataset.
         root: Where everything is stored; by default ADA2I_ROOT.
         allow: Codes of audit findings to ignore.
-        teachers: Registered versions, such as `mine@1`, whose mean probabilities are learned, too (distillation).
+        teachers: Registered versions, such as `mine@1`, which teach the run (distillation).
         promote: Whether the gate judges the version for champion.
         rules: Fields of the gate's rules that differ from the defaults.
         force: Train even if a version with these features and this config exists.

@@ -133,7 +133,7 @@ def train(
         preset: The variant of Ada2I.
         settings: Published hyperparameters; by default the dataset's.
         allow: Codes of audit findings to ignore.
-        teachers: Registered versions such as ``mine@1``, whose mean probabilities are learned, too (distillation).
+        teachers: Registered versions such as ``mine@1``, which teach the run (distillation).
         run_id: The run's id; that of an unfinished run resumes it. By default a new one.
         progress: Show progress on standard error.
         options: For a frame, those of ``import_table``, such as ``split_by``.

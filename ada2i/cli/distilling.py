@@ -53,7 +53,8 @@ def distil(  # noqa: PLR0917
     settings: Settings = None,
     modalities: Modalities = None,
     weight: Annotated[
-        float | None, typer.Option(help="Of the teachers' loss: `loss.distillation`. Default: 1.")
+        float | None,
+        typer.Option(help="Of the teachers' loss: `loss.distillation`. Default: 1; of method `umt` 0."),
     ] = None,
     temperature: Annotated[float, typer.Option(help="Of the same: `loss.distillation_temperature`.")] = 1.0,
     seeds: Annotated[str | None, typer.Option(help="Seeds, separated by commas.")] = None,

@@ -183,7 +183,7 @@ def require_modalities(
     if missing := [modality for modality in needs if modality not in held]:
         raise DataError(
             f"{location} must hold the requested modalities, but has no {', '.join(missing)}, only {', '.join(held)}. "
-            f"{advice}",
+            + advice,
             uri=location,
             field="model.modalities",
         )

@@ -74,7 +74,7 @@ class MediaSettings(Record):
     @field_validator("revision", mode="before")
     @classmethod
     def _present(cls, revision: object) -> object:
-        """Read those before as this one: they differ in media with gaps or several sizes (1), or appended media (2)."""
+        """Read 1 and 2 as 3: they differ in media with gaps or pictures of several sizes (1), or appended media (2)."""
         return 3 if revision in (1, 2) else revision
 
 
@@ -260,7 +260,7 @@ class _Media:
         declared = max(self.declared or 0.0, (self._container.duration or 0) / 1_000_000)
         # Decoders cannot seek to any number, and what is declared may be an estimate.
         seekable = begin > _PREROLLS[0] and begin < declared and not self.appended
-        if begin > _PREROLLS[0] and not seekable and self.extent.end <= begin:
+        if begin > _PREROLLS[0] and not seekable and not self.appended and self.extent.end <= begin:
             return
         for preroll in _PREROLLS if seekable else ():
             if begin <= preroll:
@@ -292,6 +292,8 @@ class _Media:
                     complete = True
                     time = stamp * self._step - self._origin
                     yield clock.time(time, time, seconds), frame
+                elif complete and (rate := getattr(frame, "sample_rate", 0)):  # sound before an appended recording
+                    yield clock.follow(frame.samples / rate), frame
 
     def _seek(self, time: float) -> None:
         self._container.seek(int((time + self._origin) / self._step), stream=self._stream)
@@ -325,6 +327,11 @@ class _Clock:
         self.end = max(self.end, shown + self._late + seconds)
         return shown + self._late
 
+    def follow(self, seconds: float) -> float:
+        """Return when a frame without a time is shown: behind the one before it."""
+        begun, self.end = self.end, self.end + seconds
+        return begun
+
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
@@ -337,7 +344,7 @@ class _Extent:
 def _measured(source: Source, kind: Kind) -> _Extent:
     """Return the extent of a stream; a file is read once, though many utterances lie in it."""
     if isinstance(source, bytes):
-        return _read_through(source, kind)
+        return _of_bytes(source, kind)
     found = source.stat()
     return _of_file(source, kind, found.st_size, found.st_mtime_ns)
 
@@ -345,6 +352,11 @@ def _measured(source: Source, kind: Kind) -> _Extent:
 @lru_cache(maxsize=1024)
 def _of_file(source: Path, kind: Kind, *version: int) -> _Extent:
     del version  # another size or time: another file
+    return _read_through(source, kind)
+
+
+@lru_cache(maxsize=2)  # sound and pictures of the last file, which its caller keeps, too
+def _of_bytes(source: bytes, kind: Kind) -> _Extent:
     return _read_through(source, kind)
 
 

@@ -27,6 +27,7 @@ RESULT = "result.json"  # of a finished extraction
 DEMO_MEDIA = "demo-media"
 RAW = "corpus:"  # prefix of a raw corpus in `features`: corpus:KIND:LOCATION
 _DEMO_DIALOGUES = 40
+_FOR_TRAINING = "Choose others with `--modalities`."
 _FOR_PREDICTION = "Add what is missing, or predict with a model that does not need it."
 _DEMO_SETTINGS: dict[str, Any] = {"media.frames_per_second": 2.0}  # drawn faces hardly move
 
@@ -117,7 +118,7 @@ def check(kind: str, location: str, *, needs: Sequence[Modality] = ()) -> None:
     if kind != DEMO_MEDIA:
         corpus = read_corpus(kind, location)
         check_corpus(corpus)
-        _check_modalities(corpus, needs)
+        _check_modalities(corpus, needs, _FOR_TRAINING)
 
 
 def is_done(uri: str) -> bool:
@@ -150,7 +151,7 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> Job:
     )
     corpus = request.corpus()
     check_corpus(corpus, labelled=spec.labelled, gate_share=config.gate_share)
-    _check_modalities(corpus, spec.needs, **({} if spec.labelled else {"advice": _FOR_PREDICTION}))
+    _check_modalities(corpus, spec.needs, _FOR_TRAINING if spec.labelled else _FOR_PREDICTION)
     uri = store.extraction(run_id)
     place, data = storage.join(uri, "request.json"), request.stored()
     if not storage.put_if_absent(place, data):
@@ -163,14 +164,14 @@ def prepare(spec: ExtractSpec, *, root: str, run_id: str) -> Job:
     return Job(JOB, uri, storage.digest(data))
 
 
-def _check_modalities(corpus: Corpus, needed: Iterable[Modality], **advice: str) -> None:
+def _check_modalities(corpus: Corpus, needed: Iterable[Modality], advice: str) -> None:
     """Check that some utterance has content in each needed modality.
 
     Raises:
         DataError: A modality is missing everywhere.
     """
     held = [m for m in MODALITIES if any(item_of(utterance, m) is not None for utterance in corpus.utterances)]
-    require_modalities(corpus.source, held=held, needs=needed, **advice)
+    require_modalities(corpus.source, held=held, needs=needed, advice=advice)
 
 
 def _placed(spec: ExtractSpec, root: str) -> tuple[str, str]:

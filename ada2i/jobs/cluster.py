@@ -135,13 +135,12 @@ def _gcs_address(folder: Path, address: str, head: subprocess.Popen[bytes], log:
     """Return the address that drivers connect to; `ray start` writes it some time after the head takes jobs."""
     file = folder / "ray" / "ray_current_cluster"
 
-    def known() -> str:
-        return file.read_text().strip() if file.exists() else ""
+    def written() -> bool:
+        return file.exists() and bool(file.read_text())
 
-    processes.wait_until(
-        lambda: bool(known()), child=head, name="The Ray head", address=address, log=log, timeout=_START_SECONDS
-    )
-    return known()
+    name = f"The Ray head, which writes {file},"
+    processes.wait_until(written, child=head, name=name, address=address, log=log, timeout=_START_SECONDS)
+    return file.read_text().strip()
 
 
 def _private(token: Path) -> dict[str, str | None]:

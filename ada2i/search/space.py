@@ -13,6 +13,7 @@ from ada2i import presets
 from ada2i.config import ResourceConfig, TrainConfig
 from ada2i.errors import ConfigError, NotFoundError
 from ada2i.search.records import Dimension, LogUniform, Params, Space, Uniform, Value, Whole
+from ada2i.training.request import check_teachers
 
 _TRIED = 300  # random configs that are checked, in addition to those at the bounds
 
@@ -49,7 +50,7 @@ _BALANCE: Mapping[str, Mapping[str, Dimension]] = {
     },
     "spcl": {"threshold": Uniform(low=0.05, high=0.75), "growth": Uniform(low=1.05, high=1.85)},
     "pmr": {"alpha": Uniform(low=0.0, high=2.0), "momentum": Uniform(low=0.0, high=0.9)},
-    "umt": {"weight": LogUniform(low=0.1, high=30.0)},
+    "umt": {},  # refused: a search has no teachers
     "opm": {"rate": Uniform(low=0.0, high=0.4), "base": Uniform(low=0.0, high=0.6)},
 }
 
@@ -124,7 +125,7 @@ def check_space(space: Space, *, preset: str, settings: str, overrides: Mapping[
     mistakes += [f"`{field}` is varied, but has a value already: leave one out" for field in _twice(space, overrides)]
     _refuse(mistakes)
     for params in _samples(space):
-        presets.resolve(preset=preset, settings=settings, overrides={**overrides, **params})
+        check_teachers(presets.resolve(preset=preset, settings=settings, overrides={**overrides, **params}), ())
 
 
 def params_of(config: TrainConfig, space: Space) -> Params:

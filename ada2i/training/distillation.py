@@ -12,12 +12,13 @@ Shape letters in this file:
 import io
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
 from ada2i import storage
 from ada2i.balance.votes import encodings
@@ -33,14 +34,14 @@ from ada2i.modalities import Modality
 from ada2i.records import RunRequest, Teacher, Teaching, get_folder_file, put_folder_file
 from ada2i.registry.versions import Version
 from ada2i.store import RunFolder
-from ada2i.training.task import Taught
+from ada2i.training.task import TeacherOutputs
 
 # A row per utterance: ``dialogue_id``, ``utterance_index``, ``probabilities``, and ``encoding_MODALITY`` if learned.
 TARGETS = "teachers.parquet"
 
 
 def teach(references: Sequence[str], request: RunRequest, run: RunFolder, *, root: str) -> Teaching:
-    """Write what the teachers say of train into a run's folder, unless the run was started with them.
+    """Write the teachers' outputs on train into a run's folder, unless the run was started with them.
 
     Args:
         references: As ``open_version`` takes them.
@@ -54,12 +55,12 @@ def teach(references: Sequence[str], request: RunRequest, run: RunFolder, *, roo
         DataError: A teacher can read neither the run's features nor its own, or these hold other dialogues.
     """
     found = [open_version(root, reference) for reference in references]
-    configs = [_check(uri, version, request) for uri, version in found]
-    if request.config.learns_encodings:
-        _check_encoders(configs, [version for _, version in found], request)
     for place, (_, version) in enumerate(found):
         if version.name in (other.name for _, other in found[:place]):
             raise ConfigError(f"The teachers must differ, but {version.name} is named twice. Name it once.")
+    configs = [_check(uri, version, request) for uri, version in found]
+    if request.config.learns_encodings:
+        _check_encoders(configs, [version for _, version in found], request)
     teachers = tuple(Teacher(name=v.name, weights=v.files["weights.safetensors"].sha256) for _, v in found)
     if storage.exists(run.request_uri):
         before = run.request().teaching
@@ -67,14 +68,17 @@ def teach(references: Sequence[str], request: RunRequest, run: RunFolder, *, roo
             return before
     features = open_features(request.features.uri)
     train = open_split(features, "train", request.config.model.modalities)
-    lessons = [_lesson(uri, version, features, train) for uri, version in found]
-    mean = np.asarray(sum(lesson.probabilities for lesson in lessons) / len(lessons))
-    learned = {m: lesson.encodings[m] for lesson in lessons for m in lesson.encodings} if _encoders(request) else {}
-    return Teaching(teachers=teachers, targets=put_folder_file(run.uri, TARGETS, _file(train, mean, learned)))
+    mean: Floats = np.zeros((int(train.lengths.sum()), len(request.features.labels)), np.float32)
+    outputs: dict[Modality, Floats] = {}
+    for uri, version in found:
+        probabilities, own = _outputs_of(uri, version, features, train, encoders=bool(_encoders(request)))
+        mean += probabilities / len(found)
+        outputs |= own
+    return Teaching(teachers=teachers, targets=put_folder_file(run.uri, TARGETS, _file(train, mean, outputs)))
 
 
-def taught_rows(run_uri: str, request: RunRequest, train: SplitData) -> Taught | None:
-    """Return what the teachers say of train; None without teachers.
+def teacher_outputs(run_uri: str, request: RunRequest, train: SplitData) -> TeacherOutputs | None:
+    """Return the teachers' outputs on train; None without teachers.
 
     Raises:
         IntegrityError: The file differs from the request's digest.
@@ -83,20 +87,21 @@ def taught_rows(run_uri: str, request: RunRequest, train: SplitData) -> Taught |
     if request.teaching is None:
         return None
     data = get_folder_file(run_uri, TARGETS, request.teaching.targets)
-    table, classes = pq.read_table(io.BytesIO(data)), len(request.features.labels)
+    table, utterances = pq.read_table(io.BytesIO(data)), int(train.lengths.sum())
+    hidden = request.config.model.hidden_dim
+    sizes = {"probabilities": len(request.features.labels)} | {_column(m): hidden for m in _encoders(request)}
+    found = {name: _matrix(table, name) for name in sizes}
     ids = np.repeat(np.array(train.dialogue_ids), train.lengths)
-    columns = ["probabilities", *(_column(m) for m in _encoders(request))]
-    sizes = [classes, *(request.config.model.hidden_dim for _ in columns[1:])]
-    shapes = [(len(ids), size) for size in sizes]
-    found = [_rows(table, column) for column in columns]
-    if table["dialogue_id"].to_pylist() != ids.tolist() or [rows.shape for rows in found] != shapes:
+    shapes = {name: (utterances, size) for name, size in sizes.items()}
+    if table["dialogue_id"].to_pylist() != ids.tolist() or {n: x.shape for n, x in found.items()} != shapes:
+        wanted = ", ".join(f"{name} of {size} numbers" for name, size in sizes.items())
         raise DataError(
-            f"{storage.join(run_uri, TARGETS)} must hold {', '.join(columns)} of {', '.join(map(str, sizes))} numbers "
-            "for each utterance of train in its order, but does not. Start a new run.",
+            f"{storage.join(run_uri, TARGETS)} must hold {wanted} for each of the {utterances} utterances of train, in "
+            f"its order, but has {table.num_rows} rows of {', '.join(table.column_names)}. Start a new run.",
             uri=run_uri,
         )
-    probabilities, *encodings = map(torch.from_numpy, found)
-    return Taught(probabilities, torch.stack(encodings, dim=1) if encodings else None)
+    probabilities, *encodings = map(torch.from_numpy, found.values())
+    return TeacherOutputs(probabilities, torch.stack(encodings, dim=1) if encodings else None)
 
 
 def _encoders(request: RunRequest) -> tuple[Modality, ...]:
@@ -108,11 +113,13 @@ def _column(modality: Modality) -> str:
     return f"encoding_{modality}"
 
 
-def _rows(table: pa.Table, column: str) -> Floats:
-    """Return a column of lists of one length as a matrix; an empty one if the column is missing."""
-    if column not in table.column_names:
+def _matrix(table: pa.Table, column: str) -> Floats:
+    """Return a column of lists of one length as a matrix; an empty one if there is no such column."""
+    if column not in table.column_names or not pa.types.is_fixed_size_list(table.schema.field(column).type):
         return np.empty((0, 0), np.float32)
-    return np.array(table[column].to_pylist(), np.float32)
+    lists: Any = table[column].combine_chunks()
+    values: Floats = lists.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(-1, table.schema.field(column).type.list_size).astype(np.float32)
 
 
 def _check(uri: str, version: Version, request: RunRequest) -> TrainConfig:
@@ -130,32 +137,44 @@ def _check(uri: str, version: Version, request: RunRequest) -> TrainConfig:
 def _check_encoders(configs: Sequence[TrainConfig], versions: Sequence[Version], request: RunRequest) -> None:
     """Check that there is one teacher for each modality, trained on it alone, with an encoder of the run's width."""
     own = request.config.model
-    left = set(own.modalities)
+    teacher_of: dict[Modality, str] = {}
     for model, version in zip([config.model for config in configs], versions, strict=True):
-        if len(model.modalities) != 1 or model.modalities[0] not in left:
+        if len(model.modalities) != 1 or model.modalities[0] not in own.modalities:
             raise ConfigError(
-                f"With `balance.method=umt` there must be one teacher for each of {', '.join(own.modalities)}, trained "
-                f"on it alone, but {version.name} is trained on {', '.join(model.modalities)}. Train one with "
-                "`--modalities`, and name each once."
+                f"With `balance.method=umt` each teacher must be trained on one of {', '.join(own.modalities)} alone, "
+                f"but {version.name} is trained on {', '.join(model.modalities)}. Train one with `--modalities`."
+            )
+        (modality,) = model.modalities
+        if other := teacher_of.get(modality):
+            raise ConfigError(
+                f"With `balance.method=umt` there must be one teacher for each of {', '.join(own.modalities)}, but "
+                f"{other} and {version.name} are both trained on {modality}. Replace one of them."
             )
         if model.hidden_dim != own.hidden_dim:
             raise ConfigError(
                 f"With `balance.method=umt` each teacher must have the run's `model.hidden_dim`, {own.hidden_dim}, but "
                 f"{version.name} has {model.hidden_dim}. Set one of them."
             )
-        left -= set(model.modalities)
+        teacher_of[modality] = version.name
 
 
-class _Lesson(NamedTuple):
-    """What a teacher says of train, in its order: ``(N, C)`` probabilities, and its encoders' outputs, ``(N, H)``."""
+def _outputs_of(
+    uri: str, version: Version, features: FeatureSet, train: SplitData, *, encoders: bool
+) -> tuple[Floats, dict[Modality, Floats]]:
+    """Return a teacher's probabilities, ``(N, C)``, and if wanted its encoders' outputs, ``(N, H)``, in train's order.
 
-    probabilities: Floats
-    encodings: dict[Modality, Floats]
-
-
-def _lesson(uri: str, version: Version, features: FeatureSet, train: SplitData) -> _Lesson:
+    Raises:
+        ConfigError: Outputs of encoders are wanted, but it cannot read the run's features.
+        DataError: It can read neither these nor its own, or its own hold other dialogues.
+    """
     config = load_config(uri, version)
-    source: FeatureSet | None = features if can_read(version, config, features) else own_features(version)
+    reads = can_read(version, config, features)
+    if encoders and not reads:
+        raise ConfigError(
+            f"With `balance.method=umt` each teacher must be able to read {features.uri}, but {version.name} was "
+            "trained on vectors of other widths or encoders. Name another teacher."
+        )
+    source: FeatureSet | None = features if reads else own_features(version)
     if source is None:
         raise DataError(
             f"{version.name} must be able to read {features.uri}, but was trained on vectors of other widths or "
@@ -163,18 +182,21 @@ def _lesson(uri: str, version: Version, features: FeatureSet, train: SplitData) 
             uri=features.uri,
         )
     data = open_split(source, "train", config.model.modalities)
+    rows = _rows_of(train, data, version.name, source.uri)
     model = load_model(uri, version)
     chosen = data.in_order(config.training.batch_dialogues).batches()
     batches = (data.batch(dialogues, dialogues) for dialogues in chosen)
-    pairs = [(p.logits, encodings(p, batch)) for batch, p in predict(model, batches, torch.device("cpu"))]
-    rows = _in_order_of(train, data, version.name, source.uri)
-    return _Lesson(
-        model.chances(torch.cat([logits for logits, _ in pairs])).numpy()[rows],
-        {m: torch.cat([encoded[m] for _, encoded in pairs]).numpy()[rows] for m in model.modalities},
-    )
+    logits: list[Tensor] = []
+    outputs: dict[Modality, list[Tensor]] = {m: [] for m in model.modalities if encoders}
+    for batch, prediction in predict(model, batches, torch.device("cpu")):
+        logits.append(prediction.logits)
+        for modality, parts in outputs.items():
+            parts.append(encodings(prediction, batch)[modality])
+    probabilities: Floats = model.chances(torch.cat(logits)).numpy()
+    return probabilities[rows], {m: torch.cat(parts).float().numpy()[rows] for m, parts in outputs.items()}
 
 
-def _in_order_of(train: SplitData, data: SplitData, teacher: str, uri: str) -> Ints:
+def _rows_of(train: SplitData, data: SplitData, teacher: str, uri: str) -> Ints:
     """Return the rows of a teacher's train split in the order of the student's.
 
     Raises:
@@ -195,8 +217,8 @@ def _in_order_of(train: SplitData, data: SplitData, teacher: str, uri: str) -> I
     return np.array(rows, np.int64)
 
 
-def _file(train: SplitData, probabilities: Floats, learned: Mapping[Modality, Floats]) -> bytes:
-    matrices = {"probabilities": probabilities} | {_column(m): rows for m, rows in learned.items()}
+def _file(train: SplitData, probabilities: Floats, outputs: Mapping[Modality, Floats]) -> bytes:
+    matrices = {"probabilities": probabilities} | {_column(m): rows for m, rows in outputs.items()}
     lists = {
         name: pa.FixedSizeListArray.from_arrays(pa.array(rows.astype(np.float32).reshape(-1)), rows.shape[1])
         for name, rows in matrices.items()

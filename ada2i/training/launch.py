@@ -314,7 +314,7 @@ def _tasks(settings: dict[str, Any], place: "Place", device: "torch.device") -> 
     from ada2i.data.manifest import open_features
     from ada2i.loader.split_data import open_split
     from ada2i.training import distributed
-    from ada2i.training.distillation import taught_rows
+    from ada2i.training.distillation import teacher_outputs
     from ada2i.training.sharding import node_of_ranks
     from ada2i.training.task import Task
 
@@ -331,12 +331,12 @@ def _tasks(settings: dict[str, Any], place: "Place", device: "torch.device") -> 
         "targets": config.regression,
     }
     train, dev = (open_split(features, split, config.model.modalities, **shared) for split in ("train", "dev"))
-    taught = taught_rows(run.uri, request, train)
+    outputs = teacher_outputs(run.uri, request, train)
     for seed in settings["seeds"]:
         folder = run.seed(seed)
         # Rank 0 decides, so that no rank waits for one that skips the seed.
         if not distributed.from_rank_zero(int(folder.is_trained())):
-            yield Task(config, request.features, seed, train, dev, folder.uri, device, taught)
+            yield Task(config, request.features, seed, train, dev, folder.uri, device, outputs)
 
 
 def _record_environment(run: RunFolder, origin: Mapping[str, Any] | None) -> None:

@@ -12,6 +12,7 @@ from ada2i.audit.audit import FITTED, check_codes
 from ada2i.audit.gate import gate
 from ada2i.config import TrainConfig
 from ada2i.data.manifest import FeatureSet, require_targets
+from ada2i.display import count
 from ada2i.errors import ConfigError, DataError
 from ada2i.evaluation.regression import check_labels
 from ada2i.importers.resolve import resolve_features
@@ -134,23 +135,36 @@ def config_for(
     return config
 
 
-def check_teachers(config: TrainConfig, teachers: Sequence[str]) -> None:
-    """Check that there are teachers if a config learns from them, and only then.
+def check_teachers(config: TrainConfig, teachers: Sequence[str], *, whole: bool = True) -> None:
+    """Check that a config that learns from teachers has them, and that teachers are learned from.
+
+    Args:
+        config: The config.
+        teachers: Their references.
+        whole: Whether the config's modalities are known, each of which needs a teacher with ``balance.method=umt``.
 
     Raises:
-        ConfigError: There are none, or too many.
+        ConfigError: Teachers are missing, or nothing is learned from them.
     """
-    if config.learns_encodings and len(teachers) != len(config.model.modalities):
+    number, modalities = len(teachers), config.model.modalities
+    named = f", {', '.join(modalities)}" if whole else ""
+    if config.learns_encodings and (number != len(modalities) if whole else not number):
         raise ConfigError(
-            f"`balance.method=umt` needs a teacher for each modality, {', '.join(config.model.modalities)}, but there "
-            f"are {len(teachers)}. Train a model on each modality alone, and name them: `ada2i distil TEACHERS... "
-            "--set balance.method=umt`.",
+            f"`balance.method=umt` needs a teacher for each modality{named}, but has {count(number, 'teacher')}. Train "
+            "a version on each modality alone, and name them: `ada2i distil TEACHERS... --set balance.method=umt`.",
             field="balance.method",
         )
-    if bool(teachers) != bool(config.loss.distillation or config.learns_encodings):
+    learns = config.loss.distillation or config.learns_encodings
+    if teachers and not learns:
         raise ConfigError(
-            "A run with teachers needs `loss.distillation` above 0 or `balance.method=umt`, and only such a run. Name "
-            "teachers, as `ada2i distil` does, or omit it.",
+            "A run with teachers must learn from them, but `loss.distillation` is 0, and `balance.method=umt` is not "
+            "in effect. Set `loss.distillation` or that method's `balance.weight` above 0, or omit teachers.",
+            field="loss.distillation",
+        )
+    if learns and not teachers:
+        raise ConfigError(
+            "`loss.distillation` needs teachers, but there are none. Name them with `ada2i distil TEACHERS...`, or "
+            "omit the field.",
             field="loss.distillation",
         )
 
@@ -169,6 +183,7 @@ def check(spec: TrainSpec) -> TrainConfig:
     requested = requested_modalities(spec)
     overrides = _overrides(spec) | ({"model.modalities": requested} if requested else {})
     tried = presets.resolve(preset=spec.preset, settings=spec.settings or "default", overrides=overrides)
+    check_teachers(tried, spec.teachers, whole=bool(requested))
     check_resources(tried.resources, machine() if spec.local else capacity())
     return tried
 

@@ -59,11 +59,11 @@ def _own_parts(task: Task, batch: Sequence[int]) -> list[DialogueBatch]:
 
 
 def _taught(task: Task, batch: DialogueBatch) -> DialogueBatch:
-    """Return a batch of train with what its teachers say of it, if there are teachers."""
-    if task.taught is None:
+    """Return a batch of train with the outputs of its teachers, if there are teachers."""
+    if task.teacher_outputs is None:
         return batch
     rows = torch.cat([torch.arange(*task.train_edges[d : d + 2]) for d in batch.dialogues])
-    probabilities, encodings = task.taught
+    probabilities, encodings = task.teacher_outputs
     device = batch.labels.device
     return replace(
         batch,

@@ -27,8 +27,8 @@ class Reporter(Protocol):
         """An epoch is done; its checkpoint may not be written yet."""
 
 
-class Taught(NamedTuple):
-    """What teachers say of train, in its order.
+class TeacherOutputs(NamedTuple):
+    """Outputs of teachers on train, in its order.
 
     Attributes:
         probabilities: ``(N, C)`` float32, the mean over teachers.
@@ -51,7 +51,7 @@ class QuietReporter:
 
 @dataclass(frozen=True)
 class Task:
-    """One seed's training: config, data, device, folder, and what teachers say of train."""
+    """One seed's training: config, data, device, folder, and teachers' outputs on train."""
 
     config: TrainConfig
     features: FeatureInfo
@@ -60,7 +60,7 @@ class Task:
     dev: SplitData
     uri: str  # the seed's folder
     device: torch.device
-    taught: Taught | None = None
+    teacher_outputs: TeacherOutputs | None = None
 
     @property
     def folder(self) -> SeedFolder:

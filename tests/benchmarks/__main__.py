@@ -73,7 +73,7 @@ def main() -> None:
     figures, failed = measure()
     arguments.out.mkdir(parents=True, exist_ok=True)
     draw(figures, arguments.out / "figures.png")
-    finish(arguments.out / "figures.json", figures)
+    finish(arguments.out / ("figures-incomplete.json" if failed else "figures.json"), figures)
     if failed:
         sys.exit(f"These parts failed, so their figures are missing: {', '.join(failed)}. Their errors are above.")
 

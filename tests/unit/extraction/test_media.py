@@ -319,7 +319,7 @@ def test_sounds_that_overlap_lie_at_their_times() -> None:
     assert heard(data)[1:] == [0] * 3 + [88] * 4
 
 
-APPENDED = [("mpegts", "mp2"), ("mpeg", "mp2"), ("ogg", "libopus"), ("ogg", "flac")]
+APPENDED = [("mpegts", "mp2"), ("mpeg", "mp2"), ("ogg", "libopus"), ("ogg", "flac"), ("flac", "flac")]
 
 
 @pytest.mark.parametrize(("format", "codec"), APPENDED)
@@ -347,12 +347,14 @@ def test_pictures_of_an_appended_recording_go_on() -> None:
     assert levels(data)[0] == [40] * 8 + [120] * 8 + [200] * 8
 
 
-def test_a_file_is_read_through_once_for_all_its_utterances(tmp_path: Path) -> None:
+@pytest.mark.parametrize("local", [True, False])
+def test_a_file_is_read_through_once_for_all_its_utterances(tmp_path: Path, local: bool) -> None:
     path = tmp_path / "call.ogg"
-    path.write_bytes(b"".join(parts([(0, 2, hertz)], format="ogg", codec="libopus") for hertz in (220, 880)))
+    data = b"".join(parts([(0, 2, hertz)], format="ogg", codec="libopus") for hertz in (220 + local, 880))
+    path.write_bytes(data)
     with mock.patch.object(media, "_read_through", wraps=media._read_through) as reading:
         for start in (1.0, 2.0, 3.0):
-            read_audio(path, start=start, end=start + 0.5)
+            read_audio(path if local else data, start=start, end=start + 0.5)
     assert reading.call_count == 1
 
 

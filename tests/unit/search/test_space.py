@@ -27,7 +27,7 @@ def test_every_default_space_resolves(preset: str, settings: str) -> None:
     assert set(params_of(config, space)) == set(space.fields)
 
 
-@pytest.mark.parametrize("method", BALANCE_METHODS)
+@pytest.mark.parametrize("method", sorted({*BALANCE_METHODS} - {"umt"}))  # which needs teachers
 def test_every_methods_space_resolves(method: str) -> None:
     chosen = {"balance.method": method}
     config = presets.resolve(preset="corrected", settings="meld", overrides=chosen)

@@ -14,7 +14,7 @@ from ada2i.importers.demo import write_demo_corpus
 from ada2i.loader.split_data import open_split
 from ada2i.presets import resolve
 from ada2i.records import EpochRecord
-from ada2i.training.task import Task, Taught
+from ada2i.training.task import Task, TeacherOutputs
 
 TINY: Mapping[str, Any] = {
     "model.hidden_dim": 8,
@@ -44,17 +44,17 @@ def tiny_task(root: Path, run: str, **more: Any) -> Task:
         config = tiny_config(**more)
         modalities, shuffle_gib = config.model.modalities, config.training.shuffle_gib
         train, dev = (open_split(features, s, modalities, shuffle_gib=shuffle_gib) for s in ("train", "dev"))
-    taught = lesson(config, int(train.lengths.sum()), len(features.manifest.labels))
-    return Task(config, features.info(), 5, train, dev, (root / run).as_uri(), torch.device("cpu"), taught)
+    outputs = random_outputs(config, int(train.lengths.sum()), len(features.manifest.labels))
+    return Task(config, features.info(), 5, train, dev, (root / run).as_uri(), torch.device("cpu"), outputs)
 
 
-def lesson(config: TrainConfig, rows: int, classes: int) -> Taught | None:
-    """Return what teachers would say of train, at random, if the config learns from their encoders."""
+def random_outputs(config: TrainConfig, rows: int, classes: int) -> TeacherOutputs | None:
+    """Return random outputs of teachers, if the config learns from their encoders."""
     if not config.learns_encodings:
         return None
     random = torch.Generator().manual_seed(3)
     encodings = torch.randn(rows, len(config.model.modalities), config.model.hidden_dim, generator=random)
-    return Taught(torch.full((rows, classes), 1 / classes), encodings)
+    return TeacherOutputs(torch.full((rows, classes), 1 / classes), encodings)
 
 
 class Listener:

@@ -19,11 +19,12 @@ from ada2i.importers.resolve import resolve_features
 from ada2i.inference.models import load_model
 from ada2i.inference.predict import predict_logits
 from ada2i.loader.split_data import open_split
-from ada2i.records import RunRequest
+from ada2i.modalities import Modality
+from ada2i.records import RunRequest, put_folder_file
 from ada2i.registry.versions import find, version_uri
 from ada2i.search.request import SearchSpec, prepare_search, search_options
 from ada2i.store import Store
-from ada2i.training.distillation import TARGETS, taught_rows
+from ada2i.training.distillation import TARGETS, teacher_outputs
 from ada2i.training.request import TrainSpec, prepare
 from tests.runs import run_uri
 from tests.unit.prediction.tiny import registered, write_rows
@@ -61,7 +62,7 @@ def spec(features: FeatureSet, *teachers: str, **more: Any) -> TrainSpec:
 def taught(root: str, run_id: str, features: FeatureSet) -> Any:
     uri = run_uri(root, run_id)
     request = RunRequest.load(storage.join(uri, "request.json"))
-    return taught_rows(uri, request, open_split(features, "train", request.config.model.modalities))
+    return teacher_outputs(uri, request, open_split(features, "train", request.config.model.modalities))
 
 
 def chances(root: str, name: str, features: FeatureSet) -> Any:
@@ -157,8 +158,8 @@ def test_refuses(root: str, features: FeatureSet) -> None:
         assert not storage.exists(storage.join(run_uri(root, "r"), "request.json"))
         return str(caught.value)
 
-    assert "needs `loss.distillation` above 0" in message(spec(features, **{"loss.distillation": 1.0}))
-    assert "needs `loss.distillation` above 0" in message(spec(features, "tiny@1", **{"loss.distillation": 0.0}))
+    assert "needs teachers, but there are none" in message(spec(features, **{"loss.distillation": 1.0}))
+    assert "must learn from them" in message(spec(features, "tiny@1", **{"loss.distillation": 0.0}))
     assert "tiny@1 is named twice" in message(spec(features, "tiny@1", "tiny@1"))
     smaller = features.info().model_copy(update={"labels": features.info().labels[:3], "uri": "file:///gone"})
     registered(root, smaller, "reference")
@@ -176,7 +177,11 @@ def test_refuses_a_teacher_that_can_read_nothing(root: str, features: FeatureSet
 # --- UMT: the encoders of unimodal teachers ---
 
 UMT: dict[str, Any] = {"balance.method": "umt"}
-OF_MODALITY = {"text": "corrected", "audio": "causal", "visual": "reference"}  # the presets of three teachers
+OF_MODALITY: dict[Modality, str] = {
+    "text": "corrected",
+    "audio": "causal",
+    "visual": "reference",
+}  # the presets of three teachers
 
 
 @pytest.fixture
@@ -184,7 +189,7 @@ def unimodal(root: str) -> FeatureSet:
     """26 synthetic dialogues, and a version for each modality alone."""
     found = open_features(write_demo_corpus(root, dialogues=26))
     for modality, preset in OF_MODALITY.items():
-        masked = {"model__encoder__attend_to_padding": False, "model__afw__average_padding": False}
+        masked: dict[str, Any] = {"model__encoder__attend_to_padding": False, "model__afw__average_padding": False}
         registered(
             root, found.info(), preset, model__modalities=[modality], **(masked if preset == "reference" else {})
         )
@@ -217,20 +222,73 @@ def test_refuses_teachers_whose_encoders_cannot_be_learned(root: str, unimodal: 
             prepare(given, root=root, run_id="r")
         return str(caught.value)
 
-    assert "needs a teacher for each modality, text, audio, visual, but there are 0" in message(spec(unimodal, **UMT))
-    twice = message(spec(unimodal, "tiny@1", "tiny@2", "tiny@1", **UMT))
-    assert "one teacher for each of text, audio, visual" in twice
-    assert "tiny@1 is trained on text" in twice
+    assert "needs a teacher for each modality, but has 0 teachers" in message(spec(unimodal, **UMT))
+    two = message(spec(unimodal, "tiny@1", "tiny@2", **UMT))
+    assert "for each modality, text, audio, visual, but has 2 teachers" in two
+    assert "tiny@1 is named twice" in message(spec(unimodal, "tiny@1", "tiny@2", "tiny@1", **UMT))
     wider = message(spec(unimodal, "tiny@1", "tiny@2", "tiny@3", **UMT, **{"model.hidden_dim": 12}))
     assert "must have the run's `model.hidden_dim`, 12, but tiny@1 has 8" in wider
     none = message(spec(unimodal, "tiny@1", "tiny@2", "tiny@3", **UMT, **{"balance.weight": 0.0}))
-    assert "needs `loss.distillation` above 0 or `balance.method=umt`" in none
+    assert "`loss.distillation` is 0, and `balance.method=umt` is not in effect" in none
     registered(root, unimodal.info(), "paper", model__modalities=["text", "audio"])
     assert "tiny@4 is trained on text, audio" in message(spec(unimodal, "tiny@4", "tiny@2", "tiny@3", **UMT))
 
 
-@pytest.mark.parametrize("field", [{"balance.method": "umt"}, {"loss.distillation": 1.0}])
-def test_a_search_has_no_teachers(root: str, unimodal: FeatureSet, field: dict[str, Any]) -> None:
-    wanted = SearchSpec(spec=spec(unimodal, **field), options=search_options(trials=2))
+@pytest.mark.parametrize(
+    ("change", "modality", "message"),
+    [
+        ({"text": 7}, "text", "tiny@1 was trained on vectors of other widths"),
+        ({}, "audio", "tiny@1 and tiny@2 are both trained on audio"),
+    ],
+)
+def test_refuses_teachers_that_do_not_fit_together(
+    root: str, change: dict[Modality, int], modality: Modality, message: str
+) -> None:
+    features = open_features(write_demo_corpus(root, dialogues=26))
+    other = features.info().model_copy(update={"widths": {**features.info().widths, **change}})
+    registered(root, other, "corrected", model__modalities=[modality])
+    registered(root, features.info(), "causal", model__modalities=["audio"])
+    given = spec(features, "tiny@1", "tiny@2", **UMT).model_copy(update={"modalities": "ta"})
+    with pytest.raises(ConfigError, match=message):
+        prepare(given, root=root, run_id="r")
+
+
+def test_stored_outputs_without_an_encoder_are_refused(root: str, unimodal: FeatureSet) -> None:
+    uri = prepare(spec(unimodal, "tiny@1", "tiny@2", "tiny@3", **UMT), root=root, run_id="r").uri
+    table = pq.read_table(io.BytesIO(storage.get(storage.join(uri, TARGETS)))).drop_columns(["encoding_audio"])
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    request = RunRequest.load(storage.join(uri, "request.json"))
+    assert request.teaching is not None
+    teaching = request.teaching.model_copy(update={"targets": put_folder_file(uri, TARGETS, buffer.getvalue())})
+    train = open_split(unimodal, "train", request.config.model.modalities)
+    with pytest.raises(DataError, match=r"encoding_audio of 8 numbers, .* for each of the 225 utterances"):
+        teacher_outputs(uri, request.model_copy(update={"teaching": teaching}), train)
+
+
+def test_some_modalities_learn_from_probabilities_and_encoders(root: str, unimodal: FeatureSet) -> None:
+    given = spec(unimodal, "tiny@1", "tiny@2", **UMT, **{"loss.distillation": 0.5})
+    given = given.model_copy(update={"modalities": "ta"})
+    outcome = usecases.train(given, Store.open(root), run_id="r", hooks=Listening(lambda _: None), model="student")
+    assert outcome.result is not None
+    record = outcome.result.seeds[0].history[-1].model_dump()
+    assert record["umt_loss"] > 0
+    assert record["distillation_loss"] > 0
+    assert "the mean probabilities and the encoders' outputs of tiny@1, tiny@2" in outcome.version.protocol
+
+
+@pytest.mark.parametrize(
+    ("field", "vary"),
+    [
+        ({"balance.method": "umt"}, ()),
+        ({"loss.distillation": 1.0}, ()),
+        ({}, ("balance.method=none,umt",)),
+        ({}, ("loss.distillation=0,1",)),
+    ],
+)
+def test_a_search_has_no_teachers(
+    root: str, unimodal: FeatureSet, field: dict[str, Any], vary: tuple[str, ...]
+) -> None:
+    wanted = SearchSpec(spec=spec(unimodal, **field), vary=vary, options=search_options(trials=2))
     with pytest.raises(ConfigError, match="teacher"):
         prepare_search(wanted, root=root)
