@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from ada2i.cli.options import Allow, AsJson, path, target
 from ada2i.cli.output import out
@@ -33,6 +34,9 @@ def audit(
         out.print_json(report.model_dump_json())
     else:
         for part in terminal_report(report, allow=allow or ()):
-            out.print(part)
+            if isinstance(part, Table):
+                out.show(part)
+            else:
+                out.print(part)
     if blocking(report.findings, allow=allow or ()):
         raise typer.Exit(2)

@@ -27,7 +27,12 @@ def show_features(uri: str) -> None:
         notes.print(Text.assemble((f"audit {finding.severity}", style), f" {finding.code}: {finding.message}"))
     if not findings:
         notes.print("audit: no errors or warnings")
-    notes.print(f"Next: `ada2i audit {uri}` shows details, `ada2i train {uri}` trains.")
+    errors = dict.fromkeys(finding.code for finding in findings if finding.severity == "error")
+    if errors:
+        allowed = " ".join(f"--allow {code}" for code in errors)
+        notes.print(f"Training refuses these errors: correct the source, or add `{allowed}` to `ada2i train {uri}`.")
+    else:
+        notes.print(f"Next: `ada2i audit {uri}` shows details, `ada2i train {uri}` trains.")
 
 
 def _contents(manifest: "Manifest") -> list[str]:

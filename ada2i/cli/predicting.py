@@ -78,8 +78,8 @@ def show_prediction(manifest: "PredictionManifest", place: str) -> None:
     table.title = f"{manifest.model}@{manifest.version} on {manifest.source}" + " (SYNTHETIC)" * manifest.synthetic
     for label, count in manifest.predicted.items():
         table.add_row(label, f"{count:,}", f"{count / max(manifest.utterances, 1):.1%}")
-    if manifest.withheld:
-        table.add_row("no label", f"{manifest.withheld:,}", f"{manifest.withheld / manifest.utterances:.1%}")
+    if withheld := manifest.utterances - sum(manifest.predicted.values()):
+        table.add_row("no label", f"{withheld:,}", f"{withheld / manifest.utterances:.1%}")
     out.show(table)
     if manifest.scores:
         out.print(_scores(manifest))

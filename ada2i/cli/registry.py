@@ -154,6 +154,8 @@ def _change_table(changes: Iterable[Change], a: str, b: str) -> Table:
 def _shown(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_shown, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -361,13 +361,22 @@ def _json_texts(file: _File) -> Iterator[tuple[bytes, int]]:
         first += text.count(b"\n")
 
 
+# An escape: a pair of surrogates, one alone, or any other.
+_ESCAPE = re.compile(rb"(?:\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|(\\u[dD][89a-fA-F]\w\w)|\\.", re.DOTALL)
+
+
+def _whole_characters(text: bytes) -> bytes:
+    """Replace each half of a character, which Arrow refuses, by U+FFFD, as tables of recordings have it."""
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], text) if b"\\u" in text else text
+
+
 def _parsed_json(text: bytes, first: int, wanted: pa.Schema | None) -> pa.Table:
     options = pa_json.ParseOptions(
         explicit_schema=wanted, unexpected_field_behavior="infer" if wanted is None else "ignore"
     )
     try:
         blocks = pa_json.ReadOptions(use_threads=False, block_size=len(text) + 1)
-        return pa_json.read_json(_native(text), read_options=blocks, parse_options=options)
+        return pa_json.read_json(_native(_whole_characters(text)), read_options=blocks, parse_options=options)
     except pa.ArrowInvalid as problem:
         before, mark, row = str(problem).rpartition(" in row ")
         place = f"{mark}{first + int(row)}" if mark and row.isdecimal() else ""

@@ -71,13 +71,13 @@ def enough(rules: GateRules, *, dialogues: int, utterances: int) -> Iterator[Rul
         ("dialogues", dialogues, rules.dialogues),
         ("utterances", utterances, rules.utterances),
     ):
-        says = f"{count(found, rule[:-1])} to judge by, at least {least}"
+        says = f"{count(found, rule[:-1])} to judge by; at least {least} are needed"
         yield RuleResult(rule=rule, passed=found >= least, measured=found, bound=least, says=says)
 
 
 def not_used_up(rules: GateRules, uses: int) -> RuleResult:
     """Return the result of the rule that a test split has not judged too many pairs, including this one."""
-    says = f"pairs of versions that this test split has judged: {uses}, at most {rules.test_uses}"
+    says = f"pairs of versions that this test split has judged: {uses}; it may judge {rules.test_uses}"
     return RuleResult(rule="test-uses", passed=uses <= rules.test_uses, measured=uses, bound=rules.test_uses, says=says)
 
 
@@ -88,7 +88,7 @@ def alone(rules: GateRules, challenger: ModelScores) -> RuleResult:
     if lowest is None:
         says = f"no class has {count(rules.class_utterances, 'utterance')} to be held to a floor"
         return RuleResult(rule="class-floor", passed=True, measured=1.0, bound=rules.class_floor, says=says)
-    says = f"lowest F1 of a class is {lowest.f1:.4f} ({lowest.label}), more than {rules.class_floor:g}"
+    says = f"lowest F1 of a class is {lowest.f1:.4f} ({lowest.label}), and must be above {rules.class_floor:g}"
     passed = lowest.f1 > rules.class_floor
     return RuleResult(rule="class-floor", passed=passed, measured=lowest.f1, bound=rules.class_floor, says=says)
 
@@ -110,8 +110,9 @@ def over_floor(
     interval = dialogue_bootstrap(counts, rules.resamples, seed=rules.seed)
     bound = interval.low + rules.min_over_floor
     says = (
-        f"weighted F1 is {found:.4f}, at least {bound:.4f}: the lower bound of the linear floor on {name}, which has "
-        f"{score:.4f} (interval {interval.low:.4f} to {interval.high:.4f}), {rules.min_over_floor:+g}"
+        f"weighted F1 is {found:.4f}, and must be at least {bound:.4f}: the lower bound of the linear floor on {name}, "
+        f"which has {score:.4f} (interval {interval.low:.4f} to {interval.high:.4f})"
+        + (f", and {rules.min_over_floor:+g}" if rules.min_over_floor else "")
     )
     return RuleResult(rule="over-floor", passed=found >= bound, measured=found, bound=bound, says=says)
 
@@ -153,7 +154,7 @@ def _no_worse(rules: GateRules, challenger: bytes, champion: bytes) -> RuleResul
     gap = found.differences["weighted_f1"]
     says = (
         f"weighted F1 is {gap.second:.4f}, the champion's {gap.first:.4f}: {gap.difference:+.4f}, and with confidence "
-        f"{rules.confidence:g} no less than {gap.interval.low:+.4f}, at least {-rules.margin:+g}"
+        f"{rules.confidence:g} no less than {gap.interval.low:+.4f}, which must be at least {-rules.margin:+g}"
     )
     passed = gap.interval.low >= -rules.margin
     return RuleResult(rule="weighted-f1", passed=passed, measured=gap.interval.low, bound=-rules.margin, says=says)
@@ -166,7 +167,7 @@ def _no_drop(rules: GateRules, challenger: ModelScores, champion: ModelScores) -
     if label is None:
         says = f"no class has {count(rules.class_utterances, 'utterance')} to compare"
         return RuleResult(rule="class-drop", passed=True, measured=0.0, bound=rules.class_drop, says=says)
-    says = f"largest loss of F1 in a class is {drops[label]:.4f} ({label}), at most {rules.class_drop:g}"
+    says = f"largest loss of F1 in a class is {drops[label]:.4f} ({label}), and may be at most {rules.class_drop:g}"
     if drops[label] <= 0:
         says = f"no class lost F1 (smallest gain {-drops[label]:+.4f}, {label}); it may lose {rules.class_drop:g}"
     passed = drops[label] <= rules.class_drop

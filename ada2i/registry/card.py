@@ -15,6 +15,7 @@ from ada2i.reports.templates import template
 _ENGLISH = frozenset({"iemocap", "meld", "mosei", "mosi"})
 _UNDETERMINED = "und"  # ISO 639-2
 _METRICS = {"weighted_f1": ("weighted F1", "f1"), "macro_f1": ("macro F1", "f1"), "accuracy": ("accuracy", "accuracy")}
+_TITLE = re.compile(r"\A# .*\n")
 _HEADING = re.compile(r"^(#+ )", re.MULTILINE)
 
 
@@ -38,7 +39,7 @@ def render_card(result: RunResult, environment: Mapping[str, Any], scores: str, 
         environment=environment,
         licence_note=licence_warning(result.licences),
         code=code_revision(environment),
-        scores=_HEADING.sub(r"#\1", scores).strip(),  # one level below the card's own headings
+        scores=_HEADING.sub(r"#\1", _TITLE.sub("", scores)).strip(),  # one level below the card's headings
     )
 
 

@@ -93,9 +93,10 @@ def check_model_name(model: str) -> None:
         ConfigError: It has characters other than lower-case letters, digits, dots, dashes and underscores.
     """
     if not _NAME.fullmatch(model):
+        found = "an address" if "://" in model else repr(model[:80])  # which may hold a password
         raise ConfigError(
-            f"A model's name must be lower-case letters, digits, `.`, `-` and `_`, at most 63, but is {model[:80]!r}. "
-            "Rename it with `--model`.",
+            f"A model's name must be lower-case letters, digits, `.`, `-` and `_`, at most 63, but is {found}. "
+            "`ada2i registry list` shows the existing ones.",
             field="model",
         )
 

@@ -115,6 +115,8 @@ def _s3_error(uri: str, problem: Exception) -> Ada2iError | None:
             "AWS_PROFILE.",
             uri=uri,
         )
+    if isinstance(problem, RecursionError):  # botocore asks for the bucket's region, and is redirected again
+        problem = aws.ClientError({"Error": {"Code": "PermanentRedirect", "Message": "endless"}}, _OPERATIONS[0])
     if isinstance(problem, aws.ClientError):
         return _s3_answer(uri, endpoint, problem) if problem.operation_name in _OPERATIONS else _no_access(uri, problem)
     if isinstance(problem, aws.FlexibleChecksumError | aws.ChecksumError):

@@ -117,6 +117,6 @@ def test_a_watched_run_ends_with_its_outcome(stack: Stack, calls: Path) -> None:
         text=True,
         check=True,
     )
-    expected = "Refused\n\nada2i-calls@1 is refused as champion: 2 dialogues to judge by, at least 10"
+    expected = "Refused\n\nada2i-calls@1 is refused as champion: 2 dialogues to judge by; at least 10 are needed"
     assert expected in ended.stdout, ended.stdout + ended.stderr
     assert "`ada2i registry open ada2i-calls@1` shows it" in ended.stdout

@@ -1,6 +1,7 @@
 """An audit's exit code is training's answer."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ def test_an_audit_of_what_training_accepts(run: Run, demo: str, tmp_path: Path) 
     assert "training accepts it" in ok(run, "audit", demo, "--html", str(tmp_path / "x.html"))
     assert (tmp_path / "x.html").read_text().startswith("<!DOCTYPE html>")
     assert json.loads(ok(run, "audit", demo, "--json"))["synthetic"] is True
+
+
+def test_a_narrow_terminal_shows_records(run: Run, demo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = ok(run, "audit", demo)
+    assert "…" not in shown
+    assert re.search(r"^without speaker +\d", shown, re.MULTILINE)  # a record of the widest table
 
 
 def test_an_audit_of_what_training_refuses(run: Run, tmp_path: Path) -> None:

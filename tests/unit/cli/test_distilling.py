@@ -40,7 +40,7 @@ def test_a_student_of_a_file_is_trained_and_registered(
         (["tiny@1", "--student", "best"], "`preset` must be one of reference"),
         (["tiny@1", "--student", "nowhere.json"], "nowhere.json must be a file with a config"),
         (["tiny@1", "--student", "empty.json"], "empty.json must hold a whole config"),
-        (["tiny@1", "--weight", "0"], "needs `loss.distillation` above 0"),
+        (["tiny@1", "--weight", "0"], "must learn from them, but `loss.distillation` is 0"),
         (["tiny@1", "--temperature", "0"], "`loss.distillation_temperature`"),
         (["tiny@1", "tiny@1"], "tiny@1 is named twice"),
     ],

@@ -58,6 +58,17 @@ def test_imports_refuse(run: Run, root: Path, tmp_path: Path, arguments: list[st
     assert written(root) == []
 
 
+def test_errors_that_training_refuses_are_said(run: Run, root: Path, tmp_path: Path) -> None:
+    columns = corpus([("train", 4), ("dev", 2), ("test", 4)])
+    for name in ("text_feat", "audio_feat"):
+        columns[name][6:] = columns[name][:4]  # test repeats train
+    code, _, err = run("import", "table", str(write(tmp_path / "x.parquet", columns)), "--root", str(root))
+    assert code == 0
+    assert "audit error cross-split-copies" in err
+    assert "refuses these errors: correct the source, or add `--allow cross-split-copies` to `ada2i train" in err
+    assert "trains." not in err
+
+
 def test_what_a_split_lacks_is_named(run: Run, root: Path, tmp_path: Path) -> None:
     lengths = [("train", 2)] * 10
     columns = {name: values for name, values in corpus(lengths).items() if name != "split"}

@@ -379,3 +379,21 @@ def test_rows_are_numbered_over_all_pieces(tmp_path: Path, monkeypatch: pytest.M
     refused(tmp_path, tmp_path / "y.csv", r"`text_feat` of .* row 20 holds 'x'")
     (tmp_path / "z.jsonl").write_bytes(b'{"a": 1}\n' * 20 + b"{\n")
     refused(tmp_path, tmp_path / "z.jsonl", r"in row 20")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r"\ud83d", "\ufffd"),
+        (r"\uDE00 after", "\ufffd after"),
+        (r"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (r"\\ud83d \u00e9", "\\ud83d é"),
+    ],
+)
+def test_half_a_character_of_json_lines_is_replaced(tmp_path: Path, written: str, read: str) -> None:
+    rows = [json.loads(line) for line in pandas_jsonl(tmp_path / "mine", corpus(LENGTHS)).read_text().splitlines()]
+    lines = [json.dumps(row | {"text": "MARK" if place == 1 else "plain"}) for place, row in enumerate(rows)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines).replace("MARK", written) + "\n")
+    found = imported(tmp_path / "mine.jsonl", tmp_path / "store")
+    texts = {text for shard in found.manifest.shards for text in read_shard(found, shard)["text"].to_pylist()}
+    assert texts == {"plain", read}

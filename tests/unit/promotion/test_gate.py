@@ -172,7 +172,7 @@ def test_where_the_gate_is_too_small_the_test_split_decides_and_is_counted(root:
     rules = LENIENT.model_copy(update={"dialogues": 11})
     first = judged(root, 2, rules)
     assert (first.split, first.dialogues, first.test_uses) == ("test", 20, 1)
-    assert first.notes == ("The gate split decides nothing: 10 dialogues to judge by, at least 11.",)
+    assert first.notes == ("The gate split decides nothing: 10 dialogues to judge by; at least 11 are needed.",)
     assert judged(root, 2, rules).test_uses == 1  # the same pair says nothing new
     assert judged(root, 3, rules).test_uses == 2
     used_up = judged(root, 3, rules.model_copy(update={"test_uses": 1}))
@@ -185,7 +185,7 @@ def test_too_little_is_refused(root: str) -> None:
     crown(root, 1)
     found = judged(root, 2, GateRules(dialogues=500))
     assert found.decision == "refuse"
-    assert "20 dialogues to judge by, at least 500" in found.failures
+    assert "20 dialogues to judge by; at least 500 are needed" in found.failures
 
 
 def test_a_champion_whose_features_are_gone(root: str, store: str, tmp_path: Path) -> None:

@@ -69,6 +69,12 @@ def always(
     return server
 
 
+def test_an_endless_redirect_is_of_the_region(server: ThreadingHTTPServer) -> None:
+    always(server, 301, "PermanentRedirect")  # also to botocore's question for the region
+    with pytest.raises(AccessError, match="signed for another region"):
+        storage.get("s3://bucket/key")
+
+
 @pytest.mark.parametrize(
     ("status", "code", "found"),
     [
