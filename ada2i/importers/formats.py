@@ -110,7 +110,8 @@ def conversion(uri: str) -> str:
 
 
 def _name(uri: str) -> str:
-    return uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+    path = uri.partition("?")[0] if uri.startswith(("http://", "https://")) else uri  # elsewhere it is a letter
+    return path.rstrip("/").rpartition("/")[2]
 
 
 # --- opening ---

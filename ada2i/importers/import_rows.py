@@ -19,6 +19,7 @@ from ada2i.data import schema, shards, spool
 from ada2i.data.manifest import FeatureSet, require_modalities
 from ada2i.data.schema import Column
 from ada2i.data.splits import DEV_RULE, GATE_RULE, GATE_SHARE, cut_dev, cut_gate
+from ada2i.errors import DataError
 from ada2i.importers.checks import check_keys, check_order, check_vectors, checked_targets, packed, with_splits
 from ada2i.importers.labels import classes
 from ada2i.importers.rows import Rows
@@ -217,7 +218,13 @@ def _listed(counts: Mapping[Modality, int]) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return a name of a-z, 0-9, `.`, `_` and `-`; a digest distinguishes names that lose more than blanks and case."""
+    """Return a name of a-z, 0-9, `.`, `_` and `-`; a digest distinguishes names that lose more than blanks and case.
+
+    Raises:
+        DataError: It is empty or blank.
+    """
+    if not name.strip():
+        raise DataError("A dataset's name must not be empty. Give one with `--dataset`, or omit the option.")
     plain = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
     if plain == re.sub(r"\s+", "-", name.strip().lower()):
         return plain

@@ -60,7 +60,7 @@ def import_joined(
     return import_rows(
         rows,
         root,
-        dataset=dataset or name_of(rows),
+        dataset=name_of(rows) if dataset is None else dataset,
         labels=labels,
         source=f"table {provenance(rows)} joined with {joined}",
         encoders=encoders,

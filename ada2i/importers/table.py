@@ -69,7 +69,7 @@ def import_table(
     return import_rows(
         rows,
         root,
-        dataset=dataset or name_of(rows),
+        dataset=name_of(rows) if dataset is None else dataset,
         labels=labels,
         source=origin or f"table {provenance(rows)}",
         needs=needs,
@@ -108,7 +108,7 @@ def _read(source: str, changes: Changes, split_by: str | None, shares: Shares, d
     if split_by is None:
         return read_rows(source, changes=changes)
     rows = read_rows(source, changes=changes, group=GROUPS.get(split_by, split_by))
-    return with_made_splits(rows, split_by, shares, plain_name(dataset or name_of(rows)))
+    return with_made_splits(rows, split_by, shares, plain_name(name_of(rows) if dataset is None else dataset))
 
 
 def name_of(rows: Rows) -> str:

@@ -167,7 +167,7 @@ def check_resources(
     if resources.device == "cpu":
         reason = f"`{group}device` is cpu"
     elif not cuda:
-        reason = "the cluster has no GPU"
+        reason = "there is no GPU"
     elif share < 1.0:
         reason = f"{reason}; each has {share:g} of a GPU"
     least = resources.min_workers or workers

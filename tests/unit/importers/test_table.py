@@ -605,3 +605,16 @@ def test_a_message_does_not_depend_on_pieces(name: str, tmp_path: Path, monkeypa
             import_table(str(source), str(tmp_path / "root"))
         found.append((str(caught.value), caught.value.context))
     assert found[1] == found[0] == found[2]
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name_of_a_dataset_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="name must not be empty"):
+        import_table(str(write(tmp_path / "x.parquet", corpus())), str(tmp_path / "root"), dataset=name)
+
+
+@pytest.mark.parametrize("file", ["my#calls.parquet", "my?calls.parquet", "my#calls?v=1.parquet"])
+def test_marks_of_a_query_are_letters_of_a_local_file(tmp_path: Path, file: str) -> None:
+    found = open_features(import_table(str(write(tmp_path / file, corpus())), str(tmp_path / "root"))).manifest
+    assert "parquet" not in found.dataset
+    assert found.dataset.startswith("my-calls")

@@ -29,8 +29,8 @@ def resources(workers: int = 2, cpus: float = 1.0, device: str = "auto") -> Reso
 @pytest.mark.parametrize(
     ("fields", "available", "workers", "device", "reason"),
     [
-        ({}, {"CPU": 2.0}, 2, "cpu", "the cluster has no GPU"),
-        ({}, {"CPU": 1.0}, 1, "cpu", "the cluster has no GPU"),
+        ({}, {"CPU": 2.0}, 2, "cpu", "there is no GPU"),
+        ({}, {"CPU": 1.0}, 1, "cpu", "there is no GPU"),
         ({}, {"CPU": 2.0, "GPU": 1.0}, 1, "cuda", "one worker for each GPU"),
         ({}, {"CPU": 16.0, "GPU": 4.0}, 4, "cuda", "one worker for each GPU"),
         ({}, {"CPU": 3.0, "GPU": 4.0}, 3, "cuda", "one worker for each 1 CPU, which are fewer than the GPUs"),
@@ -38,7 +38,7 @@ def resources(workers: int = 2, cpus: float = 1.0, device: str = "auto") -> Reso
         ({"device": "cuda"}, {"CPU": 2.0, "GPU": 1.0}, 1, "cuda", "one worker for each GPU"),
         ({"workers": 1}, {"CPU": 2.0, "GPU": 2.0}, 1, "cuda", "`resources.workers` is 1"),
         ({"workers": 2}, {"CPU": 2.0, "GPU": 2.0}, 2, "cuda", "`resources.workers` is 2"),
-        ({"workers": 4, "cpus_per_worker": 0.5}, {"CPU": 2.0}, 4, "cpu", "the cluster has no GPU"),
+        ({"workers": 4, "cpus_per_worker": 0.5}, {"CPU": 2.0}, 4, "cpu", "there is no GPU"),
         ({"workers": 2, "device": "cpu"}, {"CPU": 2.0, "GPU": 1.0}, 2, "cpu", "`resources.device` is cpu"),
         ({"min_workers": 3}, {"CPU": 4.0, "GPU": 3.0}, 3, "cuda", "one worker for each GPU"),
     ],
