@@ -70,7 +70,7 @@ def train(  # noqa: PLR0917
     encoder: Encoders = None,
     dataset: Dataset = None,
     workers: Annotated[int | None, typer.Option(help="Training workers. Default: one per GPU, or 2.")] = None,
-    seeds: Annotated[str | None, typer.Option(help=f"Seeds, separated by commas. Default: {_SEEDS}.")] = None,
+    seeds: Annotated[str | None, typer.Option(help=f"Seeds, a run of each: 1,2,3. Default: seed {_SEEDS}.")] = None,
     no_afw: Annotated[bool, typer.Option("--no-afw", help="Ablation: without adaptive feature weighting.")] = False,
     no_amw: Annotated[bool, typer.Option("--no-amw", help="Ablation: without adaptive modality weighting.")] = False,
     no_modulation: NoModulation = False,
