@@ -212,15 +212,30 @@ def write(base: str, snapshot: Snapshot) -> str:
     attempt can be a writer that was given up and finishes late.
     """
     uri = checkpoint_uri(base, snapshot.progress.step)
-    if storage.exists(storage.join(uri, MANIFEST)):
+    if is_complete(uri):
         return uri
     # One file at a time: only one of them is in memory as bytes, in addition to the snapshot.
     entries = dict(_put(uri, name, save_tensors(snapshot.tensors[name])) for name in sorted(snapshot.tensors))
     entries |= [_put(uri, STATE, snapshot.state)]
     # A crash up to here leaves a folder without manifest. It is never loaded; it is completed when the step is saved
     # again, and otherwise deleted by the next sweep.
-    storage.put_if_absent(storage.join(uri, MANIFEST), FolderManifest(files=entries).stored())
+    place, manifest = storage.join(uri, MANIFEST), FolderManifest(files=entries).stored()
+    if not storage.put_if_absent(place, manifest) and not is_complete(uri):
+        storage.put(place, manifest)  # that one came from an older attempt, whose files were deleted before
     return uri
+
+
+def is_complete(uri: str) -> bool:
+    """Return whether a checkpoint's manifest, and all files that it names, exist.
+
+    An attempt that lost its lease can write its manifest after a newer one has deleted its files.
+    """
+    place = storage.join(uri, MANIFEST)
+    try:
+        files = FolderManifest.load(place).files if storage.exists(place) else None
+    except DataError:
+        return False
+    return files is not None and all(storage.exists(storage.join(uri, name)) for name in files)
 
 
 def _put(uri: str, name: str, data: bytes) -> tuple[str, FileEntry]:

@@ -8,7 +8,7 @@ from torch import nn
 from ada2i import checkpoint, fast
 from ada2i.balance import make_balancer
 from ada2i.checkpoint import Rng, TrainCursor, TrainState
-from ada2i.errors import ConfigError, DataError, NotFoundError
+from ada2i.errors import ConfigError, DataError, IntegrityError, NotFoundError
 from ada2i.evaluation.probe import held_out_skill
 from ada2i.model.amw import SkillFusion
 from ada2i.model.build import build_model
@@ -95,6 +95,11 @@ def _restored(task: Task, state: TrainState, step: int) -> TrainCursor:
         raise ConfigError(
             f"{uri} must come from the config and features of this run, but was made with others. Start a new run.",
             uri=uri,
+        )
+    best = checkpoint.checkpoint_uri(task.folder.best, stored.best_step)
+    if stored.best_step and not checkpoint.is_complete(best):
+        raise IntegrityError(
+            f"{best} must hold the best weights that {uri} names, but lacks files. Start a new run.", uri=best
         )
     return checkpoint.restore(uri, state)
 

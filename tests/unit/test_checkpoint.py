@@ -18,7 +18,7 @@ from ada2i.checkpoint import MANIFEST, OPTIMIZER, STATE, WEIGHTS, EpochPart, Rng
 from ada2i.config import NoBalance
 from ada2i.errors import DataError, DivergenceError, IntegrityError
 from ada2i.presets import resolve
-from ada2i.records import FeatureInfo, FolderManifest, put_folder_file
+from ada2i.records import FeatureInfo, FileEntry, FolderManifest, put_folder_file
 
 FEATURES = FeatureInfo(
     uri="file:///features", dataset="d", fingerprint="f", synthetic=True, labels=("a", "b"), widths={"text": 3}
@@ -137,6 +137,22 @@ def test_a_crash_before_the_manifest_leaves_nothing_visible(tmp_path: Path, monk
     assert same(checkpoint.load_weights(uri), weights(what))
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before the write", "during the write"])
+def test_the_manifest_of_an_older_attempt_whose_files_are_gone_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    base, what, put = tmp_path.as_uri(), state(seed=1), storage.put_if_absent
+    place = storage.join(base, "000000004", MANIFEST)
+    stale = FolderManifest(files={"gone": FileEntry(size=1, sha256=storage.digest(b"x"))}).stored()
+    if late:
+        monkeypatch.setattr(storage, "put_if_absent", lambda uri, data: put(place, stale) and put(uri, data))
+    else:
+        storage.put(place, stale)
+    uri = checkpoint.save(base, what, progress(4))
+    assert checkpoint.check(uri).step == 4
+    assert same(checkpoint.load_weights(uri), weights(what))
+
+
 def test_sweep_deletes_what_is_older(tmp_path: Path) -> None:
     base, what = tmp_path.as_uri(), state(seed=1)
     for step in (10, 20, 1000):
@@ -175,7 +191,8 @@ def test_a_late_writer_of_a_step_changes_nothing_of_the_newer_attempts_checkpoin
     train(ours, range(2))
     train(late, range(2))
     uri = checkpoint.save(base, ours, progress(2))
-    monkeypatch.setattr(storage, "exists", lambda _: False)  # the late writer looked before the manifest existed
+    looks, exists = iter([False]), storage.exists  # the late writer looked before the manifest existed
+    monkeypatch.setattr(storage, "exists", lambda uri: next(looks, True) and exists(uri))
     assert checkpoint.save(base, late, progress(2)) == uri
     monkeypatch.undo()
     assert checkpoint.restore(uri, state(seed=3)) == progress(2)

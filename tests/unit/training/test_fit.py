@@ -1,5 +1,6 @@
 """A whole seed in-process: selection, early stop, resume, and refusals."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from ada2i import checkpoint, storage
-from ada2i.errors import ConfigError, ConflictError, DivergenceError, PreemptedError
+from ada2i.errors import ConfigError, ConflictError, DivergenceError, IntegrityError, PreemptedError
 from ada2i.inference.models import load_checkpoint
 from ada2i.inference.predict import predict_split
 from ada2i.loader.chunks import InMemoryShards
@@ -20,6 +21,7 @@ from ada2i.training import fit as fitting
 from ada2i.training.fit import fit
 from ada2i.training.metrics import METRICS
 from ada2i.training.schedule import set_rate
+from ada2i.training.state import start
 from ada2i.training.status import StepKey
 from ada2i.training.step import StepReport, train_step
 from ada2i.training.task import Task
@@ -164,6 +166,58 @@ def test_a_newer_attempt_ends_an_older_one(base: Path, whole: tuple[Task, SeedRe
     assert SeedResult.load(task.folder.result_uri) == newer[0]
     load_checkpoint(newer[0].checkpoint_uri)
     assert checkpoint.complete_steps(task.folder.checkpoints) == [12]
+
+
+def test_a_newer_attempt_survives_a_late_manifest_of_an_older_one(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = tiny_task(base, "late", resources__checkpoint_minutes=0)
+    put = storage.put_if_absent
+    at_manifest, swept, written = threading.Event(), threading.Event(), threading.Event()
+    newer: list[SeedResult] = []
+
+    def put_late(uri: str, data: bytes) -> bool:
+        """Let the older attempt's writer wait with a manifest of best weights until the newer one has swept."""
+        mine = threading.current_thread().name.startswith("checkpoint") and not at_manifest.is_set()
+        if not mine or "best/000000006/manifest" not in uri:
+            return put(uri, data)
+        at_manifest.set()
+        swept.wait(20)
+        done = put(uri, data)
+        written.set()
+        return done
+
+    def start_and_tell(of: Task) -> Any:
+        begun = start(of)
+        if at_manifest.is_set():
+            swept.set()
+            written.wait(20)
+        return begun
+
+    class TakenOver(Listener):
+        def epoch(self, seed: int, record: EpochRecord) -> None:
+            super().epoch(seed, record)
+            if record.epoch == 2:
+                assert at_manifest.wait(20)
+                newer.append(fit(task, Listener()))
+
+    monkeypatch.setattr(storage, "put_if_absent", put_late)
+    monkeypatch.setattr(fitting, "start", start_and_tell)
+    with pytest.raises(ConflictError):
+        fit(task, TakenOver())
+    assert written.is_set()
+    load_checkpoint(newer[0].checkpoint_uri)
+
+
+def test_a_checkpoint_whose_best_weights_are_gone_is_not_continued(base: Path) -> None:
+    task = tiny_task(base, "gone", resources__checkpoint_minutes=0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(task, Listener(die_after=2))
+    for step in checkpoint.complete_steps(task.folder.best):
+        uri = checkpoint.checkpoint_uri(task.folder.best, step)
+        for name in storage.children(uri):
+            if name != checkpoint.MANIFEST:
+                storage.delete(storage.join(uri, name))
+    with pytest.raises(IntegrityError, match=r"must hold the best weights that .* names, but lacks files"):
+        fit(task, Listener())
 
 
 class DyingStep:
