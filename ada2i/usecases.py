@@ -195,7 +195,7 @@ def check_started(store: Store, run_id: str) -> None:
     if not any(map(storage.exists, places)):
         known = store.unfinished_runs()
         raise NotFoundError(
-            f"`--run` must name a run that was started in {store.root}, but no run {run_id} was. Unfinished runs: "
+            f"`--run` must name a run that was started in {store.root}, but there is no run {run_id}. Unfinished runs: "
             f"{', '.join(known[:10]) or 'none'}.{similar(run_id, known)} Omit `--run` to start a new run.",
             field="run",
         )

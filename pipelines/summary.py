@@ -58,9 +58,11 @@ def _links(root: str, version: Version) -> Iterator[str]:
     yield f"- version: `{version.name}` in `{uri}`"
     yield f"- report: `{storage.join(uri, 'report.html')}`; `ada2i registry open {version.name}` shows it"
     yield f"- features: `{version.features.uri}`"
-    yield f"- [flow run]({url_for('flow-run', obj_id=runtime.flow_run.id)})"
-    if version.flow_run_id and version.flow_run_id != str(runtime.flow_run.id):
-        yield f"- trained by [flow run {version.flow_run_id}]({url_for('flow-run', obj_id=version.flow_run_id)})"
+    if page := url_for("flow-run", obj_id=runtime.flow_run.id):  # None without a server that stays
+        yield f"- [flow run]({page})"
+    trained_by = version.flow_run_id if version.flow_run_id != str(runtime.flow_run.id) else None
+    if trained_by and (page := url_for("flow-run", obj_id=trained_by)):
+        yield f"- trained by [flow run {trained_by}]({page})"
     if version.ray_job_id and (page := ray_job_page(version.ray_job_id)):
         yield f"- trained by [job {version.ray_job_id} in Ray's dashboard]({page})"
 

@@ -13,11 +13,12 @@ from rich.text import Text
 from ada2i import storage
 from ada2i.cli import aliasing, gating
 from ada2i.cli.durations import seconds
-from ada2i.cli.options import AsJson, Model, Reference, Root, path, target
+from ada2i.cli.options import AsJson, Reference, Root, complete_model, path, target
 from ada2i.cli.output import browse, facts, line, mean_text, out
+from ada2i.errors import ConfigError
 from ada2i.registry.aliases import Move, aliases
 from ada2i.registry.diff import Change, diff
-from ada2i.registry.gc import sweep
+from ada2i.registry.gc import sweep, sweep_features
 from ada2i.registry.pull import pull
 from ada2i.registry.references import resolve
 from ada2i.registry.verify import verify
@@ -192,21 +193,27 @@ def registry_pull(
 
 @app.command("gc")
 def registry_gc(
-    model: Model,
-    older_than: Annotated[
-        str, typer.Option(help="Keep remains of killed registrations that are younger than this: 30m, 12h, 1d, 2w.")
-    ] = "1d",
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A model's name. Default: remains of killed imports only.", autocompletion=complete_model),
+    ] = None,
+    older_than: Annotated[str, typer.Option(help="Keep remains that are younger than this: 30m, 12h, 1d, 2w.")] = "1d",
     versions_older_than: Annotated[
         str | None, typer.Option(help="Also delete versions at least this old that never had an alias. Default: none.")
     ] = None,
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Delete remains of killed registrations and, on request, old versions; print what was deleted."""
-    check_known(root, model)
+    """Delete remains of killed imports and registrations and, on request, old versions; print what was deleted."""
     young = seconds("--older-than", older_than)
     old = None if versions_older_than is None else seconds("--versions-older-than", versions_older_than)
-    deleted = sweep(root, model, older_than_s=young, versions_older_than_s=old)
+    if model is None and old is not None:
+        raise ConfigError("`--versions-older-than` needs a model, but none is named.", field="model")
+    if model is None:
+        deleted = sweep_features(root, older_than_s=young)
+    else:
+        check_known(root, model)
+        deleted = sweep(root, model, older_than_s=young, versions_older_than_s=old)
     if as_json:
         out.print_json(json.dumps(deleted))
     else:

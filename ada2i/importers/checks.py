@@ -42,7 +42,7 @@ def with_splits(rows: Rows) -> Rows:
         if split not in held:
             raise DataError(
                 f"{rows.source} must hold rows of `split` train and test, but no row has {split}. Add the rows; "
-                "only dev, which is then cut from train, and gate are optional.",
+                "dev and gate may be absent: dev is then cut from train.",
                 uri=rows.source,
                 field="split",
             )

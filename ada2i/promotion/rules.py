@@ -77,7 +77,7 @@ def enough(rules: GateRules, *, dialogues: int, utterances: int) -> Iterator[Rul
 
 def not_used_up(rules: GateRules, uses: int) -> RuleResult:
     """Return the result of the rule that a test split has not judged too many pairs, including this one."""
-    says = f"pairs of versions that this test split has judged: {uses}; it may judge {rules.test_uses}"
+    says = f"this test split has judged {count(uses, 'pair')} of versions, and may judge {rules.test_uses}"
     return RuleResult(rule="test-uses", passed=uses <= rules.test_uses, measured=uses, bound=rules.test_uses, says=says)
 
 

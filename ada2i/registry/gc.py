@@ -13,6 +13,11 @@ from ada2i.store import Store
 DAY = 86_400.0
 
 
+def sweep_features(root: str, *, older_than_s: float = DAY) -> list[str]:
+    """Delete remains of killed imports, which belong to no model; return the URIs of the objects deleted."""
+    return storage.delete_partials(storage.join(storage.normalise(root), "features"), older_than_s=older_than_s)
+
+
 def sweep(root: str, model: str, *, older_than_s: float = DAY, versions_older_than_s: float | None = None) -> list[str]:
     """Delete remains of a model's killed registrations and of killed imports, and, on request, old versions.
 
@@ -39,8 +44,7 @@ def sweep(root: str, model: str, *, older_than_s: float = DAY, versions_older_th
         for number in _unreferenced(root, model, versions_older_than_s):
             retention.retire(number_uri(home, number))  # a version that got an alias in the meantime is kept
     deleted = storage.delete_partials(home, older_than_s=older_than_s)
-    # A killed import leaves such files, too; features belong to no model.
-    deleted += storage.delete_partials(storage.join(storage.normalise(root), "features"), older_than_s=older_than_s)
+    deleted += sweep_features(root, older_than_s=older_than_s)
     for number in numbers(home):
         uri = number_uri(home, number)
         if _is_gone(uri, older_than_s):

@@ -51,7 +51,7 @@ def test_an_extraction_that_has_ended_is_shown_again(run: Run, tmp_path: Path) -
         problems=0,
         seconds=1,
     )
-    assert "no run mine was. Unfinished runs: none." in refused(run, *arguments)
+    assert "there is no run mine. Unfinished runs: none." in refused(run, *arguments)
     spec = ExtractSpec.model_validate({"kind": "folder", "location": "talks", "encoders": OWN})
     assert prepare(spec, root=str(tmp_path / "root"), run_id="mine").uri == uri
     storage.put(storage.join(uri, RESULT), result.to_json())

@@ -151,6 +151,16 @@ def test_pull(run: Run, store: str, tmp_path: Path) -> None:
     assert "must be new, empty or a copy of ada2i@2" in message
 
 
+def test_gc_without_a_model_deletes_remains_of_imports(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "features" / "talks" / "ab"
+    folder.mkdir(parents=True)
+    (folder / ".partial-1").touch()
+    root = ("--root", str(tmp_path))
+    assert "Nothing to delete." in ok(run, "registry", "gc", *root)
+    assert ok(run, "registry", "gc", "--older-than", "0s", *root).strip().endswith("features/talks/ab/.partial-1")
+    assert "needs a model" in refused(run, "registry", "gc", "--versions-older-than", "1d", *root)
+
+
 def test_gc_deletes_remains_and_only_then_versions(run: Run, store: str) -> None:
     unfinished(store, "run-z")
     assert "Nothing to delete." in ok(run, "registry", "gc", "ada2i", "--root", store)

@@ -143,7 +143,7 @@ def test_config_refuses(run: Run) -> None:
 def test_a_run_id_that_was_never_started_is_refused(run: Run, root: Path, demo: str) -> None:
     error = refused(run, "train", demo, "--run", "nope", "--root", str(root))
     assert "`--run` must name a run that was started in" in error
-    assert "no run nope was. Unfinished runs: none." in error
+    assert "there is no run nope. Unfinished runs: none." in error
     assert "choose the run to resume" in refused(run, "train", demo, "--run", "nope", "--resume", "--root", str(root))
     assert written(root) == []
 

@@ -1,7 +1,11 @@
 """The addresses of the pages that an outcome links to."""
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
+from pipelines import summary
 from pipelines.summary import ray_job_page
 
 INSIDE, OUTSIDE = "http://ray-head:8265", "https://ray.example"
@@ -22,3 +26,14 @@ def test_a_job_is_linked_at_the_address_for_browsers(
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", submitted)
     monkeypatch.setenv("ADA2I_RAY_DASHBOARD_URL", shown)
     assert ray_job_page("j-0") == page
+
+
+@pytest.mark.parametrize("page", [None, "https://prefect.example/runs/flow-run/1"])
+def test_a_flow_run_without_a_page_is_not_linked(monkeypatch: pytest.MonkeyPatch, page: str | None) -> None:
+    monkeypatch.setattr(summary, "url_for", lambda *_, **__: page)
+    version = SimpleNamespace(
+        model="m", number=1, name="m@1", flow_run_id="2", ray_job_id=None, features=SimpleNamespace(uri="file:///f")
+    )
+    text = "\n".join(summary._links("file:///root", cast("Any", version)))
+    assert "None" not in text
+    assert text.count("flow run") == (2 if page else 0)  # its own page, and that of the run that trained
