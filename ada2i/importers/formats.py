@@ -362,13 +362,15 @@ def _json_texts(file: _File) -> Iterator[tuple[bytes, int]]:
         first += text.count(b"\n")
 
 
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape of a surrogate, in a pair or alone
 # An escape: a pair of surrogates, one alone, or any other.
 _ESCAPE = re.compile(rb"(?:\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|(\\u[dD][89a-fA-F]\w\w)|\\.", re.DOTALL)
 
 
 def _whole_characters(text: bytes) -> bytes:
     """Replace each half of a character, which Arrow refuses, by U+FFFD, as tables of recordings have it."""
-    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], text) if b"\\u" in text else text
+    # Text in other scripts may be all escapes, so only text with surrogates is taken apart.
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], text) if _HALF.search(text) else text
 
 
 def _parsed_json(text: bytes, first: int, wanted: pa.Schema | None) -> pa.Table:
