@@ -1,5 +1,7 @@
 """Output of commands: the console, and the parts that several commands print."""
 
+import os
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -44,10 +46,11 @@ def line(text: str, style: str = "") -> None:
 
 
 def browse(page: bytes, name: str, to: Path | None = None) -> None:
-    """Show a page in the browser, and print the path of the file: ``to``, or one in the temporary folder."""
+    """Show a page in the browser, if there is a screen; print the path of the file: ``to``, or a temporary one."""
     file = to or Path(tempfile.mkdtemp(prefix="ada2i-report-")) / f"{name}.html"
     file.write_bytes(page)
-    typer.launch(file.resolve().as_uri())
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        typer.launch(file.resolve().as_uri())  # without a screen, xdg-open prints errors
     line(str(file))
 
 

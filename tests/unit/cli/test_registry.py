@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,8 @@ def test_show_names_aliases_scores_and_files(run: Run, store: str) -> None:
 def test_open_copies_the_report(run: Run, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr(typer, "launch", opened.append)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("DISPLAY", ":0")
     file = tmp_path / "report.html"
     assert ok(run, "registry", "open", "ada2i@1", "--to", str(file), "--root", store) == f"{file}\n"
     version = find(store, "ada2i", 1)
@@ -94,6 +98,19 @@ def test_open_copies_the_report(run: Run, store: str, tmp_path: Path, monkeypatc
     assert opened == [file.as_uri()]
     again = Path(ok(run, "registry", "open", "ada2i@1", "--root", store).strip())
     assert (again.name, again.read_bytes()) == ("ada2i@1.html", file.read_bytes())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a browser needs no environment variable")
+def test_without_a_screen_no_browser_is_started(
+    run: Run, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(typer, "launch", opened.append)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "report.html"
+    assert ok(run, "registry", "open", "ada2i@1", "--to", str(file), "--root", store) == f"{file}\n"
+    assert not opened
 
 
 @pytest.mark.parametrize("command", [["list"], ["history"], ["verdicts"], ["gc"], ["verify"]])
