@@ -11,7 +11,9 @@ from ada2i.jobs import code
 from ada2i.modalities import Modality
 from ada2i.model.build import build_model
 from ada2i.model.own import FusionHolder
+from ada2i.model.relational import relation_means
 from ada2i.presets import resolve
+from examples.methods.decaying_attention import DecayingAttention
 from examples.methods.late_fusion import LateFusion
 from examples.methods.tensor_fusion import TensorFusion
 from tests.own import examples, write_examples
@@ -62,6 +64,51 @@ def test_tensor_fusion_multiplies_all_and_keeps_what_is_alone() -> None:
     torch.testing.assert_close(seen[0][0], both.flatten())
     lone = torch.outer(torch.cat([text[1], torch.ones(1)]), torch.tensor([0.0, 0.0, 1.0]))
     torch.testing.assert_close(seen[0][1], lone.flatten())
+
+
+def attention(**options: bool) -> tuple[DecayingAttention, list[Tensor]]:
+    """Return decaying attention without effect of content, and the inputs that its hidden layer will get."""
+    torch.manual_seed(0)
+    encoder = DecayingAttention(width=4, hidden_dim=3, feedforward_dim=5, dropout=0.0, input_dropout=0.0, **options)
+    torch.nn.init.zeros_(encoder.query.weight)
+    torch.nn.init.zeros_(encoder.query.bias)
+    seen: list[Tensor] = []
+    encoder.stages.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    return encoder.eval(), seen
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_decaying_attention_starts_as_decayed_means(causal: bool) -> None:
+    encoder, seen = attention(causal=causal)
+    x, who = torch.randn(9, 4), torch.tensor([0, 1, 0, 0, 1, 0, 1, 0, 0])
+    layout, present = Layout((5, 3, 1), 5), torch.ones(9, dtype=torch.bool)
+    assert encoder(x, layout, who, present).shape == (9, 3)
+    means = relation_means(x, layout, who, None, decays=[3.0], dialogue_decay=15.0, causal=causal)
+    means = torch.unflatten(means, 1, (-1, 4))
+    found = torch.unflatten(seen[0], 1, (-1, 4))[
+        :, 1:
+    ]  # own vector, past same, past other, next same, next other, dialogue
+    heads = [0, 1, 4] if causal else [0, 1, 2, 3, 4]
+    for relation, head in enumerate(heads):
+        there = means[:, relation].abs().sum(dim=1) > 0  # with no such neighbour the head is not a mean of that kind
+        assert there.any()
+        torch.testing.assert_close(found[there, head], means[there, relation], atol=0.03, rtol=0.03)
+
+
+def test_decaying_attention_reads_its_dialogue_and_present_vectors_only() -> None:
+    encoder, _ = attention(causal=True)
+    x, who, present = torch.randn(5, 4), torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.bool)
+    before = encoder(x, Layout((3, 2), 3), who, present)
+    changed = x.clone()
+    changed[2] += 1.0  # the last of the first dialogue
+    after = encoder(changed, Layout((3, 2), 3), who, present)
+    torch.testing.assert_close(after[[0, 1, 3, 4]], before[[0, 1, 3, 4]])
+    assert not torch.equal(after[2], before[2])
+    absent = torch.tensor([False, True, True, True, True])
+    changed[0] = 0.0
+    one = encoder(changed, Layout((3, 2), 3), who, absent)[2]
+    alone = encoder(changed[1:], Layout((2, 2), 2), who[1:], present[1:])[1]
+    torch.testing.assert_close(one, alone)
 
 
 def test_without_votes_a_modality_votes_by_its_prediction_alone() -> None:
