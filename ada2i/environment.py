@@ -21,8 +21,8 @@ def environment(origin: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -
 
     Args:
         origin: Facts that the job's driver knows: ``ray_job_id``, and ``placement``, where it trains and why.
-        ranks: What ``machine`` returns on each rank, rank 0's first. Its facts are those of the whole; with other kinds
-            of machines among the ranks, ``machines`` lists each kind.
+        ranks: What ``machine_facts`` returns on each rank, rank 0's first. Rank 0's facts are at the top level; if the
+            ranks run on different kinds of machine, ``machines`` lists each kind with its number of workers.
     """
     code = _revision(_PACKAGE)
     kinds = [fact for place, fact in enumerate(ranks) if fact not in ranks[:place]]
@@ -33,7 +33,7 @@ def environment(origin: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -
     return json.dumps(facts, indent=1).encode()
 
 
-def machine() -> dict[str, Any]:
+def machine_facts() -> dict[str, Any]:
     """Return Python, torch, platform, processors and GPUs of this process, without anything that names the machine."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     facts: dict[str, Any] = {
@@ -47,10 +47,10 @@ def machine() -> dict[str, Any]:
 
 
 def revision(package: Path) -> str | None:
-    """Return the git commit of a package, followed by ``-dirty`` if its checkout's files differ.
+    """Return the git commit of a package, followed by ``-dirty`` if files of the package are changed or new.
 
     Args:
-        package: A folder directly below the checkout's. Only its own files count, including new ones.
+        package: A folder directly below the checkout's.
 
     Returns:
         The full commit. If git does not know it, the content of the file ``REVISION`` next to the package, which the

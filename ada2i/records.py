@@ -525,6 +525,11 @@ class Summary(Record):
     sd: float | None  # sample deviation; None for one seed
     values: tuple[float, ...]
 
+    @property
+    def text(self) -> str:
+        """The mean, and the standard deviation if there are several seeds."""
+        return f"{self.mean:.4f}" + ("" if self.sd is None else f" ± {self.sd:.4f}")
+
 
 def _whole(summary: dict[str, Summary]) -> dict[str, Summary]:
     if missing := {"weighted_f1", "macro_f1", "accuracy"} - summary.keys():

@@ -17,7 +17,7 @@ from ada2i.errors import ConfigError
 from ada2i.extraction.request import ExtractSpec
 from ada2i.importers import table
 from ada2i.importers.demo import demo_table as demo
-from ada2i.presets import parse_modalities
+from ada2i.presets import flat, parse_modalities
 from ada2i.records import Baseline, RunResult, Summary
 from ada2i.registry.versions import register
 from ada2i.store import Store
@@ -300,14 +300,6 @@ def _letters(modalities: str | Sequence[str] | None) -> str | None:
 
 def _store(root: Root) -> Store:
     return Store.open(None if root is None else os.fspath(root))
-
-
-def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested fields by their dotted names; dotted names are kept."""
-    found: dict[str, Any] = {}
-    for name, value in fields.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
 
 
 def _hooks(*, progress: bool) -> usecases.Hooks:

@@ -18,7 +18,7 @@ from ada2i.audit.findings import findings
 from ada2i.audit.records import AuditReport
 from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet
-from ada2i.errors import AccessError, DataError, IntegrityError, NotFoundError
+from ada2i.errors import AccessError, DataError, NotFoundError
 from ada2i.loader.statistics import Sums, block_sums, put_statistics
 from ada2i.modalities import Modality
 from ada2i.records import Record, Sha256
@@ -71,7 +71,7 @@ def _without_test(report: AuditReport) -> dict[Modality, object]:
 def _stored(features: FeatureSet) -> AuditReport | None:
     try:
         record = Measures.load(storage.join(features.uri, MEASURES))
-    except (NotFoundError, AccessError, DataError, IntegrityError):  # S3 answers 403 if listing is forbidden
+    except (NotFoundError, AccessError, DataError):  # S3 answers 403 if listing is forbidden
         return None
     manifest = features.manifest
     return record.report if (record.fingerprint, record.content) == (manifest.fingerprint, manifest.content) else None
@@ -115,4 +115,4 @@ class _Totals:
         here = self.sums.setdefault(str(block.columns["split"][0].as_py()), {})
         for modality, column in block.vectors.items():
             for sums in block_sums(*schema.unpack_vectors(column)):
-                here[modality] = here[modality] + sums if modality in here else 0.0 + sums
+                here[modality] = here.get(modality, 0.0) + sums

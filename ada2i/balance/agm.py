@@ -16,7 +16,7 @@ from ada2i.balance.base import StepScales
 from ada2i.balance.none import NoBalancer
 from ada2i.balance.votes import entropies
 from ada2i.batch import DialogueBatch
-from ada2i.config import AgmBalance, BalanceConfig
+from ada2i.config import AgmBalance
 from ada2i.model.ada2i import Prediction
 from ada2i.records import UNLABELLED
 
@@ -26,10 +26,7 @@ _LARGEST = 18.4207  # nats: the released code bounds probabilities by 1e-8
 class AgmBalancer(NoBalancer):
     """Modulates by the current ratio against the ratio of the running means of all steps before, its state."""
 
-    def __init__(self, config: BalanceConfig) -> None:
-        super().__init__(config)
-        assert isinstance(config, AgmBalance)
-        self.config: AgmBalance = config
+    config: AgmBalance
 
     def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
         """See ``Balancer``."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from ada2i.balance.base import StepScales
 from ada2i.balance.unimodal import UnimodalBalancer
 from ada2i.batch import DialogueBatch
-from ada2i.config import ArlBalance, BalanceConfig
+from ada2i.config import ArlBalance
 from ada2i.model.ada2i import Prediction
 from ada2i.records import UNLABELLED
 
@@ -22,10 +22,7 @@ _FLOOR = 0.6  # least share of the entropy, times 1 / K of K modalities: 0.3 for
 class ArlBalancer(UnimodalBalancer):
     """Modulates by 1 + w_m, and adds the modalities' own cross-entropies; it has no state."""
 
-    def __init__(self, config: BalanceConfig) -> None:
-        super().__init__(config)
-        assert isinstance(config, ArlBalance)
-        self.config: ArlBalance = config
+    config: ArlBalance
 
     def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
         """See ``Balancer``."""

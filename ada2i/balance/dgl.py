@@ -9,7 +9,7 @@ from torch import Tensor
 from ada2i.balance.unimodal import UnimodalBalancer
 from ada2i.balance.votes import encodings, own_votes
 from ada2i.batch import DialogueBatch
-from ada2i.config import BalanceConfig, DglBalance
+from ada2i.config import DglBalance
 from ada2i.model.ada2i import Prediction
 from ada2i.model.afw import Features, Present
 
@@ -17,14 +17,11 @@ from ada2i.model.afw import Features, Present
 class DglBalancer(UnimodalBalancer):
     """Encoders learn from votes of their own outputs by the classifier, which gets no gradient from these votes."""
 
-    def __init__(self, config: BalanceConfig) -> None:
-        super().__init__(config)
-        assert isinstance(config, DglBalance)
-        self.joint = config.joint
+    config: DglBalance
 
     def adapt(self, encoded: Features, batch: DialogueBatch, present: Present) -> tuple[Features, Present]:  # noqa: ARG002
         """See ``Balancer``."""
-        return {m: _with_gradient(x, self.joint) for m, x in encoded.items()}, present
+        return {m: _with_gradient(x, self.config.joint) for m, x in encoded.items()}, present
 
     def votes(self, prediction: Prediction, batch: DialogueBatch) -> Tensor:
         """See ``UnimodalBalancer``."""

@@ -12,17 +12,14 @@ from torch import Tensor
 from ada2i.balance.unimodal import UnimodalBalancer
 from ada2i.balance.votes import encodings, own_votes
 from ada2i.batch import DialogueBatch
-from ada2i.config import BalanceConfig, MmParetoBalance
+from ada2i.config import MmParetoBalance
 from ada2i.model.ada2i import Prediction
 
 
 class MmParetoBalancer(UnimodalBalancer):
     """Encoders get both gradients separately; the classifier learns from the sum of the losses. It has no state."""
 
-    def __init__(self, config: BalanceConfig) -> None:
-        super().__init__(config)
-        assert isinstance(config, MmParetoBalance)
-        self.alpha = config.alpha
+    config: MmParetoBalance
 
     def votes(self, prediction: Prediction, batch: DialogueBatch) -> Tensor:
         """See ``UnimodalBalancer``; no gradient reaches the encoders."""
@@ -31,7 +28,7 @@ class MmParetoBalancer(UnimodalBalancer):
 
     def encoder_loss(self, prediction: Prediction, batch: DialogueBatch, totals: Mapping[str, Tensor]) -> Tensor | None:
         """See ``Balancer``; a modality's vote depends on its own encoder alone, so one pass serves all encoders."""
-        if not self.weight:
+        if not self.config.weight:
             return None
         votes = own_votes(self.info.model, encodings(prediction, batch), batch, train_head=False)
         return self.own_loss(votes, batch, totals)
@@ -40,7 +37,7 @@ class MmParetoBalancer(UnimodalBalancer):
         """See ``Balancer``."""
         joint, own = dot(gradients, gradients), dot(others, others)
         share, factor = pareto(joint, own, dot(gradients, others))
-        scale = self.alpha * factor
+        scale = self.config.alpha * factor
         torch._foreach_mul_(list(gradients), 2 * share * scale)
         torch._foreach_add_(list(gradients), torch._foreach_mul(list(others), 2 * (1 - share) * scale))
 

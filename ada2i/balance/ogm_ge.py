@@ -11,16 +11,13 @@ from torch import Tensor
 from ada2i.balance.base import StepScales
 from ada2i.balance.disparity import lead, modulation
 from ada2i.balance.none import NoBalancer
-from ada2i.config import BalanceConfig, OgmGeBalance
+from ada2i.config import OgmGeBalance
 
 
 class OgmGeBalancer(NoBalancer):
     """Modulates by each modality's lead over the mean of the others; it has no state."""
 
-    def __init__(self, config: BalanceConfig) -> None:
-        super().__init__(config)
-        assert isinstance(config, OgmGeBalance)
-        self.config: OgmGeBalance = config
+    config: OgmGeBalance
 
     def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:
         """See ``Balancer``."""

@@ -14,7 +14,7 @@ from ada2i.balance.disparity import mean_scores
 from ada2i.balance.none import NoBalancer
 from ada2i.balance.votes import encodings, entropies, voters
 from ada2i.batch import DialogueBatch
-from ada2i.config import BalanceConfig, PmrBalance
+from ada2i.config import PmrBalance
 from ada2i.model.ada2i import Prediction
 
 
@@ -24,10 +24,7 @@ class PmrBalancer(NoBalancer):
     Its state are the prototypes, means of the encoders' outputs by class, and the sums of the current epoch.
     """
 
-    def __init__(self, config: BalanceConfig) -> None:
-        super().__init__(config)
-        assert isinstance(config, PmrBalance)
-        self.config: PmrBalance = config
+    config: PmrBalance
 
     def set_epoch(self, epoch: int) -> None:
         """See ``Balancer``."""

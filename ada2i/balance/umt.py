@@ -12,33 +12,30 @@ from torch import Tensor
 from ada2i.balance.none import NoBalancer
 from ada2i.balance.votes import encodings
 from ada2i.batch import DialogueBatch
-from ada2i.config import BalanceConfig, UmtBalance
+from ada2i.config import UmtBalance
 from ada2i.model.ada2i import Prediction
 
 
 class UmtBalancer(NoBalancer):
     """Adds the mean squared distance of each encoder's output from its teacher's; it has no state."""
 
-    def __init__(self, config: BalanceConfig) -> None:
-        super().__init__(config)
-        assert isinstance(config, UmtBalance)
-        self.weight = config.weight
+    config: UmtBalance
 
     def totals(self, batch: DialogueBatch, forward: Callable[[], Prediction]) -> dict[str, Tensor]:  # noqa: ARG002
         """See ``Balancer``."""
-        return {"rows": self._present(batch).sum(dim=1)} if self.weight else {}
+        return {"rows": self._present(batch).sum(dim=1)} if self.config.weight else {}
 
     def extra_losses(
         self, prediction: Prediction, batch: DialogueBatch, totals: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """See ``Balancer``; an utterance needs no label."""
-        if not self.weight:
+        if not self.config.weight:
             return {}
         assert batch.taught_encodings is not None  # `training.request` refuses a run without teachers
         encoded = torch.stack(list(encodings(prediction, batch).values())).float()  # (M, N, H)
         distances = (encoded - batch.taught_encodings.transpose(0, 1)).square().mean(dim=-1)
         sums = torch.where(self._present(batch), distances, 0.0).sum(dim=1)
-        return {"umt_loss": self.weight * (sums / totals["rows"].clamp_min(1).to(sums.dtype)).sum()}
+        return {"umt_loss": self.config.weight * (sums / totals["rows"].clamp_min(1).to(sums.dtype)).sum()}
 
     def _present(self, batch: DialogueBatch) -> Tensor:
         """Return the utterances that have each modality, ``(M, N)`` bool."""

@@ -12,27 +12,24 @@ from torch import Tensor
 from ada2i.balance.none import NoBalancer
 from ada2i.balance.votes import entropies, voters
 from ada2i.batch import DialogueBatch
-from ada2i.config import ArlBalance, BalanceConfig, DglBalance, MmParetoBalance, UnimodalBalance
+from ada2i.config import ArlBalance, DglBalance, MmParetoBalance, UnimodalBalance
 from ada2i.model.ada2i import Prediction
 
 
 class UnimodalBalancer(NoBalancer):
     """Adds the modalities' cross-entropies, each a mean over the labelled utterances that have it; it has no state."""
 
-    def __init__(self, config: BalanceConfig) -> None:
-        super().__init__(config)
-        assert isinstance(config, UnimodalBalance | DglBalance | MmParetoBalance | ArlBalance)
-        self.weight = config.weight
+    config: UnimodalBalance | DglBalance | MmParetoBalance | ArlBalance
 
     def totals(self, batch: DialogueBatch, forward: Callable[[], Prediction]) -> dict[str, Tensor]:  # noqa: ARG002
         """See ``Balancer``."""
-        return {"voters": voters(self.info.model, batch).sum(dim=1)} if self.weight else {}
+        return {"voters": voters(self.info.model, batch).sum(dim=1)} if self.config.weight else {}
 
     def extra_losses(
         self, prediction: Prediction, batch: DialogueBatch, totals: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """See ``Balancer``."""
-        if not self.weight:
+        if not self.config.weight:
             return {}
         return {"unimodal_loss": self.own_loss(self.votes(prediction, batch), batch, totals)}
 
@@ -45,4 +42,4 @@ class UnimodalBalancer(NoBalancer):
         counting = voters(self.info.model, batch)
         found = entropies(votes, batch, self.info.class_weights)
         sums = torch.where(counting, found, 0.0).sum(dim=1)
-        return self.weight * (sums / totals["voters"].clamp_min(1).to(sums.dtype)).sum()
+        return self.config.weight * (sums / totals["voters"].clamp_min(1).to(sums.dtype)).sum()

@@ -20,7 +20,11 @@ app = typer.Typer()
 def compare(
     first: Annotated[str, typer.Argument(help="A version, such as MODEL@1, or a table of predictions from elsewhere.")],
     second: Annotated[
-        str, typer.Argument(help="Another one, for the same test split. A table has dialogue_id, utterance_index, p_*.")
+        str,
+        typer.Argument(
+            help="A version or table to compare with it, on the same test split. A table has "
+            "dialogue_id, utterance_index, and p_CLASS of each class, or label."
+        ),
     ],
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
@@ -42,11 +46,15 @@ def show_comparison(comparison: "Comparison") -> None:
 
     table = Table("test", "A", "B", "B - A", "95 % interval", "p boot", "p swap")
     for score, found in comparison.differences.items():
-        both, ps = (found.first, found.second), (found.p_bootstrap, found.p_randomisation)
-        interval = f"{found.interval.low:.4f} to {found.interval.high:.4f}"
-        cells = [f"{value:.4f}" for value in both], [f"{p:.4f}" for p in ps]
-        label = {"weighted_f1": "wF1", "macro_f1": "macro F1"}.get(score, score)
-        table.add_row(label, *cells[0], f"{found.difference:+.4f}", interval, *cells[1])
+        table.add_row(
+            {"weighted_f1": "wF1", "macro_f1": "macro F1"}.get(score, score),
+            f"{found.first:.4f}",
+            f"{found.second:.4f}",
+            f"{found.difference:+.4f}",
+            f"{found.interval.low:.4f} to {found.interval.high:.4f}",
+            f"{found.p_bootstrap:.4f}",
+            f"{found.p_randomisation:.4f}",
+        )
     title = f"A: {comparison.first}, B: {comparison.second}" + " (SYNTHETIC)" * comparison.synthetic
     line(title, "bold")
     out.show(table)
@@ -55,7 +63,7 @@ def show_comparison(comparison: "Comparison") -> None:
         f"{count(comparison.dialogues, 'test dialogue')}, {count(comparison.utterances, 'utterance')}; the two predict "
         f"different classes for {comparison.changed}. "
         f"boot: {comparison.rounds} resamples of dialogues; swap: as many rounds of swapping "
-        "the two in random dialogues. This is about two trained models; other seeds may differ by more."
+        "the two in random dialogues. The tests compare two trained models; models of other seeds may differ by more."
     )
     line(note, "dim")
     if comparison.synthetic:

@@ -15,14 +15,9 @@ from rich.text import Text
 from ada2i.display import PlainConsole
 
 if TYPE_CHECKING:
-    from ada2i.records import Record, Summary
+    from ada2i.records import Record
 
 out = PlainConsole()
-
-
-def mean_text(summary: "Summary") -> str:
-    """Return a score over seeds: its mean, and its standard deviation if there are several seeds."""
-    return f"{summary.mean:.4f}" + (f" ± {summary.sd:.4f}" if summary.sd is not None else "")
 
 
 def facts(values: dict[str, Any]) -> Table:

@@ -14,7 +14,7 @@ from ada2i import storage
 from ada2i.cli import aliasing, gating
 from ada2i.cli.durations import seconds
 from ada2i.cli.options import AsJson, Reference, Root, complete_model, path, target
-from ada2i.cli.output import browse, facts, line, mean_text, out
+from ada2i.cli.output import browse, facts, line, out
 from ada2i.errors import ConfigError
 from ada2i.registry.aliases import Move, aliases
 from ada2i.registry.diff import Change, diff
@@ -68,7 +68,7 @@ def _version_table(found: Iterable[tuple[Version, list[str]]]) -> Table:
     table.columns[0].overflow = "fold"
     table.columns[0].min_width = 24
     for version, names in found:
-        scores = f"{version.dev_weighted_f1:.4f}", mean_text(version.test_summary["weighted_f1"])
+        scores = f"{version.dev_weighted_f1:.4f}", version.test_summary["weighted_f1"].text
         table.add_row(version.name, "\n".join(names), version.created[:10], version.preset, *scores)
     return table
 
@@ -86,7 +86,7 @@ def registry_show(
     if as_json:
         out.print_json(json.dumps(_record(found, names)))
         return
-    scores = {f"test {score}": mean_text(summary) for score, summary in found.test_summary.items()}
+    scores = {f"test {score}": summary.text for score, summary in found.test_summary.items()}
     features = found.features
     out.print(
         facts(

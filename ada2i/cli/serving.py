@@ -19,18 +19,28 @@ app = typer.Typer()
 
 @app.command()
 def serve(  # noqa: PLR0917
-    version: Annotated[str, typer.Argument(help="MODEL@ALIAS, MODEL@NUMBER, MODEL, or the folder of a pulled copy.")],
+    version: Annotated[
+        str,
+        typer.Argument(
+            help="MODEL@ALIAS, MODEL@NUMBER, MODEL (always its newest version), or the folder of a pulled copy."
+        ),
+    ],
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8100,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all of this machine's.")] = "127.0.0.1",
-    replicas: Annotated[int, typer.Option(help="Processes with the model, each with one processor.")] = 1,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 listens on all addresses of this machine.")
+    ] = "127.0.0.1",
+    replicas: Annotated[int, typer.Option(help="Ray Serve replicas of the model, each with one CPU.")] = 1,
     min_confidence: Annotated[
         float, typer.Option(help="A turn whose largest probability is below it gets no label.")
     ] = 0.0,
     drift_window: Annotated[
-        int, typer.Option(help="Dialogues of each hour that a replica counts to detect drift; 0: none.")
+        int,
+        typer.Option(
+            help="Largest number of dialogues per hour that each replica counts to detect drift; 0 turns it off."
+        ),
     ] = 200,
     limit: Annotated[
-        list[str] | None, typer.Option(help="FIELD=VALUE of the limits, such as sessions=1000; repeatable.")
+        list[str] | None, typer.Option(help="FIELD=VALUE of a limit, such as sessions=1000; repeatable.")
     ] = None,
     allow_encoder: Annotated[
         list[str] | None,
@@ -39,8 +49,9 @@ def serve(  # noqa: PLR0917
     code: Code = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Answer HTTP requests with a registered version until Ctrl-C; a moved alias is followed.
+    """Answer HTTP requests with a registered version until Ctrl-C.
 
+    With MODEL@ALIAS the endpoint changes versions when the alias moves; with MODEL, when a version is registered.
     Requests must carry the token of ADA2I_SERVE_TOKEN. Ray runs on this machine, or in the cluster of RAY_ADDRESS.
     """
     from ada2i import usecases

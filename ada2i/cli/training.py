@@ -23,11 +23,11 @@ from ada2i.cli.options import (
     Preset,
     Root,
     Settings,
+    parse_encoders,
     parse_overrides,
     parse_seeds,
-    train_spec,
 )
-from ada2i.cli.output import line, mean_text, out, print_record
+from ada2i.cli.output import line, out, print_record
 from ada2i.config import TrainingConfig
 from ada2i.errors import ConfigError
 from ada2i.jobs import logs
@@ -96,6 +96,7 @@ def train(  # noqa: PLR0917
     """Train, by default on Ray; select on dev, evaluate once on test, register the result."""
     from ada2i import usecases
     from ada2i.terminal import TerminalHooks
+    from ada2i.training.request import TrainSpec, with_named
 
     named = {
         "resources.workers": workers,
@@ -104,9 +105,17 @@ def train(  # noqa: PLR0917
         "ablations.no_amw": no_amw or None,
         "ablations.no_modulation": no_modulation or None,
     }
-    spec = train_spec(
-        features, preset, settings, modalities, overrides=set_, named=named, allow=allow, encoders=encoder
-    ).model_copy(update={"local": local, "dataset": dataset})
+    spec = TrainSpec(
+        features=features,
+        dataset=dataset,
+        preset=preset,
+        settings=settings,
+        modalities=modalities,
+        overrides=with_named(parse_overrides(set_), named),
+        encoders=parse_encoders(encoder),
+        allow=tuple(allow or ()),
+        local=local,
+    )
     run_id = _run_id(spec, Store.open(root), run, resume=resume)
     outcome = usecases.train(
         spec,
@@ -165,7 +174,7 @@ def show_result(result: RunResult, version: str) -> None:
             *(f"{number:.4f}" for number in numbers),
         )
     if len(result.seeds) > 1:
-        mean = {name: mean_text(summary) for name, summary in result.test_summary.items()}
+        mean = {name: summary.text for name, summary in result.test_summary.items()}
         table.add_section()
         table.add_row("mean", "", mean["weighted_f1"], "", mean["macro_f1"], mean["accuracy"])
     out.show(table)

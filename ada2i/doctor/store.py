@@ -90,11 +90,13 @@ def _conditional(probe: str) -> Check:
             won = [number for number, first in enumerate(pool.map(create, range(_RACERS))) if first]
         again = storage.put_if_absent(place, b"late")
         kept = storage.get(place).decode()
+        holder = "the later one" if kept == "late" else f"writer {kept}"
         if again or kept == "late" or won != [int(kept)]:
             return fail(
                 "conditional writes",
-                f"of {_RACERS} concurrent writers of one object {len(won)} succeeded, and a later one "
-                f"{'succeeded, too' if again else 'did not'}",
+                f"exactly one of {_RACERS} concurrent writers of one object must succeed, and its bytes must stay, but "
+                f"{len(won)} succeeded ({', '.join(map(str, won)) or 'none'}), the bytes of {holder} "
+                f"stayed, and a later writer {'succeeded' if again else 'was refused'}",
                 "Use a store with conditional writes (`If-None-Match: *`), such as S3, a later version of your server, "
                 "or a local folder: without them two registrations can become one version.",
             )

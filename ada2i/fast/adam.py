@@ -27,7 +27,7 @@ def scaled_step(
     Returns:
         Scalar 1 if the optimizer stepped, else 0.
     """
-    # It stays set, so that there is no further step until the host reads the step's status.
+    # `found_inf` stays 1, so that no later step runs until the host reads the step's status.
     if not hasattr(optimizer, "found_inf"):
         optimizer.found_inf = torch.zeros_like(broken)  # type: ignore[attr-defined]
     stopped: Tensor = optimizer.found_inf  # type: ignore[attr-defined]

@@ -58,7 +58,7 @@ def _grids(rows: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes a list
+    def forward(  # noqa: PLR0917 - `apply` takes positional arguments only
         ctx: Any, projected: Tensor, shapes: list[int], masks: list[Tensor | None], heads: int, dropout_p: float
     ) -> Tensor:
         mean, saved = torch.ops.ada2i.attention(projected, shapes, masks, heads, dropout_p)
@@ -102,14 +102,14 @@ def _backward(gradient: Tensor, saved: list[Tensor], flat: list[int], heads: int
         qkv, weights, kept, dropped = saved[_SAVED * number : _SAVED * (number + 1)]
         q, k, v = qkv.unbind()
         scale = q.shape[2] ** -0.5
-        mean = torch.unflatten(grid, 2, (heads, -1)).transpose(1, 2).flatten(0, 1)  # (B * A, T, d)
-        of_weights = torch.bmm(mean, v.transpose(1, 2)) * kept
+        of_mean = torch.unflatten(grid, 2, (heads, -1)).transpose(1, 2).flatten(0, 1)  # (B * A, T, d)
+        of_weights = torch.bmm(of_mean, v.transpose(1, 2)) * kept
         of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype).to(q.dtype)
         of_qkv = torch.empty_like(qkv)
         torch.bmm(of_scores, k, out=of_qkv[0])
         torch.bmm(of_scores.transpose(1, 2), q, out=of_qkv[1])
         of_qkv[:2].mul_(scale)
-        torch.bmm(dropped.transpose(1, 2), mean, out=of_qkv[2])
+        torch.bmm(dropped.transpose(1, 2), of_mean, out=of_qkv[2])
         laid = torch.unflatten(of_qkv, 1, (grid.shape[0], heads)).permute(1, 3, 0, 2, 4)  # (B, T, 3, A, d)
         found.append(laid.flatten(2).flatten(0, 1))
     return torch.cat(found)

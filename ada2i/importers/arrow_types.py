@@ -25,7 +25,7 @@ from ada2i.importers.formats import Reader, open_reader
 Kinds = Mapping[str, pa.DataType]  # by column of a file
 
 Require = Callable[[NDArray[np.bool_], str, Callable[[int], str]], None]
-"""Refuses the first row that is not good: which are, what must hold, and what was found in a row."""
+"""Takes a mask of good rows, what must hold, and a function that says what a row holds; refuses the first bad row."""
 
 EXACT = 2**53  # from here on, a float stands for several integers
 _DATE = re.compile(r"\d{4}-(\d\d-|W)|\d{8}T", re.ASCII)
@@ -70,7 +70,7 @@ class TableFile:
         metadata: Mapping[str, str] | None = None,
         changes: Changes = NO_CHANGES,
     ) -> "TableFile":
-        """Open a file, or its bytes; some metadata may replace its own.
+        """Open a file, or its bytes; ``metadata``, if given, replaces the file's own.
 
         Raises:
             DataError: It is not a table of a known format, or the changes do not fit its columns.
@@ -158,8 +158,8 @@ class TableFile:
         except pa.ArrowInvalid as problem:
             found = str(problem)
         raise DataError(
-            f"Column `{own}` of {self.uri} must hold numbers, since it is packed into a vector, but in one of the rows "
-            f"from {first} on holds another value: {found}. Correct it, or narrow the pattern of `--pack`.",
+            f"Column `{own}` of {self.uri} must hold numbers, since it is packed into a vector, but row {first} or "
+            f"one after it does not: {found}. Correct it, or narrow the pattern of `--pack`.",
             uri=self.uri,
             row=first,
             field=own,
@@ -180,7 +180,7 @@ def _folders(uri: str) -> Iterator[tuple[str, Any]]:
 
 
 def _folder_value(name: str, text: str) -> Any:
-    if name in _NUMBERS and text.isascii() and text.isdecimal():
+    if name in _NUMBERS and text.isascii() and text.isdecimal() and int(text) < 2**63:
         return int(text)
     if name == "recorded_at":
         with suppress(ValueError):
@@ -336,7 +336,7 @@ def times(column: Column, require: Require) -> Column:
         factor = _DAY if day else 10**3 if pa.types.is_date64(kind) else _MICROSECONDS[kind.unit]
         numbers = (column.cast(pa.int32()) if day else column).cast(pa.int64())
         values = numbers.fill_null(pa.scalar(0)).to_numpy()
-        good = (values <= (2**63 - 1) // factor) & (values >= -(2**63 - 1) // factor)
+        good = (values <= (2**63 - 1) // factor) & (values >= -((2**63 - 1) // factor))
         require(good, "hold times within 290,000 years of 1970", lambda row: f"holds {values[row]} {kind}")
         values = values // 10**3 if getattr(kind, "unit", "") == "ns" else values * factor
         column = pa.chunked_array([pa.array(values, mask=numbers.is_null().to_numpy())])

@@ -98,6 +98,8 @@ def read_keyed(
 def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
     """Return a corpus's rows with their vectors replaced by a table's.
 
+    If the corpus has no dev, rows of dev in the table are those of train.
+
     Args:
         rows: ``N`` rows without null keys and with canonical split names.
         table: ``K`` vectors.
@@ -106,6 +108,8 @@ def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
     Raises:
         DataError: Two rows have the same key, or one side has a key that the other lacks.
     """
+    if table.by_split:
+        table = replace(table, rows=_without_cut_dev(table.rows, rows))
     ranks = _ranks(rows, table, complete=complete)
     column = schema.vector_column(table.modality)
     given = table.rows.columns.select([column])
@@ -116,6 +120,16 @@ def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
         columns = columns.drop_columns([column])
     first = replace(rows.files[0], names={**rows.files[0].names, column: column})
     return replace(rows, files=(first, *rows.files[1:]), columns=columns.append_column(column, vectors))
+
+
+def _without_cut_dev(table: Rows, rows: Rows) -> Rows:
+    """Return a table with ``train`` for ``dev`` if the corpus has no dev: extraction and import cut it from train."""
+    held, theirs = (set(pc.unique(found.columns["split"]).to_pylist()) for found in (rows, table))
+    if "dev" in held or "dev" not in theirs:
+        return table
+    place = table.columns.schema.get_field_index("split")
+    splits = pc.replace_substring_regex(table.columns["split"], pattern="^dev$", replacement="train")
+    return replace(table, columns=table.columns.set_column(place, "split", splits))
 
 
 # --- reading ---

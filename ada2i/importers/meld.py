@@ -140,21 +140,25 @@ def _lines(uri: str) -> Iterator[dict[str, str]]:
     try:
         yield from _checked_lines(uri, csv.DictReader(csv_lines(text)))
     except csv.Error as problem:
-        raise DataError(f"{uri} must be valid CSV, but is not: {problem}. Download it again.", uri=uri) from problem
+        raise DataError(
+            f"{uri} must be valid CSV, but is not: {problem}. Download the file again.", uri=uri
+        ) from problem
 
 
 def _checked_lines(uri: str, reader: "csv.DictReader[str]") -> Iterator[dict[str, str]]:
     if missing := [name for name in _COLUMNS.values() if name not in (reader.fieldnames or ())]:
         raise DataError(
-            f"{uri} must have the column `{missing[0]}`, but has only {', '.join(reader.fieldnames or ['none'])}. Get "
-            "the file again.",
+            f"{uri} must have the column `{missing[0]}`, but has only {', '.join(reader.fieldnames or ['none'])}. "
+            "Download the file again.",
             uri=uri,
             field=missing[0],
         )
     for row, line in enumerate(reader):
         if any(line[name] is None for name in _COLUMNS.values()):
             raise DataError(
-                f"{uri} must have a value in each column, but row {row} is cut short. Get it again.", uri=uri, row=row
+                f"{uri} must have a value in each column, but row {row} is cut short. Download the file again.",
+                uri=uri,
+                row=row,
             )
         yield line
 
@@ -168,7 +172,8 @@ def _number(uri: str, row: int, text: str) -> int:
     number = _whole(text)
     if not (number.isascii() and number.isdecimal() and len(number) < 10):
         raise DataError(
-            f"Column `Utterance_ID` of {uri} must hold whole numbers, but row {row} holds {text!r}. Download it again.",
+            f"Column `Utterance_ID` of {uri} must hold whole numbers, but row {row} holds {text!r}. "
+            "Download the file again.",
             uri=uri,
             row=row,
             field="Utterance_ID",

@@ -1,7 +1,8 @@
 """Decoded shards: Arrow files on the machine's local disk, whose pages all workers of the machine share.
 
-A file is complete under its final name or absent. Files in the cache folder are named by the shard's digest and reused
-by later runs, if their own digest is the recorded one; the folder may be deleted whenever no run is active.
+A file gets its final name when it is complete; a power cut can still damage it, so a file of the cache is used only if
+its digest is the recorded one. Files of the cache are named by the shard's digest and reused by later runs; the folder
+may be deleted whenever no run is active.
 
 Shape letters in this file:
     N utterances of a shard     R dialogues of a shard     W width of a modality's vectors
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 from ada2i import storage
 from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard
-from ada2i.errors import AccessError
+from ada2i.errors import AccessError, ResourceError
 from ada2i.modalities import Modality
 
 LAYOUT = 3  # version of these files; another version has other names
@@ -75,11 +76,11 @@ def lasting_file(shard: ShardEntry, cache: Path) -> Path:
 
 
 def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
-    """Create a shard's file in the cache unless it exists and is intact; after a power cut it may be incomplete.
+    """Create the shard's file in the cache, unless an intact one exists.
 
     Raises:
         IntegrityError: The shard differs from the digest in the manifest.
-        AccessError: The disk is full.
+        ResourceError: The disk is full.
     """
     target = lasting_file(shard, cache)
     recorded = target.with_suffix(".sha256")
@@ -98,7 +99,7 @@ def decode(features: FeatureSet, shard: ShardEntry, folder: Path) -> Path:
 
     Raises:
         IntegrityError: The shard differs from the digest in the manifest.
-        AccessError: The disk is full.
+        ResourceError: The disk is full.
     """
     table = read_shard(features, shard)
     columns: dict[str, Any] = {"dialogue_id": table["dialogue_id"], "label": table["label"].cast(pa.int64())}
@@ -115,9 +116,9 @@ def decode(features: FeatureSet, shard: ShardEntry, folder: Path) -> Path:
             writer.write_table(flat, max_chunksize=max(flat.num_rows, 1))
     except OSError as problem:
         partial.unlink(missing_ok=True)
-        raise AccessError(
-            f"{folder} must have room for decoded features, but: {problem}. Free some, lower `training.shuffle_gib`, "
-            "or set TMPDIR."
+        raise ResourceError(
+            f"{folder} must have room for decoded features, but: {problem}. Free disk space there, lower "
+            "`training.shuffle_gib`, or set TMPDIR."
         ) from problem
     return partial
 

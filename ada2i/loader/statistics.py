@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ada2i import storage
 from ada2i.data.manifest import FeatureSet
-from ada2i.errors import AccessError, DataError, IntegrityError, NotFoundError
+from ada2i.errors import AccessError, DataError, NotFoundError
 from ada2i.modalities import Modality
 from ada2i.records import Record, Sha256
 
@@ -76,7 +76,7 @@ def stored_sums(features: FeatureSet, split: str) -> dict[Modality, Sums]:
     """Return the ``(1, 1 + 2 W)`` sums of a split that are kept next to a feature set; nothing if there are none."""
     try:
         record = Statistics.load(storage.join(features.uri, STATISTICS))
-    except (NotFoundError, AccessError, DataError, IntegrityError):  # S3 answers 403 if listing is forbidden
+    except (NotFoundError, AccessError, DataError):  # S3 answers 403 if listing is forbidden
         return {}
     if (record.fingerprint, record.content) != (features.manifest.fingerprint, features.manifest.content):
         return {}

@@ -21,7 +21,7 @@ from ada2i.batch import Layout
 from ada2i.fast.dropout import dropout
 from ada2i.modalities import Modality
 
-_QUIET = 0.1  # factor of the attention maps' first weights
+_QUIET = 0.1  # factor of the attention maps' initial weights
 
 Features = dict[Modality, Tensor]
 Present = Mapping[Modality, Tensor | None]  # by modality, (R,) bool; None: nothing is missing
@@ -35,8 +35,8 @@ class Weighted(NamedTuple):
 
     Attributes:
         features: ``(M, R, H)``.
-        mapping_gap: ``(R,)`` distance of the attention mapping network, summed over layers; 0 for a modality where it
-            is absent; None in eval mode.
+        mapping_gap: ``(R,)`` distance of the attention mapping network, summed over layers; an absent modality
+            adds 0; None in eval mode.
         gate_share: ``(M,)`` share of the last layer's gate, attention plus beta, that depends on the data: the standard
             deviation of its channels over rows that have the modality, relative to their size. Near 0, AFW is a
             constant gate.
@@ -61,7 +61,7 @@ class FeatureWeighting(nn.Module):
             present: ``(M, N)`` bool; a mean runs over utterances that have the modality. None: all are present.
 
         Returns:
-            Features ``(M, N, H)``.
+            The weighted features ``(M, N, H)``, the mapping gap and the gate's share; see ``Weighted``.
         """
         return Weighted(features, None, features.new_zeros(len(features)))
 

@@ -4,24 +4,15 @@ Shape letters in this file:
     N utterances     D width of a modality's features
 """
 
-from typing import Protocol
-
 import torch
 from torch import Tensor, nn
-
-
-class InputNorm(Protocol):
-    """Prepares features; implementations are modules."""
-
-    def __call__(self, features: Tensor, present: Tensor) -> Tensor:
-        """Map ``(N, D)`` to ``(N, D)``, given which utterances have the modality, ``(N,)`` bool."""
 
 
 class KeepInputs(nn.Module):
     """Leaves features unchanged."""
 
     def forward(self, features: Tensor, present: Tensor) -> Tensor:  # noqa: ARG002
-        """See ``InputNorm``."""
+        """Map ``(N, D)`` to ``(N, D)``, given which utterances have the modality, ``(N,)`` bool."""
         return features
 
 
@@ -29,7 +20,7 @@ class MaskInputs(nn.Module):
     """Leaves features unchanged, with zeros for utterances that lack the modality."""
 
     def forward(self, features: Tensor, present: Tensor) -> Tensor:
-        """See ``InputNorm``."""
+        """Map ``(N, D)`` to ``(N, D)``, given which utterances have the modality, ``(N,)`` bool."""
         return features * present[:, None]
 
 

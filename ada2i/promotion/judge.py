@@ -90,7 +90,7 @@ def judge(
         features = open_features(challenger.features.uri)
         name, table = floor_predictions(root, challenger, features, evidence.split)
         floor = to_file(evidence.same_dialogues(table))
-        results.append(over_floor(rules, sides[0], floor, challenger.features.labels, name=name))
+        results.append(over_floor(rules, sides[0], floor, name=name))
     return Judgement(
         model=challenger.model,
         alias=alias,

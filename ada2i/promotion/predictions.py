@@ -20,8 +20,9 @@ _ID = "dialogue_id"
 def predictions(root: str, version: Version, features: FeatureSet, split: str) -> pa.Table:
     """Return a version's predictions for a split of some features.
 
-    The version is run if it can read the features. Otherwise the predictions for its own test split, which were stored
-    when it was registered, are used for another test split; for a gate split there is no replacement.
+    For the test split of its own features these are the ones that were stored at registration. For any other split the
+    version is run if it can read the features; if it cannot, the stored ones stand for a test split, and there is no
+    row for a gate split.
 
     Raises:
         IntegrityError: A shard or file differs from its digest.
@@ -30,7 +31,7 @@ def predictions(root: str, version: Version, features: FeatureSet, split: str) -
     own, uri = version.features.fingerprint == features.manifest.fingerprint, version_uri(root, version)
     config = None if own and split == "test" else _config(uri, version)
     if config is not None and (own or can_read(version, config, features)):
-        return _table(_run(uri, version, features, split))
+        return _table(_run(uri, version, config, features, split))
     stored = _table(read_file(root, version, "predictions.parquet"))
     return stored if split == "test" else stored.slice(0, 0)
 
@@ -67,14 +68,15 @@ def in_common(tables: Collection[pa.Table], keep: Collection[str]) -> list[pa.Ta
     """Return several versions' predictions for the dialogues in ``keep`` that all tables have, with equal labels.
 
     Args:
-        tables: One table per version; at least one holds the dialogues in question.
+        tables: One table per version.
         keep: Ids of the dialogues that may count.
 
     Returns:
         Predictions of each version; without rows if the tables have no dialogue in common.
     """
     labels = [_labels(table) for table in tables]
-    same = [name for name in keep if all(found.get(name) == labels[0].get(name) is not None for found in labels)]
+    first = labels[0]
+    same = [name for name in keep if name in first and all(found.get(name) == first[name] for found in labels)]
     return [table.filter(pc.is_in(table[_ID], value_set=pa.array(same, pa.string()))) for table in tables]
 
 
@@ -90,12 +92,11 @@ def _labels(table: pa.Table) -> dict[str, list[tuple[int, int]]]:
     return {name: sorted(rows) for name, rows in found.items()}
 
 
-def _run(uri: str, version: Version, features: FeatureSet, split: str) -> bytes:
+def _run(uri: str, version: Version, config: TrainConfig, features: FeatureSet, split: str) -> bytes:
     from ada2i.inference.models import load_model
     from ada2i.inference.predict import predict_split, predictions_file
     from ada2i.loader.split_data import open_split
 
-    config = load_config(uri, version)
     data = open_split(features, split, config.model.modalities)
     return predictions_file(data, *predict_split(load_model(uri, version), data, config.training.batch_dialogues))
 

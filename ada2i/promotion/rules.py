@@ -10,14 +10,14 @@ from typing import Annotated
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pydantic import Field
 
 from ada2i.config import Config
 from ada2i.display import count
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.compare import compare
-from ada2i.evaluation.metrics import by_dialogue, confusion_matrix, dialogue_bootstrap, scores, weighted_f1
+from ada2i.evaluation.metrics import confusion_matrix, dialogue_bootstrap, scores, weighted_f1
+from ada2i.evaluation.pooling import dialogue_counts
 from ada2i.records import ClassRow, ModelScores, RuleResult
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -93,19 +93,16 @@ def alone(rules: GateRules, challenger: ModelScores) -> RuleResult:
     return RuleResult(rule="class-floor", passed=passed, measured=lowest.f1, bound=rules.class_floor, says=says)
 
 
-def over_floor(
-    rules: GateRules, challenger: ModelScores, floor: bytes, labels: Sequence[str], *, name: str
-) -> RuleResult:
+def over_floor(rules: GateRules, challenger: ModelScores, floor: bytes, *, name: str) -> RuleResult:
     """Return the result of the rule that a challenger is not below the linear floor.
 
     Args:
         rules: The rules.
         challenger: Scores of the challenger.
         floor: A ``predictions.parquet`` of the linear model for the same utterances.
-        labels: Class names by index.
         name: The modalities of the linear model.
     """
-    counts = confusions(floor, len(labels))
+    counts = dialogue_counts(floor)
     score, found = float(weighted_f1(counts.sum(axis=0))), challenger.scores.weighted_f1
     interval = dialogue_bootstrap(counts, rules.resamples, seed=rules.seed)
     bound = interval.low + rules.min_over_floor
@@ -115,14 +112,6 @@ def over_floor(
         + (f", and {rules.min_over_floor:+g}" if rules.min_over_floor else "")
     )
     return RuleResult(rule="over-floor", passed=found >= bound, measured=found, bound=bound, says=says)
-
-
-def confusions(predictions: bytes, classes: int) -> NDArray[np.int64]:
-    """Return confusion counts of each dialogue of a ``predictions.parquet``, ``(D, C, C)``."""
-    table = pq.read_table(io.BytesIO(predictions)).sort_by("dialogue_id")
-    true, guess = (np.asarray(table[name].to_numpy()) for name in ("label", "prediction"))
-    _, lengths = np.unique(np.asarray(table["dialogue_id"].to_pylist()), return_counts=True)
-    return by_dialogue(true, guess, lengths, classes)
 
 
 def against(

@@ -52,13 +52,13 @@ def check_alias(alias: str) -> None:
     """Refuse a name that is not a safe folder name, or could be a number.
 
     Raises:
-        ConfigError: It does not begin with a lower-case letter, or has characters other than these, digits, `-`, `_`.
+        ConfigError: The name has other characters than lower-case letters, digits, `-` and `_`, does not begin with a
+            letter, or is too long.
     """
     if not is_alias(alias):
         raise ConfigError(
-            f"An alias must be lower-case letters, digits, `-` and `_`, a letter first, at most 63, but is "
-            f"{alias[:80]!r}. "
-            f"Use for example `{CHAMPION}` or `{CHALLENGER}`.",
+            "An alias must be lower-case letters, digits, `-` and `_`, at most 63 characters, a letter first, but is "
+            f"{alias[:80]!r}. Use for example `{CHAMPION}` or `{CHALLENGER}`.",
             field="alias",
         )
 
@@ -203,7 +203,8 @@ def _write(root: str, wanted: Move) -> Move:
     uri = version_uri(root, find(root, wanted.model, wanted.number))
     if not retention.keep(uri):
         raise NotFoundError(
-            f"{wanted.model}@{wanted.number} must not be in deletion, but {uri} is being deleted. Choose another.",
+            f"{wanted.model}@{wanted.number} must exist to get an alias, but {uri} is being deleted. Choose another "
+            "version.",
             uri=uri,
         )
     # A crash here leaves a version that is kept without an alias, and nothing else.
@@ -237,7 +238,7 @@ def _lose(model: str, alias: str, winner: Move | None, expected: int | None) -> 
 
 
 def _places(root: str, model: str, alias: str) -> dict[str, str]:
-    """Return the stamps of all moves of an alias by URI, oldest first, after checking that none is missing."""
+    """Return the stamp of each move of an alias by its URI, oldest first, after checking that none is missing."""
     _check_names(model, alias)
     return sequence(_alias_uri(root, model, alias))
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import JsonValue
 
 from ada2i.errors import DataError
+from ada2i.presets import flat
 from ada2i.records import Record
 from ada2i.registry.references import resolve
 from ada2i.registry.versions import Version, read_file
@@ -48,7 +49,7 @@ def _parts(root: str, version: Version) -> dict[Part, dict[str, JsonValue]]:
         "metrics": metrics | {"protocol": version.protocol, "test": tests},
         "environment": {"code": version.code, **_read(root, version, "environment.json")},
     }
-    return {part: dict(_flat(tree)) for part, tree in parts.items()}
+    return {part: flat(tree) for part, tree in parts.items()}
 
 
 def _read(root: str, version: Version, name: str) -> dict[str, Any]:
@@ -63,11 +64,3 @@ def _changes(part: Part, first: dict[str, JsonValue], second: dict[str, JsonValu
     for field in first | second:
         if (field in first) != (field in second) or first[field] != second[field]:
             yield Change(part=part, field=field, first=first.get(field), second=second.get(field))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

@@ -27,7 +27,7 @@ class RegistryExporter:
     def __init__(self, root: str) -> None:
         self.root = root
         self.gauges = Gauges(METRICS)
-        self.known: dict[str, float] = {}
+        self.known: dict[str, float | None] = {}
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:

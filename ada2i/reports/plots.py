@@ -1,4 +1,4 @@
-"""Plots of a run as SVG text to inline in a page: no scripts, no files, the same bytes for the same records.
+"""Plots as SVG text to inline in a page, or as PNG: no scripts, no files, the same bytes for the same records.
 
 Matplotlib's figures are used directly, without ``pyplot``, so calls share no state, and it is imported only
 if a plot is drawn. Colours are Okabe and Ito's, which colour-blind readers can distinguish; a modality has the same
@@ -32,7 +32,7 @@ _BAR, _DARKEST = "#b9c3d4", "#33415c"
 _DPI = 144
 _WIDTH, HALF = 10.0, 4.9  # inches: 960 and 470 pixels on a page
 _RHO = "\N{GREEK SMALL LETTER RHO}"
-_APART = 0.06  # in coverage, of two numbers on a curve
+_APART = 0.06  # least distance in coverage of two points with a number
 _LONGEST = 18  # characters of a class name; longer names are cut
 _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
@@ -246,7 +246,7 @@ def risk_plot(calibration: Calibration) -> str:
 
 
 def _half_height(classes: int) -> float:
-    """Return the height in inches of the two plots that are side by side."""
+    """Return the height in inches of the confusion and class-F1 plots, which stand side by side."""
     return 2.2 + 0.36 * min(classes, 8)
 
 

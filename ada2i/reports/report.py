@@ -6,7 +6,7 @@ All three show the same numbers, which are read from the run's records; only mea
 import json
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ada2i.config import TrainConfig
@@ -14,7 +14,8 @@ from ada2i.data.provenance import licence_warning
 from ada2i.display import count
 from ada2i.errors import DataError
 from ada2i.evaluation.metrics import HEADLINES, area, summary
-from ada2i.records import MissingScore, RunResult, SeedResult, Summary, TestResult
+from ada2i.presets import flat
+from ada2i.records import MissingScore, RunResult, SeedResult, TestResult
 from ada2i.reports import plots
 from ada2i.reports.templates import cell, template
 
@@ -75,7 +76,7 @@ def render_report(result: RunResult, environment: Mapping[str, Any] | None = Non
         best=best,
         machine=environment or {},
         best_scores=tests[result.best_seed].scores,
-        config=dict(_flatten(result.config.model_dump(mode="json"))),
+        config=_overrides(result.config),
     )
 
 
@@ -129,8 +130,8 @@ def scores_table(result: RunResult) -> list[Row]:
     rows = [_seed_row(seed, tests[seed.seed]) for seed in result.seeds]
     if len(rows) > 1:
         means: Row = {"seed": "mean ± sd"}
-        means["dev weighted F1"] = _mean(summary([seed.dev.weighted_f1 for seed in result.seeds]))
-        means |= {f"test {_NAMES[name]}": _mean(result.test_summary[name]) for name in HEADLINES}
+        means["dev weighted F1"] = summary([seed.dev.weighted_f1 for seed in result.seeds]).text
+        means |= {f"test {_NAMES[name]}": result.test_summary[name].text for name in HEADLINES}
         rows.append({head: means.get(head, "") for head in rows[0]})
     return rows
 
@@ -144,7 +145,7 @@ def regression_table(result: RunResult) -> list[Row]:
     rows = [_number_row(name, row, heads) for name, row in numbers.items()]
     if rows and len(tests) > 1:
         summaries = result.test_summary
-        means = {head: _mean(summaries[key]) if key in summaries else "" for key, head in heads.items()}
+        means = {head: summaries[key].text if key in summaries else "" for key, head in heads.items()}
         rows.insert(len(tests), {"test": "mean ± sd", **means})
     return rows
 
@@ -156,7 +157,7 @@ def _number_row(name: str, scores: Mapping[str, float], heads: Mapping[str, str]
 def _headlines(result: RunResult) -> list[tuple[str, str]]:
     """Return the names and means of the scores that a report begins with."""
     chosen = [name for name in _OF_NUMBERS if name in result.test_summary] or HEADLINES
-    return [({**_NAMES, **NUMBERS}[name], _mean(result.test_summary[name])) for name in chosen]
+    return [({**_NAMES, **NUMBERS}[name], result.test_summary[name].text) for name in chosen]
 
 
 def baseline_table(result: RunResult) -> list[Row]:
@@ -203,11 +204,11 @@ def missing_table(result: RunResult) -> list[Row]:
     if not all(test.missing for test in result.tests):
         return []
     rows: list[Row] = [
-        {"test vectors": _given(scores[0]), "test weighted F1": _mean(summary([found.weighted_f1 for found in scores]))}
+        {"test vectors": _given(scores[0]), "test weighted F1": summary([found.weighted_f1 for found in scores]).text}
         for scores in zip(*(test.missing for test in result.tests), strict=True)
     ]
     areas = summary([area(test.missing) for test in result.tests])
-    return [*rows, {"test vectors": "mean over the rates (area)", "test weighted F1": _mean(areas)}]
+    return [*rows, {"test vectors": "mean over the rates (area)", "test weighted F1": areas.text}]
 
 
 def calibration_note(result: RunResult) -> str:
@@ -243,14 +244,21 @@ def _given(found: MissingScore) -> str:
 
 
 def dead_classes(result: RunResult) -> list[str]:
-    """Return the classes with test F1 = 0 in at least one seed, one line each; weighted F1 hides them."""
+    """Return the classes with test F1 = 0 in at least one test, one line each; weighted F1 hides them.
+
+    Tests are those of the seeds; of folds, those of each fold and seed, whose test splits may lack a class.
+    """
     lines = []
+    kind = "seed" if len({test.seed for test in result.tests}) == len(result.tests) else "test"
     for rows in zip(*(test.scores.classes for test in result.tests), strict=True):
-        label, support, dead = rows[0].label, rows[0].support, sum(row.f1 == 0 for row in rows)
-        if dead and support:
-            lines.append(f"{label}: F1 = 0 in {dead} of {count(len(rows), 'seed')} ({count(support, 'utterance')})")
-        elif dead:
-            lines.append(f"{label}: no test utterances, so it counts as 0 in macro F1")
+        tested = [row for row in rows if row.support]
+        dead = [row.support for row in tested if row.f1 == 0]
+        if dead:
+            least, most = min(dead), max(dead)
+            rows_of_class = count(most, "utterance") if least == most else f"{least} to {count(most, 'utterance')}"
+            lines.append(f"{rows[0].label}: F1 = 0 in {len(dead)} of {count(len(tested), kind)} ({rows_of_class})")
+        if not tested:
+            lines.append(f"{rows[0].label}: no test utterances, so it counts as 0 in macro F1")
     return lines
 
 
@@ -295,9 +303,9 @@ def _class_table(result: RunResult) -> list[Row]:
         {
             "class": rows[0].label,
             "support": rows[0].support,
-            "precision": _mean(summary([row.precision for row in rows])),
-            "recall": _mean(summary([row.recall for row in rows])),
-            "F1": _mean(summary([row.f1 for row in rows])),
+            "precision": summary([row.precision for row in rows]).text,
+            "recall": summary([row.recall for row in rows]).text,
+            "F1": summary([row.f1 for row in rows]).text,
         }
         for rows in by_class
     ]
@@ -359,17 +367,10 @@ def _over(result: RunResult) -> str:
     return f"mean ± sd over {count(len(result.tests), 'seed')}" if len(result.tests) > 1 else "one seed"
 
 
-def _mean(score: Summary) -> str:
-    return f"{score.mean:.4f}" if score.sd is None else f"{score.mean:.4f} ± {score.sd:.4f}"
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield dotted field names and values in the form of an override."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _overrides(config: TrainConfig) -> dict[str, str]:
+    """Return all fields in the form of overrides."""
+    fields = flat(config.model_dump(mode="json"))
+    return {name: x if isinstance(x, str) else json.dumps(x, ensure_ascii=False) for name, x in fields.items()}
 
 
 def _is_number(value: str | float) -> bool:

@@ -59,11 +59,11 @@ def line(event: Event) -> str:
         return f"{count(event['trials'], 'trial')}{before}, {event['concurrent']} at a time{where}"
     if event["kind"] == "finals":
         configs, seeds = count(event["configs"], "config"), count(event["seeds"], "seed")
-        return f"Finals: {configs} on {seeds}, {count(event['left'], 'training')} left"
+        return f"Training the best {configs} again on {seeds}: {count(event['left'], 'training')} left"
     if event["kind"] == "final":
         return f"final of trial {event['trial']}, seed {event['seed']}: dev wF1 {event['score']:.4f}"
     if event["kind"] == "final_failed":
         return f"final of trial {event['trial']}, {event['message']}"
-    best = f"; best {event['best_score']:.4f}, trial {event['best']}"
-    after = f"after {count(event['epochs'], 'epoch')}"
-    return f"trial {event['trial']} {event['state']} {after}: dev wF1 {event['score']:.4f}{best}"
+    best = f"; best so far {event['best_score']:.4f} (trial {event['best']})"
+    score = "" if event["state"] in ("diverged", "failed") else f": dev wF1 {event['score']:.4f}"
+    return f"trial {event['trial']} {event['state']} after {count(event['epochs'], 'epoch')}{score}{best}"

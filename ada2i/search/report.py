@@ -28,8 +28,9 @@ def search_files(outcome: SearchOutcome) -> dict[str, bytes]:
 def search_markdown(outcome: SearchOutcome) -> str:
     """Return all tables and notes as markdown, with a link to the plot."""
     search, test = outcome.search, outcome.test_summary["weighted_f1"]
-    score = f"{test.mean:.4f}" + ("" if test.sd is None else f" ± {test.sd:.4f}")
-    tested = f"The winner's weighted F1 on test, by which nothing was chosen: {score}. Registered as {outcome.version}."
+    tested = (
+        f"The winner's weighted F1 on test, by which nothing was chosen: {test.text}. Registered as {outcome.version}."
+    )
     blocks = [
         f"# {markdown_text(title(search))}",
         "![Dev weighted F1 by trial, learning curves, and scores by field](plot.png)",

@@ -29,7 +29,10 @@ class Metrics:
         )
         self._sessions = Gauge("ada2i_serving_sessions", "Open live sessions", registry=registry)
         self._windows = Counter(
-            "ada2i_serving_drift_windows", "Drift windows: stored, or failed attempts", ["result"], registry=registry
+            "ada2i_serving_drift_windows",
+            "Drift windows: stored, or attempts that failed",
+            ["result"],
+            registry=registry,
         )
         self._version = Gauge("ada2i_serving_version", "1 for the current version", ["version"], registry=registry)
 

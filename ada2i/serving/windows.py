@@ -46,7 +46,7 @@ class Windows:
     """The windows of a model's versions; every method may be called from any thread, and none waits for the store."""
 
     def __init__(self, root: str, model: str, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Store where windows are written, and the dialogues that one has at most."""
+        """Write windows below ``root``; ``most`` is the largest number of dialogues of one."""
         self._root, self._model, self._most, self._clock = root, model, most, clock
         self._open: dict[int, _Open] = {}
         self._lock, self._ending = threading.Lock(), threading.Event()
@@ -92,7 +92,10 @@ class Windows:
         self._writer.shutdown()
 
     def results(self) -> dict[str, int]:
-        """Return how many windows were ``stored`` since the last call, and how many attempts ``failed``."""
+        """Return how many windows were ``stored`` since the last call, and how many attempts ``failed``.
+
+        A window that is dropped because too many wait counts as a failed attempt.
+        """
         with self._lock:
             found, self._results = dict(self._results), Counter()
         return found

@@ -157,7 +157,7 @@ class Runs:
     @classmethod
     def read(cls, root: str, cells: Sequence[Cell]) -> "Runs":
         """Read the results; runs without result are left out."""
-        runs = {run_id: Store(root).run(run_id) for cell in cells for run_id in cell.runs}
+        runs = {run_id: Store.open(root).run(run_id) for cell in cells for run_id in cell.runs}
         results = {run_id: run.result() for run_id, run in runs.items() if storage.exists(run.result_uri)}
         folds = {cell.run_id: cell.folds for cell in cells if cell.run_id and cell.folds}
         for name, parts in folds.items():
@@ -210,7 +210,7 @@ def _mean_regression(rows: Sequence[Baseline]) -> RegressionScores | None:
 
 @lru_cache(maxsize=64)
 def _predictions(root: str, run_id: str, seeds: tuple[tuple[int, FileEntry | None], ...]) -> bytes:
-    run = Store(root).run(run_id)
+    run = Store.open(root).run(run_id)
     return pool([get_folder_file(run.seed(seed).uri, "predictions.parquet", entry) for seed, entry in seeds])
 
 
@@ -252,7 +252,7 @@ def gather(
     gains += [
         _outside_gain(runs, row.cell, data, cell)
         for row, data in zip(elsewhere, (outside or {}).values(), strict=True)
-        for cell in _best_informed(cells, runs)
+        for cell in _largest_cells(cells, runs)
     ]
     return Study(
         dataset=dataset,
@@ -410,8 +410,8 @@ def _outside_row(name: str, data: bytes, labels: Sequence[str]) -> Row:
     return Row(cell=Cell(preset=name, letters=""), measured=measured, published=None)
 
 
-def _best_informed(cells: Sequence[Cell], runs: Runs) -> Iterator[Cell]:
-    """Yield each preset's finished, unchanged cell with the most modalities: what others are compared with."""
+def _largest_cells(cells: Sequence[Cell], runs: Runs) -> Iterator[Cell]:
+    """Yield each preset's finished, unchanged cell with the most modalities; other predictions are compared with it."""
     for preset in dict.fromkeys(cell.preset for cell in cells):
         own = [cell for cell in cells if cell.preset == preset and not cell.change and cell.run_id in runs.results]
         if own:
@@ -459,7 +459,7 @@ def _notes(  # noqa: PLR0917
         names = " and ".join(m for m in MODALITIES if m in cell.left_out)
         rest = "+".join(letter.upper() for letter in cell.letters if LETTERS[letter] not in cell.left_out)
         share = f"; it shares its runs with {rest}" if rest else ""
-        yield f"{cell.name}: {names} left out, because they were fitted to the labels of train{share}."
+        yield f"{cell.name}: {names} left out: fitted to the labels of train{share}."
     for row in rows:
         if row.measured and row.measured.dead_classes:
             yield f"{row.cell.name}: {'; '.join(row.measured.dead_classes)}."
@@ -479,5 +479,6 @@ def _published_note(dataset: str, features: FeatureInfo) -> str:
     widths = other_widths(table, features)
     differ = f" These features differ from the paper's: {widths}." if widths else ""
     return (
-        f"Published: {SOURCE}, one number each, without deviation, seeds or the use of test.{differ} {table.remark}"
+        f"Published: {SOURCE}, one number for each, without deviation, number of seeds or use of the test split."
+        f"{differ} {table.remark}"
     ).strip()

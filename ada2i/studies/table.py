@@ -11,7 +11,6 @@ from rich.text import Text
 
 from ada2i.evaluation.metrics import HEADLINES, area
 from ada2i.modalities import LETTERS, Modality
-from ada2i.records import Summary
 from ada2i.reports.report import NUMBERS, markdown_table, markdown_text
 from ada2i.studies.plot import study_plot
 from ada2i.studies.published import Published
@@ -80,7 +79,7 @@ def health_lines(study: Study) -> list[Line]:
             "its F1": f"{measured.lowest_class_f1:.4f}",
             "ECE": _number(measured.calibration_error),
             "gate share": _number(measured.gate_share),
-            "dev wF1": _summary(measured.dev_weighted_f1) if measured.dev_weighted_f1 else _BLANK,
+            "dev wF1": measured.dev_weighted_f1.text if measured.dev_weighted_f1 else _BLANK,
         }
         for row in study.rows
         if (measured := row.measured)
@@ -173,11 +172,11 @@ def _scores(row: Row) -> Line:
     assert measured is not None
     bounds, numbers = measured.interval, measured.regression
     return {
-        "wF1": _summary(measured.weighted_f1),
+        "wF1": measured.weighted_f1.text,
         f"wF1, {bounds.level:.0%} interval": f"{bounds.low:.4f} to {bounds.high:.4f}",
-        "macro F1": _summary(measured.macro_f1),
-        "accuracy": _summary(measured.accuracy),
-        **{head: _summary(numbers[name]) if name in numbers else _BLANK for name, head in NUMBERS.items()},
+        "macro F1": measured.macro_f1.text,
+        "accuracy": measured.accuracy.text,
+        **{head: numbers[name].text if name in numbers else _BLANK for name, head in NUMBERS.items()},
         **_published(row),
     }
 
@@ -257,10 +256,6 @@ def _number(value: float | None) -> str:
 
 def _signed(value: float | None) -> str:
     return _BLANK if value is None else f"{value:+.4f}"
-
-
-def _summary(score: Summary) -> str:
-    return f"{score.mean:.4f}" + ("" if score.sd is None else f" ± {score.sd:.4f}")
 
 
 def _rich(caption: str, lines: Sequence[Line]) -> Table:

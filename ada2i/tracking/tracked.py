@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from ada2i.presets import flat
 from ada2i.records import EpochRecord, RunResult
 from ada2i.registry.aliases import aliases
 from ada2i.registry.verdicts import verdicts
@@ -60,7 +60,7 @@ def tracked(root: str, model: str) -> Iterator[Tracked]:
             model=model,
             ended=datetime.fromisoformat(version.created).timestamp(),
             seconds=sum(record.seconds for seed in result.seeds for record in seed.history),
-            params=dict(_flat(result.config.model_dump(mode="json"))),
+            params={name: str(value) for name, value in flat(result.config.model_dump(mode="json")).items()},
             tags={**_tags(version, result), **state},
             epochs=_epochs(result),
             summary=dict(_summary(result)),
@@ -107,11 +107,3 @@ def _summary(result: RunResult) -> Iterator[tuple[str, float]]:
     for place, test in enumerate(result.tests):
         for name, summary in result.test_summary.items():
             yield f"seed_{test.seed}/test/{name}", summary.values[place]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, str(value)

@@ -56,8 +56,8 @@ def equalise_replicas(state: TrainState, *, epoch: int) -> list[int]:
     differing = distributed.differing_ranks(floats)
     if differing:
         log.warning(
-            "After epoch %d the weights of ranks %s are not those of rank 0: their processors round differently. They "
-            "continue with the weights of rank 0.",
+            "After epoch %d the training state of ranks %s differs from that of rank 0, probably since their "
+            "processors round differently. They continue with the state of rank 0.",
             epoch,
             ", ".join(map(str, differing)),
         )

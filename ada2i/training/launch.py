@@ -341,13 +341,12 @@ def _tasks(settings: dict[str, Any], place: "Place", device: "torch.device") -> 
 
 def _record_environment(run: RunFolder, origin: Mapping[str, Any] | None) -> None:
     """Write the ranks' machines and rank 0's packages into the run's folder; the newest attempt's are kept."""
-    from ada2i.environment import environment
-    from ada2i.environment import machine as own_machine
+    from ada2i.environment import environment, machine_facts
     from ada2i.training import distributed
 
     if origin is None:
         return
-    machines = distributed.gathered(own_machine())
+    machines = distributed.gathered(machine_facts())
     if distributed.rank() == 0:
         # A crash before this leaves the record of the attempt before, or none; the next attempt writes it again.
         storage.put(run.environment_uri, environment(origin, machines))

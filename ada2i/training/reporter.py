@@ -27,7 +27,7 @@ class EventReporter:
     stepped: bool = False
 
     def first_step(self) -> None:
-        """Report the time from the driver's start to this attempt's first optimizer step, once."""
+        """Report the seconds from the attempt's start to its first optimizer step, once."""
         if _rank() == 0 and not self.stepped:
             self.stepped = True
             self.report("first_step", seconds=round(time.time() - self.started, 2))

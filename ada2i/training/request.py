@@ -170,7 +170,7 @@ def check_teachers(config: TrainConfig, teachers: Sequence[str], *, whole: bool 
 
 
 def check(spec: TrainSpec) -> TrainConfig:
-    """Check what is possible before features are read or made; return the config, except what these decide.
+    """Check what is possible without features; return the config as far as it is known without them.
 
     Raises:
         ConfigError: A preset, settings name, field or code is wrong.
@@ -236,7 +236,7 @@ def with_named(overrides: Mapping[str, Any], named: Mapping[str, Any]) -> dict[s
 
 
 def _resume(place: str, now: RunRequest) -> bytes:
-    """Check that a run was started with this request, apart from its resources; return the request as stored now."""
+    """Refuse a request that differs from the stored one in more than resources; store it, and return its bytes."""
     first = RunRequest.load(place)
     resources = {"resources": now.config.resources}  # a run may continue with other workers
     same = all(getattr(first, name) == getattr(now, name) for name in ("run_id", "features", "own_code", "teaching"))

@@ -163,7 +163,7 @@ def test_copies_that_were_changed_are_not_used(counted: Counted, registry: str, 
 def test_the_exporter_reads_only_what_is_new(counted: Counted, proxy: Proxy) -> None:
     root = "s3://ada2i/exported"
     version = night(root, features(root, early), "run").version
-    known: dict[str, float] = {}
+    known: dict[str, float | None] = {}
     first = list(measure(root, known))
     counted.clear()
     assert list(measure(root, known)) == first

@@ -26,12 +26,12 @@ from ada2i.config import TrainConfig
 from ada2i.modalities import LETTERS
 from ada2i.model.ada2i import Ada2I, Prediction
 from ada2i.model.build import build_model
-from ada2i.model.interop import from_released, to_released
 from ada2i.presets import resolve
 from ada2i.training import losses
 from ada2i.training.status import StepKey
 from ada2i.training.step import train_step
 from ada2i.training.update import make_optimizer
+from tests.parity.interop import from_released, to_released
 
 TOLERANCES = {
     "outputs": 1e-6,

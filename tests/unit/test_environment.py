@@ -74,7 +74,7 @@ def test_an_image_says_what_it_was_built_from(package: Path, tmp_path: Path) -> 
 def test_facts(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-recorded")
     monkeypatch.setattr(environment, "_PACKAGE", package)
-    data = environment.environment({"ray_job_id": "run-a-0"}, [environment.machine()])
+    data = environment.environment({"ray_job_id": "run-a-0"}, [environment.machine_facts()])
     facts = json.loads(data)
     assert facts["code"] == git(package, "rev-parse", "HEAD")
     assert facts["ray_job_id"] == "run-a-0"
@@ -82,7 +82,7 @@ def test_facts(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"torch", "ray", "numpy"} <= set(facts["packages"])
     assert b"not-to-be-recorded" not in data
     monkeypatch.setattr(environment, "_PACKAGE", package / "nowhere")
-    assert "code" not in json.loads(environment.environment({"ray_job_id": "run-a-0"}, [environment.machine()]))
+    assert "code" not in json.loads(environment.environment({"ray_job_id": "run-a-0"}, [environment.machine_facts()]))
 
 
 def test_machines_are_those_of_the_ranks() -> None:

@@ -23,7 +23,7 @@ _PLACES: Mapping[str, "re.Pattern[str]"] = {
     "sentence": re.compile(r"/Session\d/sentences/wav/\w+/(Ses\d\d[FM]_\w+)\.wav$"),
 }
 # [6.2901 - 8.2357]  Ses01F_impro01_F000  neu  [2.5000, 2.5000, 2.5000], with tabs
-_EMOTION = re.compile(r"\[\s*([\d.]+)\s*-\s*([\d.]+)\s*\]\s+(Ses\w+_([FM])\w+)\s+(\w+)\s+\[.*\]\s*")
+_EMOTION = re.compile(r"\[\s*(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*\]\s+(Ses\w+_([FM])\w+)\s+(\w+)\s+\[.*\]\s*")
 # Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
 _LINE = re.compile(r"(Ses\w+) \[[\d.\s-]+\]:(.*)")
 

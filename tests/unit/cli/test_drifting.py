@@ -1,6 +1,7 @@
 """Drift from the command line: tables, JSON and the page."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ def test_windows_are_compared_and_the_page_is_opened(run: Run, root: Path, monke
     (window,) = json.loads(ok(run, "drift", "tiny", "--json", "--root", str(root)))
     opened: list[str] = []
     monkeypatch.setattr(typer, "launch", opened.append)
+    monkeypatch.setattr(tempfile, "tempdir", str(root))
+    monkeypatch.setenv("DISPLAY", ":0")
     file = Path(ok(run, "drift", "tiny", "--open", "--root", str(root)).strip())
     assert opened == [file.as_uri()]
     assert file.read_bytes() == (root / "drift" / "tiny" / "1" / "report.html").read_bytes()

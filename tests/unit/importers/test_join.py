@@ -8,6 +8,7 @@ import pytest
 from ada2i.data.manifest import FeatureSet, open_features, read_shard
 from ada2i.errors import DataError
 from ada2i.importers.join import import_joined
+from ada2i.importers.table import import_table
 from ada2i.modalities import MODALITIES, Modality
 from tests.unit.data.tables import Columns, corpus, write, written
 
@@ -82,6 +83,25 @@ def test_one_dialogue_id_in_two_splits_needs_splits(tmp_path: Path) -> None:
     assert firsts(joined(tmp_path, table, rows))["u6"] == 6.0
     del table["split"]
     refused(tmp_path / "x", r"repeats that of row 0 of .*base.parquet.* Add the column `split`", table, rows)
+
+
+def test_vectors_of_a_set_whose_dev_was_cut_from_train_join_the_corpus_it_was_made_of(tmp_path: Path) -> None:
+    rows = corpus([("train", 2)] * 10 + [("test", 2)])
+    rows["utterance_id"] = [f"u{row}" for row in range(22)]
+    text = {**rows, "text_feat": [[float(row)] * 4 for row in range(22)]}
+    made = import_table(str(write(tmp_path / "text.parquet", text)), str(tmp_path / "root"))
+    assert "dev" in open_features(made).manifest.splits
+    source = write(tmp_path / "base.parquet", rows)
+    features = open_features(import_joined(str(source), str(tmp_path / "root"), tables={"text": made}))
+    assert firsts(features) == {f"u{row}": float(row) for row in range(22)}
+
+
+def test_dev_of_vectors_is_not_train_if_a_dialogue_of_train_has_its_name(tmp_path: Path) -> None:
+    rows = corpus([("train", 2), ("test", 2)])
+    table = {name: rows[name] * 2 for name in ("dialogue_id", "utterance_index")}
+    table |= {"split": [*rows["split"], "dev", "dev", "test", "test"], "text_feat": [[1.0]] * 8}
+    table = {name: values[:6] for name, values in table.items()}
+    refused(tmp_path, "must name each utterance once", table, {**rows, "utterance_id": ["a", "b", "c", "d"]})
 
 
 def drop(row: int) -> Columns:

@@ -17,7 +17,7 @@ from ada2i import storage
 from ada2i.batch import DialogueBatch
 from ada2i.data import manifest
 from ada2i.data.manifest import FeatureSet
-from ada2i.errors import AccessError, IntegrityError
+from ada2i.errors import IntegrityError, ResourceError
 from ada2i.loader.split_data import SplitData, open_split
 from ada2i.loader.stream import Stream
 from tests.unit.data.sets import GIB_OF_A_ROW, MODALITIES, cache, write_set
@@ -259,7 +259,7 @@ def test_a_disk_without_room(features: FeatureSet) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        with pytest.raises(AccessError, match="must have room for decoded features, but"):
+        with pytest.raises(ResourceError, match="must have room for decoded features, but"):
             open_split(features, "train", MODALITIES)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

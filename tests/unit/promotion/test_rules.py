@@ -85,7 +85,7 @@ def test_a_model_may_not_become_too_sure() -> None:
 @pytest.mark.parametrize(("right", "passed"), [(0.9, True), (0.6, True), (0.3, False)])
 def test_a_challenger_must_not_be_below_the_linear_floor(right: float, passed: bool) -> None:
     floor, side = predictions(right=0.6), measure(predictions(right=right), LABELS, "gate")
-    result = over_floor(RULES, side, floor, LABELS, name="text")
+    result = over_floor(RULES, side, floor, name="text")
     assert result.passed is passed
     assert result.measured == side.scores.weighted_f1
     assert "the linear floor on text, which has" in result.says
@@ -94,7 +94,7 @@ def test_a_challenger_must_not_be_below_the_linear_floor(right: float, passed: b
 def test_the_floor_bound_is_the_lower_end_of_its_interval() -> None:
     floor = predictions(right=0.6)
     side = measure(floor, LABELS, "gate")
-    result = over_floor(RULES, side, floor, LABELS, name="text")
+    result = over_floor(RULES, side, floor, name="text")
     assert result.bound < side.scores.weighted_f1
     strict = RULES.model_copy(update={"min_over_floor": side.scores.weighted_f1 - result.bound + 1e-9})
-    assert not over_floor(strict, side, floor, LABELS, name="text").passed
+    assert not over_floor(strict, side, floor, name="text").passed

@@ -113,8 +113,16 @@ def test_a_damaged_version_is_refused(root: str) -> None:
         samples(root)
 
 
-def test_a_result_of_another_schema_is_refused(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_of_another_schema_costs_one_metric_only(
+    root: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     registered(root, "run-a", "m")
+    whole = samples(root)
     monkeypatch.setattr(metrics, "read_file", lambda *_: b"{}")
-    with pytest.raises(DataError, match=r"result\.json must hold a run's result of this version of ada2i"):
-        samples(root)
+    known: dict[str, float | None] = {}
+    for _ in range(2):
+        found = {(name, *sorted(labels.items())): value for name, value, labels in metrics.measure(root, known)}
+    assert known == {"m@1": None}
+    assert len(found) == len(whole) - 1
+    assert not any(key[0] == "registry_training_seconds" for key in found)
+    assert caplog.text.count("must hold a run's result of this version of ada2i") == 1

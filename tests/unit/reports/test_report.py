@@ -177,7 +177,8 @@ def test_dead_classes_are_warned_of_only_where_there_are_some(page: str, run: Ru
     assert DEAD not in page
     assert DEAD not in report.markdown_summary(run)
     dead = build_run(dead=(4,), epochs=1)
-    line = f"excited: F1 = 0 in 3 of 3 seeds ({dead.tests[0].scores.classes[4].support} utterances)"
+    supports = {test.scores.classes[4].support for test in dead.tests}
+    line = f"excited: F1 = 0 in 3 of 3 seeds ({min(supports)} to {max(supports)} utterances)"
     assert report.dead_classes(dead) == [line]
     assert f"<li>{line}</li>" in report.render_report(dead)
     assert f"**{DEAD}:** {line}." in report.markdown_summary(dead)
@@ -191,6 +192,18 @@ def test_a_class_without_test_utterances_differs_from_one_with_f1_0() -> None:
     assert report.dead_classes(run.model_copy(update={"tests": (test,)})) == [
         "c: no test utterances, so it counts as 0 in macro F1"
     ]
+
+
+def test_a_class_is_counted_in_the_folds_that_test_it() -> None:
+    run = build_run(("a", "b"), seeds=(1, 2), epochs=1, dead=(1,))
+    first, second = run.tests
+    tests = []
+    for support in (0, 7, 9):  # the first fold does not test the class
+        rows = (first.scores.classes[0], first.scores.classes[1].model_copy(update={"support": support}))
+        tests.append(first.model_copy(update={"scores": first.scores.model_copy(update={"classes": rows})}))
+    folds = run.model_copy(update={"tests": tuple(tests)})
+    assert report.dead_classes(folds) == ["b: F1 = 0 in 2 of 2 tests (7 to 9 utterances)"]
+    assert second.scores.classes[1].f1 == 0
 
 
 def test_names_are_escaped() -> None:

@@ -382,8 +382,8 @@ def test_progress(searched: str, capsys: pytest.CaptureFixture[str]) -> None:
         progress("some noise")
     shown = capsys.readouterr().err
     assert "3 trials, 1 of them done before, 2 at a time" in shown
-    assert "2/3  trial 1 stopped after 1 epoch: dev wF1 0.2500; best 0.5000, trial 0" in shown
-    assert "Finals: 2 configs on 1 seed, 2 trainings left" in shown
+    assert "2/3  trial 1 stopped after 1 epoch: dev wF1 0.2500; best so far 0.5000 (trial 0)" in shown
+    assert "Training the best 2 configs again on 1 seed: 2 trainings left" in shown
     assert "1/2  final of trial 0, seed 1: dev wF1 0.5000" in shown
     assert "2/2  final of trial 1, seed 1: not finite" in shown
     assert "noise" not in shown

@@ -66,6 +66,13 @@ def test_a_null_setting_is_no_balancing_to_the_last_bit(
     assert same(run(base, f"null-{method}", preset, overrides(method, NULL[method])), plain)
 
 
+@pytest.mark.parametrize("method", ["ada2i", "agm", "opm", "pmr", "spcl"])
+def test_a_single_modality_needs_no_balancing(base: Path, method: str) -> None:
+    text = {"model__modalities": ("text",)}
+    plain = run(base, "one-none", "corrected", {"balance.method": "none"}, **text)
+    assert same(run(base, f"one-{method}", "corrected", overrides(method, ACTIVE[method]), **text), plain)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("method", sorted(set(ACTIVE) - {"none"}))
 def test_a_method_acts_and_resumes_to_the_last_bit(

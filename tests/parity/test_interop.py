@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ada2i.errors import DataError
 from ada2i.model.ada2i import Ada2I
-from ada2i.model.interop import from_released, to_released
+from tests.parity.interop import from_released, to_released
 from tests.unit.model.batches import build
 
 CASES: dict[str, dict[str, Any]] = {

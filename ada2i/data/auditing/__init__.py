@@ -1,1 +1,0 @@
-"""Parts of the audit: what is read, counted, probed and judged."""
