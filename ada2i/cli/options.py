@@ -12,7 +12,7 @@ from ada2i.modalities import LETTERS, MODALITIES, Modality
 from ada2i.store import Store
 
 if TYPE_CHECKING:
-    pass
+    from ada2i.training.request import TrainSpec
 
 
 def path(text: str) -> Path:
@@ -181,6 +181,45 @@ def parse_overrides(set_: list[str] | None) -> dict[str, Any]:
         ConfigError: An option is not FIELD=VALUE.
     """
     return dict(presets.parse_override(text) for text in set_ or ())
+
+
+def train_spec(
+    features: str,
+    preset: str,
+    settings: str | None,
+    modalities: str | None,
+    *,
+    overrides: list[str] | None,
+    named: dict[str, Any],
+    allow: list[str] | None,
+    encoders: list[str] | None = None,
+) -> "TrainSpec":
+    """Return the spec of a training run from the options of a command.
+
+    Args:
+        features: See ``TrainSpec``.
+        preset: See ``TrainSpec``.
+        settings: See ``TrainSpec``.
+        modalities: See ``TrainSpec``.
+        overrides: The values of all ``--set`` options.
+        named: Config fields that have their own option; None: the option was not given.
+        allow: The values of all ``--allow`` options.
+        encoders: The values of all ``--encoder`` options.
+
+    Raises:
+        ConfigError: An override is not FIELD=VALUE, a field is given twice, or an encoder's modality is unknown.
+    """
+    from ada2i.training.request import TrainSpec, with_named
+
+    return TrainSpec(
+        features=features,
+        preset=preset,
+        settings=settings,
+        modalities=modalities,
+        overrides=with_named(parse_overrides(overrides), named),
+        encoders=parse_encoders(encoders),
+        allow=tuple(allow or ()),
+    )
 
 
 def parse_encoders(texts: list[str] | None) -> "dict[Modality, str | None]":

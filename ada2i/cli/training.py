@@ -23,9 +23,9 @@ from ada2i.cli.options import (
     Preset,
     Root,
     Settings,
-    parse_encoders,
     parse_overrides,
     parse_seeds,
+    train_spec,
 )
 from ada2i.cli.output import line, out, print_record
 from ada2i.config import TrainingConfig
@@ -96,7 +96,6 @@ def train(  # noqa: PLR0917
     """Train, by default on Ray; select on dev, evaluate once on test, register the result."""
     from ada2i import usecases
     from ada2i.terminal import TerminalHooks
-    from ada2i.training.request import TrainSpec, with_named
 
     named = {
         "resources.workers": workers,
@@ -105,17 +104,9 @@ def train(  # noqa: PLR0917
         "ablations.no_amw": no_amw or None,
         "ablations.no_modulation": no_modulation or None,
     }
-    spec = TrainSpec(
-        features=features,
-        dataset=dataset,
-        preset=preset,
-        settings=settings,
-        modalities=modalities,
-        overrides=with_named(parse_overrides(set_), named),
-        encoders=parse_encoders(encoder),
-        allow=tuple(allow or ()),
-        local=local,
-    )
+    spec = train_spec(
+        features, preset, settings, modalities, overrides=set_, named=named, allow=allow, encoders=encoder
+    ).model_copy(update={"local": local, "dataset": dataset})
     run_id = _run_id(spec, Store.open(root), run, resume=resume)
     outcome = usecases.train(
         spec,

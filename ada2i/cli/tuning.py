@@ -17,7 +17,7 @@ from ada2i.cli.options import (
     Root,
     Settings,
     count_seeds,
-    parse_overrides,
+    train_spec,
 )
 from ada2i.cli.output import print_record, show_wide, write_files
 from ada2i.store import DEFAULT_ROOT, Store
@@ -66,17 +66,9 @@ def tune(  # noqa: PLR0917
     from ada2i.search.request import SearchSpec, search_options
     from ada2i.search.space import read_space
     from ada2i.terminal import TerminalHooks
-    from ada2i.training.request import TrainSpec, with_named
 
     named = {"training.epochs": epochs, "training.seeds": list(count_seeds(seeds)), "resources.workers": workers}
-    base = TrainSpec(
-        features=features,
-        preset=preset,
-        settings=settings,
-        modalities=modalities,
-        overrides=with_named(parse_overrides(set_), named),
-        allow=tuple(allow or ()),
-    )
+    base = train_spec(features, preset, settings, modalities, overrides=set_, named=named, allow=allow)
     options = search_options(
         trials=trials,
         concurrent=concurrent,
