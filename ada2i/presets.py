@@ -75,7 +75,7 @@ _PAPER_NUMBERS: Mapping[str, Fields] = {
 _CORRECTED_NUMBERS: Mapping[str, Fields] = {
     "iemocap": {"model.hidden_dim": 200, "model.afw.rank": 6, "balance.alpha": 0.4},
     # One person speaks in a video, so there are no relations between speakers: attention is better on folds of train.
-    # So is a smaller scale of the votes, a little.
+    # A smaller scale of the votes is a little better there, too.
     "mosi": {
         "model.amw.scale": 10.0,
         "model.encoder.kind": "context",
