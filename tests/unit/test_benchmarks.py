@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks import imbalance, prediction
+from tests.benchmarks import encoders, imbalance, prediction, shapes
 
 
 @pytest.mark.slow
@@ -19,3 +19,19 @@ def test_umt_is_measured_with_its_teachers(monkeypatch: pytest.MonkeyPatch) -> N
     network, audio = imbalance.trained("umt", 1)
     assert 0 <= network <= 1
     assert 0 <= audio <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(encoders.KINDS))
+def test_each_encoder_takes_a_step(kind: str) -> None:
+    step, parameters, kept = encoders.stepper(kind)
+    assert step() > 0
+    assert parameters > 10**6
+    assert kept > 2**20
+
+
+@pytest.mark.slow
+def test_a_score_that_is_not_above_the_floor_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "SHAPES", (shapes.Shape("few", dialogues=12, present=0.8),))
+    _, (_, said) = shapes.measure(1)
+    assert said.met
