@@ -143,6 +143,8 @@ def test_a_time_in_any_year_is_a_number(tmp_path: Path, kind: pa.DataType, times
     [
         (pa.timestamp("s"), 2**52),
         (pa.timestamp("ms"), -(2**63) + 1),
+        (pa.timestamp("s"), -9223372036855),  # its microseconds are 1 second beyond int64
+        (pa.timestamp("s"), 9223372036855),
         (pa.date32(), 2**31 - 1),
         (pa.timestamp("s", "Asia/Tokyo"), 10**14),
     ],
@@ -241,6 +243,16 @@ def test_a_column_in_the_names_of_folders(tmp_path: Path, column: str, names: bo
     assert imported(tmp_path / "parts" / "x", tmp_path / "root").equals(whole)
     found = audit(str(tmp_path / "parts" / "x"))
     assert (found.absent_columns, set(found.splits)) == ((), {"train", "dev", "test"})
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "9223372036854775808"])
+@pytest.mark.parametrize("column", ["label", "utterance_index"])
+def test_a_number_of_a_folder_that_is_too_large_is_refused(tmp_path: Path, column: str, number: str) -> None:
+    table = pq.read_table(write(tmp_path / "x.parquet", corpus())).drop_columns([column])
+    (tmp_path / "parts" / f"{column}={number}").mkdir(parents=True)
+    pq.write_table(table, tmp_path / "parts" / f"{column}={number}" / "x.parquet")
+    with pytest.raises(DataError):
+        imported(tmp_path / "parts", tmp_path / "root")
 
 
 def test_days_in_the_names_of_folders_cut_the_gate(tmp_path: Path) -> None:

@@ -81,4 +81,7 @@ def test_what_is_not_iemocap(tmp_path: Path) -> None:
         r"Line 2 of .*Ses01F_impro01.txt must be like .* but is '\[6.2 - oops\]",
         planted(tmp_path / "b", {place: "% x\n[6.2 - oops]\tSes01F_impro01_F000\tneu\t[2]\n"}),
     )
+    for number, times in enumerate(("6.2.9 - 8.2", ". - 8.2", "6.2 - 8.")):
+        text = f"% x\n[{times}]\tSes01F_impro01_F000\tneu\t[2.5, 2.5, 2.5]\n"
+        refused(r"Line 2 of .* must be like .* but is '\[", planted(tmp_path / f"d{number}", {place: text}))
     refused("must hold utterances of IEMOCAP, 6 emotions, but none", planted(tmp_path / "c", {place: HEAD}))
