@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ada2i.evaluation.metrics import Counts, confusion_matrix
+from ada2i.evaluation.metrics import Counts, by_dialogue
 
 
 def pool(files: Sequence[bytes]) -> bytes:
@@ -38,9 +38,7 @@ def _moved(table: pa.Table, by: int) -> pa.Table:
 
 def dialogue_counts(data: bytes) -> Counts:
     """Return confusion counts by dialogue, ``(D, C, C)``, of a file of predictions."""
-    table = pq.read_table(io.BytesIO(data))
-    classes = len(table["probabilities"][0].as_py())
-    ids = np.unique(np.asarray(table["dialogue_id"].to_pylist()), return_inverse=True)[1]
+    table = pq.read_table(io.BytesIO(data)).sort_by("dialogue_id")
     true, predicted = (table[column].to_numpy() for column in ("label", "prediction"))
-    dialogues = range(int(ids.max()) + 1)
-    return np.stack([confusion_matrix(true[ids == d], predicted[ids == d], classes) for d in dialogues])
+    lengths = np.unique(np.asarray(table["dialogue_id"].to_pylist()), return_counts=True)[1]
+    return by_dialogue(true, predicted, lengths, len(table["probabilities"][0].as_py()))
