@@ -23,7 +23,7 @@ def import_joined(
     """Import a table of utterances with the vectors of other tables, one per modality.
 
     A table of vectors identifies utterances by ``dialogue_id`` and ``utterance_index`` (else ``utterance_id``), and by
-    ``split`` if it has that column; its rows of dev are those of train if the base has no dev. It must contain the
+    ``split`` if it has that column; dev counts as train if the base or the table has no dev. It must contain the
     utterances of the base, each once, in any order.
 
     Args:

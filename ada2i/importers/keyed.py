@@ -98,7 +98,7 @@ def read_keyed(
 def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
     """Return a corpus's rows with their vectors replaced by a table's.
 
-    If the corpus has no dev, rows of dev in the table are those of train.
+    If one side has no dev, dev of the other is part of train: extraction and import cut it from train.
 
     Args:
         rows: ``N`` rows without null keys and with canonical split names.
@@ -108,8 +108,6 @@ def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
     Raises:
         DataError: Two rows have the same key, or one side has a key that the other lacks.
     """
-    if table.by_split:
-        table = replace(table, rows=_without_cut_dev(table.rows, rows))
     ranks = _ranks(rows, table, complete=complete)
     column = schema.vector_column(table.modality)
     given = table.rows.columns.select([column])
@@ -120,16 +118,6 @@ def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
         columns = columns.drop_columns([column])
     first = replace(rows.files[0], names={**rows.files[0].names, column: column})
     return replace(rows, files=(first, *rows.files[1:]), columns=columns.append_column(column, vectors))
-
-
-def _without_cut_dev(table: Rows, rows: Rows) -> Rows:
-    """Return a table with ``train`` for ``dev`` if the corpus has no dev: extraction and import cut it from train."""
-    held, theirs = (set(pc.unique(found.columns["split"]).to_pylist()) for found in (rows, table))
-    if "dev" in held or "dev" not in theirs:
-        return table
-    place = table.columns.schema.get_field_index("split")
-    splits = pc.replace_substring_regex(table.columns["split"], pattern="^dev$", replacement="train")
-    return replace(table, columns=table.columns.set_column(place, "split", splits))
 
 
 # --- reading ---
@@ -208,7 +196,10 @@ def _keys(rows: Rows, table: Keyed) -> tuple[NDArray[np.int64], NDArray[np.int64
     ours, theirs = (np.zeros(found.columns.num_rows, np.int64) for found in (rows, table.rows))
     for name in ("split", "dialogue_id", "utterance_index")[not table.by_split :]:
         column = rows.columns[table.key if name == "utterance_index" else name].cast(pa.string())
-        (one, names), (other, more) = schema.coded(column), schema.coded(table.rows.columns[name])
+        theirs_too = table.rows.columns[name]
+        if name == "split":
+            column, theirs_too = _uncut(rows, table.rows), _uncut(table.rows, rows)
+        (one, names), (other, more) = schema.coded(column), schema.coded(theirs_too)
         known = pc.index_in(more, value_set=names).to_numpy(zero_copy_only=False)
         places = np.where(np.isnan(known), len(names) + np.arange(len(more)), known).astype(np.int64)
         ours *= len(names) + len(more)
@@ -219,6 +210,21 @@ def _keys(rows: Rows, table: Keyed) -> tuple[NDArray[np.int64], NDArray[np.int64
         del one, other  # before the next column is coded
     spool.release()
     return ours, theirs
+
+
+def _uncut(rows: Rows, others: Rows) -> Column:
+    """Return the splits of rows; ``train`` for ``dev`` if the others have no dev, and train no dialogue of dev."""
+    splits: Column = rows.columns["split"]
+    held, theirs = (pc.unique(found.columns["split"]).to_pylist() for found in (rows, others))
+    if "dev" not in held or "dev" in theirs:
+        return splits
+    of_dev = pc.equal(splits, pa.scalar("dev"))
+    dialogues = pc.unique(rows.columns["dialogue_id"].filter(of_dev))
+    named = pc.is_in(rows.columns["dialogue_id"], value_set=dialogues)
+    if pc.any(pc.and_(named, pc.equal(splits, pa.scalar("train")))).as_py():
+        return splits
+    uncut: Column = pc.if_else(of_dev, pa.scalar("train"), splits)
+    return uncut
 
 
 def _ranks(rows: Rows, table: Keyed, *, complete: bool) -> Integers:

@@ -24,7 +24,13 @@ from ada2i.model.ada2i import Prediction
 
 
 class UnimodalLosses(NoBalancer):
-    """The mean cross-entropy of each modality's vote, times ``unimodal``."""
+    """The mean cross-entropy of each modality's vote, times ``unimodal``, and a further term.
+
+    Attributes:
+        name: The metric of the further term.
+    """
+
+    name: str
 
     def __init__(self, config: BalanceConfig, unimodal: float = 0.5) -> None:
         super().__init__(config)
@@ -41,7 +47,8 @@ class UnimodalLosses(NoBalancer):
         found = entropies(prediction.votes, batch, self.info.class_weights)
         sums = torch.where(voters(self.info.model, batch), found, 0.0).sum(dim=1)
         own = (sums / totals["voters"].clamp_min(1)).sum()
-        return {"unimodal_loss": self.unimodal * own + self.term(prediction, batch) / totals["known"].clamp_min(1)}
+        added = self.term(prediction, batch) / totals["known"].clamp_min(1)
+        return {"unimodal_loss": self.unimodal * own, self.name: added}
 
     def term(self, prediction: Prediction, batch: DialogueBatch) -> Tensor:
         """Return the additional term's sum over this rank's labelled utterances."""
@@ -56,6 +63,8 @@ class LabelSmoothing(UnimodalLosses):
         unimodal: Weight of the votes' cross-entropies.
         smoothing: The share.
     """
+
+    name = "smoothing_loss"
 
     def __init__(self, config: BalanceConfig, unimodal: float = 0.5, smoothing: float = 0.1) -> None:
         super().__init__(config, unimodal)
@@ -82,6 +91,8 @@ class SupervisedContrast(UnimodalLosses):
         temperature: Of the cosines.
     """
 
+    name = "contrast_loss"
+
     def __init__(
         self, config: BalanceConfig, unimodal: float = 0.5, weight: float = 0.1, temperature: float = 0.1
     ) -> None:
@@ -90,7 +101,8 @@ class SupervisedContrast(UnimodalLosses):
 
     def term(self, prediction: Prediction, batch: DialogueBatch) -> Tensor:
         """See ``UnimodalLosses``."""
-        z = F.normalize(sum(encodings(prediction, batch).values(), torch.zeros(())), dim=1)  # (N, H)
+        encoded = [x * batch.present[m][:, None] for m, x in encodings(prediction, batch).items()]
+        z = F.normalize(torch.stack(encoded).sum(dim=0), dim=1)  # (N, H)
         dialogue, labels = batch.layout.dialogue, batch.labels
         pairs = (dialogue[:, None] == dialogue) & batch.known & batch.known[:, None]
         pairs.fill_diagonal_(False)

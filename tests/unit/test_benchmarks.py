@@ -30,6 +30,13 @@ def test_each_encoder_takes_a_step(kind: str) -> None:
     assert kept > 2**20
 
 
+def test_planted_data_is_a_table_of_whole_dialogues() -> None:
+    table = imbalance.planted_table(1)
+    assert table.num_rows == table["dialogue_id"].combine_chunks().unique().to_numpy(zero_copy_only=False).size * 8
+    assert set(table["label"].to_pylist()) == {"c0", "c1", "c2", "c3"}
+    assert table.schema.field("audio_feat").type.list_size == imbalance.WIDTHS["audio"]
+
+
 @pytest.mark.slow
 def test_a_score_that_is_not_above_the_floor_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "SHAPES", (shapes.Shape("few", dialogues=12, present=0.8),))

@@ -21,14 +21,15 @@ def test_label_smoothing() -> None:
     # Both modalities: 0.8 0.2 | 0.5 0.5. To all classes alike: (-ln 0.8 - ln 0.2) / 2 = 0.91629 in place of
     # -ln 0.8 = 0.22314, and no difference at 0.5 0.5: a mean of 0.69315 / 2.
     found = losses(balancer, predicted(), batch_of())
-    assert found["unimodal_loss"] == pytest.approx(0.5 * UNIMODAL + 0.1 * 0.346574, abs=2e-5)
+    assert found["unimodal_loss"] == pytest.approx(0.5 * UNIMODAL, abs=2e-5)
+    assert found["smoothing_loss"] == pytest.approx(0.1 * 0.346574, abs=1e-6)
 
 
 def test_label_smoothing_of_unlabelled_utterances_is_nothing() -> None:
     balancer = LabelSmoothing(CONFIG, unimodal=0.0, smoothing=0.1)
     started(balancer)
     batch = replace(batch_of(), labels=torch.tensor([0, -1]))
-    assert losses(balancer, predicted(), batch)["unimodal_loss"] == pytest.approx(0.1 * 0.69315, abs=1e-5)
+    assert losses(balancer, predicted(), batch)["smoothing_loss"] == pytest.approx(0.1 * 0.69315, abs=1e-5)
 
 
 def three(lengths: tuple[int, ...]) -> DialogueBatch:
@@ -53,6 +54,6 @@ def test_supervised_contrast_is_within_a_dialogue(lengths: tuple[int, ...], expe
     votes = torch.zeros(2, 3, 2)
     both = predicted({"text": encoded, "audio": torch.zeros(3, 2)})
     prediction = replace(both, votes=votes, logits=votes.sum(dim=0))
-    assert losses(balancer, prediction, three(lengths))["unimodal_loss"] == pytest.approx(expected, abs=1e-6)
+    assert losses(balancer, prediction, three(lengths))["contrast_loss"] == pytest.approx(expected, abs=1e-6)
     (gradient,) = torch.autograd.grad(balancer.term(prediction, three(lengths)), encoded)
     assert gradient.isfinite().all()

@@ -96,12 +96,30 @@ def test_vectors_of_a_set_whose_dev_was_cut_from_train_join_the_corpus_it_was_ma
     assert firsts(features) == {f"u{row}": float(row) for row in range(22)}
 
 
+def test_vectors_of_the_corpus_join_a_set_whose_dev_was_cut_from_its_train(tmp_path: Path) -> None:
+    rows = corpus([("train", 2)] * 10 + [("test", 2)])
+    rows["utterance_id"] = [f"u{row}" for row in range(22)]
+    made = import_table(str(write(tmp_path / "base.parquet", rows)), str(tmp_path / "root"))
+    text = {**rows, "text_feat": [[float(row)] * 4 for row in range(22)]}
+    table = str(write(tmp_path / "text.parquet", text))
+    features = open_features(import_joined(made, str(tmp_path / "root"), tables={"text": table}))
+    assert firsts(features) == {f"u{row}": float(row) for row in range(22)}
+    assert features.manifest.splits == open_features(made).manifest.splits
+
+
+def test_dev_of_a_corpus_is_not_train_if_a_dialogue_of_train_has_its_name(tmp_path: Path) -> None:
+    rows = corpus([("train", 2), ("dev", 2), ("test", 2)])
+    rows |= {"dialogue_id": ["a", "a", "a", "a", "b", "b"], "utterance_id": [f"u{row}" for row in range(6)]}
+    table = {name: [*rows[name][:2], *rows[name][4:]] for name in ("split", "dialogue_id", "utterance_index")}
+    refused(tmp_path, "must be named in .* too", {**table, "text_feat": [[1.0]] * 4}, rows)
+
+
 def test_dev_of_vectors_is_not_train_if_a_dialogue_of_train_has_its_name(tmp_path: Path) -> None:
     rows = corpus([("train", 2), ("test", 2)])
     table = {name: rows[name] * 2 for name in ("dialogue_id", "utterance_index")}
     table |= {"split": [*rows["split"], "dev", "dev", "test", "test"], "text_feat": [[1.0]] * 8}
     table = {name: values[:6] for name, values in table.items()}
-    refused(tmp_path, "must name each utterance once", table, {**rows, "utterance_id": ["a", "b", "c", "d"]})
+    refused(tmp_path, "is not there; 1 more row", table, {**rows, "utterance_id": ["a", "b", "c", "d"]})
 
 
 def drop(row: int) -> Columns:

@@ -85,9 +85,7 @@ def test_decaying_attention_starts_as_decayed_means(causal: bool) -> None:
     assert encoder(x, layout, who, present).shape == (9, 3)
     means = relation_means(x, layout, who, None, decays=[3.0], dialogue_decay=15.0, causal=causal)
     means = torch.unflatten(means, 1, (-1, 4))
-    found = torch.unflatten(seen[0], 1, (-1, 4))[
-        :, 1:
-    ]  # own vector, past same, past other, next same, next other, dialogue
+    found = torch.unflatten(seen[0], 1, (-1, 4))[:, 1:]  # without the own vector
     heads = [0, 1, 4] if causal else [0, 1, 2, 3, 4]
     for relation, head in enumerate(heads):
         there = means[:, relation].abs().sum(dim=1) > 0  # with no such neighbour the head is not a mean of that kind
