@@ -165,10 +165,8 @@ def settings_for(dataset: str) -> str:
 
 _UTTERANCES = 300  # of a batch, if train has ten such batches or more
 _BATCHES = 10  # at least, of an epoch, down to one dialogue each
-_STEPS, _EPOCHS = (
-    400,
-    100,
-)  # fewest steps of a training: fewer leave a small dataset below the linear floor; most epochs
+_STEPS = 400  # of a training, at least: fewer leave a small dataset below the linear floor
+_EPOCHS = 100  # at most
 _WIDE = 256  # of narrower vectors, half of the values are dropped in training; of wider ones, seven tenths
 
 

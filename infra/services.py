@@ -29,12 +29,8 @@ DEPLOYMENT: Final = "train-ada2i"
 _AUTOMATIONS: Final = REPOSITORY / "infra" / "automations.json"
 _S3_PARTS: Final = ("s3", "master", "volume", "filer", "admin")
 _PREFERRED: Final[Mapping[str, int]] = {"s3": 8333, "prefect": 4200, "ray": 8265}
-_OURS: Final = (
-    "AWS_",
-    "PREFECT_",
-    "RAY_",
-    "ADA2I_",
-)  # settings of another stack in the caller's shell must not leak in
+# Prefixes of variables that services do not inherit: the caller's shell may hold settings of another stack.
+_OURS: Final = ("AWS_", "PREFECT_", "RAY_", "ADA2I_")
 _WORKER: Final = "local"
 _DEPLOY_SECONDS: Final = 180.0
 

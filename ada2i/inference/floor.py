@@ -30,16 +30,8 @@ from ada2i.model.inputs import Standardise
 from ada2i.model.relational import relation_means
 from ada2i.records import Baseline
 
-_L2 = (
-    10.0,
-    3.0,
-    1.0,
-    0.3,
-    0.1,
-    0.03,
-    0.01,
-    0.003,
-)  # weights of half the squared norm; the loss is a mean over utterances
+# Weights of half the squared norm; the loss is a mean over utterances.
+_L2 = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 _PATIENCE = 2  # weaker ones that are tried without a better score on dev
 _STEPS = 30  # of LBFGS, from the solution of the stronger L2
 _CELLS = 1 << 27  # largest table of inputs, 512 MiB: of a larger train split, the first dialogues

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard
+from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard, read_shard_bytes
 from ada2i.errors import AccessError, ResourceError
 from ada2i.modalities import Modality
 
@@ -75,22 +75,36 @@ def lasting_file(shard: ShardEntry, cache: Path) -> Path:
     return cache / f"{shard.sha256}.{LAYOUT}.arrow"
 
 
-def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
+def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path, stamp: str) -> None:
     """Create the shard's file in the cache, unless an intact one exists.
+
+    The shard itself is checked, too: if it changed since it was last read from this place, or was not read from here
+    before, its bytes are compared with the manifest.
+
+    Args:
+        features: The feature set.
+        shard: The shard.
+        cache: The folder.
+        stamp: The shard's stamp; see ``storage.objects``.
 
     Raises:
         IntegrityError: The shard differs from the digest in the manifest.
         ResourceError: The disk is full.
     """
     target = lasting_file(shard, cache)
-    recorded = target.with_suffix(".sha256")
-    if recorded.is_file() and target.is_file() and recorded.read_text() == _digest(target):
+    record = target.with_suffix(".sha256")  # the file's digest, then one line for each shard that was checked
+    checked = storage.digest(f"{storage.join(features.uri, shard.name)} {stamp}".encode())
+    digest, *sources = record.read_text().splitlines() if record.is_file() else [""]
+    if target.is_file() and digest == _digest(target):
+        if checked not in sources:
+            read_shard_bytes(features, shard)
+            storage.put(record.as_uri(), "\n".join([digest, *sources, checked]).encode())
         return
     partial = decode(features, shard, cache)
     with partial.open("rb") as written:
         os.fsync(written.fileno())
     # A crash between these two writes leaves a digest without its file: the shard is decoded again.
-    storage.put(recorded.as_uri(), _digest(partial).encode())
+    storage.put(record.as_uri(), f"{_digest(partial)}\n{checked}".encode())
     partial.replace(target)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ada2i import storage
 from ada2i.batch import DialogueBatch, Layout
 from ada2i.data.manifest import FeatureSet, ShardEntry, require_targets
 from ada2i.data.schema import Column
@@ -315,8 +316,9 @@ def _hold(
 ) -> tuple[Index, Chunks]:
     """Decode this worker's part of the shards, wait for the others, and map them all."""
     place, workers = part
+    stamps = storage.objects(features.uri)
     for shard in shards[place::workers]:
-        decode_lasting(features, shard, cache)
+        decode_lasting(features, shard, cache, stamps.get(shard.name, ""))
     wait()
     tables = [map_table(lasting_file(shard, cache)) for shard in shards]
     return index_of(table["dialogue_id"] for table in tables), InMemoryShards(

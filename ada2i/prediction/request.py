@@ -166,8 +166,7 @@ def _resumed(spec: PredictSpec, uri: str, root: str) -> Job:
     if not same:
         raise ConfigError(
             f"{place} must be the request of this prediction, but names another version, source, split, confidence or "
-            "`out`. "
-            "Repeat the first command, or start a new prediction."
+            "`out`. Repeat the first command, or start a new prediction."
         )
     return Job(JOB, uri, storage.digest(data))
 

@@ -18,9 +18,8 @@ _PATIENCE_S: Final = 90.0
 _FIRST_PATIENCE_S: Final = 8.0  # seconds, for a store that has never answered: its address is probably wrong
 _LONGEST_PAUSE_S: Final = 5.0
 _LASTING: Final = (501, 505, 507)  # the request is not supported, or the store is full
-_PASSING: Final = frozenset(
-    {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
-)  # regardless of the status
+# Error codes that are retried, whatever the status is.
+_PASSING: Final = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"})
 
 _answered: set[str] = set()  # stores that have answered
 

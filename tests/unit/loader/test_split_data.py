@@ -1,5 +1,6 @@
 """Batches hold what the shards hold, from files that are mapped, not copied, and only those of the split."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,36 @@ def test_decoded_shards_are_used_again(features: FeatureSet, monkeypatch: pytest
 
     monkeypatch.setattr(storage, "get", refuse)
     open_split(features, "train", MODALITIES)
+
+
+@pytest.mark.parametrize("damage", ["flip", "delete", "cut"])
+def test_a_shard_that_was_damaged_after_it_was_decoded_is_refused(features: FeatureSet, damage: str) -> None:
+    open_split(features, "train", MODALITIES)
+    shard = storage.join(features.uri, features.shards("train")[-1].name)
+    whole = storage.get(shard)
+    if damage == "flip":
+        flip(features, "train")
+    elif damage == "delete":
+        storage.delete(shard)
+    else:
+        storage.put(shard, whole[:-1])
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"must hold the .* bytes with SHA-256|must exist, because"):
+            open_split(features, "train", MODALITIES)
+    storage.put(shard, whole)
+    assert len(open_split(features, "train", MODALITIES).lengths) == 4
+
+
+def test_a_damaged_copy_of_a_set_is_refused(features: FeatureSet, tmp_path: Path) -> None:
+    open_split(features, "train", MODALITIES)
+    folder = storage.local_path(features.uri)
+    assert folder is not None
+    copy = FeatureSet(shutil.copytree(folder, tmp_path / "copy").as_uri(), features.manifest)
+    assert len(open_split(copy, "train", MODALITIES).lengths) == 4
+    flip(copy, "train")
+    with pytest.raises(IntegrityError, match=r"must hold the .* bytes with SHA-256"):
+        open_split(copy, "train", MODALITIES)
+    assert len(open_split(features, "train", MODALITIES).lengths) == 4
 
 
 def test_a_killed_decode_leaves_nothing_to_map(
