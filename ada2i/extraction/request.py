@@ -26,7 +26,6 @@ JOB = "ada2i.extraction.job:drive"
 RESULT = "result.json"  # of a finished extraction
 DEMO_MEDIA = "demo-media"
 RAW = "corpus:"  # prefix of a raw corpus in `features`: corpus:KIND:LOCATION
-_DEMO_DIALOGUES = 40
 _FOR_TRAINING = "Choose others with `--modalities`."
 _FOR_PREDICTION = "Add what is missing, or predict with a model that does not need it."
 _DEMO_SETTINGS: dict[str, Any] = {"media.frames_per_second": 2.0}  # drawn faces hardly move
@@ -178,7 +177,7 @@ def _placed(spec: ExtractSpec, root: str) -> tuple[str, str]:
     """Return the reader's kind and the corpus's absolute location; write the demo's media first."""
     if spec.kind == DEMO_MEDIA:
         place = storage.join(root, "corpora", DEMO_MEDIA)
-        return "folder", write_demo_media(place, dialogues=_DEMO_DIALOGUES)
+        return "folder", write_demo_media(place)
     storage.check(spec.location)
     if storage.public(spec.location) != spec.location:
         raise DataError(

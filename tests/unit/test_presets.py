@@ -172,7 +172,7 @@ def test_unknown_names(names: dict[str, str], message: str) -> None:
         ("iemocap_6way", "iemocap"),
         ("IEMOCAP.v2", "iemocap"),
         ("synthetic-demo", "demo"),
-        ("synthetic-demo-media", "demo"),
+        ("synthetic-recordings", "default"),
         ("mosi", "mosi"),
         ("cmu-mosi", "mosi"),
         ("dailydialog", "default"),

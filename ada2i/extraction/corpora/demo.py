@@ -16,13 +16,13 @@ from ada2i import storage
 from ada2i.errors import DataError
 from ada2i.extraction.corpora import face, voice
 from ada2i.extraction.corpora.folder import ABOUT, TABLE, About
-from ada2i.importers.demo import DATASET, LABELS, emotions, sentences, splits
+from ada2i.importers.demo import LABELS, emotions, sentences, splits
 from ada2i.modalities import Modality
 
-NAME = f"{DATASET}-media"  # not that of the made-up features, whose classes and widths are others
+NAME = "synthetic-recordings"  # its vectors are as wide as those of real recordings, so it has no settings of its own
 LICENCE = "none needed: made up here, from no recording"
 
-SHOWN: Mapping[Modality, float] = {"text": 0.85, "audio": 0.65, "visual": 0.45}
+SHOWN: Mapping[Modality, float] = {"text": 0.75, "audio": 0.75, "visual": 0.55}
 
 _TURNS = (5, 11)  # shortest and longest dialogue
 _SECONDS = (1.0, 1.6)

@@ -56,7 +56,7 @@ def faces(corpus: Corpus) -> dict[str, list[bool]]:
 
 
 def test_it_reads_as_any_folder_and_says_that_it_is_made_up(corpus: Corpus) -> None:
-    assert (corpus.name, corpus.labels, corpus.synthetic) == ("synthetic-demo-media", LABELS, True)
+    assert (corpus.name, corpus.labels, corpus.synthetic) == ("synthetic-recordings", LABELS, True)
     dialogues = {item.dialogue_id: item.split for item in corpus.utterances}
     assert Counter(dialogues.values()) == {"train": 4, "dev": 1, "test": 1}
     assert all(5 <= number <= 11 for number in Counter(item.dialogue_id for item in corpus.utterances).values())
