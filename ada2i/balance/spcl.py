@@ -13,7 +13,7 @@ from ada2i.balance.base import StepScales
 from ada2i.balance.none import NoBalancer
 from ada2i.balance.votes import entropies, voters
 from ada2i.batch import DialogueBatch
-from ada2i.config import BalanceConfig, SpclBalance
+from ada2i.config import SpclBalance
 from ada2i.model.ada2i import Prediction
 
 _UNSEEN = -1.0
@@ -22,10 +22,10 @@ _UNSEEN = -1.0
 class SpclBalancer(NoBalancer):
     """Leaves out utterances above a threshold; its state is each dialogue's imbalance in the last and this epoch."""
 
-    def __init__(self, config: BalanceConfig) -> None:
+    config: SpclBalance
+
+    def __init__(self, config: SpclBalance) -> None:
         super().__init__(config)
-        assert isinstance(config, SpclBalance)
-        self.config: SpclBalance = config
         self.members: tuple[int, ...] = ()
 
     def set_epoch(self, epoch: int) -> None:

@@ -21,7 +21,7 @@ class UmtBalancer(NoBalancer):
 
     config: UmtBalance
 
-    def totals(self, batch: DialogueBatch, forward: Callable[[], Prediction]) -> dict[str, Tensor]:  # noqa: ARG002
+    def totals(self, batch: DialogueBatch, forward: Callable[[], Prediction]) -> dict[str, Tensor]:
         """See ``Balancer``."""
         return {"rows": self._present(batch).sum(dim=1)} if self.config.weight else {}
 
