@@ -46,10 +46,10 @@ class LiveDialogue:
             encoders=dict(model.encoders.items()),  # type: ignore[arg-type]
             encode=model.encode,
             extend=_CarriedNeighbours(neighbours, self._state),
-            presence=model.presence,
+            mask_missing=model.mask_missing,
             afw=_carried(model.afw, self._state),
             fusion=model.fusion,
-            unimodal=model.unimodal,
+            unimodal_votes=model.unimodal_votes,
             head=model.head,
             signs=model.signs,
         ).eval()

@@ -39,10 +39,11 @@ def afw_layer(**options: Any) -> AfwLayer:
     modalities: tuple[Modality, ...] = options.pop("modalities", MODALITIES)
     released = {
         "dropout": 0.0,
-        "others": afw.listed(modalities),
+        "cyclic": False,
         "key_dim": None,
-        "normalise": afw.unchanged,
-        "gap": afw.Gap(afw.weighted_target, afw.gap_mean),
+        "normalise": False,
+        "learns_attention": False,
+        "mean_gap": True,
     }
     return AfwLayer(modalities=modalities, **{**released, **options})
 
