@@ -16,21 +16,19 @@ from ada2i.search.records import score_of
 from ada2i.search.trials import Job, TrialReport
 from ada2i.store import RunFolder, SeedFolder
 from ada2i.training.launch import train_group
+from ada2i.training.reporter import Reporter
 
 Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
-class TrialReporter:
+class TrialReporter(Reporter):
     """Reports the epochs of one seed to Ray Tune, which may end the training in response."""
 
     seed: int
     report: Report
     selection: str
     curve: tuple[float, ...] = ()
-
-    def first_step(self) -> None:
-        """Report nothing."""
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
         """Report an epoch of the first seed; ASHA judges it, so other seeds are only trained if it is not stopped."""

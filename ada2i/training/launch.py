@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ada2i import storage
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from ray.train import ScalingConfig, UserCallback
 
     from ada2i.training.distributed import Place
-    from ada2i.training.task import Reporter, Task
+    from ada2i.training.reporter import Reporter
+    from ada2i.training.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def train_here(job: client.Job, show: Show) -> None:
 def drive(run_uri: str, submission: str, digest: str) -> None:
     """Run the driver of the job: check the cluster, train on its workers, and raise their errors.
 
-    Ray Train restarts lost workers itself, but not its controller: see ``next_attempt``.
+    Ray Train restarts lost workers itself, but not its controller: see ``another_attempt``.
     """
     started, run = time.time(), RunFolder(run_uri)
     with driver.report_errors(run_uri):
@@ -129,10 +129,9 @@ def drive(run_uri: str, submission: str, digest: str) -> None:
         ray.init()
         preemption.listen_as_driver()
         outcome: Failure | RayActorError | None
-        attempt = Attempt.AGAIN
         folder = storage.join(run.uri, "ray", submission)  # of this job alone: another one may still be running
         try:
-            while attempt is Attempt.AGAIN:
+            while True:
                 found = place(resources)
                 events.emit("started", run_id=request.run_id, **found.facts)
                 reporter = RayReporter(run_id=request.run_id, started=started)
@@ -150,9 +149,10 @@ def drive(run_uri: str, submission: str, digest: str) -> None:
                     )
                 except RayActorError as problem:
                     outcome, losses = problem, losses + 1
-                attempt = next_attempt(
+                if not another_attempt(
                     outcome, losses, max_losses=resources.max_failures, leaving=preemption.requested()
-                )
+                ):
+                    break
                 started = time.time()
         finally:
             _sweep(run, folder)
@@ -163,15 +163,8 @@ def drive(run_uri: str, submission: str, digest: str) -> None:
             raise outcome
 
 
-class Attempt(Enum):
-    """The next action after an attempt at training."""
-
-    AGAIN = "another attempt"
-    END = "the end of the job"
-
-
-def next_attempt(outcome: Failure | Exception | None, losses: int, *, max_losses: int, leaving: bool) -> Attempt:
-    """Return the next action after an attempt at training, as a pure function.
+def another_attempt(outcome: Failure | Exception | None, losses: int, *, max_losses: int, leaving: bool) -> bool:
+    """Return whether the job makes another attempt at training, as a pure function.
 
     Args:
         outcome: The workers' return value, or the exception by which the controller was lost.
@@ -180,16 +173,16 @@ def next_attempt(outcome: Failure | Exception | None, losses: int, *, max_losses
         leaving: Whether the driver was requested to leave.
     """
     if leaving or outcome is None:
-        return Attempt.END
+        return False
     if isinstance(outcome, Failure):
         if outcome.kind != PreemptedError.__name__:
-            return Attempt.END
+            return False
         log.warning("%s It continues now.", outcome.message)
-        return Attempt.AGAIN
+        return True
     if losses > max_losses:
-        return Attempt.END
+        return False
     log.warning("Ray Train's controller was lost, and is restarted: %s", outcome)
-    return Attempt.AGAIN
+    return True
 
 
 def train_group(
