@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ada2i.balance.base import StepScales
-from ada2i.balance.disparity import mean_scores
+from ada2i.balance.disparity import mean_scores, of_true_class
 from ada2i.balance.none import NoBalancer
 from ada2i.balance.votes import encodings, entropies, voters
 from ada2i.batch import DialogueBatch
@@ -39,8 +39,7 @@ class PmrBalancer(NoBalancer):
         prediction, counting = forward(), self._counting(batch)
         with torch.no_grad():
             chances = self._log_chances(prediction, batch).exp()
-        index = batch.labels.clamp_min(0).expand(len(chances), -1)[:, :, None]
-        scores = torch.where(counting, chances.gather(2, index)[:, :, 0], 0.0)
+        scores = torch.where(counting, of_true_class(chances, batch.labels), 0.0)
         return {"scores": scores.sum(dim=1), "rows": counting.sum(dim=1)}
 
     def extra_losses(
