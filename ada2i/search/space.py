@@ -122,7 +122,8 @@ def check_space(space: Space, *, preset: str, settings: str, overrides: Mapping[
         ConfigError: A config is invalid, or a field may not be varied; the message lists all mistakes.
     """
     mistakes = [f"`{field}` cannot be varied: {_SHARED[field]}" for field in space.fields if field in _SHARED]
-    mistakes += [f"`{field}` is varied, but has a value already: leave one out" for field in _twice(space, overrides)]
+    twice = [field for field in space.fields if field in overrides]
+    mistakes += [f"`{field}` is varied, but has a value already: leave one out" for field in twice]
     _refuse(mistakes)
     for params in _samples(space):
         check_teachers(presets.resolve(preset=preset, settings=settings, overrides={**overrides, **params}), ())
@@ -153,10 +154,6 @@ def _refuse(mistakes: Sequence[str]) -> None:
     if mistakes:
         lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
         raise ConfigError(f"The search space has mistakes:\n{lines}", field="space")
-
-
-def _twice(space: Space, overrides: Mapping[str, Any]) -> list[str]:
-    return [field for field in space.fields if field in overrides]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
