@@ -176,7 +176,7 @@ def versions(root: str, model: str) -> list[Version]:
 
 def newest_first(root: str, model: str) -> Iterator[Version]:
     """Yield all versions of a model, the newest first; older ones are read only if the caller goes on."""
-    home, newest = home_uri(root, model), None
+    home = home_uri(root, model)
     for number in reversed(numbers(home)):
         if newest := load_version(number_uri(home, number)):
             yield newest

@@ -217,7 +217,7 @@ class Finals:
 
     @property
     def left(self) -> list[tuple[int, int]]:
-        """The number of trials and seeds without a result."""
+        """The trials and seeds without a result."""
         return [(n, s) for s in self.seeds for n in self.runs if not RunFolder(self.runs[n]).seed(s).is_trained()]
 
     def suggest(self) -> Job | None:

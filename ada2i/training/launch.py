@@ -221,8 +221,9 @@ def train_group(
         RayError: Ray Train's controller was lost, a worker failed, or too many workers were lost.
     """
     resources = request.config.resources
-    facts = {"request": request, "seeds": seeds, "reporter": reporter, "use_gpu": use_gpu, "origin": origin}
-    settings, workers = {"run_uri": run.uri, **facts}, workers or resources.workers or 1
+    settings = {"run_uri": run.uri, "request": request, "seeds": seeds, "reporter": reporter}
+    settings |= {"use_gpu": use_gpu, "origin": origin}
+    workers = workers or resources.workers or 1
     if in_process and workers == 1:
         return work({**settings, "in_process": True})
     _set_environment(elastic=resources.min_workers is not None)
@@ -233,7 +234,8 @@ def train_group(
 
     # Type checkers see Train's old interface, which lacks the controller's limit and takes other callbacks.
     failures = FailureConfig(resources.max_failures * restarts, controller_failure_limit=2)  # type: ignore[call-arg]
-    where = _path(folder or storage.join(run.uri, "ray"))
+    folder = folder or storage.join(run.uri, "ray")
+    where = str(storage.local_path(folder) or folder)  # Ray Train takes a path for a local folder
     trainer = ray_compat.trainer(
         work,
         train_loop_config=settings,
@@ -364,11 +366,6 @@ def _place_in_group() -> "tuple[Place, torch.device]":
         share=broadcast_from_rank_zero,
     )
     return place, get_device()
-
-
-def _path(uri: str) -> str:
-    """Return a URI as Ray Train takes it: a path for a local folder."""
-    return str(storage.local_path(uri) or uri)
 
 
 def _set_environment(*, elastic: bool) -> None:
