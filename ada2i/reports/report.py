@@ -87,9 +87,8 @@ def markdown_summary(result: RunResult) -> str:
     """
     tests = _tests(result)
     notes = [f"**{SYNTHETIC_NOTE}**"] if result.features.synthetic else []
-    notes += (
-        [f"**Classes with test F1 = 0:** {markdown_text('; '.join(dead))}."] if (dead := dead_classes(result)) else []
-    )
+    if dead := dead_classes(result):
+        notes.append(f"**Classes with test F1 = 0:** {markdown_text('; '.join(dead))}.")
     found = (baseline_note(result), licence_warning(result.licences), result.own_code_note)
     notes += [f"**{markdown_text(note)}**" for note in found if note]
     headlines: list[Row] = [{"test score": name, _over(result): mean} for name, mean in _headlines(result)]
@@ -99,20 +98,19 @@ def markdown_summary(result: RunResult) -> str:
         *notes,
         markdown_table(headlines),
         f"{markdown_text(_interval(result, tests))} {markdown_text(result.protocol)}",
-        *(["## Predicted numbers", markdown_table(rows)] if (rows := regression_table(result)) else []),
-        "## By seed",
-        markdown_table(scores_table(result)),
-        *(["## Baselines", markdown_table(rows)] if (rows := baseline_table(result)) else []),
-        *(["## With missing modalities", markdown_table(rows)] if (rows := missing_table(result)) else []),
-        *(
-            ["## Calibration", markdown_text(calibration_note(result)), markdown_table(rows)]
-            if (rows := confidence_table(result))
-            else []
-        ),
-        "## By class",
-        markdown_table(_class_table(result)),
+        *_section("Predicted numbers", regression_table(result)),
+        *_section("By seed", scores_table(result)),
+        *_section("Baselines", baseline_table(result)),
+        *_section("With missing modalities", missing_table(result)),
+        *_section("Calibration", confidence_table(result), markdown_text(calibration_note(result))),
+        *_section("By class", _class_table(result)),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _section(title: str, rows: Sequence[Row], *texts: str) -> list[str]:
+    """Return a heading, texts and a table as blocks of markdown; none without rows."""
+    return [f"## {title}", *texts, markdown_table(rows)] if rows else []
 
 
 def scores_table(result: RunResult) -> list[Row]:
