@@ -153,25 +153,25 @@ def rollback(root: str, model: str, alias: str, *, by: str, reason: str, expecte
     last = moves[-1] if moves else None
     if expected is not None and (last is None or last.number != expected):
         _lose(model, alias, last, expected)
-    pile = _pile(moves)
-    if len(pile) < 2:
+    stack = _stack(moves)
+    if len(stack) < 2:
         raise NotFoundError(
             f"{model}@{alias} must have had a version before the current one, but had none. Its history: "
             f"{', '.join(f'{m.kind} {m.number}' for m in moves) or 'none'}. Promote another version instead.",
             model=model,
         )
-    return _write(root, _next(last, model=model, alias=alias, kind="rollback", number=pile[-2], by=by, reason=reason))
+    return _write(root, _next(last, model=model, alias=alias, kind="rollback", number=stack[-2], by=by, reason=reason))
 
 
-def _pile(moves: list[Move]) -> list[int]:
+def _stack(moves: list[Move]) -> list[int]:
     """Return the versions with promotions that were not rolled back, oldest first."""
-    pile: list[int] = []
+    stack: list[int] = []
     for move in moves:
         if move.kind == "promote":
-            pile.append(move.number)
+            stack.append(move.number)
         else:
-            pile.pop()
-    return pile
+            stack.pop()
+    return stack
 
 
 def _next(
