@@ -10,7 +10,6 @@ All modalities go through one operator at a time: a GPU waits for the operators 
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -70,7 +69,7 @@ class AdaptiveFeatureWeighting(FeatureWeighting):
 
     Args:
         layers: The layers.
-        averaging: See ``dialogue_average`` and ``causal_average``.
+        averaging: See ``DialogueAverage`` and ``CausalAverage``.
     """
 
     def __init__(self, layers: list["AfwLayer"], averaging: Averaging) -> None:
@@ -252,9 +251,8 @@ def linear_each(maps: nn.ModuleDict, features: Tensor) -> Tensor:
     return mapped
 
 
-@dataclass(frozen=True)
 class DialogueAverage:
-    """Means over whole dialogues, as two products, which are deterministic on a GPU.
+    """An ``Average`` over the present rows of each row's dialogue: two products, which are deterministic on a GPU.
 
     Attributes:
         weights: ``(M or 1, B, R)`` weight of each row in its dialogue's mean.
@@ -263,9 +261,15 @@ class DialogueAverage:
             missing.
     """
 
-    weights: Tensor
-    rows: Tensor
-    absent: Tensor | None
+    def __init__(self, layout: Layout, present: Tensor | None, dtype: torch.dtype) -> None:
+        self.rows = layout.one_hot.to(dtype)
+        self.absent: Tensor | None = None
+        if present is None:
+            self.weights = (self.rows / layout.lengths_tensor).T[None]
+        else:
+            weights = self.rows.T * present[:, None]
+            counts = weights.sum(2, keepdim=True)
+            self.weights, self.absent = weights / counts.clamp_min(1), (counts == 0).to(dtype)
 
     def __call__(self, theta: Tensor) -> Tensor:
         """See ``Average``."""
@@ -278,27 +282,17 @@ class DialogueAverage:
         return torch.bmm(self.rows.expand(len(theta), -1, -1), means).view_as(theta)
 
 
-def dialogue_average(layout: Layout, present: Tensor | None, dtype: torch.dtype) -> DialogueAverage:
-    """Return an ``Average`` over the present rows of each row's dialogue."""
-    rows = layout.one_hot.to(dtype)
-    if present is None:
-        return DialogueAverage((rows / layout.lengths_tensor).T[None], rows, None)
-    weights = rows.T * present[:, None]  # (M, B, R)
-    counts = weights.sum(2, keepdim=True)
-    return DialogueAverage(weights / counts.clamp_min(1), rows, (counts == 0).to(dtype))
-
-
-@dataclass(frozen=True)
 class CausalAverage:
-    """Means over a dialogue up to each row.
+    """An ``Average`` over the present rows of each row's dialogue up to itself.
 
     Attributes:
         layout: The rows of each dialogue.
         present: ``(M, R, 1)``, 1 for rows that count. None: all do.
     """
 
-    layout: Layout
-    present: Tensor | None
+    def __init__(self, layout: Layout, present: Tensor | None, dtype: torch.dtype) -> None:
+        self.layout = layout
+        self.present = None if present is None else present[..., None].to(dtype)
 
     def __call__(self, theta: Tensor) -> Tensor:
         """See ``Average``; the identity as long as nothing is present."""
@@ -327,11 +321,6 @@ def means_of(sums: Tensor, theta: Tensor) -> Tensor:
     means = (sums[..., :-1] / counts.clamp_min(1)).view_as(theta)
     identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
     return torch.where(counts[..., None] > 0, means, identity)
-
-
-def causal_average(layout: Layout, present: Tensor | None, dtype: torch.dtype) -> CausalAverage:
-    """Return an ``Average`` over the present rows of each row's dialogue up to itself."""
-    return CausalAverage(layout, None if present is None else present[..., None].to(dtype))
 
 
 @torch.no_grad()

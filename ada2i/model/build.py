@@ -138,7 +138,7 @@ def _afw(config: TrainConfig) -> afw.FeatureWeighting:
     ]
     for layer in layers if chosen.quiet_start else ():
         layer.start_quietly()
-    averaging = afw.causal_average if model.encoder.causal else afw.dialogue_average
+    averaging = afw.CausalAverage if model.encoder.causal else afw.DialogueAverage
     return (afw.GridFeatureWeighting if chosen.average_padding else afw.AdaptiveFeatureWeighting)(layers, averaging)
 
 

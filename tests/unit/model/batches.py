@@ -68,7 +68,7 @@ def weigh_once(
     layer: AfwLayer, features: Mapping[Modality, Tensor], layout: Layout, present: Tensor | None = None
 ) -> Stage:
     """Weight features by one layer."""
-    stage = afw.AdaptiveFeatureWeighting([layer], afw.dialogue_average).train(layer.training)
+    stage = afw.AdaptiveFeatureWeighting([layer], afw.DialogueAverage).train(layer.training)
     return weigh(stage, features, layout, present)
 
 
