@@ -56,7 +56,7 @@ class Ada2I(nn.Module):
     """The network. It needs no labels; rows of the output are rows of the batch.
 
     Args:
-        input_norms: ``InputNorm`` modules by modality, which prepare the features.
+        input_norms: The modules that prepare the features, by modality; see ``inputs``.
         encoders: The modules that encode, by modality.
         encode: How each encoder is called, by modality: itself, or wrapped.
         extend: Extends the prepared features of all modalities together, for encoders that read more than them. None:
