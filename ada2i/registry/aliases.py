@@ -126,7 +126,7 @@ def move(root: str, model: str, alias: str, number: int, *, expected: int | None
     if last is not None and last.number == number and expected in (number, last.before):
         return last
     if (last.number if last else None) != expected:
-        _lose(model, alias, last, expected)
+        _refuse_move(model, alias, last, expected)
     return _write(root, _next(last, model=model, alias=alias, kind="promote", number=number, by=by, reason=reason))
 
 
@@ -152,7 +152,7 @@ def rollback(root: str, model: str, alias: str, *, by: str, reason: str, expecte
     moves = history(root, model, alias)
     last = moves[-1] if moves else None
     if expected is not None and (last is None or last.number != expected):
-        _lose(model, alias, last, expected)
+        _refuse_move(model, alias, last, expected)
     stack = _stack(moves)
     if len(stack) < 2:
         raise NotFoundError(
@@ -214,7 +214,7 @@ def _write(root: str, wanted: Move) -> Move:
         # If the answer to a first try was lost, the move is this call's own; a promotion may also be another process's.
         promoted = wanted.kind == winner.kind == "promote" and winner.number == wanted.number
         if winner.token != wanted.token and not promoted:
-            _lose(wanted.model, wanted.alias, winner, wanted.before)
+            _refuse_move(wanted.model, wanted.alias, winner, wanted.before)
         wanted = winner
     # A crash here leaves a move without a mark: `verify` would not notice its loss. Nothing else needs the mark.
     storage.put_if_absent(mark_uri(uri, wanted), MARK)
@@ -226,7 +226,7 @@ def mark_uri(uri: str, move: Move) -> str:
     return storage.join(uri, MARKS, f"{move.alias}-{move.n}")
 
 
-def _lose(model: str, alias: str, winner: Move | None, expected: int | None) -> NoReturn:
+def _refuse_move(model: str, alias: str, winner: Move | None, expected: int | None) -> NoReturn:
     there = f"version {winner.number}, by {winner.by} at {winner.at} ({winner.reason})" if winner else "no version"
     raise ConflictError(
         f"{model}@{alias} must be at {f'version {expected}' if expected else 'no version'} to be moved, but is at "

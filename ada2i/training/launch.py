@@ -1,7 +1,7 @@
 """Training as a Ray job, from the caller's call down to the loop over seeds.
 
 The path is ``launch`` (the caller) -> ``drive`` (the job's driver) -> ``train_group`` (Ray Train) -> ``work`` (each
-rank) -> ``fit``. Caller and job share only the run's folder, so either may die and be restarted: training resumes
+rank) -> ``fit``. Caller and job share only the run's folder, so either may be killed and restarted: training resumes
 from the newest complete checkpoint. Searches and studies also start their ranks with ``train_group``.
 """
 

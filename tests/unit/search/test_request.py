@@ -27,7 +27,7 @@ from ada2i.search.request import (
     trial_uri,
     winner,
 )
-from ada2i.search.trials import Finals, Job, TrialReport, Trials, TrialSource
+from ada2i.search.trials import Finals, TrialJob, TrialReport, Trials, TrialSource
 from ada2i.training.evaluate import evaluate_run
 from ada2i.training.launch import train_group
 from ada2i.training.reporter import Reporter
@@ -46,7 +46,7 @@ class Stopped(BaseException):
 class SourceReporter(Reporter):
     """Reports to a source, as a trial's process does through Ray Tune."""
 
-    def __init__(self, source: TrialSource, job: Job, *, stop_after: int | None) -> None:
+    def __init__(self, source: TrialSource, job: TrialJob, *, stop_after: int | None) -> None:
         self.source, self.job, self.stop_after, self.best = source, job, stop_after, 0.0
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
@@ -59,13 +59,13 @@ class SourceReporter(Reporter):
             raise Stopped(f"after epoch {record.epoch}")
 
 
-def train(source: TrialSource, job: Job, *, stop_after: int | None) -> Failure | None:
+def train(source: TrialSource, job: TrialJob, *, stop_after: int | None) -> Failure | None:
     """Do what a trial's process does."""
     reporter = SourceReporter(source, job, stop_after=stop_after)
     return train_group(job.run, job.run.request(), job.seeds, reporter, use_gpu=False, in_process=True)
 
 
-def work(source: TrialSource, *, stop: Callable[[Job], int | None] = lambda _: None) -> list[Job]:
+def work(source: TrialSource, *, stop: Callable[[TrialJob], int | None] = lambda _: None) -> list[TrialJob]:
     """Do what Ray Tune does, one job after the other."""
     jobs = []
     while job := source.suggest():
