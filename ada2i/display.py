@@ -1,9 +1,10 @@
-"""Text for people in a terminal: consoles on which text from data is shown unchanged, and counts with their noun."""
+"""Text for people in a terminal: consoles on which text from data is shown unchanged, tables, and counts of nouns."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
@@ -46,6 +47,15 @@ class PlainConsole(Console):
                 record.add_row(Text(head, "bold"), cell)
             self.print(record)
             self.print()
+
+
+def table_of(caption: str, rows: Sequence[Mapping[str, object]]) -> Table:
+    """Return a table whose heads are the keys of its rows, without lines, so that many columns fit into a terminal."""
+    table = Table(*rows[0], title=caption, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.show_edge = False
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row.values()))
+    return table
 
 
 def count(number: int, noun: str) -> str:

@@ -566,6 +566,16 @@ class RunResult(Record):
         return f"Classes outside of ada2i: {', '.join(named)}." if named else ""
 
     @property
+    def best(self) -> SeedResult:
+        """The training of the seed that is the best on dev."""
+        return next(seed for seed in self.seeds if seed.seed == self.best_seed)
+
+    @property
+    def best_test(self) -> TestResult:
+        """The test of the seed that is the best on dev."""
+        return next(test for test in self.tests if test.seed == self.best_seed)
+
+    @property
     def floor(self) -> Baseline | None:
         """The linear model with the best score on dev; in older results, the best baseline on test."""
         if errors := [found for found in self.baselines if found.dev_mae is not None]:

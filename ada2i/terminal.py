@@ -65,13 +65,13 @@ def _terminal(kind: JobKind, uri: str) -> "Terminal":
 
         return ExtractionProgress()
     if kind == "train":
-        from ada2i.training.progress import TerminalProgress as TrainingProgress
+        from ada2i.training.progress import TrainingProgress
 
         return TrainingProgress(uri)
     if kind == "search":
-        from ada2i.search.progress import TuneProgress
+        from ada2i.search.progress import SearchProgress
 
-        return TuneProgress(uri)
+        return SearchProgress(uri)
     if kind == "study":
         from ada2i.studies.progress import StudyProgress
 

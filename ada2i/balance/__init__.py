@@ -4,7 +4,7 @@ A method of this package is a file with a ``Balancer`` class, a config class in 
 ``ada2i.config.BalanceConfig``, and a line in ``METHODS``. Training uses it only through the ``Balancer`` interface.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ada2i.balance.ada2i import Ada2IBalancer
@@ -27,7 +27,7 @@ from ada2i.jobs import code
 
 __all__ = ["base", "make_balancer", "noise", "none", "votes"]
 
-METHODS: Final[dict[str, Any]] = {
+METHODS: Final[Mapping[str, Callable[[Any], Balancer]]] = {
     "ada2i": Ada2IBalancer,
     "none": NoBalancer,
     "ogm-ge": OgmGeBalancer,
@@ -50,8 +50,7 @@ def make_balancer(config: TrainConfig) -> Balancer:
     if config.ablations.no_modulation:
         return NoBalancer(config.balance)
     if config.balance.method in METHODS:
-        balancer: Balancer = METHODS[config.balance.method](config.balance)
-        return balancer
+        return METHODS[config.balance.method](config.balance)
     assert isinstance(config.balance, OwnBalance)
     return _own(config.balance, {"modalities": config.model.modalities, "hidden_dim": config.model.hidden_dim})
 

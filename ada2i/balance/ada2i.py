@@ -7,20 +7,18 @@ from torch import Tensor
 from ada2i.balance.base import StepScales
 from ada2i.balance.disparity import disparity_ratio, modulation
 from ada2i.balance.none import NoBalancer
-from ada2i.config import Ada2IBalance, BalanceConfig
+from ada2i.config import Ada2IBalance
 
 
 class Ada2IBalancer(NoBalancer):
     """Modulates by the disparity ratio from ``start_epoch`` on; it has no state."""
 
-    def __init__(self, config: BalanceConfig) -> None:
-        super().__init__(config)
-        assert isinstance(config, Ada2IBalance)
-        self.config: Ada2IBalance = config
-        self.active = True
+    config: Ada2IBalance
+    active = True  # whether the steps of the epoch are modulated
 
     def set_epoch(self, epoch: int) -> None:
         """See ``Balancer``."""
+        super().set_epoch(epoch)
         self.active = epoch >= self.config.start_epoch
 
     def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:

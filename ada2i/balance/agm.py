@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ada2i.balance.base import StepScales
+from ada2i.balance.disparity import counting
 from ada2i.balance.none import NoBalancer
 from ada2i.balance.votes import entropies
 from ada2i.batch import DialogueBatch
 from ada2i.config import AgmBalance
 from ada2i.model.ada2i import Prediction
-from ada2i.records import UNLABELLED
 
 _LARGEST = 18.4207  # nats: the released code bounds probabilities by 1e-8
 
@@ -31,9 +31,8 @@ class AgmBalancer(NoBalancer):
     def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
         """See ``Balancer``."""
         found = entropies(prediction.unimodal_logits, batch).clamp_max(_LARGEST)
-        rows = batch.labels[None] != UNLABELLED
-        counting = rows if prediction.present is None else rows & prediction.present
-        return {**super().statistics(prediction, batch), "entropies": torch.where(counting, found, 0.0).sum(dim=1)}
+        sums = torch.where(counting(batch.labels, prediction.present), found, 0.0).sum(dim=1)
+        return {**super().statistics(prediction, batch), "entropies": sums}
 
     def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:
         """See ``Balancer``."""

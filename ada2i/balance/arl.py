@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ada2i.balance.base import StepScales
+from ada2i.balance.disparity import counting
 from ada2i.balance.unimodal import UnimodalBalancer
 from ada2i.batch import DialogueBatch
 from ada2i.config import ArlBalance
 from ada2i.model.ada2i import Prediction
-from ada2i.records import UNLABELLED
 
 _FLOOR = 0.6  # least share of the entropy, times 1 / K of K modalities: 0.3 for two, as in the released code
 
@@ -27,10 +27,9 @@ class ArlBalancer(UnimodalBalancer):
     def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
         """See ``Balancer``."""
         logs = prediction.unimodal_logits.log_softmax(dim=-1)
-        rows = batch.labels[None] != UNLABELLED
-        counting = rows if prediction.present is None else rows & prediction.present
-        spread = torch.where(counting, -(logs.exp() * logs).sum(dim=-1), 0.0).sum(dim=1)
-        size = torch.where(counting, prediction.votes.abs().mean(dim=-1), 0.0).sum(dim=1)
+        rows = counting(batch.labels, prediction.present)
+        spread = torch.where(rows, -(logs.exp() * logs).sum(dim=-1), 0.0).sum(dim=1)
+        size = torch.where(rows, prediction.votes.abs().mean(dim=-1), 0.0).sum(dim=1)
         return {**super().statistics(prediction, batch), "spread": spread, "size": size}
 
     def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:

@@ -4,12 +4,14 @@ Shape letters in this file:
     N utterances     M modalities, in the model's order     P parameters of an encoder
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ada2i.batch import DialogueBatch
+from ada2i.config import BalanceConfig
 from ada2i.model.ada2i import Ada2I, Prediction
 from ada2i.model.afw import Features, Present
 
@@ -50,20 +52,38 @@ class StepInfo(NamedTuple):
     class_weights: Tensor | None = None
 
 
-class Balancer(Protocol):
+class Balancer(ABC):
     """A method; all its results that are not a rank's share are equal on all ranks, to the last bit.
 
-    The calls of an epoch and of a step are in the order of the methods below.
+    The calls of an epoch and of a step are in the order of the methods below. Methods that are not abstract change
+    nothing here.
+
+    Attributes:
+        config: The method's config.
+        held: The state, on the model's device from the first step on.
+        epoch: The current epoch.
+        info: Of the current step.
     """
+
+    def __init__(self, config: BalanceConfig) -> None:
+        self.config = config
+        self.held: dict[str, Tensor] = {}
+        self.epoch = 0
+        self.info: StepInfo
 
     def set_epoch(self, epoch: int) -> None:
         """Prepare for the steps of an epoch, counted from 1; a resumed epoch is prepared again."""
+        self.epoch = epoch
 
     def start_step(self, info: StepInfo) -> None:
         """Prepare for the calls of a step."""
+        self.info = info
+        device = next(info.model.parameters()).device
+        self.held = {name: tensor.to(device) for name, tensor in self.held.items()}
 
     def adapt(self, encoded: Features, batch: DialogueBatch, present: Present) -> tuple[Features, Present]:
         """Return what feature weighting and votes read in place of the encoders' outputs and their presence."""
+        return encoded, present
 
     def totals(self, batch: DialogueBatch, forward: Callable[[], Prediction]) -> dict[str, Tensor]:
         """Return sums that the losses need, by name; they are summed over the parts of a step and over ranks first.
@@ -72,22 +92,27 @@ class Balancer(Protocol):
             batch: A part of the step.
             forward: Returns its prediction. If there are several parts, this costs another forward pass.
         """
+        return {}
 
     def row_weights(self, prediction: Prediction, batch: DialogueBatch) -> Tensor | None:
         """Return the weight of each utterance in the cross-entropies of the prediction, ``(N,)``; None: all 1."""
+        return None
 
     def extra_losses(
         self, prediction: Prediction, batch: DialogueBatch, totals: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Return additional loss terms, by metric name: scalars, this rank's shares of the global mean."""
+        return {}
 
     def encoder_loss(self, prediction: Prediction, batch: DialogueBatch, totals: Mapping[str, Tensor]) -> Tensor | None:
         """Return a scalar, as above, whose gradient on the encoders is computed separately for ``blend``; or None."""
+        return None
 
+    @abstractmethod
     def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
         """Return a batch's statistics for ``scales``, by name; they are summed over parts of a step and over ranks."""
 
-    def blend(self, gradients: Sequence[Tensor], others: Sequence[Tensor]) -> None:
+    def blend(self, gradients: Sequence[Tensor], others: Sequence[Tensor]) -> None:  # noqa: B027 - needs no override
         """Change an encoder's gradients, one for each of its ``P`` parameters, in place.
 
         Args:
@@ -95,11 +120,14 @@ class Balancer(Protocol):
             others: Of ``encoder_loss``.
         """
 
+    @abstractmethod
     def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:
         """Return the factors of a step, from the statistics of the global batch."""
 
     def state(self) -> dict[str, Tensor]:
         """Return the state that a checkpoint needs for an exact resume, in addition to model and optimizer."""
+        return self.held
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore a state that ``state`` returned; it is empty if the checkpoint is older than the method's state."""
+        self.held = dict(state)

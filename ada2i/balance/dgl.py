@@ -19,7 +19,7 @@ class DglBalancer(UnimodalBalancer):
 
     config: DglBalance
 
-    def adapt(self, encoded: Features, batch: DialogueBatch, present: Present) -> tuple[Features, Present]:  # noqa: ARG002
+    def adapt(self, encoded: Features, batch: DialogueBatch, present: Present) -> tuple[Features, Present]:
         """See ``Balancer``."""
         return {m: _with_gradient(x, self.config.joint) for m, x in encoded.items()}, present
 

@@ -8,23 +8,33 @@ import torch
 from torch import Tensor
 
 
+def of_true_class(values: Tensor, labels: Tensor) -> Tensor:
+    """Return each modality's value of the true class, ``(M, N)`` of ``(M, N, C)``; that of class 0 without a label."""
+    index = labels.clamp_min(0).expand(len(values), -1)[:, :, None]
+    return values.gather(2, index)[:, :, 0]
+
+
 def true_class_scores(unimodal_logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Tensor:
-    """Return s_m, ``(M,)``: the probability of the true class, summed over the utterances that ``counted`` counts.
+    """Return s_m, ``(M,)``: the probability of the true class, summed over the utterances that ``counting`` returns.
 
     Args:
         unimodal_logits: ``(M, N, C)``.
         labels: ``(N,)`` int64, negative without a label.
         present: ``(M, N)`` bool: which utterances have a modality. None: all.
     """
-    probabilities = torch.softmax(unimodal_logits, dim=-1)
-    index = labels.clamp_min(0).expand(len(unimodal_logits), -1)[:, :, None]
-    rows = _counts(labels, present)[:, :, None]
-    return torch.where(rows, probabilities.gather(2, index), 0.0).sum(dim=(1, 2))
+    probabilities = of_true_class(torch.softmax(unimodal_logits, dim=-1), labels)
+    return torch.where(counting(labels, present), probabilities, 0.0).sum(dim=1)
+
+
+def counting(labels: Tensor, present: Tensor | None) -> Tensor:
+    """Return which utterances have a label and the modality: ``(M, N)`` bool, or ``(1, N)`` if nothing is missing."""
+    labelled = labels[None] >= 0
+    return labelled if present is None else labelled & present
 
 
 def counted(labels: Tensor, present: Tensor | None, modalities: int) -> Tensor:
-    """Return n_m, ``(M,)``: the utterances that have a label and the modality; see ``true_class_scores``."""
-    return _counts(labels, present).sum(dim=1).float().expand(modalities)
+    """Return n_m, ``(M,)``: the number of utterances that ``counting`` returns."""
+    return counting(labels, present).sum(dim=1).float().expand(modalities)
 
 
 def mean_scores(scores: Tensor, counts: Tensor) -> Tensor:
@@ -64,9 +74,3 @@ def lead(scores: Tensor, counts: Tensor) -> Tensor:
 def modulation(ratio: Tensor, alpha: float) -> Tensor:
     """Return k_m, ``(M,)``: 1 - tanh(alpha * rho_m) where rho_m > 1, else 1."""
     return torch.where(ratio > 1, 1 - torch.tanh(alpha * ratio), torch.ones_like(ratio))
-
-
-def _counts(labels: Tensor, present: Tensor | None) -> Tensor:
-    """Return which utterances count for a modality: ``(M, N)``, or ``(1, N)`` if nothing is missing."""
-    labelled = labels[None] >= 0
-    return labelled if present is None else labelled & present

@@ -6,20 +6,15 @@ Shape letters in this file:
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from ada2i.fast.noise import Window, gaussian
 
-
-class Draws(Protocol):
-    """Draws the noise of a step."""
-
-    def __call__(self, target: Tensor, name: str) -> Iterator[Window]:
-        """Yield noise for all elements of a parameter, in consecutive windows; see ``fast.noise.gaussian``."""
+# Yields noise for all elements of a parameter with a name, in consecutive windows; see ``fast.noise.gaussian``.
+Draws = Callable[[Tensor, str], Iterator[Window]]
 
 
 class StepDraws:

@@ -1,77 +1,18 @@
 """No balancing: the disparity ratio is measured and recorded, and nothing is changed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from ada2i.balance.base import StepInfo, StepScales
+from ada2i.balance.base import Balancer, StepScales
 from ada2i.balance.disparity import counted, disparity_ratio, true_class_scores
 from ada2i.batch import DialogueBatch
-from ada2i.config import BalanceConfig
 from ada2i.model.ada2i import Prediction
-from ada2i.model.afw import Features, Present
 
 
-class NoBalancer:
-    """Measures the disparity ratio; balancing methods may extend it.
-
-    Attributes:
-        held: The state, on the model's device from the first step on.
-        epoch: The current epoch.
-        info: Of the current step.
-    """
-
-    def __init__(self, config: BalanceConfig) -> None:
-        self.config = config
-        self.held: dict[str, Tensor] = {}
-        self.epoch = 0
-        self.info: StepInfo
-
-    def set_epoch(self, epoch: int) -> None:
-        """See ``Balancer``."""
-        self.epoch = epoch
-
-    def start_step(self, info: StepInfo) -> None:
-        """See ``Balancer``."""
-        self.info = info
-        device = next(info.model.parameters()).device
-        self.held = {name: tensor.to(device) for name, tensor in self.held.items()}
-
-    def adapt(
-        self,
-        encoded: Features,
-        batch: DialogueBatch,  # noqa: ARG002
-        present: Present,
-    ) -> tuple[Features, Present]:
-        """See ``Balancer``."""
-        return encoded, present
-
-    def totals(self, batch: DialogueBatch, forward: Callable[[], Prediction]) -> dict[str, Tensor]:  # noqa: ARG002
-        """See ``Balancer``."""
-        return {}
-
-    def row_weights(self, prediction: Prediction, batch: DialogueBatch) -> Tensor | None:  # noqa: ARG002
-        """See ``Balancer``."""
-        return None
-
-    def extra_losses(
-        self,
-        prediction: Prediction,  # noqa: ARG002
-        batch: DialogueBatch,  # noqa: ARG002
-        totals: Mapping[str, Tensor],  # noqa: ARG002
-    ) -> dict[str, Tensor]:
-        """See ``Balancer``."""
-        return {}
-
-    def encoder_loss(
-        self,
-        prediction: Prediction,  # noqa: ARG002
-        batch: DialogueBatch,  # noqa: ARG002
-        totals: Mapping[str, Tensor],  # noqa: ARG002
-    ) -> Tensor | None:
-        """See ``Balancer``."""
-        return None
+class NoBalancer(Balancer):
+    """Measures the disparity ratio; balancing methods may extend it."""
 
     def statistics(self, prediction: Prediction, batch: DialogueBatch) -> dict[str, Tensor]:
         """See ``Balancer``."""
@@ -81,21 +22,10 @@ class NoBalancer:
         scores = true_class_scores(alone, batch.labels, present)
         return {"scores": scores, "counts": counted(batch.labels, present, len(alone))}
 
-    def blend(self, gradients: Sequence[Tensor], others: Sequence[Tensor]) -> None:
-        """See ``Balancer``."""
-
     def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:
         """See ``Balancer``."""
         ratio = disparity_ratio(statistics["scores"], statistics["counts"])
         return StepScales(metrics={"ratio": ratio, "coefficient": torch.ones_like(ratio)})
-
-    def state(self) -> dict[str, Tensor]:
-        """See ``Balancer``."""
-        return self.held
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """See ``Balancer``."""
-        self.held = dict(state)
 
     def modulated(
         self, statistics: Mapping[str, Tensor], coefficient: Tensor, acts_on: str, *, noise: bool = False

@@ -16,7 +16,7 @@ from ada2i.balance.disparity import counted, lead, true_class_scores
 from ada2i.balance.noise import stream_key
 from ada2i.balance.none import NoBalancer
 from ada2i.batch import DialogueBatch
-from ada2i.config import BalanceConfig, OpmBalance
+from ada2i.config import OpmBalance
 from ada2i.loader.order import mix
 from ada2i.model.ada2i import Prediction
 from ada2i.model.afw import Features, Present
@@ -28,10 +28,10 @@ class OpmBalancer(NoBalancer):
     Its state are scores and counts of the last step, from which the next step's probabilities are computed.
     """
 
-    def __init__(self, config: BalanceConfig) -> None:
+    config: OpmBalance
+
+    def __init__(self, config: OpmBalance) -> None:
         super().__init__(config)
-        assert isinstance(config, OpmBalance)
-        self.config: OpmBalance = config
         self.kept: Tensor | None = None  # (M, N) bool, of the last forward pass
 
     def adapt(self, encoded: Features, batch: DialogueBatch, present: Present) -> tuple[Features, Present]:

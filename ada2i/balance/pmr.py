@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ada2i.balance.base import StepScales
-from ada2i.balance.disparity import mean_scores
+from ada2i.balance.disparity import mean_scores, of_true_class
 from ada2i.balance.none import NoBalancer
-from ada2i.balance.votes import encodings, entropies, voters
+from ada2i.balance.votes import entropies, stacked_encodings, voters
 from ada2i.batch import DialogueBatch
 from ada2i.config import PmrBalance
 from ada2i.model.ada2i import Prediction
@@ -39,8 +39,7 @@ class PmrBalancer(NoBalancer):
         prediction, counting = forward(), self._counting(batch)
         with torch.no_grad():
             chances = self._log_chances(prediction, batch).exp()
-        index = batch.labels.clamp_min(0).expand(len(chances), -1)[:, :, None]
-        scores = torch.where(counting, chances.gather(2, index)[:, :, 0], 0.0)
+        scores = torch.where(counting, of_true_class(chances, batch.labels), 0.0)
         return {"scores": scores.sum(dim=1), "rows": counting.sum(dim=1)}
 
     def extra_losses(
@@ -69,7 +68,7 @@ class PmrBalancer(NoBalancer):
         classes = prediction.logits.shape[-1]
         one_hot = torch.nn.functional.one_hot(batch.labels.clamp_min(0), classes).to(torch.float32)
         members = counting[:, :, None] * one_hot  # (M, N, C)
-        encoded = torch.stack(list(encodings(prediction, batch).values())).float()
+        encoded = stacked_encodings(prediction, batch)
         return {**found, "sums": members.transpose(1, 2) @ encoded, "members": members.sum(dim=1)}
 
     def scales(self, statistics: Mapping[str, Tensor]) -> StepScales:
@@ -115,7 +114,7 @@ class PmrBalancer(NoBalancer):
 
     def _log_chances(self, prediction: Prediction, batch: DialogueBatch) -> Tensor:
         """Return log q_m, ``(M, N, C)``: the softmax of the negative distances to the prototypes."""
-        encoded = torch.stack(list(encodings(prediction, batch).values())).float()
+        encoded = stacked_encodings(prediction, batch)
         gaps = encoded[:, :, None] - self.held["prototypes"][:, None]
         distances = gaps.square().sum(dim=-1).clamp_min(1e-12).sqrt()
         known = self.held["known"][:, None] > 0

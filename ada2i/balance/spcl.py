@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ada2i.balance.base import StepScales
+from ada2i.balance.disparity import of_true_class
 from ada2i.balance.none import NoBalancer
 from ada2i.balance.votes import entropies, voters
 from ada2i.batch import DialogueBatch
-from ada2i.config import BalanceConfig, SpclBalance
+from ada2i.config import SpclBalance
 from ada2i.model.ada2i import Prediction
 
 _UNSEEN = -1.0
@@ -22,10 +23,10 @@ _UNSEEN = -1.0
 class SpclBalancer(NoBalancer):
     """Leaves out utterances above a threshold; its state is each dialogue's imbalance in the last and this epoch."""
 
-    def __init__(self, config: BalanceConfig) -> None:
+    config: SpclBalance
+
+    def __init__(self, config: SpclBalance) -> None:
         super().__init__(config)
-        assert isinstance(config, SpclBalance)
-        self.config: SpclBalance = config
         self.members: tuple[int, ...] = ()
 
     def set_epoch(self, epoch: int) -> None:
@@ -89,8 +90,7 @@ def imbalances(logits: Tensor, counting: Tensor, batch: DialogueBatch) -> Tensor
         counting: ``(M, N)`` bool: utterances with a label and the modality.
         batch: The utterances.
     """
-    index = batch.labels.clamp_min(0).expand(len(logits), -1)[:, :, None]
-    scores = torch.where(counting, logits.softmax(dim=-1).gather(2, index)[:, :, 0], 0.0)
+    scores = torch.where(counting, of_true_class(logits.softmax(dim=-1), batch.labels), 0.0)
     one_hot = batch.layout.one_hot
     counts = counting.to(scores.dtype) @ one_hot  # (M, B)
     means = (scores @ one_hot) / counts.clamp_min(1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ada2i.balance.none import NoBalancer
-from ada2i.balance.votes import encodings
+from ada2i.balance.votes import stacked_encodings
 from ada2i.batch import DialogueBatch
 from ada2i.config import UmtBalance
 from ada2i.model.ada2i import Prediction
@@ -21,7 +21,7 @@ class UmtBalancer(NoBalancer):
 
     config: UmtBalance
 
-    def totals(self, batch: DialogueBatch, forward: Callable[[], Prediction]) -> dict[str, Tensor]:  # noqa: ARG002
+    def totals(self, batch: DialogueBatch, forward: Callable[[], Prediction]) -> dict[str, Tensor]:
         """See ``Balancer``."""
         return {"rows": self._present(batch).sum(dim=1)} if self.config.weight else {}
 
@@ -32,7 +32,7 @@ class UmtBalancer(NoBalancer):
         if not self.config.weight:
             return {}
         assert batch.taught_encodings is not None  # `training.request` refuses a run without teachers
-        encoded = torch.stack(list(encodings(prediction, batch).values())).float()  # (M, N, H)
+        encoded = stacked_encodings(prediction, batch)
         distances = (encoded - batch.taught_encodings.transpose(0, 1)).square().mean(dim=-1)
         sums = torch.where(self._present(batch), distances, 0.0).sum(dim=1)
         return {"umt_loss": self.config.weight * (sums / totals["rows"].clamp_min(1).to(sums.dtype)).sum()}

@@ -21,7 +21,7 @@ class UnimodalBalancer(NoBalancer):
 
     config: UnimodalBalance | DglBalance | MmParetoBalance | ArlBalance
 
-    def totals(self, batch: DialogueBatch, forward: Callable[[], Prediction]) -> dict[str, Tensor]:  # noqa: ARG002
+    def totals(self, batch: DialogueBatch, forward: Callable[[], Prediction]) -> dict[str, Tensor]:
         """See ``Balancer``."""
         return {"voters": voters(self.info.model, batch).sum(dim=1)} if self.config.weight else {}
 
@@ -33,7 +33,7 @@ class UnimodalBalancer(NoBalancer):
             return {}
         return {"unimodal_loss": self.own_loss(self.votes(prediction, batch), batch, totals)}
 
-    def votes(self, prediction: Prediction, batch: DialogueBatch) -> Tensor:  # noqa: ARG002
+    def votes(self, prediction: Prediction, batch: DialogueBatch) -> Tensor:
         """Return the votes that the losses judge, ``(M, N, C)``."""
         return prediction.votes
 

@@ -38,6 +38,11 @@ def encodings(prediction: Prediction, batch: DialogueBatch) -> dict[Modality, Te
     return {m: x if len(x) == rows else batch.layout.unpad(x) for m, x in prediction.encoded.items()}
 
 
+def stacked_encodings(prediction: Prediction, batch: DialogueBatch) -> Tensor:
+    """Return the encoders' outputs, ``(M, N, H)`` float32."""
+    return torch.stack(list(encodings(prediction, batch).values())).float()
+
+
 def own_votes(model: Ada2I, encoded: Mapping[Modality, Tensor], batch: DialogueBatch, *, train_head: bool) -> Tensor:
     """Return votes before feature weighting, which mixes modalities, ``(M, N, C)``.
 

@@ -1,3 +1,3 @@
-"""Scores and their uncertainty: metrics, calibration, paired comparison, linear probes, the gate's rules."""
+"""Scores and their uncertainty: metrics, calibration, paired comparison, linear probes."""
 
 __all__ = ["calibration", "compare", "metrics", "pooling", "probe", "regression"]

@@ -16,7 +16,7 @@ from ada2i.records import ReliabilityBin, RiskPoint
 
 BINS = 15
 THRESHOLDS = tuple(step / 20 for step in range(20))  # confidences at which risk and coverage are measured
-_HOTTEST = 20.0  # a temperature is at most this, and at least its inverse
+_LARGEST = 20.0  # a temperature is at most this, and at least its inverse
 _HALVINGS = 40
 
 
@@ -105,7 +105,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         weights = np.exp(shifted * math.exp(log))  # (N, C)
         return float(((weights * shifted).sum(axis=1) / weights.sum(axis=1) - own).mean())
 
-    low, high = -math.log(_HOTTEST), math.log(_HOTTEST)  # of log(1 / T)
+    low, high = -math.log(_LARGEST), math.log(_LARGEST)  # of log(1 / T)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)

@@ -1,4 +1,4 @@
-"""Faster CPU implementations of torch operations, each next to its plain twin.
+"""Faster CPU implementations of torch operations, each next to a plain implementation.
 
 ``resources.fast_cpu`` switches all of them at once. The switch belongs to the process, like ``torch.backends``.
 """

@@ -2,7 +2,7 @@
 
 Adam's fused kernel divides gradients by ``grad_scale`` as it reads them and does nothing if ``found_inf`` is 1; it
 reads both on the device. So clipping and modulation need no additional pass, and no step waits for the device. The
-plain twin multiplies the gradients in place and waits for the device to know whether to step.
+plain implementation multiplies the gradients in place and waits for the device to know whether to step.
 """
 
 from collections.abc import Sequence

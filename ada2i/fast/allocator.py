@@ -1,4 +1,4 @@
-"""Memory that this process keeps between steps; the plain twin is glibc's default behaviour."""
+"""Memory that this process keeps between steps; the plain implementation is glibc's default behaviour."""
 
 import ctypes
 import sys

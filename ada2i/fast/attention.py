@@ -1,4 +1,4 @@
-"""Scaled dot-product attention over several padded grids; the plain twin is torch's, one grid at a time.
+"""Scaled dot-product attention over several padded grids; the plain implementation is torch's, one grid at a time.
 
 On a CPU torch's attention with dropout is slow. This one is one operator for all grids, with a gradient of its own.
 

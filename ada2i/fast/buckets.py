@@ -18,7 +18,7 @@ def groups_of(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def similar(lengths: Sequence[int]) -> list[list[int]]:
-    """Group dialogues by length with the lowest cost: padding each group to its longest, and a price per group.
+    """Group dialogues by length with the lowest cost: padding each group to its longest, and a cost per group.
 
     Args:
         lengths: Utterances of each dialogue.

@@ -1,4 +1,4 @@
-"""Dropout that is fast on a CPU, where torch draws one element at a time; the plain twin is torch's.
+"""Dropout that is fast on a CPU, where torch draws one element at a time; the plain implementation is torch's.
 
 Shape letters in this file:
     W 64-bit words

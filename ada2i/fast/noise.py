@@ -1,4 +1,4 @@
-"""Gaussian noise as windows of one pool; the plain twin draws every number.
+"""Gaussian noise as windows of one pool; the plain implementation draws every number.
 
 Drawing every number in every step takes longer than the optimizer. A window of a pool of Gaussian numbers, from a
 random offset, costs nothing (a table of noise, as in Salimans et al. 2017, section 2.1). Each element is Gaussian, any
@@ -7,8 +7,8 @@ two are nearly uncorrelated, and so are any two draws; but neighbours in the poo
 
 import functools
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,11 +61,10 @@ class MovingWindows:
     def __init__(self, sizes: Mapping[str, int], device: torch.device) -> None:
         self.sizes = dict(sizes)
         self.windows = {name: [w[:2] for w in places(size, 0)] for name, size in sizes.items()}
-        count = sum(map(len, self.windows.values()))
+        *starts, count = accumulate(map(len, self.windows.values()), initial=0)
+        self.first = dict(zip(self.windows, starts, strict=True))
         # Place and sign of each window, in the order of the names.
         self.drawn = torch.zeros(2, count, dtype=torch.int64, device=device)
-        starts = np.cumsum([0, *map(len, self.windows.values())])
-        self.first = dict(zip(self.windows, map(int, starts), strict=False))
 
     def move(self, keys: Mapping[str, int]) -> None:
         """Draw the windows of a step, given the key of each parameter."""

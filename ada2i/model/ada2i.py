@@ -8,7 +8,6 @@ Shape letters in this file:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,14 +56,17 @@ class Ada2I(nn.Module):
     """The network. It needs no labels; rows of the output are rows of the batch.
 
     Args:
-        input_norms: ``InputNorm`` modules by modality, which prepare the features.
+        input_norms: The modules that prepare the features, by modality; see ``inputs``.
         encoders: The modules that encode, by modality.
         encode: How each encoder is called, by modality: itself, or wrapped.
-        extend: Extends the prepared features of all modalities together, for encoders that read more than them.
-        presence: Returns the utterances that have a modality, for modules that use it.
+        extend: Extends the prepared features of all modalities together, for encoders that read more than them. None:
+            each encoder reads its modality's features alone.
+        mask_missing: Whether an utterance without a modality counts as missing; else its zeros count like any other
+            feature.
         afw: Weights the features.
         fusion: Gives each modality its vote.
-        unimodal: Returns each modality's own logits from the fusion, the features and the votes.
+        unimodal_votes: Whether each modality's own logits are its vote; else they are from its part of the classifier,
+            un-normalised.
         head: Predicts from the weighted sum of the votes.
         signs: For regression, whose logits are one number: the classes of its sign, see ``sign_of``. 0: classification.
 
@@ -78,11 +80,11 @@ class Ada2I(nn.Module):
         input_norms: Mapping[Modality, nn.Module],
         encoders: Mapping[Modality, nn.Module],
         encode: Mapping[Modality, Encoder],
-        extend: Extend,
-        presence: Callable[[DialogueBatch], Present],
+        extend: Extend | None,
+        mask_missing: bool,
         afw: FeatureWeighting,
         fusion: Fusion | FusionHolder,
-        unimodal: Callable[[Any, Tensor, Tensor], Tensor],
+        unimodal_votes: bool,
         head: nn.Module,
         signs: int = 0,
     ) -> None:
@@ -92,10 +94,10 @@ class Ada2I(nn.Module):
         self.encoders = nn.ModuleDict(encoders)  # type: ignore[arg-type]
         self.encode = dict(encode)
         self.extend = extend
-        self.presence = presence
+        self.mask_missing = mask_missing
         self.afw = afw
         self.fusion = fusion
-        self.unimodal = unimodal
+        self.unimodal_votes = unimodal_votes
         self.head = head
         self.signs = signs
         self.temperature = 1.0
@@ -114,28 +116,36 @@ class Ada2I(nn.Module):
         """Return calibrated probabilities of the classes, ``(N, C)``: see ``chances_of``."""
         return chances_of(logits if self.temperature == 1.0 else logits / self.temperature, self.signs)
 
+    def presence(self, batch: DialogueBatch) -> Present:
+        """Return the utterances that count as having each modality."""
+        return dict(batch.present) if self.mask_missing else dict.fromkeys(batch.present, batch.real)
+
     def forward(self, batch: DialogueBatch, adapt: Adapt | None = None) -> Prediction:
         """Predict the emotion of each utterance of a batch; ``adapt`` may change what AFW reads."""
         present = self.presence(batch)
         inputs = {m: self.standardise[m](batch.features[m], batch.present[m]) for m in self.modalities}
-        inputs = self.extend(inputs, batch.layout, batch.speakers, present)
+        if self.extend is not None:
+            inputs = self.extend(inputs, batch.layout, batch.speakers, present)
         encoded = {m: self.encode[m](x, batch.layout, batch.speakers, present[m]) for m, x in inputs.items()}
         features, present = adapt(encoded, batch, present) if adapt else (encoded, present)
         there = stacked_presence(present)
         weighted = self.afw(torch.stack(list(features.values())), batch.layout, there)
         votes, fused = self.fusion.predict(weighted.features, there, batch.layout)
-        with torch.no_grad():
-            alone = self.unimodal(self.fusion, weighted.features, votes)
         return Prediction(
             logits=self.head(fused),
             votes=votes,
             fused=fused,
-            unimodal_logits=alone,
+            unimodal_logits=votes.detach() if self.unimodal_votes else self._linear_logits(weighted.features),
             mapping_gap=weighted.mapping_gap,
             gate_share=weighted.gate_share,
             present=there,
             encoded=encoded,
         )
+
+    @torch.no_grad()
+    def _linear_logits(self, features: Tensor) -> Tensor:
+        assert isinstance(self.fusion, Fusion)  # of another one the votes are read
+        return self.fusion.unimodal(features)
 
 
 def chances_of(logits: Tensor, signs: int) -> Tensor:
@@ -165,32 +175,7 @@ def sign_of(values: Tensor, classes: int) -> Tensor:
     return (values > -_NEUTRAL).long() + (values > _NEUTRAL).long()
 
 
-def not_extended(features: Features, layout: Layout, speakers: Tensor, present: Present) -> Features:  # noqa: ARG001
-    """Let each encoder read its modality's features alone."""
-    return features
-
-
-def all_present(batch: DialogueBatch) -> Present:
-    """Treat every modality as present: the zeros of a missing one count like any other feature."""
-    return dict.fromkeys(batch.present, batch.real)
-
-
-def as_recorded(batch: DialogueBatch) -> Present:
-    """Return which utterances have each modality."""
-    return dict(batch.present)
-
-
 def stacked_presence(present: Present) -> Tensor | None:
     """Return which utterances have each modality, ``(M, N)`` bool; None: nothing counts as missing."""
     known = [there for there in present.values() if there is not None]
     return torch.stack(known) if known else None
-
-
-def linear_logits(fusion: Fusion, features: Tensor, votes: Tensor) -> Tensor:  # noqa: ARG001
-    """Return the un-normalised classifier of each modality, ``(M, N, C)``."""
-    return fusion.unimodal(features)
-
-
-def vote_logits(fusion: Any, features: Tensor, votes: Tensor) -> Tensor:  # noqa: ARG001
-    """Return each modality's vote, ``(M, N, C)``."""
-    return votes.detach()

@@ -10,7 +10,6 @@ All modalities go through one operator at a time: a GPU waits for the operators 
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +24,6 @@ _QUIET = 0.1  # factor of the attention maps' initial weights
 
 Features = dict[Modality, Tensor]
 Present = Mapping[Modality, Tensor | None]  # by modality, (R,) bool; None: nothing is missing
-Others = Mapping[Modality, tuple[Modality, ...]]  # by modality, the others in the order in which they are contracted
 Average = Callable[[Tensor], Tensor]  # for each row of (M, R, K, K), a mean over rows of its dialogue that are present
 Averaging = Callable[[Layout, Tensor | None, torch.dtype], Average]  # from presence, (M, R) bool; None: all are
 
@@ -71,7 +69,7 @@ class AdaptiveFeatureWeighting(FeatureWeighting):
 
     Args:
         layers: The layers.
-        averaging: See ``dialogue_average`` and ``causal_average``.
+        averaging: See ``DialogueAverage`` and ``CausalAverage``.
     """
 
     def __init__(self, layers: list["AfwLayer"], averaging: Averaging) -> None:
@@ -101,20 +99,6 @@ class GridFeatureWeighting(AdaptiveFeatureWeighting):
         return weighted._replace(features=layout.unpad(weighted.features, dim=1))
 
 
-class LayerOutput(NamedTuple):
-    """The result of one layer.
-
-    Attributes:
-        features: ``(M, R, H)`` weighted features, after dropout.
-        gate: ``(M, R, H)`` factors of the features.
-        mapping_gap: ``(R,)`` distance of the mapping network; None in eval mode.
-    """
-
-    features: Tensor
-    gate: Tensor
-    mapping_gap: Tensor | None
-
-
 class AfwLayer(nn.Module):
     """One weighting layer with its attention mapping network.
 
@@ -124,10 +108,14 @@ class AfwLayer(nn.Module):
         rank: ``K``.
         beta: Weight of the unweighted feature.
         dropout: Dropout of the weighted features, in training.
-        others: See ``listed`` and ``cyclic``.
+        cyclic: Whether Theta is contracted with the other modalities in cyclic order, from the next one on (paper),
+            instead of in the model's order (released code).
         key_dim: Theta is divided by its square root. None: it is not scaled.
-        normalise: Applied to the inputs of q and k and to the contracted tensor.
-        gap: How the mapping network's distance is computed.
+        normalise: Whether the inputs of q and k and the contracted tensor get a layer norm without parameters.
+        learns_attention: Whether the mapping network learns the attention (paper) instead of the weighted feature: the
+            released code does so, because a list is shared by mistake.
+        mean_gap: Whether the mapping network's distance is the mean over modalities (released code) instead of the sum
+            (paper).
     """
 
     def __init__(
@@ -138,10 +126,11 @@ class AfwLayer(nn.Module):
         rank: int,
         beta: float,
         dropout: float,
-        others: Others,
+        cyclic: bool,
         key_dim: int | None,
-        normalise: Callable[[Tensor], Tensor],
-        gap: "Gap",
+        normalise: bool,
+        learns_attention: bool,
+        mean_gap: bool,
     ) -> None:
         super().__init__()
         self.rank = rank
@@ -149,22 +138,33 @@ class AfwLayer(nn.Module):
         self.dropout = dropout
         self.scale = 1.0 if key_dim is None else 1.0 / math.sqrt(key_dim)
         self.normalise = normalise
-        self.gap = gap
-        # The first modality with which each one is contracted, then the second: (M - 1) * M places.
-        turns = zip(*(others[m] for m in modalities), strict=True)
-        self.order = tuple(modalities.index(other) for turn in turns for other in turn)
+        self.learns_attention = learns_attention
+        self.mean_gap = mean_gap
+        self.order = contraction_order(len(modalities), cyclic=cyclic)
         self.factors = nn.ModuleDict({m: nn.Linear(hidden_dim, 4 * rank) for m in modalities})  # q1, q2, k1, k2
         self.attention = nn.ModuleDict({m: nn.Linear(rank * rank, hidden_dim) for m in modalities})
         self.mapping = nn.ModuleDict({m: nn.Linear(hidden_dim, hidden_dim) for m in modalities})
 
-    def forward(self, features: Tensor, average: Average, present: Tensor | None) -> LayerOutput:
-        """Weight ``(M, R, H)`` features; ``present`` is ``(M, R)`` bool or None."""
+    def forward(
+        self, features: Tensor, average: Average, present: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Weight features.
+
+        Args:
+            features: ``(M, R, H)``.
+            average: The means with which Theta is contracted.
+            present: ``(M, R)`` bool; an absent modality adds 0 to the gap. None: all are present.
+
+        Returns:
+            ``(M, R, H)`` weighted features, after dropout; ``(M, R, H)`` their factors, the gate; and ``(R,)`` distance
+            of the mapping network, None in eval mode.
+        """
         theta = self._scores(features)
         attention = self._attend(theta, average(theta))
         gate = attention + self.beta
         weighted = gate * features
         gap = self._mapping_gap(features, attention, weighted, present) if self.training else None
-        return LayerOutput(dropout(weighted, self.dropout, self.training), gate, gap)
+        return dropout(weighted, self.dropout, self.training), gate, gap
 
     def start_quietly(self) -> None:
         """Initialise attention near 0: a gate near ``beta``.
@@ -178,7 +178,7 @@ class AfwLayer(nn.Module):
 
     def _scores(self, features: Tensor) -> Tensor:
         """Theta: the elementwise product of two Khatri-Rao products, ``(M, R, K, K)``."""
-        factors = linear_each(self.factors, self.normalise(features))
+        factors = linear_each(self.factors, self._normalised(features))
         left, right = torch.unflatten(factors, 2, (2, 2, -1)).unbind(3)  # q1 and k1, q2 and k2: (M, R, 2, K) each
         of_q, of_k = (left[..., :, None] * right[..., None, :]).unbind(2)
         theta = of_q * of_k
@@ -192,12 +192,31 @@ class AfwLayer(nn.Module):
             means.index_select(0, _index(self.order, means.device)), 0, (turns, len(theta))
         ).unbind(0):
             contracted = torch.bmm(contracted, mean.flatten(0, 1))
-        return linear_each(self.attention, self.normalise(contracted.view_as(theta).flatten(2)))
+        return linear_each(self.attention, self._normalised(contracted.view_as(theta).flatten(2)))
 
     def _mapping_gap(self, features: Tensor, attention: Tensor, weighted: Tensor, present: Tensor | None) -> Tensor:
-        target = self.gap.target(attention, weighted)
+        target = attention if self.learns_attention else weighted
         gaps = (linear_each(self.mapping, features) - target).abs().mean(-1)  # (M, R)
-        return self.gap.over_modalities(gaps if present is None else gaps * present)
+        gaps = gaps if present is None else gaps * present
+        return gaps.mean(0) if self.mean_gap else gaps.sum(0)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        """Return ``(..., D)`` with a layer norm over its last axis, if the layer has one."""
+        return F.layer_norm(x, x.shape[-1:]) if self.normalise else x
+
+
+def contraction_order(modalities: int, *, cyclic: bool) -> tuple[int, ...]:
+    """Return the place of the first modality with which each one is contracted, then of the second: (M - 1) * M places.
+
+    Args:
+        modalities: ``M``.
+        cyclic: See ``AfwLayer``.
+    """
+    places = range(modalities)
+    if cyclic:
+        return tuple((place + turn) % modalities for turn in places[1:] for place in places)
+    others = [[other for other in places if other != place] for place in places]
+    return tuple(own[turn] for turn in places[:-1] for own in others)
 
 
 @functools.cache
@@ -232,61 +251,8 @@ def linear_each(maps: nn.ModuleDict, features: Tensor) -> Tensor:
     return mapped
 
 
-class Gap(NamedTuple):
-    """How the distance of the mapping network is computed.
-
-    Attributes:
-        target: Chooses the target, from attention and weighted features, ``(M, R, H)`` each.
-        over_modalities: Combines the distances of all modalities, ``(M, R)``, to ``(R,)``.
-    """
-
-    target: Callable[[Tensor, Tensor], Tensor]
-    over_modalities: Callable[[Tensor], Tensor]
-
-
-def attention_target(attention: Tensor, weighted: Tensor) -> Tensor:  # noqa: ARG001
-    """Learn the attention (paper)."""
-    return attention
-
-
-def weighted_target(attention: Tensor, weighted: Tensor) -> Tensor:  # noqa: ARG001
-    """Learn the weighted feature: the released code does so, because a list is shared by mistake."""
-    return weighted
-
-
-def gap_sum(gaps: Tensor) -> Tensor:
-    """Return the sum over modalities (paper)."""
-    return gaps.sum(0)
-
-
-def gap_mean(gaps: Tensor) -> Tensor:
-    """Return the mean over modalities (released code)."""
-    return gaps.mean(0)
-
-
-def listed(modalities: tuple[Modality, ...]) -> Others:
-    """Return the other modalities in the model's order (released code)."""
-    return {m: tuple(other for other in modalities if other != m) for m in modalities}
-
-
-def cyclic(modalities: tuple[Modality, ...]) -> Others:
-    """Return the other modalities in cyclic order, starting with the next one (paper)."""
-    return {m: (*modalities[i + 1 :], *modalities[:i]) for i, m in enumerate(modalities)}
-
-
-def unchanged(x: Tensor) -> Tensor:
-    """Return ``x``."""
-    return x
-
-
-def layer_norm(x: Tensor) -> Tensor:
-    """Normalise ``(..., R, D)`` over its last axis, without parameters."""
-    return F.layer_norm(x, x.shape[-1:])
-
-
-@dataclass(frozen=True)
 class DialogueAverage:
-    """Means over whole dialogues, as two products, which are deterministic on a GPU.
+    """An ``Average`` over the present rows of each row's dialogue: two products, which are deterministic on a GPU.
 
     Attributes:
         weights: ``(M or 1, B, R)`` weight of each row in its dialogue's mean.
@@ -295,9 +261,15 @@ class DialogueAverage:
             missing.
     """
 
-    weights: Tensor
-    rows: Tensor
-    absent: Tensor | None
+    def __init__(self, layout: Layout, present: Tensor | None, dtype: torch.dtype) -> None:
+        self.rows = layout.one_hot.to(dtype)
+        self.absent: Tensor | None = None
+        if present is None:
+            self.weights = (self.rows / layout.lengths_tensor).T[None]
+        else:
+            weights = self.rows.T * present[:, None]
+            counts = weights.sum(2, keepdim=True)
+            self.weights, self.absent = weights / counts.clamp_min(1), (counts == 0).to(dtype)
 
     def __call__(self, theta: Tensor) -> Tensor:
         """See ``Average``."""
@@ -310,27 +282,17 @@ class DialogueAverage:
         return torch.bmm(self.rows.expand(len(theta), -1, -1), means).view_as(theta)
 
 
-def dialogue_average(layout: Layout, present: Tensor | None, dtype: torch.dtype) -> DialogueAverage:
-    """Return an ``Average`` over the present rows of each row's dialogue."""
-    rows = layout.one_hot.to(dtype)
-    if present is None:
-        return DialogueAverage((rows / layout.lengths_tensor).T[None], rows, None)
-    weights = rows.T * present[:, None]  # (M, B, R)
-    counts = weights.sum(2, keepdim=True)
-    return DialogueAverage(weights / counts.clamp_min(1), rows, (counts == 0).to(dtype))
-
-
-@dataclass(frozen=True)
 class CausalAverage:
-    """Means over a dialogue up to each row.
+    """An ``Average`` over the present rows of each row's dialogue up to itself.
 
     Attributes:
         layout: The rows of each dialogue.
         present: ``(M, R, 1)``, 1 for rows that count. None: all do.
     """
 
-    layout: Layout
-    present: Tensor | None
+    def __init__(self, layout: Layout, present: Tensor | None, dtype: torch.dtype) -> None:
+        self.layout = layout
+        self.present = None if present is None else present[..., None].to(dtype)
 
     def __call__(self, theta: Tensor) -> Tensor:
         """See ``Average``; the identity as long as nothing is present."""
@@ -359,11 +321,6 @@ def means_of(sums: Tensor, theta: Tensor) -> Tensor:
     means = (sums[..., :-1] / counts.clamp_min(1)).view_as(theta)
     identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
     return torch.where(counts[..., None] > 0, means, identity)
-
-
-def causal_average(layout: Layout, present: Tensor | None, dtype: torch.dtype) -> CausalAverage:
-    """Return an ``Average`` over the present rows of each row's dialogue up to itself."""
-    return CausalAverage(layout, None if present is None else present[..., None].to(dtype))
 
 
 @torch.no_grad()

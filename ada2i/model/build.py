@@ -10,7 +10,7 @@ from ada2i.errors import ConfigError
 from ada2i.jobs import code
 from ada2i.modalities import Modality
 from ada2i.model import afw, amw
-from ada2i.model.ada2i import Ada2I, all_present, as_recorded, linear_logits, not_extended, vote_logits
+from ada2i.model.ada2i import Ada2I
 from ada2i.model.context import ContextEncoder
 from ada2i.model.encoders import (
     Autocast,
@@ -55,9 +55,9 @@ def build_model(config: TrainConfig, *, widths: Mapping[Modality, int], classes:
         head=_head(config, classes),
         input_norms={m: _input_norm(config, widths[m]) for m in model.modalities},
         encode={m: _wrapped(config, encoder) for m, encoder in encoders.items()},
-        extend=_neighbours(config) if model.encoder.kind == "relational" else not_extended,
-        presence=as_recorded if model.mask_missing else all_present,
-        unimodal=vote_logits if votes else linear_logits,
+        extend=_neighbours(config) if model.encoder.kind == "relational" else None,
+        mask_missing=model.mask_missing,
+        unimodal_votes=votes,
         signs=signs,
     )
 
@@ -70,60 +70,29 @@ def _input_norm(config: TrainConfig, width: int) -> nn.Module:
 
 def _encoder(config: TrainConfig, width: int) -> nn.Module:
     encoder, hidden_dim = config.model.encoder, config.model.hidden_dim
-    if ":" in encoder.kind:
-        return EncoderHolder(_own_encoder(config, width))
     if encoder.kind == "lstm":
         return LstmEncoder(width=width, hidden_dim=hidden_dim, layers=encoder.layers, dropout=encoder.dropout)
+    numbers: dict[str, Any] = {
+        "width": width,
+        "hidden_dim": hidden_dim,
+        "layers": encoder.layers,
+        "feedforward_dim": encoder.feedforward_dim,
+        "dropout": encoder.dropout,
+    }
     if encoder.kind == "transformer":
-        return TransformerEncoder(
-            width=width,
-            hidden_dim=hidden_dim,
-            layers=encoder.layers,
-            feedforward_dim=encoder.feedforward_dim,
-            dropout=encoder.dropout,
-            causal=encoder.causal,
-        )
+        return TransformerEncoder(**numbers, causal=encoder.causal)
+    numbers["input_dropout"] = encoder.input_dropout
     if encoder.kind == "relational":
-        return RelationalEncoder(
-            width=width,
-            relations=_neighbours(config).relations,
-            hidden_dim=hidden_dim,
-            layers=encoder.layers,
-            feedforward_dim=encoder.feedforward_dim,
-            dropout=encoder.dropout,
-            input_dropout=encoder.input_dropout,
-        )
-    return ContextEncoder(
-        width=width,
-        hidden_dim=hidden_dim,
-        layers=encoder.layers,
-        feedforward_dim=encoder.feedforward_dim,
-        dropout=encoder.dropout,
-        input_dropout=encoder.input_dropout,
-        inertia=encoder.inertia,
-        positions=encoder.positions,
-        speakers=encoder.speakers,
-        causal=encoder.causal,
-    )
+        return RelationalEncoder(**numbers, relations=_neighbours(config).relations)
+    numbers["causal"] = encoder.causal
+    if ":" in encoder.kind:
+        return EncoderHolder(_module(encoder.kind, "The encoder", numbers, encoder.options))
+    return ContextEncoder(**numbers, inertia=encoder.inertia, positions=encoder.positions, speakers=encoder.speakers)
 
 
 def _neighbours(config: TrainConfig) -> Neighbours:
     encoder = config.model.encoder
     return Neighbours(decays=encoder.decays, dialogue_decay=encoder.dialogue_decay, causal=encoder.causal)
-
-
-def _own_encoder(config: TrainConfig, width: int) -> nn.Module:
-    encoder = config.model.encoder
-    numbers = {
-        "width": width,
-        "hidden_dim": config.model.hidden_dim,
-        "layers": encoder.layers,
-        "feedforward_dim": encoder.feedforward_dim,
-        "dropout": encoder.dropout,
-        "input_dropout": encoder.input_dropout,
-        "causal": encoder.causal,
-    }
-    return _module(encoder.kind, "The encoder", numbers, encoder.options)
 
 
 def _module(name: str, what: str, numbers: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:
@@ -159,19 +128,17 @@ def _afw(config: TrainConfig) -> afw.FeatureWeighting:
             rank=chosen.rank,
             beta=chosen.beta,
             dropout=chosen.dropout,
-            others=(afw.cyclic if chosen.order == "cyclic" else afw.listed)(model.modalities),
+            cyclic=chosen.order == "cyclic",
             key_dim=chosen.key_dim,
-            normalise=afw.layer_norm if chosen.normalise else afw.unchanged,
-            gap=afw.Gap(
-                target=afw.attention_target if chosen.target == "attention" else afw.weighted_target,
-                over_modalities=afw.gap_mean if chosen.average_padding else afw.gap_sum,
-            ),
+            normalise=chosen.normalise,
+            learns_attention=chosen.target == "attention",
+            mean_gap=chosen.average_padding,
         )
         for _ in range(chosen.layers)
     ]
     for layer in layers if chosen.quiet_start else ():
         layer.start_quietly()
-    averaging = afw.causal_average if model.encoder.causal else afw.dialogue_average
+    averaging = afw.CausalAverage if model.encoder.causal else afw.DialogueAverage
     return (afw.GridFeatureWeighting if chosen.average_padding else afw.AdaptiveFeatureWeighting)(layers, averaging)
 
 

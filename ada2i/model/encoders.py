@@ -85,7 +85,7 @@ class Autocast:
 
 @dataclass(frozen=True)
 class Rounded:
-    """Adds empty rows on a CPU, so that only few different row counts occur (``fast.rows``)."""
+    """Adds empty rows on a CPU, so that only few different row counts occur (``fast.buckets``)."""
 
     encode: Encoder
 

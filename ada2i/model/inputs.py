@@ -41,6 +41,6 @@ class Standardise(nn.Module):
         self.deviation.copy_(torch.where(deviation > 0, deviation, torch.ones_like(deviation)))
 
     def forward(self, features: Tensor, present: Tensor) -> Tensor:
-        """See ``InputNorm``; rows that are not ``present`` are zero."""
+        """Map ``(N, D)`` to ``(N, D)``; rows of utterances that are not ``present``, ``(N,)`` bool, are zero."""
         scaled = (features - self.mean) / self.deviation
         return scaled * present[:, None]

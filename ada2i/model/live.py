@@ -16,7 +16,7 @@ from ada2i.batch import DialogueBatch, Layout
 from ada2i.errors import ConfigError, DataError
 from ada2i.modalities import MODALITIES, Modality
 from ada2i.model.ada2i import Ada2I, Prediction
-from ada2i.model.afw import AdaptiveFeatureWeighting, Average, FeatureWeighting, causal_average, counted, means_of
+from ada2i.model.afw import AdaptiveFeatureWeighting, Average, CausalAverage, FeatureWeighting, counted, means_of
 from ada2i.model.amw import Fusion
 from ada2i.model.relational import Neighbours, RelationalEncoder
 
@@ -46,10 +46,10 @@ class LiveDialogue:
             encoders=dict(model.encoders.items()),  # type: ignore[arg-type]
             encode=model.encode,
             extend=_CarriedNeighbours(neighbours, self._state),
-            presence=model.presence,
+            mask_missing=model.mask_missing,
             afw=_carried(model.afw, self._state),
             fusion=model.fusion,
-            unimodal=model.unimodal,
+            unimodal_votes=model.unimodal_votes,
             head=model.head,
             signs=model.signs,
         ).eval()
@@ -229,8 +229,8 @@ def _checked(model: Ada2I) -> Neighbours:
             field="model.encoder.kind",
         )
     weighting = model.afw
-    average = weighting.averaging if isinstance(weighting, AdaptiveFeatureWeighting) else causal_average
-    if not neighbours.causal or average is not causal_average:
+    average = weighting.averaging if isinstance(weighting, AdaptiveFeatureWeighting) else CausalAverage
+    if not neighbours.causal or average is not CausalAverage:
         raise ConfigError(
             "A live dialogue needs a model that sees no later utterances, but `model.encoder.causal` of this one is "
             "false. Train one with `--preset causal`.",

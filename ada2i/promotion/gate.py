@@ -68,7 +68,7 @@ def pass_gate(
         ConflictError: Another process moved the alias in the meantime; the verdict stays stored.
         ConfigError: The challenger already has the alias, without a verdict.
     """
-    if (done := _done(root, challenger, alias)) is not None:
+    if holding(root, challenger, alias) and (done := last_verdict(root, challenger, alias)):
         return done
     found = dry_run(root, challenger, rules, by=by, alias=alias)
     # The verdict is stored first: after a crash in between, the next call makes the missing move.
@@ -126,8 +126,3 @@ def holding(root: str, version: Version, alias: str = CHAMPION) -> Move | None:
     """Return the move by which a version has an alias now, whatever the verdict, or None if it does not have it."""
     last = current(root, version.model, alias)
     return last if last is not None and last.number == version.number else None
-
-
-def _done(root: str, challenger: Version, alias: str) -> Verdict | None:
-    """Return the newest verdict on a version if it has the alias, else None."""
-    return last_verdict(root, challenger, alias) if holding(root, challenger, alias) else None

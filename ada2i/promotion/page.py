@@ -36,16 +36,17 @@ def protocol(found: Judgement) -> str:
 def _blocks(found: Judgement) -> Iterator[str]:
     if found.synthetic:
         yield f"**{SYNTHETIC_NOTE}**"
-    yield markdown_table([_rule(result.rule, says=result.says, passed=result.passed) for result in found.results])
+    yield markdown_table(
+        [
+            {"rule": result.rule, "passed": "yes" if result.passed else "NO", "what was found": result.says}
+            for result in found.results
+        ]
+    )
     if found.sides:
         yield "## By class"
         yield markdown_table(_classes(found))
     yield "## Protocol"
     yield markdown_text(protocol(found))
-
-
-def _rule(name: str, *, says: str, passed: bool) -> Row:
-    return {"rule": name, "passed": "yes" if passed else "NO", "what was found": says}
 
 
 def _classes(found: Judgement) -> list[Row]:

@@ -67,12 +67,9 @@ def measure(predictions: bytes, labels: Sequence[str], split: str) -> ModelScore
 
 def enough(rules: GateRules, *, dialogues: int, utterances: int) -> Iterator[RuleResult]:
     """Return the result of the rule that there is enough to judge by."""
-    for rule, found, least in (
-        ("dialogues", dialogues, rules.dialogues),
-        ("utterances", utterances, rules.utterances),
-    ):
-        says = f"{count(found, rule[:-1])} to judge by; at least {least} are needed"
-        yield RuleResult(rule=rule, passed=found >= least, measured=found, bound=least, says=says)
+    for noun, found, least in (("dialogue", dialogues, rules.dialogues), ("utterance", utterances, rules.utterances)):
+        says = f"{count(found, noun)} to judge by; at least {least} are needed"
+        yield RuleResult(rule=f"{noun}s", passed=found >= least, measured=found, bound=least, says=says)
 
 
 def not_used_up(rules: GateRules, uses: int) -> RuleResult:

@@ -126,7 +126,7 @@ def move(root: str, model: str, alias: str, number: int, *, expected: int | None
     if last is not None and last.number == number and expected in (number, last.before):
         return last
     if (last.number if last else None) != expected:
-        _lose(model, alias, last, expected)
+        _refuse_move(model, alias, last, expected)
     return _write(root, _next(last, model=model, alias=alias, kind="promote", number=number, by=by, reason=reason))
 
 
@@ -152,26 +152,26 @@ def rollback(root: str, model: str, alias: str, *, by: str, reason: str, expecte
     moves = history(root, model, alias)
     last = moves[-1] if moves else None
     if expected is not None and (last is None or last.number != expected):
-        _lose(model, alias, last, expected)
-    pile = _pile(moves)
-    if len(pile) < 2:
+        _refuse_move(model, alias, last, expected)
+    stack = _stack(moves)
+    if len(stack) < 2:
         raise NotFoundError(
             f"{model}@{alias} must have had a version before the current one, but had none. Its history: "
             f"{', '.join(f'{m.kind} {m.number}' for m in moves) or 'none'}. Promote another version instead.",
             model=model,
         )
-    return _write(root, _next(last, model=model, alias=alias, kind="rollback", number=pile[-2], by=by, reason=reason))
+    return _write(root, _next(last, model=model, alias=alias, kind="rollback", number=stack[-2], by=by, reason=reason))
 
 
-def _pile(moves: list[Move]) -> list[int]:
+def _stack(moves: list[Move]) -> list[int]:
     """Return the versions with promotions that were not rolled back, oldest first."""
-    pile: list[int] = []
+    stack: list[int] = []
     for move in moves:
         if move.kind == "promote":
-            pile.append(move.number)
+            stack.append(move.number)
         else:
-            pile.pop()
-    return pile
+            stack.pop()
+    return stack
 
 
 def _next(
@@ -214,7 +214,7 @@ def _write(root: str, wanted: Move) -> Move:
         # If the answer to a first try was lost, the move is this call's own; a promotion may also be another process's.
         promoted = wanted.kind == winner.kind == "promote" and winner.number == wanted.number
         if winner.token != wanted.token and not promoted:
-            _lose(wanted.model, wanted.alias, winner, wanted.before)
+            _refuse_move(wanted.model, wanted.alias, winner, wanted.before)
         wanted = winner
     # A crash here leaves a move without a mark: `verify` would not notice its loss. Nothing else needs the mark.
     storage.put_if_absent(mark_uri(uri, wanted), MARK)
@@ -226,7 +226,7 @@ def mark_uri(uri: str, move: Move) -> str:
     return storage.join(uri, MARKS, f"{move.alias}-{move.n}")
 
 
-def _lose(model: str, alias: str, winner: Move | None, expected: int | None) -> NoReturn:
+def _refuse_move(model: str, alias: str, winner: Move | None, expected: int | None) -> NoReturn:
     there = f"version {winner.number}, by {winner.by} at {winner.at} ({winner.reason})" if winner else "no version"
     raise ConflictError(
         f"{model}@{alias} must be at {f'version {expected}' if expected else 'no version'} to be moved, but is at "

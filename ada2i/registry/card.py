@@ -28,14 +28,12 @@ def render_card(result: RunResult, environment: Mapping[str, Any], scores: str, 
         scores: Its scores as markdown.
         name: The version, as ``MODEL@NUMBER``.
     """
-    best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
-    test = next(test for test in result.tests if test.seed == result.best_seed)
     return template(__package__, "card.md.j2").render(
         name=name,
         result=result,
-        best=best,
+        best=result.best,
         language=_language(result.features.dataset),
-        metrics=[*_own_metrics(test.scores, best.seed), *_mean_metrics(result)],
+        metrics=[*_own_metrics(result.best_test.scores, result.best_seed), *_mean_metrics(result)],
         environment=environment,
         licence_note=licence_warning(result.licences),
         code=code_revision(environment),

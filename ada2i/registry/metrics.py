@@ -94,7 +94,7 @@ def _of_version(root: str, version: Version, known: dict[str, float | None]) -> 
 
 def _training_seconds(root: str, version: Version) -> float | None:
     """Return how long a version's epochs took; None if another version of ada2i wrote its result."""
-    place = f"{version_uri(root, version)}/result.json"
+    place = storage.join(version_uri(root, version), "result.json")
     try:
         result = RunResult.model_validate_json(read_file(root, version, "result.json"))
     except ValidationError as problem:

@@ -31,10 +31,10 @@ def resolve(root: str, reference: str) -> Version:
     check_alias(which)
     move = current(root, model, which)
     if move is None:
-        hint = similar(which, aliases(root, model))
+        known = aliases(root, model)
         raise NotFoundError(
-            f"{root} must hold the alias {reference}, but {model} has {', '.join(aliases(root, model)) or 'none'}."
-            f"{hint} Promote a version to it, or write {model}@NUMBER.",
+            f"{root} must hold the alias {reference}, but {model} has {', '.join(known) or 'none'}."
+            f"{similar(which, known)} Promote a version to it, or write {model}@NUMBER.",
             model=model,
         )
     return find(root, model, move.number)

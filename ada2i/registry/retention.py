@@ -11,12 +11,12 @@ KEPT, RETIRED = b'{"fate": "kept"}\n', b'{"fate": "retired"}\n'
 
 def keep(version_uri: str) -> bool:
     """Mark a version as kept, before its first alias; return false if it is being deleted."""
-    return _settle(version_uri, KEPT)
+    return _decide(version_uri, KEPT)
 
 
 def retire(version_uri: str) -> bool:
     """Mark a version for deletion; return false if it has, had or will get an alias."""
-    return _settle(version_uri, RETIRED)
+    return _decide(version_uri, RETIRED)
 
 
 def is_retired(version_uri: str) -> bool:
@@ -25,7 +25,7 @@ def is_retired(version_uri: str) -> bool:
     return storage.exists(place) and storage.get(place) == RETIRED
 
 
-def _settle(version_uri: str, fate: bytes) -> bool:
+def _decide(version_uri: str, fate: bytes) -> bool:
     # A crash right after this leaves either a version that is kept for a move that never happened, which is harmless,
     # or a version that is retired but visible, which the next sweep deletes.
     place = storage.join(version_uri, FATE)

@@ -176,7 +176,7 @@ def versions(root: str, model: str) -> list[Version]:
 
 def newest_first(root: str, model: str) -> Iterator[Version]:
     """Yield all versions of a model, the newest first; older ones are read only if the caller goes on."""
-    home, newest = home_uri(root, model), None
+    home = home_uri(root, model)
     for number in reversed(numbers(home)):
         if newest := load_version(number_uri(home, number)):
             yield newest
@@ -349,16 +349,15 @@ def _result(run: RunFolder) -> RunResult:
 
 def _contents(result: RunResult, model: str, number: int) -> Iterator[tuple[str, bytes]]:
     """Yield the files of a version, each read once and checked if it has a digest; a repeated call yields the same."""
-    best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
+    best = result.best
     manifest = FolderManifest.load(storage.join(best.checkpoint_uri, MANIFEST))
     weights = "weights.safetensors"
     stored = manifest.stored_name(weights) or weights
     yield weights, get_folder_file(best.checkpoint_uri, stored, manifest.files[stored])
     yield "config.json", result.config.model_dump_json(indent=1).encode()
     yield "result.json", result.to_json()
-    test = next(test for test in result.tests if test.seed == best.seed)
     folder, name = RunFolder(result.run_uri).seed(best.seed).uri, "predictions.parquet"
-    yield name, get_folder_file(folder, name, test.predictions)
+    yield name, get_folder_file(folder, name, result.best_test.predictions)
     for name in ("environment.json", "report.html"):
         yield name, get_folder_file(result.run_uri, name, result.files.get(name))
     scores = get_folder_file(result.run_uri, "README.md", result.files.get("README.md")).decode()
@@ -377,9 +376,8 @@ def _environment(result: RunResult) -> dict[str, Any]:
 
 
 def _version(result: RunResult, model: str, number: int, files: dict[str, FileEntry]) -> Version:
-    best = next(seed for seed in result.seeds if seed.seed == result.best_seed)
     environment = _environment(result)
-    calibration = next(test.calibration for test in result.tests if test.seed == best.seed)
+    calibration = result.best_test.calibration
     return Version(
         model=model,
         number=number,
@@ -389,9 +387,9 @@ def _version(result: RunResult, model: str, number: int, files: dict[str, FileEn
         preset=result.config.preset,
         settings=result.config.settings,
         features=result.features,
-        seed=best.seed,
+        seed=result.best_seed,
         seeds=tuple(seed.seed for seed in result.seeds),
-        dev_weighted_f1=best.dev.weighted_f1,
+        dev_weighted_f1=result.best.dev.weighted_f1,
         test_summary=result.test_summary,
         protocol=result.protocol,
         files=files,

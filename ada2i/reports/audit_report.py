@@ -28,7 +28,7 @@ def terminal_report(report: AuditReport, *, allow: Sequence[str] = ()) -> list[T
         parts.append(Text(SYNTHETIC_NOTE, "bold red"))
     if report.findings:
         parts.append(_findings_table(report.findings))
-    return [*parts, *(_rich(caption, rows(report)) for caption, rows in TABLES.items() if rows(report))]
+    return [*parts, *(_rich(caption, found) for caption, rows in TABLES.items() if (found := rows(report)))]
 
 
 def render_audit(report: AuditReport, *, allow: Sequence[str] = ()) -> str:

@@ -51,7 +51,6 @@ def render_report(result: RunResult, environment: Mapping[str, Any] | None = Non
         DataError: The result lacks a seed's test, the best seed's, or a summary.
     """
     tests = _tests(result)
-    best = _best(result)
     return template(__package__, "report.html.j2").render(
         result=result,
         title=_title(result),
@@ -65,17 +64,17 @@ def render_report(result: RunResult, environment: Mapping[str, Any] | None = Non
         baselines=baseline_table(result),
         baseline_note=baseline_note(result),
         missing=missing_table(result),
-        calibration=tests[result.best_seed].calibration,
+        calibration=result.best_test.calibration,
         calibrated=calibration_note(result),
         confidences=confidence_table(result),
         licence_note=licence_warning(result.licences),
         modalities=_modality_table(result),
         dead=dead_classes(result),
-        plots=_plots(result, best, tests),
+        plots=_plots(result),
         classes=_class_table(result),
-        best=best,
+        best=result.best,
         machine=environment or {},
-        best_scores=tests[result.best_seed].scores,
+        best_scores=result.best_test.scores,
         config=_overrides(result.config),
     )
 
@@ -88,9 +87,8 @@ def markdown_summary(result: RunResult) -> str:
     """
     tests = _tests(result)
     notes = [f"**{SYNTHETIC_NOTE}**"] if result.features.synthetic else []
-    notes += (
-        [f"**Classes with test F1 = 0:** {markdown_text('; '.join(dead))}."] if (dead := dead_classes(result)) else []
-    )
+    if dead := dead_classes(result):
+        notes.append(f"**Classes with test F1 = 0:** {markdown_text('; '.join(dead))}.")
     found = (baseline_note(result), licence_warning(result.licences), result.own_code_note)
     notes += [f"**{markdown_text(note)}**" for note in found if note]
     headlines: list[Row] = [{"test score": name, _over(result): mean} for name, mean in _headlines(result)]
@@ -100,20 +98,19 @@ def markdown_summary(result: RunResult) -> str:
         *notes,
         markdown_table(headlines),
         f"{markdown_text(_interval(result, tests))} {markdown_text(result.protocol)}",
-        *(["## Predicted numbers", markdown_table(rows)] if (rows := regression_table(result)) else []),
-        "## By seed",
-        markdown_table(scores_table(result)),
-        *(["## Baselines", markdown_table(rows)] if (rows := baseline_table(result)) else []),
-        *(["## With missing modalities", markdown_table(rows)] if (rows := missing_table(result)) else []),
-        *(
-            ["## Calibration", markdown_text(calibration_note(result)), markdown_table(rows)]
-            if (rows := confidence_table(result))
-            else []
-        ),
-        "## By class",
-        markdown_table(_class_table(result)),
+        *_section("Predicted numbers", regression_table(result)),
+        *_section("By seed", scores_table(result)),
+        *_section("Baselines", baseline_table(result)),
+        *_section("With missing modalities", missing_table(result)),
+        *_section("Calibration", confidence_table(result), markdown_text(calibration_note(result))),
+        *_section("By class", _class_table(result)),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _section(title: str, rows: Sequence[Row], *texts: str) -> list[str]:
+    """Return a heading, texts and a table as blocks of markdown; none without rows."""
+    return [f"## {title}", *texts, markdown_table(rows)] if rows else []
 
 
 def scores_table(result: RunResult) -> list[Row]:
@@ -277,10 +274,6 @@ def _tests(result: RunResult) -> Mapping[int, TestResult]:
     return tests
 
 
-def _best(result: RunResult) -> SeedResult:
-    return next(seed for seed in result.seeds if seed.seed == result.best_seed)
-
-
 def _seed_row(seed: SeedResult, test: TestResult) -> Row:
     interval = test.weighted_f1_interval
     return {
@@ -324,24 +317,19 @@ def _modality_table(result: RunResult) -> list[Row]:
     ]
 
 
-def _plots(result: RunResult, best: SeedResult, tests: Mapping[int, TestResult]) -> Mapping[str, str]:
-    balance = result.config.balance
+def _plots(result: RunResult) -> Mapping[str, str]:
+    balance, test = result.config.balance, result.best_test
     start = None if result.config.ablations.no_modulation else getattr(balance, "start_epoch", None)
-    calibration = tests[best.seed].calibration
-    more = (
-        {}
-        if calibration is None
-        else {
-            "reliability": plots.reliability_plot(calibration),
-            "risk": plots.risk_plot(calibration),
-        }
-    )
-    return more | {
-        "learning": plots.learning_curves(result.seeds, best.seed),
-        "balance": plots.balance_curves(result.seeds, best.seed, start),
-        "confusion": plots.confusion_plot(tests[best.seed].scores),
+    found = {
+        "learning": plots.learning_curves(result.seeds, result.best_seed),
+        "balance": plots.balance_curves(result.seeds, result.best_seed, start),
+        "confusion": plots.confusion_plot(test.scores),
         "classes": plots.class_scores([test.scores for test in result.tests]),
     }
+    if test.calibration is not None:
+        found["reliability"] = plots.reliability_plot(test.calibration)
+        found["risk"] = plots.risk_plot(test.calibration)
+    return found
 
 
 def _title(result: RunResult) -> str:

@@ -19,7 +19,7 @@ from ada2i.jobs import driver, events, preemption
 from ada2i.jobs.resources import Placement, place
 from ada2i.search.records import SearchResult, score_of
 from ada2i.search.request import REQUEST, RESULT, SearchRequest, at_a_time, finalists, winner
-from ada2i.search.trials import Finals, Job, TrialReport, Trials, TrialSource
+from ada2i.search.trials import Finals, TrialJob, TrialReport, Trials, TrialSource
 from ada2i.search.worker import train
 
 _SETTINGS = {
@@ -186,7 +186,7 @@ class TrialCallback(tune.Callback):
     def __init__(self, source: TrialSource) -> None:
         self.source = source
         self.problem: Ada2iError | None = None
-        self._left: set[Job] = set()  # jobs requested to leave; the next attempt resumes them
+        self._left: set[TrialJob] = set()  # jobs requested to leave; the next attempt resumes them
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:  # noqa: ARG002
         """Take a report."""
@@ -232,5 +232,5 @@ class StopOnError(tune.Stopper):
         return self.callback.problem is not None
 
 
-def _job(trial: Any) -> Job:
-    return Job.model_validate(trial.config["job"])
+def _job(trial: Any) -> TrialJob:
+    return TrialJob.model_validate(trial.config["job"])

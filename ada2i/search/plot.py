@@ -1,6 +1,6 @@
 """A search as one plot, in the style of a run's plots: scores by trial, learning curves, and a panel per field."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ada2i.reports import plots
@@ -40,19 +40,10 @@ def _scores(axes: "Axes", search: SearchResult) -> None:
     """Draw each trial's score, and the best score so far as steps."""
     from matplotlib.ticker import MaxNLocator
 
-    for state, trials in _by_state(search.trials):
-        axes.plot(
-            [trial.number for trial in trials],
-            [trial.score for trial in trials],
-            linestyle="none",
-            marker="o",
-            markersize=5,
-            color=_COLOURS[state],
-            label=state,
-        )
-    numbers = [trial.number for trial in search.trials]
+    numbers = [float(trial.number) for trial in search.trials]
+    _points(axes, search, numbers, size=5)
     axes.step(numbers, _best_so_far(search.trials), where="post", color=plots.INK, linewidth=1.2, label="best so far")
-    _mark(axes, search, [float(trial.number) for trial in search.trials])
+    _mark(axes, search, numbers)
     title = f"{search.features.dataset}" + " (SYNTHETIC)" * search.features.synthetic
     axes.set_title(f"Trials on {title}")
     axes.set(xlabel="trial", ylabel=_UNIT)
@@ -82,15 +73,7 @@ def _panel(axes: "Axes", search: SearchResult, field: str, kind: Dimension) -> N
         places = [float("nan") if isinstance(value, str) else float(value) for value in values]
         if isinstance(kind, LogUniform):
             _powers(axes)
-    for state, trials in _by_state(search.trials):
-        axes.plot(
-            [places[trial.number] for trial in trials],
-            [trial.score for trial in trials],
-            linestyle="none",
-            marker="o",
-            markersize=4.5,
-            color=_COLOURS[state],
-        )
+    _points(axes, search, places, size=4.5)
     _mark(axes, search, places)
     axes.set_title(field, fontsize=8.5)
     axes.set_ylabel(_UNIT)
@@ -114,10 +97,12 @@ def _mark(axes: "Axes", search: SearchResult, places: Sequence[float]) -> None:
         axes.plot(places[number], score, marker=marker, markersize=9, fillstyle="none", color=plots.INK)
 
 
-def _by_state(trials: Sequence[TrialRecord]) -> Iterator[tuple[str, list[TrialRecord]]]:
-    for state in _COLOURS:
-        if found := [trial for trial in trials if trial.state == state]:
-            yield state, found
+def _points(axes: "Axes", search: SearchResult, places: Sequence[float], *, size: float) -> None:
+    """Draw each trial's score at its place, in the colour of its state."""
+    for state, colour in _COLOURS.items():
+        if trials := [trial for trial in search.trials if trial.state == state]:
+            at, scores = [places[trial.number] for trial in trials], [trial.score for trial in trials]
+            axes.plot(at, scores, linestyle="none", marker="o", markersize=size, color=colour, label=state)
 
 
 def _best_so_far(trials: Sequence[TrialRecord]) -> list[float]:

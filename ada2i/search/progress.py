@@ -9,7 +9,7 @@ from ada2i.jobs.terminal import Terminal
 from ada2i.search.request import REQUEST, SearchRequest
 
 
-class TuneProgress(Terminal):
+class SearchProgress(Terminal):
     """Follows a search."""
 
     def __init__(self, uri: str) -> None:

@@ -1,12 +1,9 @@
 """Reports of a search: markdown, JSON, a plot, tables for terminals, all with the same numbers."""
 
-from collections.abc import Sequence
-
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ada2i.display import count
+from ada2i.display import count, table_of
 from ada2i.reports.report import SYNTHETIC_NOTE, markdown_table, markdown_text
 from ada2i.search.plot import search_plot
 from ada2i.search.records import Final, Params, SearchOutcome, SearchResult, TrialRecord
@@ -52,8 +49,8 @@ def terminal_search(search: SearchResult) -> list[Table | Text]:
     of = f", {len(trials)} of {len(search.trials)}" if len(trials) < len(search.trials) else ""
     return [
         Text(title(search), "bold"),
-        _rich("Finals, dev wF1", final_lines(search)),
-        _rich(f"Trials, best first{of}, dev wF1", trials),
+        table_of("Finals, dev wF1", final_lines(search)),
+        table_of(f"Trials, best first{of}, dev wF1", trials),
         *(Text(note, "dim") for note in notes(search)),
     ]
 
@@ -128,11 +125,3 @@ def _short(field: str, params: Params) -> str:
 
 def _value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _rich(caption: str, lines: Sequence[Line]) -> Table:
-    table = Table(*lines[0], title=caption, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.show_edge = False
-    for line in lines:
-        table.add_row(*(Text(str(value)) for value in line.values()))
-    return table

@@ -122,8 +122,10 @@ def check_space(space: Space, *, preset: str, settings: str, overrides: Mapping[
         ConfigError: A config is invalid, or a field may not be varied; the message lists all mistakes.
     """
     mistakes = [f"`{field}` cannot be varied: {_SHARED[field]}" for field in space.fields if field in _SHARED]
-    mistakes += [f"`{field}` is varied, but has a value already: leave one out" for field in _twice(space, overrides)]
-    _refuse(mistakes)
+    twice = [field for field in space.fields if field in overrides]
+    mistakes += [f"`{field}` is varied, but has a value already: leave one out" for field in twice]
+    if mistakes:
+        raise _mistaken(mistakes)
     for params in _samples(space):
         check_teachers(presets.resolve(preset=preset, settings=settings, overrides={**overrides, **params}), ())
 
@@ -145,18 +147,13 @@ def _space(fields: Mapping[str, Any]) -> Space:
         return Space.model_validate({"fields": fields})
     except ValidationError as problem:
         lines = presets.explain(problem)
-        _refuse([line.replace("`fields.", "`").replace("`fields`", "`space`") for line in lines])
-        raise  # never reached: there is a mistake
+        shown = [line.replace("`fields.", "`").replace("`fields`", "`space`") for line in lines]
+        raise _mistaken(shown) from problem
 
 
-def _refuse(mistakes: Sequence[str]) -> None:
-    if mistakes:
-        lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
-        raise ConfigError(f"The search space has mistakes:\n{lines}", field="space")
-
-
-def _twice(space: Space, overrides: Mapping[str, Any]) -> list[str]:
-    return [field for field in space.fields if field in overrides]
+def _mistaken(mistakes: Sequence[str]) -> ConfigError:
+    lines = "\n".join(f"  - {mistake}" for mistake in mistakes)
+    return ConfigError(f"The search space has mistakes:\n{lines}", field="space")
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -42,8 +42,8 @@ class TrialReport(Record):
     message: str = ""
 
 
-class Job(Record):
-    """One training job: some seeds in the folder of a run or trial."""
+class TrialJob(Record):
+    """What one trial of Ray Tune trains: some seeds in the folder of a run or trial."""
 
     number: int  # a trial's
     uri: str
@@ -59,16 +59,16 @@ class Job(Record):
 class TrialSource(Protocol):
     """Suggests jobs, and receives their reports and ends."""
 
-    def suggest(self) -> Job | None:
+    def suggest(self) -> TrialJob | None:
         """Return the next job, or None if none are left."""
 
-    def on_result(self, job: Job, report: TrialReport) -> None:
+    def on_result(self, job: TrialJob, report: TrialReport) -> None:
         """Process a report of a job."""
 
-    def on_complete(self, job: Job) -> None:
+    def on_complete(self, job: TrialJob) -> None:
         """Process the end of a job that trained all epochs, was stopped, or reported an error."""
 
-    def on_error(self, job: Job, problem: str) -> None:
+    def on_error(self, job: TrialJob, problem: str) -> None:
         """Process the end of a job whose processes died too often."""
 
 
@@ -99,7 +99,7 @@ class Trials:
         """The number of trials that have not ended."""
         return self.request.options.trials - len(self.records)
 
-    def suggest(self) -> Job | None:
+    def suggest(self) -> TrialJob | None:
         """Return the next trial: an interrupted one with its own params, or a new one."""
         for number in range(self.request.options.trials):
             if number in self.records or number in self.running:
@@ -113,13 +113,13 @@ class Trials:
             run_id = f"{self.request.search_id}-{number}"
             run = self.request.run.model_copy(update={"run_id": run_id, "config": config})
             uri, digest = trial_uri(self.uri, number), storage.digest(run.stored())
-            job = Job(number=number, uri=uri, request=digest, seeds=self.request.trial_seeds)
+            job = TrialJob(number=number, uri=uri, request=digest, seeds=self.request.trial_seeds)
             storage.put(job.run.request_uri, run.stored())
             self.running[number], self.reports[number] = params, {}
             return job
         return None
 
-    def on_result(self, job: Job, report: TrialReport) -> None:
+    def on_result(self, job: TrialJob, report: TrialReport) -> None:
         """Store an epoch's report; if it is reported again after the loss of a worker, it is the same."""
         raise_error(report)
         if report.error:
@@ -128,7 +128,7 @@ class Trials:
         self.reports[job.number][report.epoch] = report
         events.emit("trial_epoch", trial=job.number, epoch=report.epoch, score=report.score)
 
-    def on_complete(self, job: Job) -> None:
+    def on_complete(self, job: TrialJob) -> None:
         """Write a trial's record."""
         params, seeds = self.running[job.number], [job.run.seed(seed) for seed in job.seeds]
         if job.number in self.problems:
@@ -144,14 +144,14 @@ class Trials:
                 score=score_of(self._curve(job.number), self.request.run.config.training.selection),
             )
 
-    def on_error(self, job: Job, problem: str) -> None:
+    def on_error(self, job: TrialJob, problem: str) -> None:
         """Write the record of a failed trial."""
         self._record(job.number, self.running[job.number], state="failed", problem=problem)
 
     def sweep(self) -> None:
         """Delete the checkpoints of finished trials when no trial runs: their records are kept.
 
-        After a crash before this, the next attempt deletes them; files that a dying process writes later remain unread.
+        After a crash before this, the next attempt deletes them; what a killed process writes after that is never read.
         """
         for number in self.records:
             for seed in self.request.trial_seeds:
@@ -217,24 +217,24 @@ class Finals:
 
     @property
     def left(self) -> list[tuple[int, int]]:
-        """The number of trials and seeds without a result."""
+        """The trials and seeds without a result."""
         return [(n, s) for s in self.seeds for n in self.runs if not RunFolder(self.runs[n]).seed(s).is_trained()]
 
-    def suggest(self) -> Job | None:
+    def suggest(self) -> TrialJob | None:
         """Return the next seed of a run."""
         for number, seed in self.left:
             if (number, seed) not in self.begun:
                 self.begun.add((number, seed))
-                return Job(number=number, uri=self.runs[number], request=self.requests[number], seeds=(seed,))
+                return TrialJob(number=number, uri=self.runs[number], request=self.requests[number], seeds=(seed,))
         return None
 
-    def on_result(self, job: Job, report: TrialReport) -> None:
+    def on_result(self, job: TrialJob, report: TrialReport) -> None:
         """Process an epoch's report, or the error that ends the job."""
         raise_error(report)
         if report.error:
             self.problems[job.number] = f"seed {job.seeds[0]}: {report.message}"
 
-    def on_complete(self, job: Job) -> None:
+    def on_complete(self, job: TrialJob) -> None:
         """Report the end of a seed."""
         (seed,) = job.seeds
         if job.number in self.problems:
@@ -242,7 +242,7 @@ class Finals:
         else:
             events.emit("final", trial=job.number, seed=seed, score=job.run.seed(seed).result().dev.weighted_f1)
 
-    def on_error(self, job: Job, problem: str) -> None:
+    def on_error(self, job: TrialJob, problem: str) -> None:
         """Raise an error: a config that was trained before can be trained again."""
         raise JobError(
             f"Seed {job.seeds[0]} of {job.uri} must be trained, but its processes died too often: {problem} Repeat the "

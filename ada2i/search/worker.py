@@ -13,24 +13,22 @@ from ada2i.errors import PreemptedError
 from ada2i.jobs import driver, preemption
 from ada2i.records import EpochRecord, Failure, RunRequest
 from ada2i.search.records import score_of
-from ada2i.search.trials import Job, TrialReport
+from ada2i.search.trials import TrialJob, TrialReport
 from ada2i.store import RunFolder, SeedFolder
 from ada2i.training.launch import train_group
+from ada2i.training.reporter import Reporter
 
 Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
-class TrialReporter:
+class TrialReporter(Reporter):
     """Reports the epochs of one seed to Ray Tune, which may end the training in response."""
 
     seed: int
     report: Report
     selection: str
     curve: tuple[float, ...] = ()
-
-    def first_step(self) -> None:
-        """Report nothing."""
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
         """Report an epoch of the first seed; ASHA judges it, so other seeds are only trained if it is not stopped."""
@@ -56,7 +54,7 @@ def train(settings: dict[str, Any]) -> None:
     Raises:
         PreemptedError: This process was requested to leave, but not the whole job: Tune restarts the trial elsewhere.
     """
-    job = Job.model_validate(settings["job"])
+    job = TrialJob.model_validate(settings["job"])
     run, first = RunFolder(job.uri), job.seeds[0]
     preemption.watch()
     request = RunRequest.load(run.request_uri, job.request)

@@ -18,7 +18,7 @@ from ada2i.store import RunFolder
 from ada2i.studies.request import StudyRequest, request_of
 from ada2i.training.evaluate import evaluate_run
 from ada2i.training.launch import train_group
-from ada2i.training.task import QuietReporter
+from ada2i.training.reporter import Reporter
 
 Origin = dict[str, Any]  # what the driver knows of the environment
 
@@ -35,9 +35,7 @@ class Worker:
             PreemptedError: This worker was requested to leave; the newest checkpoint is of its last step.
         """
         run = RunFolder(run_uri)
-        failure = train_group(
-            run, request_of(run), [seed], QuietReporter(), use_gpu=use_gpu, in_process=True, origin=origin
-        )
+        failure = train_group(run, request_of(run), [seed], Reporter(), use_gpu=use_gpu, in_process=True, origin=origin)
         if failure is not None and failure.kind == PreemptedError.__name__:
             raise failure.error()
         return run_uri, seed, failure

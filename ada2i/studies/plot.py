@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ada2i.reports import plots
-from ada2i.studies.rows import Row, Study, change_name
+from ada2i.studies.rows import Row, Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,8 +56,7 @@ def _printed(row: Row) -> float | None:
 
 def _label(row: Row) -> str:
     assert row.measured is not None
-    change = f", {change_name(row.cell.change)}" if row.cell.change else ""
-    return f"{row.cell.preset} {row.cell.modalities}{change}   {row.measured.weighted_f1.mean:.3f}"
+    return f"{row.cell.name}   {row.measured.weighted_f1.mean:.3f}"
 
 
 def _largest(rows: list[Row]) -> float:

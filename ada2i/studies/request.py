@@ -4,7 +4,7 @@ So a repeated command finds finished runs and trains only the rest.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations, product
 from typing import Any, Literal
@@ -92,8 +92,8 @@ def prepare_study(spec: StudySpec, *, root: str) -> Prepared:
     subsets = given or _held(sets[0])
     fitted = tuple(dict.fromkeys(m for features in sets for m in _fitted(features, subsets, spec.allow)))
     cells = []
-    for cell, change in _grid(spec.presets, subsets, changes):
-        overrides = with_named(shared, change)
+    for preset, letters, (name, change) in product(spec.presets, subsets, changes.items()):
+        cell, overrides = Cell(preset=preset, letters=letters, change=name), with_named(shared, change)
         of_set = partial(_cell, spec, fitted=fitted, root=root, settings=settings, cell=cell, overrides=overrides)
         cells.append(_folded([of_set(features) for features in sets]))
     return Prepared(
@@ -208,11 +208,6 @@ def _fitted(features: FeatureSet, subsets: Sequence[str], allow: Sequence[str]) 
     """Return the modalities whose vectors were fitted to the labels of train; refuse findings that are not allowed."""
     varied = [m for letter, m in LETTERS.items() if any(letter in letters for letters in subsets)]
     return gate(features, modalities=varied, allow=allow, leave_out_fitted=True).left_out
-
-
-def _grid(names: Sequence[str], subsets: Sequence[str], changes: Changes) -> Iterator[tuple[Cell, Mapping[str, Any]]]:
-    for preset, letters, (change, overrides) in product(names, subsets, changes.items()):
-        yield Cell(preset=preset, letters=letters, change=change), overrides
 
 
 def _cell(

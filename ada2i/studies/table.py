@@ -5,10 +5,10 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ada2i.display import table_of
 from ada2i.evaluation.metrics import HEADLINES, area
 from ada2i.modalities import LETTERS, Modality
 from ada2i.reports.report import NUMBERS, markdown_table, markdown_text
@@ -55,7 +55,7 @@ def study_csv(study: Study) -> str:
 def terminal_study(study: Study, *, missing: bool = False) -> list[Table | Text]:
     """Return tables to print; that of missing modalities only on request."""
     chosen = _captions(study, missing=missing).items()
-    tables = [_rich(caption, found) for caption, lines in chosen if (found := _known(lines(study)))]
+    tables = [table_of(caption, _short(found)) for caption, lines in chosen if (found := _known(lines(study)))]
     return [Text(title(study), "bold"), *tables, *(Text(note, "dim") for note in study.notes)]
 
 
@@ -152,6 +152,11 @@ def _known(lines: Sequence[Line]) -> list[Line]:
     """Leave out columns that are empty in every line."""
     heads = [head for head in (lines[0] if lines else ()) if any(line[head] != _BLANK for line in lines)]
     return [{head: line[head] for head in heads} for line in lines]
+
+
+def _short(lines: Sequence[Line]) -> list[Line]:
+    """Leave out the reason for left-out modalities, which a note gives, so that all columns fit into 80 characters."""
+    return [{head: str(value).replace(_WHY, "") for head, value in line.items()} for line in lines]
 
 
 def _place(row: Row) -> Line:
@@ -256,12 +261,3 @@ def _number(value: float | None) -> str:
 
 def _signed(value: float | None) -> str:
     return _BLANK if value is None else f"{value:+.4f}"
-
-
-def _rich(caption: str, lines: Sequence[Line]) -> Table:
-    # Without lines and with short words, so that all columns fit into 80 characters.
-    table = Table(*lines[0], title=caption, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.show_edge = False
-    for line in lines:
-        table.add_row(*(Text(str(value).replace(_WHY, "")) for value in line.values()))
-    return table

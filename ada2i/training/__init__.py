@@ -1,3 +1,3 @@
 """Training: one step, one seed, one run on a cluster; `ada2i train`."""
 
-__all__ = ["dedup", "evaluate", "launch", "methods", "metrics", "progress", "request", "task"]
+__all__ = ["dedup", "evaluate", "launch", "methods", "metrics", "progress", "reporter", "request"]

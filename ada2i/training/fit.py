@@ -18,13 +18,14 @@ from ada2i.training.graphs import graphs_for
 from ada2i.training.lease import Lease
 from ada2i.training.meter import EpochMeter
 from ada2i.training.metrics import METRICS
+from ada2i.training.reporter import Reporter
 from ada2i.training.saving import Saver
 from ada2i.training.schedule import set_rate
 from ada2i.training.sharding import own_batches
 from ada2i.training.state import start
 from ada2i.training.status import StepKey, StepStatus
 from ada2i.training.step import train_step, unwrap
-from ada2i.training.task import Reporter, Task
+from ada2i.training.task import Task
 from ada2i.training.validate import evaluate
 
 Pending = deque[tuple[Sequence[int], StepStatus]]  # steps whose status the host has not read, with their dialogues

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 _LONGEST = 256  # utterances; longer dialogues are computed in blocks, whose number is not fixed
 _METHODS = ("none", "ada2i", "unimodal")  # methods that read nothing but tensors in a step
 _ENCODERS = ("relational", "context", "transformer")
+_FIELDS = ("labels", "speakers", "targets", "real", "global_utterances", "labelled", "targeted")
 _OF_LAYOUT = ("lengths_tensor", "dialogue", "slots", "occupied", "one_hot", "slots_of_parts")
 _OF_PART = ("lengths_tensor", "occupied")
 
@@ -236,8 +238,7 @@ def tensors_of(batch: DialogueBatch) -> dict[str, Tensor]:
     (part,) = batch.layout.parts
     found: dict[str, Tensor | None] = {f"features.{m}": x for m, x in batch.features.items()}
     found |= {f"present.{m}": x for m, x in batch.present.items()}
-    fields = ("labels", "speakers", "targets", "real", "global_utterances", "labelled", "targeted")
-    found |= {name: getattr(batch, name) for name in fields}
+    found |= {name: getattr(batch, name) for name in _FIELDS}
     found |= {f"layout.{name}": getattr(batch.layout, name) for name in _OF_LAYOUT}
     found |= {f"part.{name}": getattr(part.layout, name) for name in _OF_PART} | {"part.rows": part.rows}
     return {name: tensor for name, tensor in found.items() if tensor is not None}
@@ -251,16 +252,11 @@ def fixed_copy(batch: DialogueBatch) -> DialogueBatch:
     inner.__dict__.update({name: copies[f"part.{name}"] for name in _OF_PART})  # values of cached properties
     layout.__dict__.update({name: copies[f"layout.{name}"] for name in _OF_LAYOUT})
     layout.__dict__["parts"] = (Part(inner, copies["part.rows"]),)
+    fields: dict[str, Any] = {name: copies.get(name) for name in _FIELDS}
     return replace(
         batch,
         features={m: copies[f"features.{m}"] for m in batch.features},
         present={m: copies[f"present.{m}"] for m in batch.present},
         layout=layout,
-        labels=copies["labels"],
-        speakers=copies["speakers"],
-        targets=copies.get("targets"),
-        real=copies["real"],
-        global_utterances=copies["global_utterances"],
-        labelled=copies["labelled"],
-        targeted=copies["targeted"],
+        **fields,
     )

@@ -1,7 +1,7 @@
 """Training as a Ray job, from the caller's call down to the loop over seeds.
 
 The path is ``launch`` (the caller) -> ``drive`` (the job's driver) -> ``train_group`` (Ray Train) -> ``work`` (each
-rank) -> ``fit``. Caller and job share only the run's folder, so either may die and be restarted: training resumes
+rank) -> ``fit``. Caller and job share only the run's folder, so either may be killed and restarted: training resumes
 from the newest complete checkpoint. Searches and studies also start their ranks with ``train_group``.
 """
 
@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ada2i import storage
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from ray.train import ScalingConfig, UserCallback
 
     from ada2i.training.distributed import Place
-    from ada2i.training.task import Reporter, Task
+    from ada2i.training.reporter import Reporter
+    from ada2i.training.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def train_here(job: client.Job, show: Show) -> None:
 def drive(run_uri: str, submission: str, digest: str) -> None:
     """Run the driver of the job: check the cluster, train on its workers, and raise their errors.
 
-    Ray Train restarts lost workers itself, but not its controller: see ``next_attempt``.
+    Ray Train restarts lost workers itself, but not its controller: see ``another_attempt``.
     """
     started, run = time.time(), RunFolder(run_uri)
     with driver.report_errors(run_uri):
@@ -129,10 +129,9 @@ def drive(run_uri: str, submission: str, digest: str) -> None:
         ray.init()
         preemption.listen_as_driver()
         outcome: Failure | RayActorError | None
-        attempt = Attempt.AGAIN
         folder = storage.join(run.uri, "ray", submission)  # of this job alone: another one may still be running
         try:
-            while attempt is Attempt.AGAIN:
+            while True:
                 found = place(resources)
                 events.emit("started", run_id=request.run_id, **found.facts)
                 reporter = RayReporter(run_id=request.run_id, started=started)
@@ -150,9 +149,10 @@ def drive(run_uri: str, submission: str, digest: str) -> None:
                     )
                 except RayActorError as problem:
                     outcome, losses = problem, losses + 1
-                attempt = next_attempt(
+                if not another_attempt(
                     outcome, losses, max_losses=resources.max_failures, leaving=preemption.requested()
-                )
+                ):
+                    break
                 started = time.time()
         finally:
             _sweep(run, folder)
@@ -163,15 +163,8 @@ def drive(run_uri: str, submission: str, digest: str) -> None:
             raise outcome
 
 
-class Attempt(Enum):
-    """The next action after an attempt at training."""
-
-    AGAIN = "another attempt"
-    END = "the end of the job"
-
-
-def next_attempt(outcome: Failure | Exception | None, losses: int, *, max_losses: int, leaving: bool) -> Attempt:
-    """Return the next action after an attempt at training, as a pure function.
+def another_attempt(outcome: Failure | Exception | None, losses: int, *, max_losses: int, leaving: bool) -> bool:
+    """Return whether the job makes another attempt at training, as a pure function.
 
     Args:
         outcome: The workers' return value, or the exception by which the controller was lost.
@@ -180,16 +173,16 @@ def next_attempt(outcome: Failure | Exception | None, losses: int, *, max_losses
         leaving: Whether the driver was requested to leave.
     """
     if leaving or outcome is None:
-        return Attempt.END
+        return False
     if isinstance(outcome, Failure):
         if outcome.kind != PreemptedError.__name__:
-            return Attempt.END
+            return False
         log.warning("%s It continues now.", outcome.message)
-        return Attempt.AGAIN
+        return True
     if losses > max_losses:
-        return Attempt.END
+        return False
     log.warning("Ray Train's controller was lost, and is restarted: %s", outcome)
-    return Attempt.AGAIN
+    return True
 
 
 def train_group(
@@ -228,8 +221,9 @@ def train_group(
         RayError: Ray Train's controller was lost, a worker failed, or too many workers were lost.
     """
     resources = request.config.resources
-    facts = {"request": request, "seeds": seeds, "reporter": reporter, "use_gpu": use_gpu, "origin": origin}
-    settings, workers = {"run_uri": run.uri, **facts}, workers or resources.workers or 1
+    settings = {"run_uri": run.uri, "request": request, "seeds": seeds, "reporter": reporter}
+    settings |= {"use_gpu": use_gpu, "origin": origin}
+    workers = workers or resources.workers or 1
     if in_process and workers == 1:
         return work({**settings, "in_process": True})
     _set_environment(elastic=resources.min_workers is not None)
@@ -240,7 +234,8 @@ def train_group(
 
     # Type checkers see Train's old interface, which lacks the controller's limit and takes other callbacks.
     failures = FailureConfig(resources.max_failures * restarts, controller_failure_limit=2)  # type: ignore[call-arg]
-    where = _path(folder or storage.join(run.uri, "ray"))
+    folder = folder or storage.join(run.uri, "ray")
+    where = str(storage.local_path(folder) or folder)  # Ray Train takes a path for a local folder
     trainer = ray_compat.trainer(
         work,
         train_loop_config=settings,
@@ -371,11 +366,6 @@ def _place_in_group() -> "tuple[Place, torch.device]":
         share=broadcast_from_rank_zero,
     )
     return place, get_device()
-
-
-def _path(uri: str) -> str:
-    """Return a URI as Ray Train takes it: a path for a local folder."""
-    return str(storage.local_path(uri) or uri)
 
 
 def _set_environment(*, elastic: bool) -> None:

@@ -1,6 +1,6 @@
 """The right to write a seed's folder: the newest attempt has it, and older attempts leave.
 
-Two attempts at one run can be alive at a time, such as a rank that lost contact with its cluster, and its successor.
+Two attempts at one run can run at a time, such as a rank that lost contact with its cluster, and its successor.
 """
 
 import os

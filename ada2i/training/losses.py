@@ -41,16 +41,6 @@ def classification_loss(
     return cross_entropy(prediction.logits, batch, class_weights, row_weights)
 
 
-def modal_loss(
-    prediction: Prediction,
-    batch: DialogueBatch,
-    class_weights: Tensor | None = None,
-    row_weights: Tensor | None = None,
-) -> Term:
-    """L_modal: the same for the sum of the votes, on which an MLP predicts."""
-    return cross_entropy(prediction.fused, batch, class_weights, row_weights)
-
-
 def cross_entropy(
     logits: Tensor, batch: DialogueBatch, weights: Tensor | None = None, rows: Tensor | None = None
 ) -> Term:

@@ -8,7 +8,7 @@ from ada2i.records import EpochRecord
 from ada2i.store import RunFolder
 
 
-class TerminalProgress(Terminal):
+class TrainingProgress(Terminal):
     """Follows a run."""
 
     def __init__(self, run_uri: str) -> None:

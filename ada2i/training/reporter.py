@@ -10,8 +10,18 @@ from ada2i.records import EpochRecord
 from ada2i.training.metrics import METRICS
 
 
+class Reporter:
+    """Receives the progress of training; this class ignores it."""
+
+    def first_step(self) -> None:
+        """The first optimizer step of this call is done, whether resumed or not."""
+
+    def epoch(self, seed: int, record: EpochRecord) -> None:
+        """An epoch is done; its checkpoint may not be written yet."""
+
+
 @dataclass
-class EventReporter:
+class EventReporter(Reporter):
     """Reports events; only rank 0 reports. The driver and Ray Train's controller import this module, but no torch.
 
     Attributes:

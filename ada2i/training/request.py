@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -77,13 +78,8 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
     features = resolve_features(spec.features, root, needs=requested_modalities(spec), dataset=spec.dataset)
     held = tuple(modality for modality in MODALITIES if modality in features.manifest.modalities)
     settings = spec.settings or presets.settings_for(features.manifest.dataset)
-    config = config_for(
-        features,
-        preset=spec.preset,
-        settings=settings,
-        overrides=_overrides(spec),
-        modalities=requested_modalities(spec) or held,
-    )
+    config_of = partial(config_for, features, preset=spec.preset, settings=settings, overrides=_overrides(spec))
+    config = config_of(modalities=requested_modalities(spec) or held)
     audit = gate(
         features,
         modalities=config.model.modalities,
@@ -91,9 +87,7 @@ def planned(spec: TrainSpec, *, root: str, run_id: str) -> RunRequest:
         leave_out_fitted=config.model.train_fitted == "leave-out",
     )
     if audit.left_out:
-        kept = _kept(config, audit)
-        chosen = _overrides(spec)
-        config = config_for(features, preset=spec.preset, settings=settings, overrides=chosen, modalities=kept)
+        config = config_of(modalities=_kept(config, audit))
     check_teachers(config, spec.teachers)
     info = features.info()
     own_code = code.digests(config.own_code)

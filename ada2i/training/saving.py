@@ -67,7 +67,7 @@ class Saver:
     ) -> None:
         self._pool.shutdown()
         if error is None:
-            self._settle()
+            self._await_write()
         elif self._writing and (problem := self._writing.exception()):
             log.warning("The last checkpoint was not written: %s", problem)  # training's own error is raised instead
 
@@ -80,7 +80,7 @@ class Saver:
         if not self.writes:
             return False
         if self._writing and self._writing.done():
-            self._settle(patient=True)
+            self._await_write(report_only=True)
         waited = time.monotonic() - self.since
         if self.lost or (self.failures and waited < max(self.seconds, _RETRY_SECONDS)):
             return False
@@ -97,7 +97,7 @@ class Saver:
 
     def start(self, progress: TrainCursor) -> None:
         """Copy weights and optimizer, and start writing them when the current write is done."""
-        self._settle(patient=True)
+        self._await_write(report_only=True)
         begun = time.monotonic()
         self._memory = checkpoint.take(self.state, progress, over=self._memory)
         self._unwritten, self._best = self._best, None
@@ -108,7 +108,7 @@ class Saver:
         """Write a checkpoint and wait until it is complete."""
         if self.writes:
             self.start(progress)
-            self._settle()
+            self._await_write()
 
     def finish(self, progress: TrainCursor) -> None:
         """Write the last checkpoint; delete remains of killed attempts, except it and the best weights."""
@@ -137,8 +137,8 @@ class Saver:
         self.lost = self.lost or (self.lease is not None and not self.lease.held())
         return not self.lost
 
-    def _settle(self, *, patient: bool = False) -> None:
-        """Wait for the current write; raise its error, or only report it if ``patient``."""
+    def _await_write(self, *, report_only: bool = False) -> None:
+        """Wait for the current write; raise its error, unless ``report_only``: then log it."""
         writing, self._writing = self._writing, None
         if writing is None:
             return
@@ -146,7 +146,7 @@ class Saver:
             self.cost, self.failures = writing.result(), 0
         except Ada2iError as problem:
             self._best = self._best or self._unwritten
-            if not patient:
+            if not report_only:
                 raise
             self.failures += 1
             wait = max(self.seconds, _RETRY_SECONDS)

@@ -60,7 +60,7 @@ def resume(task: Task, state: TrainState) -> TrainCursor:
     found = _newest_usable(task.folder) if distributed.rank() == 0 else None
     # Rank 0 decides: another rank may already see a checkpoint that is being written.
     step = distributed.from_rank_zero(-1 if found is None else found)
-    cursor = _fresh(task) if step < 0 else _restored(task, state, step)
+    cursor = _at_start(task) if step < 0 else _restored(task, state, step)
     if distributed.rank() == 0:
         # Later checkpoints are damaged. Later best weights are of a killed attempt, which did not write the checkpoint
         # that names them. On other machines the same steps may have other weights.
@@ -104,7 +104,7 @@ def _restored(task: Task, state: TrainState, step: int) -> TrainCursor:
     return checkpoint.restore(uri, state)
 
 
-def _fresh(task: Task) -> TrainCursor:
+def _at_start(task: Task) -> TrainCursor:
     return TrainCursor(
         config=task.config,
         features=task.features,

@@ -235,9 +235,9 @@ def loss_shares(
 ) -> Tensor:
     """Return this rank's shares of ``LOSSES``, unweighted, ``(3,)``; zeros if the batch is not counted."""
     classification = losses.classification_loss(prediction, batch, class_weights, row_weights).share()
-    modal = classification
+    modal = classification  # L_modal: the same for the sum of the votes, on which an MLP may predict
     if prediction.fused is not prediction.logits:
-        modal = losses.modal_loss(prediction, batch, class_weights, row_weights).share()
+        modal = losses.cross_entropy(prediction.fused, batch, class_weights, row_weights).share()
     feature = losses.feature_loss(prediction, batch, over_padding=over_padding).share()
     return batch.own(torch.stack([classification, modal, feature]))
 

@@ -1,9 +1,9 @@
-"""One seed's training, and the reporter of its progress."""
+"""One seed's training."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,19 +12,9 @@ from ada2i.config import TrainConfig
 from ada2i.devices import memory_of
 from ada2i.loader.resident import on_device
 from ada2i.loader.split_data import SplitData
-from ada2i.records import EpochRecord, FeatureInfo
+from ada2i.records import FeatureInfo
 from ada2i.store import SeedFolder
 from ada2i.training.losses import balanced_weights
-
-
-class Reporter(Protocol):
-    """Receives the progress of training."""
-
-    def first_step(self) -> None:
-        """The first optimizer step of this call is done, whether resumed or not."""
-
-    def epoch(self, seed: int, record: EpochRecord) -> None:
-        """An epoch is done; its checkpoint may not be written yet."""
 
 
 class TeacherOutputs(NamedTuple):
@@ -37,16 +27,6 @@ class TeacherOutputs(NamedTuple):
 
     probabilities: Tensor
     encodings: Tensor | None
-
-
-class QuietReporter:
-    """A reporter that does nothing."""
-
-    def first_step(self) -> None:
-        """See ``Reporter``."""
-
-    def epoch(self, seed: int, record: EpochRecord) -> None:
-        """See ``Reporter``."""
 
 
 @dataclass(frozen=True)

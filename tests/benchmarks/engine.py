@@ -67,7 +67,7 @@ def checkpoint_cost() -> list[Figure]:
                 costs += time.thread_time() - begun
                 if saver.due(epoch_done=True):
                     saver.start(progress)
-                    saver._settle()  # so that its cost is known
+                    saver._await_write()  # so that its cost is known
                     costs, written = costs + saver.cost, written + 1
     took = time.perf_counter() - started
     return [

@@ -284,18 +284,18 @@ def resume(options: Options) -> Iterator[Row]:
     from ada2i.checkpoint import load_weights
     from ada2i.errors import PreemptedError
     from ada2i.training.fit import fit
-    from ada2i.training.task import QuietReporter
+    from ada2i.training.reporter import Reporter
 
     options.prepare(deterministic=True)
     with tempfile.TemporaryDirectory() as folder:
-        whole = fit(_demo_task(options, Path(folder), "whole"), QuietReporter())
+        whole = fit(_demo_task(options, Path(folder), "whole"), Reporter())
         task, steps = _demo_task(options, Path(folder), "resumed"), iter(range(10**6))
         try:
-            fit(task, QuietReporter(), leave=lambda: next(steps) >= 2)
+            fit(task, Reporter(), leave=lambda: next(steps) >= 2)
             yield Row("resume", "the training was not interrupted")
         except PreemptedError:
             pass
-        resumed = fit(_demo_task(options, Path(folder), "resumed"), QuietReporter())
+        resumed = fit(_demo_task(options, Path(folder), "resumed"), Reporter())
         weights = [load_weights(found.checkpoint_uri) for found in (whole, resumed)]
     same = all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     losses = [[record.loss for record in found.history] for found in (whole, resumed)]

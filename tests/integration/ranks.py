@@ -19,23 +19,12 @@ from ada2i.data.manifest import open_features
 from ada2i.jobs import code
 from ada2i.loader.split_data import open_split
 from ada2i.presets import resolve
-from ada2i.records import EpochRecord
 from ada2i.training import distributed
 from ada2i.training import fit as fitting
+from ada2i.training.reporter import Reporter
 from ada2i.training.sharding import node_of_ranks
 from ada2i.training.step import StepReport, train_step, unwrap
 from ada2i.training.task import Task
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    def first_step(self) -> None:
-        """See Reporter."""
-
-    def epoch(self, seed: int, record: EpochRecord) -> None:
-        """See Reporter."""
-
 
 Job = dict[str, str | int | dict[str, object]]
 
@@ -73,7 +62,7 @@ def main(job: Job, rank: int, *, after_step: Callable[[int], None] = lambda _: N
     task = Task(config, features.info(), config.training.seeds[0], train, dev, seed_folder, torch.device("cpu"))
     digests = _watch_replicas(str(job["out"]), after_step)
     with code.named(code.digests(config.own_code)):
-        fitting.fit(task, Silent())
+        fitting.fit(task, Reporter())
     Path(f"{job['out']}/replica-{rank}.json").write_text(json.dumps(digests))
     Path(f"{job['out']}/reads-{rank}.json").write_text(json.dumps(reads))
     if world > 1:

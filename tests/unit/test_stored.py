@@ -18,7 +18,8 @@ from ada2i.registry.aliases import history
 from ada2i.registry.verify import verify
 from ada2i.store import RunFolder, Store
 from ada2i.training.fit import fit
-from ada2i.training.task import QuietReporter, Task
+from ada2i.training.reporter import Reporter
+from ada2i.training.task import Task
 
 STORED = Path(__file__).resolve().parents[1] / "stored" / "store"
 RUN = "20261128-101458-1a3ec2"
@@ -89,7 +90,7 @@ def resumed(store: Store) -> list[EpochRecord]:
         open_split(features, split, request.config.model.modalities, shuffle_gib=0.5) for split in ("train", "dev")
     )
     task = Task(request.config, request.features, 1, train, dev, run.seed(1).uri, torch.device("cpu"))
-    return list(fit(task, QuietReporter()).history)
+    return list(fit(task, Reporter()).history)
 
 
 def test_versions_and_aliases(store: Store) -> None:

@@ -24,8 +24,8 @@ from ada2i.store import RunFolder, Store
 from ada2i.training.dedup import repeats
 from ada2i.training.evaluate import evaluate_run
 from ada2i.training.launch import train_group
+from ada2i.training.reporter import Reporter
 from ada2i.training.request import TrainSpec, prepare
-from ada2i.training.task import QuietReporter
 from tests.own import FILES, write_examples
 from tests.unit.promotion.versions import Splitter, early, features
 from tests.unit.registry.finished import ENVIRONMENT
@@ -67,7 +67,7 @@ def made(
     spec = TrainSpec(features=features(root, split_of), overrides={**TINY, **own})
     run = RunFolder(prepare(spec, root=root, run_id=run_id).uri)
     request = run.request()
-    assert train_group(run, request, [5], QuietReporter(), use_gpu=False, in_process=True) is None
+    assert train_group(run, request, [5], Reporter(), use_gpu=False, in_process=True) is None
     storage.put(storage.join(run.uri, "environment.json"), json.dumps(ENVIRONMENT).encode())
     with code.named(request.own_code):
         evaluate_run(run.uri)
@@ -144,7 +144,7 @@ def test_a_worker_with_another_source_refuses_the_job(folder: Path) -> None:
     run = RunFolder(prepare(spec, root=root, run_id="elsewhere").uri)
     request = run.request().model_copy(update={"own_code": {**version.own_code, MODEL[0]: "0" * 64}})
     with pytest.raises(IntegrityError, match=f"needs {MODEL[0]} with the source of SHA-256 0000000000000000, but"):
-        train_group(run, request, [5], QuietReporter(), use_gpu=False, in_process=True)
+        train_group(run, request, [5], Reporter(), use_gpu=False, in_process=True)
     assert not run.is_trained()
 
 

@@ -39,10 +39,11 @@ def afw_layer(**options: Any) -> AfwLayer:
     modalities: tuple[Modality, ...] = options.pop("modalities", MODALITIES)
     released = {
         "dropout": 0.0,
-        "others": afw.listed(modalities),
+        "cyclic": False,
         "key_dim": None,
-        "normalise": afw.unchanged,
-        "gap": afw.Gap(afw.weighted_target, afw.gap_mean),
+        "normalise": False,
+        "learns_attention": False,
+        "mean_gap": True,
     }
     return AfwLayer(modalities=modalities, **{**released, **options})
 
@@ -67,7 +68,7 @@ def weigh_once(
     layer: AfwLayer, features: Mapping[Modality, Tensor], layout: Layout, present: Tensor | None = None
 ) -> Stage:
     """Weight features by one layer."""
-    stage = afw.AdaptiveFeatureWeighting([layer], afw.dialogue_average).train(layer.training)
+    stage = afw.AdaptiveFeatureWeighting([layer], afw.DialogueAverage).train(layer.training)
     return weigh(stage, features, layout, present)
 
 

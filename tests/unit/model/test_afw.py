@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ada2i.batch import Layout
 from ada2i.modalities import MODALITIES, Modality
-from ada2i.model.afw import AdaptiveFeatureWeighting, AfwLayer, dialogue_average
+from ada2i.model.afw import AdaptiveFeatureWeighting, AfwLayer, DialogueAverage
 from tests.unit.model.batches import afw_layer, random_rows, weigh
 
 HIDDEN, RANK, BETA = 5, 3, 0.3
@@ -20,7 +20,7 @@ def module(modalities: tuple[Modality, ...] = MODALITIES, dropout: float = 0.0) 
     layers = [
         afw_layer(modalities=modalities, hidden_dim=HIDDEN, rank=RANK, beta=BETA, dropout=dropout) for _ in range(2)
     ]
-    afw = AdaptiveFeatureWeighting(layers, dialogue_average)
+    afw = AdaptiveFeatureWeighting(layers, DialogueAverage)
     for parameter in afw.parameters():  # as initialised the attention is nearly dead, and would hide mistakes
         torch.nn.init.normal_(parameter, std=0.4)
     return afw.double()  # separates a wrong equation from rounding
@@ -144,5 +144,5 @@ def test_dialogue_average_is_each_dialogues_own() -> None:
     rows = torch.tensor([[1.0, 0.0], [3.0, 2.0], [10.0, 10.0], [20.0, 10.0], [30.0, 10.0], [40.0, 10.0], [-5.0, 7.0]])
     wanted = torch.tensor([[2.0, 1.0]] * 2 + [[25.0, 10.0]] * 4 + [[-5.0, 7.0]])
     thetas = torch.stack([rows[:, :, None].expand(-1, -1, 2)] * 3)
-    average = dialogue_average(Layout(LENGTHS, 9), None, torch.float32)
+    average = DialogueAverage(Layout(LENGTHS, 9), None, torch.float32)
     assert torch.equal(average(thetas), torch.stack([wanted[:, :, None].expand(-1, -1, 2)] * 3))

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from ada2i.batch import DialogueBatch, Layout
 from ada2i.modalities import MODALITIES
-from ada2i.model import afw
 from ada2i.model.ada2i import Ada2I, Prediction
-from ada2i.model.afw import AfwLayer
+from ada2i.model.afw import AfwLayer, Features, contraction_order
 from ada2i.model.amw import CosineVote, Fusion
 from ada2i.model.build import build_model
 from ada2i.model.inputs import Standardise
@@ -79,9 +78,6 @@ def test_causal_sees_the_past() -> None:
     assert not torch.allclose(predict(network, batch).logits[3:], after[3:])
 
 
-RELEASED_GAP = afw.Gap(afw.weighted_target, afw.gap_mean)
-
-
 def layer(**options: Any) -> AfwLayer:
     torch.manual_seed(0)
     built = afw_layer(hidden_dim=4, rank=2, beta=0.3, **options)
@@ -105,9 +101,10 @@ def test_theta_is_divided_by_the_root_of_key_dim() -> None:
 
 
 def test_cyclic_order_starts_behind_the_modality_itself() -> None:
-    built = layer(others=afw.cyclic(MODALITIES))
-    assert afw.cyclic(MODALITIES)["audio"] == ("visual", "text")
-    assert afw.listed(MODALITIES)["audio"] == ("text", "visual")
+    built = layer(cyclic=True)
+    assert MODALITIES == ("text", "audio", "visual")
+    assert contraction_order(3, cyclic=True) == (1, 2, 0, 2, 0, 1)  # audio, the second: visual, then text
+    assert contraction_order(3, cyclic=False) == (1, 0, 0, 2, 2, 1)  # audio: text, then visual
     listed, cyclic = attend(layer()), attend(built)
     torch.testing.assert_close(listed["text"], cyclic["text"])
     assert not torch.allclose(listed["audio"], cyclic["audio"], atol=1e-4)
@@ -115,12 +112,11 @@ def test_cyclic_order_starts_behind_the_modality_itself() -> None:
 
 def test_mapping_target_is_the_attention_or_the_weighted_feature() -> None:
     features = {m: random_rows(5, 4, seed=i) for i, m in enumerate(MODALITIES)}
-    paper = afw.Gap(afw.attention_target, afw.gap_sum)
-    for gap, divisor in ((paper, 1), (RELEASED_GAP, 3)):
-        built = layer(gap=gap).train()
+    for paper, divisor in ((True, 1), (False, 3)):
+        built = layer(learns_attention=paper, mean_gap=not paper).train()
         attention, expected = attend(built), torch.zeros(5)
         for m in MODALITIES:
-            target = attention[m] if gap is paper else attention[m] * features[m] + built.beta * features[m]
+            target = attention[m] if paper else attention[m] * features[m] + built.beta * features[m]
             expected += (built.mapping[m](features[m]) - target).abs().mean(dim=-1)
         found = weigh_once(built, features, Layout((5,), 5)).mapping_gap
         torch.testing.assert_close(found, expected / divisor, rtol=1e-3, atol=1e-4)
@@ -131,7 +127,7 @@ def test_normalised_inputs_bring_the_gate_to_life() -> None:
     features = {m: 0.3 * random_rows(40, 200, seed=i) for i, m in enumerate(MODALITIES)}
     dead, alive = (
         weigh_once(afw_layer(hidden_dim=200, rank=6, beta=0.5, normalise=norm), features, Layout((40,), 40))
-        for norm in (afw.unchanged, afw.layer_norm)
+        for norm in (False, True)
     )
     assert dead.gate_share.max() < 0.001
     assert alive.gate_share.min() > 0.03  # of attention plus beta
@@ -181,8 +177,8 @@ def test_what_is_missing_has_no_influence() -> None:
 
 def test_rows_without_a_modality_are_in_neither_its_mapping_gap_nor_its_gate_share() -> None:
     there = torch.tensor([True, True, False, True, False])
-    layer = afw_layer(hidden_dim=6, rank=3, beta=0.1, gap=afw.Gap(afw.attention_target, afw.gap_sum)).train()
-    features: afw.Features = {m: random_rows(5, 6, seed=i) for i, m in enumerate(MODALITIES)}
+    layer = afw_layer(hidden_dim=6, rank=3, beta=0.1, learns_attention=True, mean_gap=False).train()
+    features: Features = {m: random_rows(5, 6, seed=i) for i, m in enumerate(MODALITIES)}
     present = torch.stack([there if m == "audio" else torch.ones_like(there) for m in MODALITIES])
     found = weigh_once(layer, features, Layout((5,), 5), present)
     changed = {**features, "audio": features["audio"] + 7 * (~there)[:, None]}
@@ -231,7 +227,7 @@ def test_standardised_features_are_centred_and_missing_ones_stay_zero() -> None:
 
 def test_a_quiet_gate_starts_near_beta() -> None:
     torch.manual_seed(0)
-    options: dict[str, Any] = {"hidden_dim": 200, "rank": 6, "beta": 1.0, "normalise": afw.layer_norm}
+    options: dict[str, Any] = {"hidden_dim": 200, "rank": 6, "beta": 1.0, "normalise": True}
     features = {m: random_rows(40, 200, seed=i) for i, m in enumerate(MODALITIES)}
     quiet = afw_layer(**options).eval()
     quiet.start_quietly()

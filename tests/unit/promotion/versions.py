@@ -14,8 +14,8 @@ from ada2i.registry.versions import Version, register
 from ada2i.store import RunFolder
 from ada2i.training.evaluate import evaluate_run
 from ada2i.training.launch import train_group
+from ada2i.training.reporter import Reporter
 from ada2i.training.request import TrainSpec, prepare
-from ada2i.training.task import QuietReporter
 from tests.runs import run_uri
 from tests.unit.registry.finished import ENVIRONMENT
 from tests.unit.training.small import TINY
@@ -57,7 +57,7 @@ def trained(root: str, run_id: str, uri: str, **more: Any) -> Version:
     assert run == run_uri(root, run_id)
     folder = RunFolder(run)
     seeds = overrides["training.seeds"][:1]
-    assert train_group(folder, folder.request(), seeds, QuietReporter(), use_gpu=False, in_process=True) is None
+    assert train_group(folder, folder.request(), seeds, Reporter(), use_gpu=False, in_process=True) is None
     storage.put(storage.join(run, "environment.json"), json.dumps(ENVIRONMENT).encode())
     evaluate_run(run)
     return register(run, root=root, model="talks")

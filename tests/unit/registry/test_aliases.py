@@ -168,7 +168,7 @@ def test_promotions_pile_up_and_rollbacks_take_them_off(steps: list[int | str]) 
             pile.append(int(step))
         fields = {"kind": "rollback" if step == "back" else "promote", "number": pile[-1]}
         moves.append(ANY.model_copy(update=fields))
-    assert aliases._pile(moves) == pile
+    assert aliases._stack(moves) == pile
 
 
 def test_versions_that_are_not_there(root: str) -> None:

@@ -14,7 +14,7 @@ from ada2i.search.job import StopOnError, TrialCallback, asha
 from ada2i.search.records import TrialRecord
 from ada2i.search.request import RECORD, SearchOptions, SearchRequest, trial_uri
 from ada2i.search.space import default_space
-from ada2i.search.trials import Job, TrialReport, Trials
+from ada2i.search.trials import TrialJob, TrialReport, Trials
 
 EPOCHS = 9
 
@@ -72,24 +72,24 @@ class Source:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    def suggest(self) -> Job | None:
+    def suggest(self) -> TrialJob | None:
         return None
 
-    def on_result(self, job: Job, report: TrialReport) -> None:
+    def on_result(self, job: TrialJob, report: TrialReport) -> None:
         self.calls.append("result")
         if report.error:
             raise IntegrityError(report.message)
 
-    def on_complete(self, job: Job) -> None:
+    def on_complete(self, job: TrialJob) -> None:
         self.calls.append("complete")
 
-    def on_error(self, job: Job, problem: str) -> None:
+    def on_error(self, job: TrialJob, problem: str) -> None:
         self.calls.append(f"error: {problem}")
 
 
 def take(callback: TrialCallback, report: TrialReport) -> None:
     """Pass a report and the end of the trial that made it to a callback, as Tune does."""
-    trial = SimpleNamespace(config={"job": Job(number=1, uri="file:///x", request="0", seeds=(1,)).model_dump()})
+    trial = SimpleNamespace(config={"job": TrialJob(number=1, uri="file:///x", request="0", seeds=(1,)).model_dump()})
     callback.on_trial_result(1, [], trial, {**report.model_dump(), "trial_id": "t1"})
     callback.on_trial_complete(1, [], trial)
 

@@ -13,7 +13,7 @@ from ada2i.evaluation.metrics import summary
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.loader.split_data import open_split
 from ada2i.records import EpochRecord, Failure, RunRequest, SeedResult
-from ada2i.search.progress import TuneProgress
+from ada2i.search.progress import SearchProgress
 from ada2i.search.records import Final, TrialRecord
 from ada2i.search.request import (
     RECORD,
@@ -27,9 +27,10 @@ from ada2i.search.request import (
     trial_uri,
     winner,
 )
-from ada2i.search.trials import Finals, Job, TrialReport, Trials, TrialSource
+from ada2i.search.trials import Finals, TrialJob, TrialReport, Trials, TrialSource
 from ada2i.training.evaluate import evaluate_run
 from ada2i.training.launch import train_group
+from ada2i.training.reporter import Reporter
 from ada2i.training.request import TrainSpec
 from tests.runs import run_uri, seed_uri
 from tests.unit.training.small import TINY
@@ -42,14 +43,11 @@ class Stopped(BaseException):
     """What ends a trial that ASHA gives up."""
 
 
-class Reporter:
+class SourceReporter(Reporter):
     """Reports to a source, as a trial's process does through Ray Tune."""
 
-    def __init__(self, source: TrialSource, job: Job, *, stop_after: int | None) -> None:
+    def __init__(self, source: TrialSource, job: TrialJob, *, stop_after: int | None) -> None:
         self.source, self.job, self.stop_after, self.best = source, job, stop_after, 0.0
-
-    def first_step(self) -> None:
-        pass
 
     def epoch(self, seed: int, record: EpochRecord) -> None:
         if seed != self.job.seeds[0]:
@@ -61,13 +59,13 @@ class Reporter:
             raise Stopped(f"after epoch {record.epoch}")
 
 
-def train(source: TrialSource, job: Job, *, stop_after: int | None) -> Failure | None:
+def train(source: TrialSource, job: TrialJob, *, stop_after: int | None) -> Failure | None:
     """Do what a trial's process does."""
-    reporter = Reporter(source, job, stop_after=stop_after)
+    reporter = SourceReporter(source, job, stop_after=stop_after)
     return train_group(job.run, job.run.request(), job.seeds, reporter, use_gpu=False, in_process=True)
 
 
-def work(source: TrialSource, *, stop: Callable[[Job], int | None] = lambda _: None) -> list[Job]:
+def work(source: TrialSource, *, stop: Callable[[TrialJob], int | None] = lambda _: None) -> list[TrialJob]:
     """Do what Ray Tune does, one job after the other."""
     jobs = []
     while job := source.suggest():
@@ -371,7 +369,7 @@ def test_records_are_json(searched: str) -> None:
 
 
 def test_progress(searched: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with TuneProgress(searched) as progress:
+    with SearchProgress(searched) as progress:
         progress({"kind": "searching", "trials": 3, "done": 1, "concurrent": 2})
         progress({"kind": "trial_epoch", "trial": 1, "epoch": 1, "score": 0.25})
         facts = {"params": {}, "best": 0, "best_score": 0.5}

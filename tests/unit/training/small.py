@@ -14,6 +14,7 @@ from ada2i.importers.demo import write_demo_corpus
 from ada2i.loader.split_data import open_split
 from ada2i.presets import resolve
 from ada2i.records import EpochRecord
+from ada2i.training.reporter import Reporter
 from ada2i.training.task import Task, TeacherOutputs
 
 TINY: Mapping[str, Any] = {
@@ -57,7 +58,7 @@ def random_outputs(config: TrainConfig, rows: int, classes: int) -> TeacherOutpu
     return TeacherOutputs(torch.full((rows, classes), 1 / classes), encodings)
 
 
-class Listener:
+class Listener(Reporter):
     """A reporter that remembers, and fails after a given epoch."""
 
     def __init__(self, die_after: int | None = None) -> None:
