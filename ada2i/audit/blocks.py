@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ada2i import storage
 from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet, Manifest, read_shard
-from ada2i.data.schema import Column
+from ada2i.data.schema import Column, is_text
 from ada2i.data.splits import normalise_split
-from ada2i.importers.arrow_types import TableFile, is_name, is_text, is_vector, texts, vectors, without_nan
+from ada2i.importers.arrow_types import TableFile, is_name, is_vector, texts, vectors, without_nan
 from ada2i.importers.source import REQUIRED, table_uris
 from ada2i.modalities import MODALITIES, Modality
 

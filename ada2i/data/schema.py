@@ -8,9 +8,9 @@ Shape letters in this file:
     N utterances     D width of a modality's vectors     G dialogues in a split
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -45,8 +45,6 @@ _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}  # bytes of a valu
 
 _COUNTED = 1 << 20  # rows that are counted or coded at once
 
-_UNSOUND = (pa.ArrowException, OSError, UnicodeDecodeError)  # what pyarrow raises on damaged bytes
-
 
 def vector_column(modality: Modality) -> str:
     """Return the name of a modality's vector column."""
@@ -73,6 +71,11 @@ def widths_of(schema: pa.Schema) -> dict[Modality, int]:
     return {m: schema.field(vector_column(m)).type.list_size for m in MODALITIES if vector_column(m) in schema.names}
 
 
+def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """Return a table with other values in one of its columns."""
+    return table.set_column(table.schema.get_field_index(name), name, values)
+
+
 def pack_vectors(values: NDArray[np.float32], present: NDArray[np.bool_]) -> "pa.Array[Any]":
     """Turn dense vectors into a vector column.
 
@@ -85,6 +88,15 @@ def pack_vectors(values: NDArray[np.float32], present: NDArray[np.bool_]) -> "pa
     """
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(~present))
+
+
+def list_vectors(vectors: Sequence[NDArray[np.float32] | None]) -> "pa.Array[Any]":
+    """Return ``N`` vectors of any widths as lists of float32, null for a missing one."""
+    lengths = [0 if vector is None else len(vector) for vector in vectors]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
+    flat = np.concatenate([np.zeros(0, np.float32), *(vector for vector in vectors if vector is not None)])
+    missing = pa.array([vector is None for vector in vectors], pa.bool_())
+    return pa.LargeListArray.from_arrays(offsets, pa.array(flat, pa.float32()), mask=missing)
 
 
 def unpack_vectors(column: "pa.ChunkedArray[Any]") -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -123,14 +135,9 @@ class ParquetFile:
     reader: pq.ParquetFile
 
     @property
-    def metadata(self) -> pq.FileMetaData:
-        """The file's footer."""
-        return self.reader.metadata
-
-    @property
     def rows(self) -> int:
         """Number of its rows."""
-        return int(self.metadata.num_rows)
+        return int(self.reader.metadata.num_rows)
 
     def read(self, columns: list[str]) -> pa.Table:
         """Read some columns, and check that their bytes are valid.
@@ -189,7 +196,7 @@ def check_size(uri: str, size: int, found: int) -> None:
 
 def text_bytes(column: Column) -> int:
     """Return the bytes that a text column takes without its dictionary; 0 if it has none."""
-    if not isinstance(column.type, pa.DictionaryType) or not _is_text(column.type.value_type):
+    if not isinstance(column.type, pa.DictionaryType) or not is_text(column.type.value_type):
         return 0
     chunks: Any = column.chunks
     lengths = (pc.binary_length(chunk.dictionary.cast(pa.large_string())).take(chunk.indices) for chunk in chunks)
@@ -207,34 +214,26 @@ def open_parquet(data: "bytes | pa.Buffer | IO[bytes]", uri: str) -> ParquetFile
         size = opened.seek(0, 2)
         file = pq.ParquetFile(opened, pre_buffer=False)  # with it, reading by pieces keeps all of them in memory
         str(file.schema_arrow)  # decodes all names
-        texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
+        texts = [field.name for field in file.schema_arrow if is_text(field.type)]
         reader = pq.ParquetFile(opened, pre_buffer=False, metadata=file.metadata, read_dictionary=texts)
         return ParquetFile(uri, int(size), file.schema_arrow, reader)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a column holds text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def read_columns(file: ParquetFile, columns: list[str], uri: str) -> pa.Table:
-    """Read some columns of an open Parquet file, as ``ParquetFile.read`` does."""
-    return replace(file, uri=uri).read(columns)
 
 
 @contextmanager
 def _sound(uri: str) -> Iterator[None]:
     try:
         yield
-    except (*_UNSOUND, MemoryError) as problem:
-        raise _damaged(uri, problem) from problem
-
-
-def _damaged(uri: str, problem: Exception) -> DataError:
-    return DataError(
-        f"{uri} must be a valid Parquet file, but cannot be read: {str(problem).rstrip('.')}. Check that it is "
-        "Parquet, written and copied in full; else write it again.",
-        uri=uri,
-    )
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as problem:  # what pyarrow raises
+        raise DataError(
+            f"{uri} must be a valid Parquet file, but cannot be read: {str(problem).rstrip('.')}. Check that it is "
+            "Parquet, written and copied in full; else write it again.",
+            uri=uri,
+        ) from problem
 
 
 def codes(names: Any) -> NDArray[np.int64]:

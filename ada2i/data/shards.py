@@ -14,20 +14,19 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema, spool
-from ada2i.data.entries import ShardList
+from ada2i.data.entries import ShardEntry, ShardList
 from ada2i.data.manifest import (
     MANIFEST,
     FeatureSet,
     Manifest,
     ModalityInfo,
-    ShardEntry,
     SplitInfo,
     TargetInfo,
 )
+from ada2i.data.parquet import to_parquet
 from ada2i.data.provenance import Origin
 from ada2i.errors import DataError
 from ada2i.modalities import Modality
@@ -302,20 +301,17 @@ def _put_shard(uri: str, name: str, part: pa.Table, classes: int) -> tuple[Shard
 def _encode(part: pa.Table) -> bytes:
     # Every option that affects the bytes is fixed here, and the rows are one chunk: equal rows give equal bytes.
     plain = [field.name for field in part.schema if not pa.types.is_fixed_size_list(field.type)]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
+    return to_parquet(
         part.combine_chunks(),
-        sink,
         row_group_size=part.num_rows,
         version="2.6",
         data_page_version="1.0",
         data_page_size=2**20,
         compression="zstd",
         compression_level=3,
-        use_dictionary=plain,  # type: ignore[arg-type]  # the stubs miss lists
+        use_dictionary=plain,
         write_statistics=plain,
     )
-    return sink.getvalue().to_pybytes()
 
 
 def _info(part: pa.Table, classes: int) -> SplitInfo:

@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.audit.measures import measures, without_probes
 from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet
+from ada2i.data.parquet import to_parquet
 from ada2i.data.provenance import Origin
 from ada2i.data.shards import Extraction
 from ada2i.data.splits import GATE_SHARE
@@ -107,8 +106,8 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
         audit = without_probes(measures(features))
         audit = audit.model_copy(update={"location": f"{features.manifest.dataset}/{features.manifest.fingerprint}"})
         return {
-            PROVENANCE: _parquet(_provenance(corpus, extracted, rows)),
-            PROBLEMS: _parquet(report.problems_table(corpus, problems)),
+            PROVENANCE: to_parquet(_provenance(corpus, extracted, rows), compression="zstd"),
+            PROBLEMS: to_parquet(report.problems_table(corpus, problems), compression="zstd"),
             AUDIT: audit.to_json(),
             CARD: render_card(features.manifest, audit).encode(),
         }
@@ -151,10 +150,10 @@ def publish_table(source: Source, extracted: Sequence[Extracted], config: Extrac
     rows = _rows(corpus, {each.plan.modality: each for each in held}).columns
     empty = pc.equal(rows["split"], pa.scalar(""))
     split = pc.if_else(empty, pa.scalar(None, pa.string()), rows["split"])
-    rows = rows.set_column(rows.column_names.index("split"), "split", split)
+    rows = schema.with_column(rows, "split", split)
     facts = {RECIPE: _recipe(extracted, config).model_dump_json()}
     uri = storage.join(log, TABLE)
-    storage.put(uri, _parquet(rows.replace_schema_metadata(facts)))
+    storage.put(uri, to_parquet(rows.replace_schema_metadata(facts), compression="zstd"))
     return uri
 
 
@@ -167,7 +166,7 @@ def _held(
     listed: str,
 ) -> list[Extracted]:
     """List the problems, enforce the policy, and return the modalities that have a vector."""
-    storage.put(listed, _parquet(report.problems_table(corpus, problems)))
+    storage.put(listed, to_parquet(report.problems_table(corpus, problems), compression="zstd"))
     report.enforce(corpus, extracted, problems, config.policy, listed)
     held = [each for each in extracted if any(one and one.vector is not None for one in each.outcomes)]
     if not held:
@@ -218,20 +217,12 @@ def _rows(corpus: Corpus, extracted: Mapping[Modality, Extracted]) -> Rows:
         "text": pa.array([item.text for item in items], pa.string()),
         "recorded_at": pa.array([item.recorded_at for item in items], pa.int64()).cast(pa.timestamp("us", "UTC")),
     }
-    columns |= {schema.vector_column(m): _vectors(each) for m, each in extracted.items()}
+    for modality, each in extracted.items():
+        vectors = [one.vector if one else None for one in each.outcomes]
+        columns[schema.vector_column(modality)] = schema.list_vectors(vectors)
     table = pa.table(columns)
     file = File(corpus.source, table, {name: name for name in columns}, {}, unused=corpus.unused)
     return Rows(corpus.source, (file,), table)
-
-
-def _vectors(extracted: Extracted) -> "pa.Array[Any]":
-    """Return one modality's vectors as a column of lists, null for a missing vector."""
-    vectors = [one.vector if one else None for one in extracted.outcomes]
-    ends = np.cumsum([0 if vector is None else len(vector) for vector in vectors])
-    flat = np.concatenate([vector for vector in vectors if vector is not None])
-    absent = pa.array([vector is None for vector in vectors])
-    offsets = pa.array(np.concatenate([[0], ends]), pa.int64())
-    return pa.LargeListArray.from_arrays(offsets, pa.array(flat, pa.float32()), mask=absent)
 
 
 # --- the other files of a feature set ---
@@ -295,9 +286,3 @@ def _trace_fields(modality: Modality) -> list["pa.Field[Any]"]:
     }
     own = {"crop"} if modality == "audio" else {"file", "start", "end", "crop"} if modality == "text" else set()
     return [pa.field(f"{modality}_{name}", kind) for name, kind in kinds.items() if name not in own]
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue().to_pybytes()

@@ -5,7 +5,6 @@ Shape letters in this file:
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +48,14 @@ def with_splits(rows: Rows) -> Rows:
     return rows
 
 
+def optional_splits(rows: Rows) -> Rows:
+    """Return the rows with canonical split names: one in every row, or an empty one in each if no row has a split."""
+    if rows.columns["split"].null_count == rows.columns.num_rows:
+        return rows.with_column("split", pa.array([""] * rows.columns.num_rows))
+    check_keys(rows, ("split",))
+    return renamed_splits(rows)
+
+
 def renamed_splits(rows: Rows) -> Rows:
     """Return the rows with canonical split names; none is null."""
     written, held = schema.coded(rows.columns["split"])
@@ -62,9 +69,8 @@ def renamed_splits(rows: Rows) -> Rows:
     )
     if names == held.to_pylist() and held.type == pa.string():
         return rows
-    place = rows.columns.schema.get_field_index("split")
     splits = spool.stored([pa.table({"split": pa.array(names, pa.string()).take(written)})])  # as the other columns are
-    return replace(rows, columns=rows.columns.set_column(place, "split", splits["split"]))
+    return rows.with_column("split", splits["split"])
 
 
 def check_order(rows: Rows) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ada2i.data import schema
 from ada2i.errors import ConfigError, DataError
 from ada2i.importers.checks import check_keys, renamed_splits
 from ada2i.importers.import_rows import import_rows, plain_name
@@ -89,7 +90,7 @@ def _whole(rows: Rows) -> Rows:
     pairs = columns.select(["dialogue_id", "split"]).group_by(["dialogue_id", "split"]).aggregate([])
     if len(pc.unique(pairs["dialogue_id"])) < pairs.num_rows:
         names = pc.binary_join_element_wise(columns["split"], columns["dialogue_id"], pa.scalar("/"))  # type: ignore[call-overload]
-        columns = columns.set_column(columns.schema.get_field_index("dialogue_id"), "dialogue_id", names)
+        columns = schema.with_column(columns, "dialogue_id", names)
     return replace(rows, columns=columns.filter(pc.not_equal(columns["split"], pa.scalar("gate"))))
 
 
@@ -106,6 +107,4 @@ def _labels(rows: Rows) -> tuple[str, ...]:
 def _tested(rows: Rows, dialogues: Sequence[str]) -> Rows:
     """Return the rows with some dialogues as test and the others as train."""
     tested = pc.is_in(rows.columns["dialogue_id"], value_set=pa.array(dialogues, pa.string()))
-    splits = pc.if_else(tested, pa.scalar("test"), pa.scalar("train"))
-    place = rows.columns.schema.get_field_index("split")
-    return replace(rows, columns=rows.columns.set_column(place, "split", splits))
+    return rows.with_column("split", pc.if_else(tested, pa.scalar("test"), pa.scalar("train")))

@@ -6,7 +6,6 @@ Shape letters in this file:
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -148,8 +147,7 @@ def _moved(rows: Rows, dialogues: Any, split: str) -> Rows:
             yield pa.table({"split": pc.if_else(chosen, pa.scalar(split), part["split"])})
             spool.release()
 
-    place = rows.columns.schema.get_field_index("split")
-    return replace(rows, columns=rows.columns.set_column(place, "split", spool.stored(splits())["split"]))
+    return rows.with_column("split", spool.stored(splits())["split"])
 
 
 def _with_dev(rows: Rows) -> tuple[Rows, str | None]:

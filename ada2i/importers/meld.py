@@ -4,7 +4,7 @@ import csv
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -196,5 +196,4 @@ def _with_clip_names(rows: Rows) -> Rows:
     names = pc.binary_join_element_wise(  # type: ignore[call-overload]
         pa.scalar("dia"), columns["dialogue_id"], pa.scalar("_utt"), columns["utterance_id"], pa.scalar("")
     )
-    place = columns.schema.get_field_index("utterance_id")
-    return replace(rows, columns=columns.set_column(place, "utterance_id", names))
+    return rows.with_column("utterance_id", names)

@@ -174,10 +174,12 @@ class _Split:
     def _vectors(self, name: str, number: int) -> "pa.Array[Any]":
         """Return the mean of the valid frames of each utterance, null without one."""
         values, lengths = self._values(name, number), self._lengths(name, number)
-        means = [self._mean(self._numbers(v, name), None if lengths is None else lengths[row], name)
-                 for row, v in enumerate(values)]  # fmt: skip
-        lists: Any = [None if mean is None else mean.tolist() for mean in means]
-        return pa.array(lists, pa.large_list(pa.float32()))
+        return schema.list_vectors(
+            [
+                self._mean(self._numbers(value, name), None if lengths is None else lengths[row], name)
+                for row, value in enumerate(values)
+            ]
+        )
 
     def _lengths(self, name: str, number: int) -> NDArray[np.int64] | None:
         if f"{name}_lengths" in self.part:
@@ -201,12 +203,12 @@ class _Split:
         begin, end = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, 0)
         if length is not None:
             rest = max(0, len(frames) - length)
-            begin, end = (
-                (rest, len(frames)) if begin >= rest and end > length else (0, length)
-            )  # padded in front, or not
-        valid = frames[begin:end]
-        mean: NDArray[np.float32] = valid.mean(axis=0, dtype=np.float64).astype(np.float32) if len(valid) else valid
-        return mean if len(valid) else None
+            padded_in_front = begin >= rest and end > length
+            begin, end = (rest, len(frames)) if padded_in_front else (0, length)
+        if not len(valid := frames[begin:end]):
+            return None
+        mean: NDArray[np.float32] = valid.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean
 
 
 def _bad(uri: str, must: str, found: str, field: str | None = None) -> DataError:

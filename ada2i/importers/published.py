@@ -138,7 +138,7 @@ def _rows(layout: Layout, places: Sequence[Place], texts: list[str | None], uri:
     for modality, parts in layout.vectors.items():
         column = schema.vector_column(modality)
         names[column] = modality
-        data[column] = _column([_vector(parts, place, modality, uri) for place in places])
+        data[column] = schema.list_vectors([_vector(parts, place, modality, uri) for place in places])
     columns = pa.table(data)
     if not columns.num_rows:
         raise DataError(f"{uri} must hold at least one utterance, but holds none. Check what wrote it.", uri=uri)
@@ -214,17 +214,6 @@ def _vector(parts: Sequence[Part], place: Place, name: str, uri: str) -> NDArray
     if vector.ndim != 1:
         raise _bad(uri, "hold one vector per utterance", f"holds shape {vector.shape}", name, dialogue, index)
     return vector
-
-
-def _column(vectors: Sequence[NDArray[np.float32] | None]) -> "pa.Array[Any]":
-    """Return ``N`` lists of float32, null for missing vectors."""
-    lengths = [0 if vector is None else len(vector) for vector in vectors]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    held = [vector for vector in vectors if vector is not None]
-    values = np.concatenate(held) if held else np.zeros(0, np.float32)
-    missing = pa.array([vector is None for vector in vectors], pa.bool_())
-    lists: pa.Array[Any] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=missing)  # type: ignore[call-overload]
-    return lists
 
 
 def _bad(  # noqa: PLR0917

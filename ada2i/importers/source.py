@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from ada2i import storage
 from ada2i.data import schema, shards, spool
 from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, read_shard_bytes
+from ada2i.data.schema import Column, is_text
 from ada2i.errors import DataError, NotFoundError
 from ada2i.evaluation.regression import SIGNS
 from ada2i.importers.arrow_types import (
@@ -22,7 +23,6 @@ from ada2i.importers.arrow_types import (
     TableFile,
     is_name,
     is_number,
-    is_text,
     is_vector,
     listed,
     texts,
@@ -37,9 +37,6 @@ from ada2i.importers.rows import Bools, File, Rows, unread
 from ada2i.importers.splitting import PATH_SPLIT
 from ada2i.modalities import MODALITIES
 from ada2i.records import UNLABELLED
-
-if TYPE_CHECKING:
-    from ada2i.data.schema import Column
 
 Check = Callable[[Rows], object]
 """Refuses bad rows of a file; its columns have their own names."""
@@ -85,9 +82,9 @@ def read_rows(source: str, *, vectors: bool = True, changes: Changes = NO_CHANGE
 
 def _without_labels(columns: pa.Table) -> pa.Table:
     """Return the rows of a feature set with null for the label that means none."""
-    place, label = columns.schema.get_field_index("label"), columns["label"]
+    label = columns["label"]
     known = pc.if_else(pc.equal(label, pa.scalar(float(UNLABELLED))), pa.scalar(None, label.type), label)
-    return columns.set_column(place, "label", known)
+    return schema.with_column(columns, "label", known)
 
 
 def _read_file(file: TableFile, rows: spool.Spool, *, vectors: bool, group: str | None) -> list[File]:
@@ -188,8 +185,7 @@ def _with_signs(file: File, facts: Mapping[str, str]) -> File:
     negative, neutral, positive = (pa.scalar(name) for name in SIGNS)
     signs = pc.if_else(pc.greater(target, pa.scalar(0.0)), positive, neutral)
     signs = pc.if_else(pc.less(target, pa.scalar(0.0)), negative, signs)
-    place = file.columns.schema.get_field_index("label")
-    columns = file.columns.set_column(place, "label", signs)
+    columns = schema.with_column(file.columns, "label", signs)
     return replace(file, columns=columns, metadata={**file.metadata, **facts})
 
 
@@ -203,7 +199,7 @@ def table_files(source: str, changes: Changes = NO_CHANGES) -> Iterator[TableFil
         yield from _shards(open_features(source), changes)
         return
     for uri in table_uris(source):
-        with storage.open_object(uri, whole=True) as opened:
+        with storage.open_source(uri, whole=True) as opened:
             yield TableFile.open(opened, uri, changes=changes)
 
 
@@ -440,9 +436,7 @@ def _with_label(file: File, first: File) -> File:
             row=0,
             field="label",
         )
-    place = file.columns.schema.get_field_index("label")
-    nothing = pa.nulls(len(label), kind)
-    return replace(file, columns=file.columns.set_column(place, "label", nothing))
+    return replace(file, columns=schema.with_column(file.columns, "label", pa.nulls(len(label), kind)))
 
 
 # --- types of the file and canonical types ---
@@ -496,14 +490,14 @@ def _columns(names: Mapping[str, str], group: str | None) -> tuple[str, ...]:
     return (*REQUIRED, *_OPTIONAL, *more, *(column for column in _VECTORS if column in names))
 
 
-def _conform(ours: str, names: Mapping[str, str], rows: Rows) -> "Column":
+def _conform(ours: str, names: Mapping[str, str], rows: Rows) -> Column:
     """Return a column of a file with its canonical type; null if the file lacks it."""
     absent: Column = pa.chunked_array([pa.nulls(rows.columns.num_rows)])
     column = rows.columns[names[ours]] if ours in names else absent
     return _conformed(ours, column, partial(require_value, rows, names.get(ours, ours)))
 
 
-def _conformed(ours: str, column: "Column", require: Require) -> "Column":
+def _conformed(ours: str, column: Column, require: Require) -> Column:
     if ours in _VECTORS:
         return vectors(column)
     if ours == "utterance_index":

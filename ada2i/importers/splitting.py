@@ -59,12 +59,10 @@ def with_made_splits(rows: Rows, by: str, shares: Shares, dataset: str) -> Rows:
     split_of = {dialogue: split for group, split in zip(groups, chosen, strict=True) for dialogue in group}
     dialogues = rows.columns["dialogue_id"].combine_chunks().dictionary_encode()
     names = pa.array([split_of[str(name)] for name in dialogues.dictionary.to_pylist()], pa.string())
-    place = rows.columns.schema.get_field_index("split")
-    columns = rows.columns.set_column(place, "split", names.take(dialogues.indices))
     counts = "/".join(str(chosen.count(split)) for split in ("train", "dev", "test"))
     percent = "/".join(f"{share:g}" for share in shares)
     rule = SPLIT_RULES[by if by in SPLIT_RULES else ""].format(shares=percent, what=what, counts=counts)
-    return replace(rows, columns=columns, split_rule=rule)
+    return replace(rows.with_column("split", names.take(dialogues.indices)), split_rule=rule)
 
 
 def check_classes(rows: Rows) -> None:

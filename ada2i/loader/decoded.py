@@ -24,7 +24,8 @@ import pyarrow.compute as pc
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard
+from ada2i.data.entries import ShardEntry
+from ada2i.data.manifest import FeatureSet, read_shard
 from ada2i.errors import AccessError, ResourceError
 from ada2i.modalities import Modality
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ada2i import storage
-from ada2i.data.manifest import FeatureSet, ShardEntry, read_plain
+from ada2i.data.entries import ShardEntry
+from ada2i.data.manifest import FeatureSet, read_plain
 from ada2i.data.schema import Column
 from ada2i.errors import IntegrityError
 from ada2i.loader.decoded import LAYOUT, is_whole, map_table, runs

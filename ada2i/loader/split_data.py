@@ -23,7 +23,8 @@ import numpy.typing as npt
 import torch
 
 from ada2i.batch import DialogueBatch, Layout
-from ada2i.data.manifest import FeatureSet, ShardEntry, require_targets
+from ada2i.data.entries import ShardEntry
+from ada2i.data.manifest import FeatureSet, require_targets
 from ada2i.data.schema import Column
 from ada2i.loader.chunks import Chunks, InMemoryShards
 from ada2i.loader.decoded import cache_folder, chunk_of, decode_lasting, lasting_file, map_table

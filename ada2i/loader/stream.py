@@ -27,7 +27,8 @@ import numpy as np
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard
+from ada2i.data.entries import ShardEntry
+from ada2i.data.manifest import FeatureSet, read_shard
 from ada2i.errors import JobError
 from ada2i.loader.chunks import Windows
 from ada2i.loader.decoded import LAYOUT, Chunk, chunk_of, decode, map_table, runs

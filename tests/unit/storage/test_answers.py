@@ -208,10 +208,10 @@ def test_sources_in_s3(server: ThreadingHTTPServer) -> None:
         assert storage.read_source(uri) == data
         assert storage.source_digest(uri) == storage.digest(data)
         assert storage.source_files(uri, ".parquet") == [uri]
-        with storage.open_object(uri) as file:
+        with storage.open_source(uri) as file:
             file.seek(-50, 2)
             assert file.read() == data[-50:]
-        with storage.open_object(uri, whole=True) as file:
+        with storage.open_source(uri, whole=True) as file:
             assert file.read() == data
     assert storage.source_stamps(found) == {uri: str(len(uri) - len("s3://bucket/")) for uri in found}
 
