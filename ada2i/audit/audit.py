@@ -51,7 +51,7 @@ def audit_source(source: Source, *, thresholds: AuditThresholds = DEFAULTS) -> A
             f"{source.location} must hold at least one utterance, but has no row. Check what wrote it.",
             uri=source.location,
         )
-    rows = counts.ledger(total)
+    rows = counts.coded_rows(total)
     classes = counts.class_names(total)
     splits = {split: counts.count_split(total, rows, split, classes) for split in rows.splits}
     modalities = {m: counts.count_modality(total, rows, m) for m in rows.vectors}
