@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -69,35 +68,24 @@ def check_corpus(corpus: Corpus, *, labelled: bool = True, gate_share: float = G
     with_cuts(rows, gate_share)
 
 
-@dataclass(frozen=True)
-class Source:
-    """The source of an extraction.
-
-    Attributes:
-        corpus: The corpus, as its reader returned it.
-        kind: The kind of its reader.
-    """
-
-    corpus: Corpus
-    kind: str
-
-
-def publish(root: str, source: Source, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
+def publish(
+    root: str, corpus: Corpus, extracted: Sequence[Extracted], config: ExtractionConfig, *, kind: str, log: str
+) -> str:
     """Write a feature set, unless the same one exists already, and return its URI.
 
     A modality without a single vector is left out.
 
     Args:
         root: The storage root.
-        source: The corpus.
+        corpus: The corpus, as its reader returned it.
         extracted: The outcomes, by modality.
         config: The policy, and the settings that decided the vectors.
+        kind: The kind of the corpus's reader.
         log: Folder that gets the list of all problems, whether or not the set is published.
 
     Raises:
         DataError: Too many clips are unreadable, there is no vector at all, or the corpus cannot be a feature set.
     """
-    corpus = source.corpus
     problems = report.problems_of(corpus, extracted)
     held = _held(corpus, extracted, problems, config, listed=storage.join(log, PROBLEMS))
     encoders = {each.plan.modality: each.encoder.digest() for each in extracted}
@@ -117,26 +105,26 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
         root,
         dataset=corpus.name,
         labels=corpus.labels or None,
-        source=f"{source.kind} corpus {corpus.source}",
+        source=f"{kind} corpus {corpus.source}",
         encoders={each.plan.modality: f"{each.encoder.name} {each.encoder.digest()[:16]}" for each in held},
         synthetic=corpus.synthetic,
         extraction=Extraction(
             inputs_digest(corpus, [each.plan for each in extracted], encoders),
-            _origin(source, extracted, problems, config),
+            _origin(corpus, extracted, problems, config, kind),
             extra_files,
         ),
         gate_share=config.gate_share,
     )
 
 
-def publish_table(source: Source, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
+def publish_table(corpus: Corpus, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
     """Write utterances that will be predicted as a table, without required labels or splits; return its URI.
 
     Its columns are those of a table for import; null if the corpus has no value. The encoders are recorded in its
     schema, under the key ``recipe``.
 
     Args:
-        source: The corpus.
+        corpus: The corpus, as its reader returned it.
         extracted: The outcomes, by modality.
         config: The policy, and the settings that decided the vectors.
         log: Folder that gets the table and the list of all problems.
@@ -144,7 +132,6 @@ def publish_table(source: Source, extracted: Sequence[Extracted], config: Extrac
     Raises:
         DataError: Too many clips are unreadable, or there is no vector at all.
     """
-    corpus = source.corpus
     problems = report.problems_of(corpus, extracted)
     held = _held(corpus, extracted, problems, config, listed=storage.join(log, PROBLEMS))
     rows = _rows(corpus, {each.plan.modality: each for each in held}).columns
@@ -178,18 +165,18 @@ def _held(
 
 
 def _origin(
-    source: Source, extracted: Sequence[Extracted], problems: Sequence[Problem], config: ExtractionConfig
+    corpus: Corpus, extracted: Sequence[Extracted], problems: Sequence[Problem], config: ExtractionConfig, kind: str
 ) -> Origin:
     first = problems[: config.policy.named]
     return Origin(
-        kind=source.kind,
-        location=source.corpus.source,
-        licence=source.corpus.licence,
+        kind=kind,
+        location=corpus.source,
+        licence=corpus.licence,
         media=config.media.model_dump(mode="json"),
         modalities={each.plan.modality: report.origin_of(each) for each in extracted},
-        notes=source.corpus.problems,
+        notes=corpus.problems,
         problems=len(problems),
-        first_problems=tuple(report.sentence(source.corpus, problem) for problem in first),
+        first_problems=tuple(report.sentence(corpus, problem) for problem in first),
         recipe=_recipe(extracted, config),
     )
 

@@ -14,7 +14,7 @@ from ada2i.extraction.encoders.base import side_by_side
 from ada2i.extraction.outcome import Outcome
 from ada2i.extraction.outcome import side_by_side as joined
 from ada2i.extraction.plan import Piece, Plan, chunks, files_of, item_of, plan
-from ada2i.extraction.publish import Source, publish, publish_table
+from ada2i.extraction.publish import publish, publish_table
 from ada2i.extraction.report import gather
 from ada2i.extraction.request import RESULT, ExtractionRequest, ExtractionResult, Work
 from ada2i.extraction.utterance import Corpus
@@ -62,11 +62,10 @@ def extract(
                 {key for parts, group in groups.items() if part in parts for key in group}
             )
     extracted = [gather(one, side_by_side(encoders[one.modality]), _joined(found[one.modality])) for one in plans]
-    source = Source(corpus, request.kind)
     if request.labelled:
-        features = publish(request.root, source, extracted, config, log=uri)
+        features = publish(request.root, corpus, extracted, config, kind=request.kind, log=uri)
     else:
-        features = publish_table(source, extracted, config, log=uri)
+        features = publish_table(corpus, extracted, config, log=uri)
     problems = sum(one is not None and one.vector is None for each in extracted for one in each.outcomes)
     result = ExtractionResult(
         features=features, work=work, problems=problems, seconds=round(time.monotonic() - begun, 2)
