@@ -88,10 +88,23 @@ def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path) -> None
     if recorded.is_file() and target.is_file() and recorded.read_text() == _digest(target):
         return
     partial = decode(features, shard, cache)
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
     # A crash between these two writes leaves a digest without its file: the shard is decoded again.
     storage.put(recorded.as_uri(), _digest(partial).encode())
+    complete(partial, target)
+
+
+def partial_file(folder: Path) -> Path:
+    """Return the path of a new file that is to be written.
+
+    A kill leaves it; ``cache_folder`` deletes it, or the attempt's end deletes its folder.
+    """
+    return folder / f".partial-{uuid.uuid4().hex}"
+
+
+def complete(partial: Path, target: Path) -> None:
+    """Give a file its final name after all of it has reached the disk: a target is complete or absent."""
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
     partial.replace(target)
 
 
@@ -109,8 +122,7 @@ def decode(features: FeatureSet, shard: ShardEntry, folder: Path) -> Path:
         columns["target"] = table["target"].fill_null(pa.scalar(np.nan, pa.float32()))
     for modality in features.manifest.modalities:
         columns[f"{modality}_present"], columns[modality] = _dense(table[schema.vector_column(modality)])
-    # A kill leaves a .partial file; `cache_folder` deletes it, or the attempt's end deletes its folder.
-    partial = folder / f".partial-{uuid.uuid4().hex}"
+    partial = partial_file(folder)
     flat = pa.table(columns).combine_chunks()
     try:
         with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, flat.schema) as writer:

@@ -4,8 +4,6 @@ Shape letters in this file:
     D dialogues of the split     S shards of the split
 """
 
-import os
-import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from ada2i.data.entries import ShardEntry
 from ada2i.data.manifest import FeatureSet, read_plain
 from ada2i.data.schema import Column
 from ada2i.errors import IntegrityError
-from ada2i.loader.decoded import LAYOUT, is_whole, map_table, runs
+from ada2i.loader.decoded import LAYOUT, complete, is_whole, map_table, partial_file, runs
 from ada2i.records import UNLABELLED
 
 _READERS = 8  # concurrent readers; they mostly wait for the store
@@ -84,7 +82,7 @@ def index_of(columns: Iterable[Column]) -> Index:
 
 def write_index(features: FeatureSet, shards: Sequence[ShardEntry], cache: Path) -> None:
     """Read the dialogue ids of a split's shards, which are much smaller than the shards, unless the index exists."""
-    target = _home(shards, cache)
+    target = _index_file(shards, cache)
     if is_whole(target):
         return
     with ThreadPoolExecutor(_READERS) as readers:
@@ -98,17 +96,15 @@ def write_index(features: FeatureSet, shards: Sequence[ShardEntry], cache: Path)
         if features.manifest.has_targets:
             counted = np.concatenate([found["target"].is_valid().to_numpy() for found in plain])
             table = table.append_column("targeted", pa.array(_per_dialogue(counted, index)))
-    partial = cache / f".partial-{uuid.uuid4().hex}"  # complete under its final name, or absent
+    partial = partial_file(cache)
     with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(target)
+    complete(partial, target)
 
 
 def read_index(shards: Sequence[ShardEntry], cache: Path) -> Index:
     """Return the index that ``write_index`` wrote; ids stay in the file, which is mapped."""
-    table = map_table(_home(shards, cache))
+    table = map_table(_index_file(shards, cache))
     edges = np.searchsorted(table["shard"].to_numpy(), np.arange(len(shards) + 1))
     extra = {name: table[name].to_numpy() for name in ("labelled", "targeted") if name in table.column_names}
     return Index(table["id"], table["length"].to_numpy(), np.asarray(edges, dtype=np.int64), **extra)
@@ -119,6 +115,6 @@ def _per_dialogue(utterances: npt.NDArray[np.bool_], index: Index) -> Ints:
     return np.add.reduceat(utterances, np.cumsum(index.lengths) - index.lengths, dtype=np.int64)
 
 
-def _home(shards: Sequence[ShardEntry], cache: Path) -> Path:
+def _index_file(shards: Sequence[ShardEntry], cache: Path) -> Path:
     digest = storage.digest("".join(shard.sha256 for shard in shards).encode())
     return cache / f"{digest}.{LAYOUT}b.index.arrow"

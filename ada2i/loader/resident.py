@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ada2i.loader.chunks import InMemoryShards
+from ada2i.loader.chunks import MappedShards
 from ada2i.loader.decoded import Chunk
 from ada2i.loader.split_data import Ints, SplitData, Values
 from ada2i.records import UNLABELLED
@@ -79,7 +79,7 @@ class Resident(SplitData):
 
 def on_device(split: SplitData, device: torch.device, *, limit: float) -> SplitData:
     """Return a split on a device if its values fit into ``limit`` bytes and it does not stream, else itself."""
-    if not isinstance(split.chunks, InMemoryShards) or _bytes(split) > limit:
+    if not isinstance(split.chunks, MappedShards) or _bytes(split) > limit:
         return split
     shards = split.chunks.shards
     targets = [chunk.targets for chunk in shards if chunk.targets is not None] if split.targets else []

@@ -26,7 +26,7 @@ from ada2i.batch import DialogueBatch, Layout
 from ada2i.data.entries import ShardEntry
 from ada2i.data.manifest import FeatureSet, require_targets
 from ada2i.data.schema import Column
-from ada2i.loader.chunks import Chunks, InMemoryShards
+from ada2i.loader.chunks import Chunks, MappedShards
 from ada2i.loader.decoded import cache_folder, chunk_of, decode_lasting, lasting_file, map_table
 from ada2i.loader.index import Index, index_of, read_index, write_index
 from ada2i.loader.order import Order, Shards, in_order, share, shuffled
@@ -154,7 +154,7 @@ class SplitData:
         Returns:
             For each rank its dialogues, as ``order.share`` returns them.
         """
-        if isinstance(self.chunks, InMemoryShards) or len(set(self.nodes)) == 1:
+        if isinstance(self.chunks, MappedShards) or len(set(self.nodes)) == 1:
             return share(batch, self.lengths, ranks)
         found: list[list[int]] = [[] for _ in range(ranks)]
         homes = {d: self._node_of(d) for d in batch}
@@ -320,7 +320,7 @@ def _hold(
         decode_lasting(features, shard, cache)
     wait()
     tables = [map_table(lasting_file(shard, cache)) for shard in shards]
-    return index_of(table["dialogue_id"] for table in tables), InMemoryShards(
+    return index_of(table["dialogue_id"] for table in tables), MappedShards(
         [chunk_of(table, modalities) for table in tables]
     )
 
