@@ -69,7 +69,7 @@ def get(uri: str, *, stamp: str = "") -> bytes:
     with translated(uri):
         if path := local_path(uri):
             return path.read_bytes()
-        return cache.remembered(f"{s3.endpoint()} {uri} {stamp}", lambda: s3.get(uri)) if stamp else s3.get(uri)
+        return cache.cached(f"{s3.endpoint()} {uri} {stamp}", lambda: s3.get(uri)) if stamp else s3.get(uri)
 
 
 def get_checked(uri: str, *, size: int, sha256: str) -> bytes:

@@ -25,7 +25,7 @@ _PASSING: Final = frozenset(
 _answered: set[str] = set()  # stores that have answered
 
 
-def patiently(place: str, call: Callable[[], T]) -> T:
+def retried(place: str, call: Callable[[], T]) -> T:
     """Make a call; retry it after temporary errors, with growing, randomised pauses."""
     begun = time.monotonic()
     for attempt in count():

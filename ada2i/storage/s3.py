@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
-from ada2i.storage.retry import patiently, status
+from ada2i.storage.retry import retried, status
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -196,7 +196,7 @@ def _pages(bucket: str, prefix: str, *, delimiter: str = "") -> Iterator[Any]:
 
 def _asked(call: Callable[["S3Client"], T]) -> T:
     """Make an S3 call."""
-    return patiently(endpoint(), lambda: call(client()))
+    return retried(endpoint(), lambda: call(client()))
 
 
 def split(uri: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from ada2i.errors import DataError, InputError, NotFoundError, ResourceError
 from ada2i.storage import s3
-from ada2i.storage.retry import patiently
+from ada2i.storage.retry import retried
 from ada2i.storage.translate import translated
 from ada2i.storage.uris import check, clean, is_remote, local_path, public
 
@@ -202,7 +202,7 @@ def _remote_files(fs: Any, path: str, location: str) -> list[str]:
 def from_source(location: str, read: Callable[[Any, str], T]) -> T:
     """Read from a location outside the root's layout, by fsspec's filesystem and the path there."""
     fs, path = _fsspec(location)
-    return patiently(urlsplit(public(location)).netloc, lambda: read(fs, path))
+    return retried(urlsplit(public(location)).netloc, lambda: read(fs, path))
 
 
 def _fsspec(location: str) -> tuple[Any, str]:
