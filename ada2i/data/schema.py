@@ -51,6 +51,9 @@ def vector_column(modality: Modality) -> str:
     return f"{modality}_feat"
 
 
+VECTOR_COLUMNS: Mapping[str, Modality] = {vector_column(modality): modality for modality in MODALITIES}
+
+
 def shard_schema(widths: Mapping[Modality, int], *, targets: bool = False) -> pa.Schema:
     """Return the schema of a shard.
 
@@ -146,7 +149,7 @@ class ParquetFile:
             DataError: The file is damaged, or the columns are far larger than it.
         """
         check_size(self.uri, self.size, self._expected(columns))
-        with _sound(self.uri):
+        with _translated(self.uri):
             table = self.reader.read(columns=columns)
             return self._decoded(table, sum(text_bytes(column) for column in table.columns))
 
@@ -154,7 +157,7 @@ class ParquetFile:
         """Read some columns as ``read`` does, in pieces of some rows."""
         check_size(self.uri, self.size, self._expected(columns))
         total = 0
-        with _sound(self.uri):
+        with _translated(self.uri):
             for batch in self.reader.iter_batches(batch_size=rows, columns=columns):
                 table = pa.Table.from_batches([batch])
                 total += sum(text_bytes(column) for column in table.columns)
@@ -209,7 +212,7 @@ def open_parquet(data: "bytes | pa.Buffer | IO[bytes]", uri: str) -> ParquetFile
     Raises:
         DataError: The bytes are not a Parquet file.
     """
-    with _sound(uri):
+    with _translated(uri):
         opened = pa.BufferReader(data) if isinstance(data, bytes | pa.Buffer) else data
         size = opened.seek(0, 2)
         file = pq.ParquetFile(opened, pre_buffer=False)  # with it, reading by pieces keeps all of them in memory
@@ -225,10 +228,11 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 @contextmanager
-def _sound(uri: str) -> Iterator[None]:
+def _translated(uri: str) -> Iterator[None]:
+    """Translate what pyarrow raises on damaged bytes into a ``DataError``."""
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as problem:  # what pyarrow raises
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as problem:
         raise DataError(
             f"{uri} must be a valid Parquet file, but cannot be read: {str(problem).rstrip('.')}. Check that it is "
             "Parquet, written and copied in full; else write it again.",

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _SUFFIX = ".parquet"
 
 
-class Vectors:
+class VectorCache:
     """The vectors of one encoder."""
 
     def __init__(self, root: str, digest: str, width: int) -> None:
@@ -74,7 +74,7 @@ def _outcomes(table: pa.Table) -> Iterator[Outcome]:
         )
 
 
-class Files:
+class DigestCache:
     """Digests of source files, by file stamp: see ``storage.source_stamps``."""
 
     def __init__(self, root: str) -> None:

@@ -230,20 +230,12 @@ def _provenance(corpus: Corpus, extracted: Sequence[Extracted], rows: pa.Table) 
         for each in extracted:
             line |= _trace(corpus, each, place)
         lines.append(line)
-    columns = [field for each in extracted for field in _trace_fields(each.plan.modality)]
+    columns = [*report.KEYS, pa.field("notes", pa.list_(pa.string()))]
+    columns += [field for each in extracted for field in _trace_fields(each.plan.modality)]
     encoders: dict[bytes | str, bytes | str] = {
         f"{each.plan.modality}_encoder": each.encoder.model_dump_json() for each in extracted
     }
-    return pa.Table.from_pylist(lines, schema=pa.schema([*_KEYS, *columns], metadata=encoders))
-
-
-_KEYS: list["pa.Field[Any]"] = [
-    pa.field("split", pa.string()),
-    pa.field("dialogue_id", pa.string()),
-    pa.field("utterance_index", pa.int32()),
-    pa.field("utterance_id", pa.string()),
-    pa.field("notes", pa.list_(pa.string())),
-]
+    return pa.Table.from_pylist(lines, schema=pa.schema(columns, metadata=encoders))
 
 
 def _trace(corpus: Corpus, extracted: Extracted, place: int) -> dict[str, Any]:

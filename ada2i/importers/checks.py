@@ -84,22 +84,15 @@ def check_order(rows: Rows) -> None:
     before = np.roll(order, 1)
     joined = (split[order] == split[before]) & (dialogue[order] == dialogue[before])  # with the row before
     joined[0] = False
-    _check_duplicates(rows, (joined & (index[order] == index[before]))[back], before[back])
-    at = np.arange(len(order))
-    _check_gaps(rows, index, (at - np.maximum.accumulate(np.where(joined, 0, at)))[back])
-
-
-def _check_duplicates(rows: Rows, repeated: Bools, before: NDArray[np.int64]) -> None:
     rows.require(
-        ~repeated,
+        ~(joined & (index[order] == index[before]))[back],
         "utterance_index",
         must="differ between the rows of a dialogue in a split",
-        found=lambda row: f"repeats that of {rows.place(int(before[row]))}",
+        found=lambda row: f"repeats that of {rows.place(int(before[back][row]))}",
         remedy="Remove one of the rows, or correct its `dialogue_id`.",
     )
-
-
-def _check_gaps(rows: Rows, index: NDArray[np.int64], due: NDArray[np.int64]) -> None:
+    at = np.arange(len(order))
+    due = (at - np.maximum.accumulate(np.where(joined, 0, at)))[back]
     rows.require(
         index == due,
         "utterance_index",

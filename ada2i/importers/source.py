@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from ada2i import storage
 from ada2i.data import schema, shards, spool
 from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, read_shard_bytes
-from ada2i.data.schema import Column, is_text
+from ada2i.data.schema import VECTOR_COLUMNS, Column, is_text
 from ada2i.errors import DataError, NotFoundError
 from ada2i.evaluation.regression import SIGNS
 from ada2i.importers.arrow_types import (
@@ -35,7 +35,6 @@ from ada2i.importers.columns import NO_CHANGES, Changes, likely, wide
 from ada2i.importers.formats import FAMILIES, SUFFIXES, conversion, suffix_of
 from ada2i.importers.rows import Bools, File, Rows, unread
 from ada2i.importers.splitting import PATH_SPLIT
-from ada2i.modalities import MODALITIES
 from ada2i.records import UNLABELLED
 
 Check = Callable[[Rows], object]
@@ -47,7 +46,6 @@ _TARGET = schema.TARGET.name
 _OPTIONAL = ("utterance_id", "speaker", "text", "recorded_at", _TARGET)
 LABEL_RULE = "label_rule"  # key of a file's metadata
 _BY_SIGN = "labels: the sign of `target`"
-_VECTORS = {schema.vector_column(modality): modality for modality in MODALITIES}
 
 
 def read_rows(source: str, *, vectors: bool = True, changes: Changes = NO_CHANGES, group: str | None = None) -> Rows:
@@ -109,7 +107,7 @@ def _read_file(file: TableFile, rows: spool.Spool, *, vectors: bool, group: str 
         return conform(part.columns, names, file.uri, part.files[0].first_row, group)
 
     store(file, list(names.values()), rows, converted, checks)
-    free = [name for name in (*_OPTIONAL, *_VECTORS) if name not in names]
+    free = [name for name in (*_OPTIONAL, *VECTOR_COLUMNS) if name not in names]
     unused = unread(file.kinds, names.values(), file.look, free)
     return [File(file.uri, pa.table({}), names, metadata, unused=unused)]
 
@@ -303,7 +301,7 @@ def checked_names(file: TableFile, *, vectors: bool = True, required: Collection
     check_types(file.uri, file.kinds)
     names = our_names(file.kinds)
     _check_unique(file.uri, [*file.columns, *file.packed], names)
-    if vectors and not names.keys() & _VECTORS.keys():
+    if vectors and not names.keys() & VECTOR_COLUMNS.keys():
         packs = wide(file.kinds)
         hint = f"`ada2i import table` packs wide columns: `{' '.join(packs)}`." if packs else ""
         raise DataError(
@@ -324,7 +322,7 @@ def our_names(kinds: Kinds) -> dict[str, str]:
     names = {name: name for name in plain if name != "text" or not is_vector(kinds[name])}
     if _TARGET in names and (not is_number(kinds[_TARGET]) or pa.types.is_null(kinds[_TARGET])):
         del names[_TARGET]  # no numbers: a column that is not read
-    for column, bare in _VECTORS.items():
+    for column, bare in VECTOR_COLUMNS.items():
         if column in kinds:
             names[column] = column
         elif bare in kinds and (is_vector(kinds[bare]) or (bare != "text" and pa.types.is_null(kinds[bare]))):
@@ -363,7 +361,7 @@ def _remedy(missing: Sequence[str], kinds: Kinds) -> str:
     found = {column: other for column in missing if (other := likely(column, kinds)) is not None}
     options = [f"--rename '{other}={column}'" for column, other in found.items()]
     options += ["--split-by dialogue"] if "split" in missing and "split" not in found else []
-    options += [] if our_names(kinds).keys() & _VECTORS.keys() else wide(kinds)
+    options += [] if our_names(kinds).keys() & VECTOR_COLUMNS.keys() else wide(kinds)
     if not options:
         return f"Add it, or rename the column that holds it: `ada2i import table` takes `--rename OLD={missing[0]}`."
     return f"Add it, or, if that is what the table means, `ada2i import table` takes `{' '.join(options)}`."
@@ -400,7 +398,7 @@ def check_types(uri: str, kinds: Kinds, spellings: Mapping[str, str] | None = No
 
 def _alike(files: list[File]) -> tuple[File, ...]:
     """Return files with the same columns and one type of labels, after checking that only empty ones differed."""
-    held = {column: file for file in files for column in _VECTORS if column in file.names}
+    held = {column: file for file in files for column in VECTOR_COLUMNS if column in file.names}
     first = next((file for file in files if file.columns["label"].null_count < file.columns.num_rows), files[0])
     return tuple(_with_label(_with_vectors(file, held), first) for file in files)
 
@@ -420,8 +418,10 @@ def _with_vectors(file: File, held: Mapping[str, File]) -> File:
         nothing = pa.nulls(file.columns.num_rows, pa.large_list(pa.float32()))
         columns = file.columns.append_column(column, nothing)
         file = replace(file, names={**file.names, column: name}, columns=columns)
-    order = [name for name in file.columns.schema.names if name not in _VECTORS]
-    return replace(file, columns=file.columns.select([*order, *(column for column in _VECTORS if column in held)]))
+    order = [name for name in file.columns.schema.names if name not in VECTOR_COLUMNS]
+    return replace(
+        file, columns=file.columns.select([*order, *(column for column in VECTOR_COLUMNS if column in held)])
+    )
 
 
 def _with_label(file: File, first: File) -> File:
@@ -460,7 +460,7 @@ _TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "speaker": (is_name, "text or integers"),
     "text": (_is_transcript, "text or lists of numbers"),
     "recorded_at": (_is_time, "timestamps, dates, or text in ISO 8601"),
-    **dict.fromkeys(_VECTORS, (is_vector, "lists of numbers")),
+    **dict.fromkeys(VECTOR_COLUMNS, (is_vector, "lists of numbers")),
 }
 
 
@@ -487,7 +487,7 @@ def conform(
 
 def _columns(names: Mapping[str, str], group: str | None) -> tuple[str, ...]:
     more = [group] if group is not None and group not in (*REQUIRED, *_OPTIONAL) else []
-    return (*REQUIRED, *_OPTIONAL, *more, *(column for column in _VECTORS if column in names))
+    return (*REQUIRED, *_OPTIONAL, *more, *(column for column in VECTOR_COLUMNS if column in names))
 
 
 def _conform(ours: str, names: Mapping[str, str], rows: Rows) -> Column:
@@ -498,7 +498,7 @@ def _conform(ours: str, names: Mapping[str, str], rows: Rows) -> Column:
 
 
 def _conformed(ours: str, column: Column, require: Require) -> Column:
-    if ours in _VECTORS:
+    if ours in VECTOR_COLUMNS:
         return vectors(column)
     if ours == "utterance_index":
         return whole(column, require)
