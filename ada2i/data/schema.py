@@ -263,7 +263,7 @@ def coded(column: Column) -> "tuple[NDArray[np.int32], pa.Array[Any]]":
 
 
 @dataclass(frozen=True)
-class Order:
+class RowOrder:
     """The order of rows in shards: by split, dialogue and utterance.
 
     Attributes:
@@ -279,7 +279,7 @@ class Order:
     counted: bool
 
     @classmethod
-    def of(cls, keys: pa.Table) -> "Order":
+    def of(cls, keys: pa.Table) -> "RowOrder":
         """Return the order of ``N`` rows with ``SORT_KEYS``, without nulls."""
         group, dialogues, number = _groups(keys)
         sizes = np.zeros(number, group.dtype)

@@ -43,7 +43,7 @@ def normalise_split(name: str) -> str | None:
     return ALIASES.get(name.strip().lower())
 
 
-def cut_dev(dialogues: Any, *, uri: str = "The table") -> Any:
+def cut_dev(dialogues: Any, *, uri: str) -> Any:
     """Choose the dev dialogues among those of train, by ``DEV_RULE``: never by chance, order or content.
 
     Args:

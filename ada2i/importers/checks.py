@@ -75,7 +75,7 @@ def renamed_splits(rows: Rows) -> Rows:
 
 def check_order(rows: Rows) -> None:
     """Check that the utterances of each dialogue in a split are numbered 0, 1, 2..., in any order of rows."""
-    if schema.Order.of(rows.columns).counted:
+    if schema.RowOrder.of(rows.columns).counted:
         return
     index = rows.columns["utterance_index"].to_numpy()
     split, dialogue = (schema.coded(rows.columns[name])[0] for name in ("split", "dialogue_id"))
