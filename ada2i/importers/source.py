@@ -283,13 +283,13 @@ def _refuse_shards(source: str, found: Iterable[str]) -> None:
             )
 
 
-def checked_names(file: TableFile, *, vectors: bool = True, required: Collection[str] = REQUIRED) -> Mapping[str, str]:
+def checked_names(file: TableFile, *, required: Collection[str], vectors: bool = True) -> Mapping[str, str]:
     """Check the columns and types of a file, but no values.
 
     Args:
         file: The file.
-        vectors: Whether there must be a vector column.
         required: Columns that it must have.
+        vectors: Whether there must be a vector column.
 
     Returns:
         Its own column names, by canonical name of the columns that it has.
@@ -464,9 +464,7 @@ _TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
 }
 
 
-def conform(
-    table: pa.Table, names: Mapping[str, str], uri: str, first_row: int = 0, group: str | None = None
-) -> pa.Table:
+def conform(table: pa.Table, names: Mapping[str, str], uri: str, first_row: int, group: str | None = None) -> pa.Table:
     """Return the columns with canonical names and types; an optional column that the file lacks is null.
 
     Names are without blanks around them, and an empty one is null.
