@@ -71,19 +71,19 @@ def cache_folder() -> Path:
     return folder
 
 
-def lasting_file(shard: ShardEntry, cache: Path) -> Path:
+def cached_file(shard: ShardEntry, cache: Path) -> Path:
     """Return the path of a decoded shard in the cache."""
     return cache / f"{shard.sha256}.{LAYOUT}.arrow"
 
 
-def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
+def decode_to_cache(features: FeatureSet, shard: ShardEntry, cache: Path) -> None:
     """Create the shard's file in the cache, unless an intact one exists.
 
     Raises:
         IntegrityError: The shard differs from the digest in the manifest.
         ResourceError: The disk is full.
     """
-    target = lasting_file(shard, cache)
+    target = cached_file(shard, cache)
     recorded = target.with_suffix(".sha256")
     if recorded.is_file() and target.is_file() and recorded.read_text() == _digest(target):
         return

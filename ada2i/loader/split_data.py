@@ -27,7 +27,7 @@ from ada2i.data.entries import ShardEntry
 from ada2i.data.manifest import FeatureSet, require_targets
 from ada2i.data.schema import Column
 from ada2i.loader.chunks import Chunks, MappedShards
-from ada2i.loader.decoded import Chunk, cache_folder, chunk_of, decode_lasting, lasting_file, map_table
+from ada2i.loader.decoded import Chunk, cache_folder, cached_file, chunk_of, decode_to_cache, map_table
 from ada2i.loader.index import Index, index_of, read_index, write_index
 from ada2i.loader.order import Order, Shards, in_order, share, shuffled
 from ada2i.loader.statistics import Sums, mean_and_deviation, stored_sums
@@ -326,9 +326,9 @@ def _hold(
     """Decode this worker's part of the shards, wait for the others, and map them all."""
     place, workers = part
     for shard in shards[place::workers]:
-        decode_lasting(features, shard, cache)
+        decode_to_cache(features, shard, cache)
     wait()
-    tables = [map_table(lasting_file(shard, cache)) for shard in shards]
+    tables = [map_table(cached_file(shard, cache)) for shard in shards]
     return index_of(table["dialogue_id"] for table in tables), MappedShards(
         [chunk_of(table, modalities) for table in tables]
     )
