@@ -195,8 +195,9 @@ def _pages(bucket: str, prefix: str, *, delimiter: str = "") -> Iterator[Any]:
 
 
 def _asked(call: Callable[["S3Client"], T]) -> T:
-    """Make an S3 call."""
-    return retried(endpoint(), lambda: call(client()))
+    """Make an S3 call at the endpoint that the environment names now."""
+    place = endpoint()
+    return retried(place, lambda: call(client_for(place)))
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -208,11 +209,6 @@ def split(uri: str) -> tuple[str, str]:
 def endpoint() -> str:
     """Return the address that S3 calls go to, or "AWS"."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
-
-
-def client() -> "S3Client":
-    """Return the client for the endpoint that the environment names now."""
-    return client_for(endpoint())
 
 
 @lru_cache

@@ -118,7 +118,7 @@ def test_a_wrong_clock_shows_in_an_answer_without_text(server: ThreadingHTTPServ
 def test_what_may_pass_is_retryable(
     server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, status: int, code: str
 ) -> None:
-    monkeypatch.setattr(retry, "_PATIENCE_S", -1.0)
+    monkeypatch.setattr(retry, "_RETRY_S", -1.0)
     with pytest.raises(UnreachableError, match=f"answered {status} {code}. Try again later") as caught:
         storage.get(f"s3://bucket/{always(server, status, code).server_address[1]}")
     assert caught.value.retryable
