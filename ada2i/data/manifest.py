@@ -86,7 +86,7 @@ class Manifest(Record):
         seal = unsealed(data, uri)
         try:
             shards = ShardList.parsed(data, begin, end)
-        except ValueError:  # described by the usual way
+        except ValueError:  # the usual way raises an error that names the field
             return super().opened(data, uri)
         with described(cls, uri):
             return cls.model_validate_json((b"{" if seal else b"") + data[seal:begin] + data[end:], context=shards)

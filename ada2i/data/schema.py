@@ -39,8 +39,8 @@ _PLAIN = (
 
 TARGET = pa.field("target", pa.float32())  # optional: the last plain column
 
-_MULTIPLE = 100  # of a file's size, that its columns may have in memory
-_LEAST_LIMIT = 512 * 2**20  # bytes that any file may have in memory
+_MULTIPLE = 100  # columns may take this multiple of their file's size in memory
+_LEAST_LIMIT = 512 * 2**20  # bytes of memory that the columns of any file may take
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}  # bytes of a value in memory; 8 of others
 
 _COUNTED = 1 << 20  # rows that are counted or coded at once
@@ -215,7 +215,7 @@ def open_parquet(data: "bytes | pa.Buffer | IO[bytes]", uri: str) -> ParquetFile
     with _translated(uri):
         opened = pa.BufferReader(data) if isinstance(data, bytes | pa.Buffer) else data
         size = opened.seek(0, 2)
-        file = pq.ParquetFile(opened, pre_buffer=False)  # with it, reading by pieces keeps all of them in memory
+        file = pq.ParquetFile(opened, pre_buffer=False)  # a pre-buffer keeps all pieces in memory
         str(file.schema_arrow)  # decodes all names
         texts = [field.name for field in file.schema_arrow if is_text(field.type)]
         reader = pq.ParquetFile(opened, pre_buffer=False, metadata=file.metadata, read_dictionary=texts)
@@ -246,7 +246,7 @@ def codes(names: Any) -> NDArray[np.int64]:
     return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def coded(column: Column) -> "tuple[NDArray[np.int32], pa.Array[Any]]":
+def factorized(column: Column) -> "tuple[NDArray[np.int32], pa.Array[Any]]":
     """Return an index ``(N,)`` into the distinct names of a column without nulls, and these names."""
     starts = range(0, len(column), _COUNTED)
     distinct: list[Any] = []
@@ -304,8 +304,8 @@ class RowOrder:
 
 def _groups(keys: pa.Table) -> tuple[NDArray[Any], int, int]:
     """Return a number ``(N,)`` for split and dialogue, in shard order; how many dialogues, and how many numbers."""
-    dialogue, names = coded(keys[SORT_KEYS[1]])
-    split, splits = coded(keys[SORT_KEYS[0]])
+    dialogue, names = factorized(keys[SORT_KEYS[1]])
+    split, splits = factorized(keys[SORT_KEYS[0]])
     number = len(names) * len(splits)
     kind: Any = np.int32 if max(number, keys.num_rows) < 2**31 else np.int64
     group: NDArray[Any] = _alphabetical(splits).astype(kind)[split]
@@ -331,6 +331,6 @@ def by_appearance(names: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArr
     """
     dialogue = np.repeat(np.arange(len(lengths)), lengths)
     _, first, pair = np.unique(dialogue * (names.max(initial=0) + 1) + names, return_index=True, return_inverse=True)
-    numbers = np.argsort(np.argsort(first))[pair]  # over all rows; a dialogue's first row has its lowest
+    numbers = np.argsort(np.argsort(first))[pair]  # counted over all rows; a dialogue's first row has its lowest
     starts = np.cumsum(lengths) - lengths
     return np.asarray(numbers - numbers[starts][dialogue], dtype=np.int64)

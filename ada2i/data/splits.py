@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ada2i.errors import DataError
 
-_PART = 100_000  # ids
+_PART = 100_000  # ids that are hashed at once
 
 # By lower-case name, as corpora write it.
 ALIASES: Mapping[str, str] = {

@@ -82,7 +82,7 @@ def resolve(specs: Mapping[Modality, str | None], overrides: Mapping[str, Any]) 
         ConfigError: An encoder, field or value is wrong, or a package that an encoder needs is not installed.
     """
     chosen = {
-        modality: registry.placed(specs.get(modality) or default)
+        modality: registry.with_absolute_folders(specs.get(modality) or default)
         for modality, default in registry.DEFAULT_ENCODERS.items()
     }
     tree: dict[str, Any] = {"encoders": {m: {"spec": s, "settings": {}} for m, s in chosen.items() if s != NONE}}

@@ -112,7 +112,7 @@ class TableFile:
             yield self._plain(part, columns, part.num_rows, first)
             first += part.num_rows
 
-    def look(self, name: str) -> str:
+    def describe(self, name: str) -> str:
         """Return what a column that is not read holds, as text for people."""
         kind = self.kinds[name]
         if is_vector(kind):

@@ -58,7 +58,7 @@ def optional_splits(rows: Rows) -> Rows:
 
 def renamed_splits(rows: Rows) -> Rows:
     """Return the rows with canonical split names; none is null."""
-    written, held = schema.coded(rows.columns["split"])
+    written, held = schema.factorized(rows.columns["split"])
     names = [normalise_split(str(name)) for name in held.to_pylist()]
     rows.require(
         np.array([name is not None for name in names], np.bool_)[written],
@@ -69,7 +69,8 @@ def renamed_splits(rows: Rows) -> Rows:
     )
     if names == held.to_pylist() and held.type == pa.string():
         return rows
-    splits = spool.stored([pa.table({"split": pa.array(names, pa.string()).take(written)})])  # as the other columns are
+    # On disk, like the other columns.
+    splits = spool.stored([pa.table({"split": pa.array(names, pa.string()).take(written)})])
     return rows.with_column("split", splits["split"])
 
 
@@ -78,7 +79,7 @@ def check_order(rows: Rows) -> None:
     if schema.RowOrder.of(rows.columns).counted:
         return
     index = rows.columns["utterance_index"].to_numpy()
-    split, dialogue = (schema.coded(rows.columns[name])[0] for name in ("split", "dialogue_id"))
+    split, dialogue = (schema.factorized(rows.columns[name])[0] for name in ("split", "dialogue_id"))
     order = np.lexsort((index, dialogue, split))  # stable: of duplicates, the one read later comes second
     back = np.argsort(order)
     before = np.roll(order, 1)

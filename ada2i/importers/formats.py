@@ -110,7 +110,8 @@ def conversion(uri: str) -> str:
 
 
 def _name(uri: str) -> str:
-    path = uri.partition("?")[0] if uri.startswith(("http://", "https://")) else uri  # elsewhere it is a letter
+    # In paths and in keys of S3, `?` is an ordinary character.
+    path = uri.partition("?")[0] if uri.startswith(("http://", "https://")) else uri
     return path.rstrip("/").rpartition("/")[2]
 
 

@@ -127,7 +127,7 @@ def _newest(columns: pa.Table) -> pa.Table:
     parts = []
     for part in spool.pieces(columns.select(["dialogue_id", "recorded_at", "split"])):
         known = part.filter(pc.and_(pc.equal(part["split"], pa.scalar("train")), part["recorded_at"].is_valid()))
-        times = known["recorded_at"].cast(pa.int64())  # any year, not Python's only
+        times = known["recorded_at"].cast(pa.int64())  # as numbers, since Python's times end with the year 9999
         parts.append(_latest(pa.table([known["dialogue_id"], times], names=_LATEST)))
     return _latest(pa.concat_tables(parts))
 

@@ -199,7 +199,7 @@ def _keys(rows: Rows, table: KeyedVectors) -> tuple[NDArray[np.int64], NDArray[n
         theirs_too = table.rows.columns[name]
         if name == "split":
             column, theirs_too = _uncut(rows, table.rows), _uncut(table.rows, rows)
-        (one, names), (other, more) = schema.coded(column), schema.coded(theirs_too)
+        (one, names), (other, more) = schema.factorized(column), schema.factorized(theirs_too)
         known = pc.index_in(more, value_set=names).to_numpy(zero_copy_only=False)
         places = np.where(np.isnan(known), len(names) + np.arange(len(more)), known).astype(np.int64)
         ours *= len(names) + len(more)

@@ -136,20 +136,20 @@ _WORDS: Mapping[str, tuple[str, ...]] = {  # parts of names of columns with one 
 
 
 def unread(
-    held: Iterable[str], used: Collection[str], look: Callable[[str], str], free: Iterable[str]
+    held: Iterable[str], used: Collection[str], describe: Callable[[str], str], free: Iterable[str]
 ) -> dict[str, str]:
     """Return the columns that were not read: by name, what they hold, and the name under which they would be read.
 
     Args:
         held: The table's columns.
         used: Those that were read.
-        look: Returns what a column holds.
+        describe: Returns what a column holds.
         free: Names that would be read, but that no column has.
     """
     others, free = [name for name in dict.fromkeys(held) if name not in used], list(free)
     found = {}
     for name in others[:_MOST_UNUSED]:
-        what = look(name)
+        what = describe(name)
         found[name.encode(errors="replace").decode()] = f"{what}{_advice(name, what, free)}"  # JSON may hold no Unicode
     return found | ({"...": f"{len(others) - len(found)} more"} if len(others) > len(found) else {})
 

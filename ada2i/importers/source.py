@@ -108,7 +108,7 @@ def _read_file(file: TableFile, rows: spool.Spool, *, vectors: bool, group: str 
 
     store(file, list(names.values()), rows, converted, checks)
     free = [name for name in (*_OPTIONAL, *VECTOR_COLUMNS) if name not in names]
-    unused = unread(file.kinds, names.values(), file.look, free)
+    unused = unread(file.kinds, names.values(), file.describe, free)
     return [File(file.uri, pa.table({}), names, metadata, unused=unused)]
 
 
@@ -262,7 +262,7 @@ def _without_caches(source: str, found: list[str]) -> list[str]:
             held = json.loads(storage.read_source(state))
             named = [str(entry["filename"]) for entry in held["_data_files"]]
         except (ValueError, LookupError, TypeError, RecursionError):
-            continue  # of another program
+            continue  # a file of another program
         folder = state.rpartition("/")[0]
         listed = {storage.join(folder, name) for name in named}
         if missing := sorted(listed - set(found)):

@@ -27,7 +27,7 @@ from ada2i.extraction.publish import RECIPE
 from ada2i.importers.arrow_types import TableFile
 from ada2i.importers.checks import check_keys, check_order, optional_splits, renamed_splits, vectors_of_width
 from ada2i.importers.import_rows import made_ids
-from ada2i.importers.labels import recorded
+from ada2i.importers.labels import recorded_names
 from ada2i.importers.rows import File, Rows
 from ada2i.importers.source import checked_names, conform, table_uris
 from ada2i.modalities import Modality
@@ -135,7 +135,7 @@ class Table:
 
     def labels(self, model: tuple[str, ...]) -> tuple[str, ...]:
         """Return its class names by class index: the recorded ones, else the model's."""
-        return recorded(self.keys.files) or model
+        return recorded_names(self.keys.files) or model
 
     def stage(self, uri: str, widths: Mapping[Modality, int], labels: tuple[str, ...], model: str) -> tuple[Shard, ...]:
         """Check all rows and write them as shards; the same table gives the same shards.

@@ -195,5 +195,5 @@ def check_writable(uri: str) -> None:
         return
     probe = join(uri, f".probe-{uuid.uuid4().hex}")
     with translated(uri):
-        s3.put_if_absent(probe, b"")  # as the registry does, which needs a store that can
+        s3.put_if_absent(probe, b"")  # as the registry writes: the store must support conditional writes
         s3.delete([probe])

@@ -64,7 +64,8 @@ def translated(location: str) -> Iterator[None]:
 
 
 def _other_error(uri: str, problem: Exception) -> Ada2iError | None:
-    cause = problem.__cause__ if isinstance(problem, FileNotFoundError) else None  # fsspec's, of any answer in HTTP
+    # fsspec raises FileNotFoundError for any bad answer of HTTP, caused by the error with the status.
+    cause = problem.__cause__ if isinstance(problem, FileNotFoundError) else None
     if (status := getattr(cause or problem, "status", None)) and isinstance(status, int):
         return _http_answer(uri, status)
     if isinstance(problem, OSError):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ada2i import storage
 from ada2i.data.manifest import FeatureSet, read_shard_bytes
 from ada2i.data.parquet import from_parquet, to_parquet
-from ada2i.data.schema import Column
+from ada2i.data.schema import Column, with_column
 from ada2i.display import count
 from ada2i.errors import DataError
 from ada2i.importers.source import has_table_suffix, table_files
@@ -97,8 +97,7 @@ def _with_keys(table: pa.Table, shown: str) -> pa.Table:
             uri=shown,
             field="utterance_index",
         ) from problem
-    table = table.set_column(table.column_names.index("dialogue_id"), "dialogue_id", dialogue)
-    return table.set_column(table.column_names.index("utterance_index"), "utterance_index", index)
+    return with_column(with_column(table, "dialogue_id", dialogue), "utterance_index", index)
 
 
 def _places(table: pa.Table, truth: pa.Table, shown: str) -> list[int]:

@@ -204,7 +204,7 @@ def _resolved(
     return factory, _checked(factory, spec, settings, fixed), fixed
 
 
-def placed(spec: str) -> str:
+def with_absolute_folders(spec: str) -> str:
     """Return a spec with the absolute paths of the folders that it names: jobs run in another folder."""
     folders = ((part, _folder(part)) for part in parts(spec))
     return ",".join(f"{HUGGING_FACE}{folder.resolve()}" if folder else part for part, folder in folders)
