@@ -46,15 +46,24 @@ class Index:
     targeted: Ints | None = None
 
     @cached_property
+    def first_rows(self) -> Ints:
+        """``(D,)`` first row of each dialogue in the split."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @cached_property
     def _starts(self) -> Ints:
-        before = np.cumsum(self.lengths) - self.lengths
-        return before - np.repeat(before[self.edges[:-1]], np.diff(self.edges))
+        """``(D,)`` first row of each dialogue in its shard."""
+        return self.first_rows - np.repeat(self.first_rows[self.edges[:-1]], np.diff(self.edges))
 
     def place(self, dialogue: int) -> tuple[int, slice]:
         """Return a dialogue's shard, and its rows there."""
         shard = int(np.searchsorted(self.edges, dialogue, side="right")) - 1
         start = int(self._starts[dialogue])
         return shard, slice(start, start + int(self.lengths[dialogue]))
+
+    def counts(self, chosen: npt.NDArray[np.bool_]) -> Ints:
+        """Return the number of chosen utterances of each dialogue, ``(D,)``, from a mask of all rows of the split."""
+        return np.add.reduceat(chosen, self.first_rows, dtype=np.int64)
 
     def check(self, shard: int, lengths: Ints, uri: str) -> None:
         """Check that a shard, whose digest is now verified, has the dialogues that were read from it before.
@@ -92,10 +101,10 @@ def write_index(features: FeatureSet, shards: Sequence[ShardEntry], cache: Path)
     table = pa.table({"id": index.ids.combine_chunks(), "length": index.lengths, "shard": shard})
     if len(index.lengths):
         counted = np.concatenate([found["label"].to_numpy() != UNLABELLED for found in plain])
-        table = table.append_column("labelled", pa.array(_per_dialogue(counted, index)))
+        table = table.append_column("labelled", pa.array(index.counts(counted)))
         if features.manifest.has_targets:
             counted = np.concatenate([found["target"].is_valid().to_numpy() for found in plain])
-            table = table.append_column("targeted", pa.array(_per_dialogue(counted, index)))
+            table = table.append_column("targeted", pa.array(index.counts(counted)))
     partial = partial_file(cache)
     with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
@@ -108,11 +117,6 @@ def read_index(shards: Sequence[ShardEntry], cache: Path) -> Index:
     edges = np.searchsorted(table["shard"].to_numpy(), np.arange(len(shards) + 1))
     extra = {name: table[name].to_numpy() for name in ("labelled", "targeted") if name in table.column_names}
     return Index(table["id"], table["length"].to_numpy(), np.asarray(edges, dtype=np.int64), **extra)
-
-
-def _per_dialogue(utterances: npt.NDArray[np.bool_], index: Index) -> Ints:
-    """Return the number of chosen utterances of each dialogue."""
-    return np.add.reduceat(utterances, np.cumsum(index.lengths) - index.lengths, dtype=np.int64)
 
 
 def _index_file(shards: Sequence[ShardEntry], cache: Path) -> Path:

@@ -38,13 +38,13 @@ class Resident(SplitData):
     @cached_property
     def _most_speakers(self) -> Ints:
         """``(D,)`` highest speaker of each dialogue."""
-        return np.maximum.reduceat(self._column(lambda chunk: chunk.speakers), self._starts)
+        return np.maximum.reduceat(self._column(lambda chunk: chunk.speakers), self.index.first_rows)
 
     def _values(self, dialogues: Sequence[int]) -> tuple[Values, int]:
         chosen = list(dialogues)
         lengths = self.lengths[chosen]
         inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        rows = torch.from_numpy(np.repeat(self._starts[chosen], lengths) + inside)
+        rows = torch.from_numpy(np.repeat(self.index.first_rows[chosen], lengths) + inside)
         if self.place.type == "cuda":
             rows = rows.pin_memory().to(self.place, non_blocking=True)
         return self.values.map(lambda column: column.index_select(0, rows)), int(self._most_speakers[chosen].max()) + 1

@@ -157,10 +157,10 @@ class SplitData:
         if isinstance(self.chunks, MappedShards) or len(set(self.nodes)) == 1:
             return share(batch, self.lengths, ranks)
         found: list[list[int]] = [[] for _ in range(ranks)]
-        homes = {d: self._node_of(d) for d in batch}
+        nodes = {d: self._node_of(d) for d in batch}
         for node in set(self.nodes):
             members = [rank for rank in range(ranks) if self.nodes[rank] == node]
-            local = share([d for d in batch if homes[d] == node], self.lengths, len(members))
+            local = share([d for d in batch if nodes[d] == node], self.lengths, len(members))
             for rank, own in zip(members, local, strict=True):
                 found[rank] = own
         return found
@@ -223,23 +223,18 @@ class SplitData:
         return int(self.class_counts.sum()) == int(self.lengths.sum())
 
     @cached_property
-    def _starts(self) -> Ints:
-        """``(D,)`` first row of each dialogue in the split."""
-        return np.cumsum(self.lengths) - self.lengths
-
-    @cached_property
     def _labelled(self) -> Ints:
         """``(D,)`` labelled utterances of each dialogue."""
         if self.index.labelled is not None:
             return self.index.labelled
-        return np.add.reduceat(self._column(lambda chunk: chunk.labels) != UNLABELLED, self._starts, dtype=np.int64)
+        return self.index.counts(self._column(lambda chunk: chunk.labels) != UNLABELLED)
 
     @cached_property
     def _targeted(self) -> Ints:
         """``(D,)`` utterances with a target of each dialogue."""
         if self.index.targeted is not None:
             return self.index.targeted
-        return np.add.reduceat(np.isfinite(self._column(_targets)), self._starts, dtype=np.int64)
+        return self.index.counts(np.isfinite(self._column(_targets)))
 
     def _column(self, of: Callable[[Chunk], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Return a column of all rows of the split."""
