@@ -26,7 +26,7 @@ from ada2i.errors import DataError
 from ada2i.extraction.publish import RECIPE
 from ada2i.importers.arrow_types import TableFile
 from ada2i.importers.checks import check_keys, check_order, optional_splits, renamed_splits, vectors_of_width
-from ada2i.importers.import_rows import made_ids
+from ada2i.importers.import_rows import plain_columns
 from ada2i.importers.labels import recorded_names
 from ada2i.importers.rows import File, Rows
 from ada2i.importers.source import checked_names, conform, table_uris
@@ -237,13 +237,8 @@ def _checked(file: File, kind: pa.Schema, labels: tuple[str, ...], model: str) -
     if not rows.columns["split"].null_count:
         rows = renamed_splits(rows)
     columns = rows.columns
-    data: dict[str, Any] = {name: columns[name] for name in ("dialogue_id", "speaker", "text")}
-    data |= {
-        "utterance_index": columns["utterance_index"].cast(pa.int32()),
-        "utterance_id": pc.coalesce(columns["utterance_id"], made_ids(columns)),
-        "label": _classes(rows, labels),
-        "split": columns["split"].fill_null(pa.scalar("")),
-    }
+    data = plain_columns(columns)
+    data |= {"label": _classes(rows, labels), "split": columns["split"].fill_null(pa.scalar(""))}
     for modality, width in schema.widths_of(kind).items():
         column = schema.vector_column(modality)
         if column not in rows.names:
