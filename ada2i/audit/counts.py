@@ -42,7 +42,7 @@ class CodedRows:
     vectors: Mapping[Modality, Digests]
 
     def origins(self, modality: Modality) -> Digests:
-        """Return new ``(N,)`` digests of the origin of each vector; a row may take few bytes for long.
+        """Return ``(N,)`` digests of the origin of each vector, computed anew: all of them would take much memory.
 
         For a text vector the origin is its transcript, for other modalities the row itself. Vectors of the same origin
         are not counted as copies of one another.
