@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from ada2i import storage
+from ada2i.data.parquet import from_parquet
 from ada2i.display import count, similar
 from ada2i.drift import Drift, Reference, Window, judge, last_compared, limits, reference_of, render, summarise, windows
 from ada2i.drift import keep as keep_window
@@ -541,7 +542,7 @@ def compare(first: str, second: str, store: Store) -> Comparison:
         NotFoundError: There is no such version.
         DataError: The two were tested on other dialogues, or a table does not hold predictions for them.
     """
-    from ada2i.studies.outside import is_table, outside_predictions, read_predictions
+    from ada2i.studies.outside import is_table, outside_predictions
 
     versions = {text: resolve(store.root, text) for text in (first, second) if not is_table(text)}
     if not versions:
@@ -552,7 +553,7 @@ def compare(first: str, second: str, store: Store) -> Comparison:
     files = {text: read_file(store.root, version, "predictions.parquet") for text, version in versions.items()}
     known, version = next(iter(versions.items()))
     for text in {first, second} - versions.keys():
-        files[text] = outside_predictions(text, read_predictions(files[known]), version.features.labels)
+        files[text] = outside_predictions(text, from_parquet(files[known]), version.features.labels)
     a, b = (versions[text].name if text in versions else storage.name_of(text) for text in (first, second))
     synthetic = any(each.features.synthetic for each in versions.values())
     return compare_predictions(files[first], files[second], names=(a, b), synthetic=synthetic)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ada2i import storage, usecases
 from ada2i.api.frames import Frame, as_location, is_frame, like
+from ada2i.data.parquet import from_parquet
 from ada2i.inference.models import load_model
 from ada2i.inference.versions import check_code, load_config, open_version
 from ada2i.jobs import code as own
@@ -156,7 +156,7 @@ class LoadedModel:
                 spec, Store.open(scratch), hooks=usecases.Hooks(), extraction_run=new_run_id()
             )
             parts = (storage.get(storage.join(folder, name)) for name in sorted(manifest.files))
-            found = pa.concat_tables([pq.read_table(pa.BufferReader(part)) for part in parts])
+            found = pa.concat_tables([from_parquet(part) for part in parts])
             if not is_frame(source):
                 return found
             order = row_order(Table(location, WHOLE).keys.columns)

@@ -33,7 +33,7 @@ _FIRST = 10  # rows that are kept as examples
 
 
 @dataclass
-class Values:
+class VectorStatistics:
     """Statistics of one modality's vectors of one width in one split.
 
     Attributes:
@@ -86,7 +86,7 @@ class Accumulator:
 
     rows: int = 0
     names: Mapping[str, dict[str, int]] = field(default_factory=lambda: {name: {} for name in _CODED})
-    values: dict[Modality, dict[tuple[int, int], Values]] = field(default_factory=dict)
+    values: dict[Modality, dict[tuple[int, int], VectorStatistics]] = field(default_factory=dict)
     non_finite_columns: dict[Modality, dict[int, int]] = field(default_factory=dict)
     non_finite_kinds: dict[Modality, set[str]] = field(default_factory=dict)
     non_finite_rows: dict[Modality, list[int]] = field(default_factory=dict)
@@ -134,18 +134,18 @@ class Accumulator:
 
     def _add_vectors(self, modality: Modality, column: Column, splits: Codes) -> Digests:
         digests = np.full(len(column), NOTHING)
-        homes = self.values.setdefault(modality, {})
+        statistics = self.values.setdefault(modality, {})
         for rows, values in dense(column):
             finite, zero = np.isfinite(values), np.logical_not(values.any(axis=1))
             digests[rows] = np.where(zero, ZERO, vector_digests(values))
             self._note_non_finite(modality, rows, values, finite)
             for split in np.unique(splits[rows]).tolist():
                 here = splits[rows] == split
-                home = homes.setdefault((values.shape[1], split), Values())
+                group = statistics.setdefault((values.shape[1], split), VectorStatistics())
                 if here.all():
-                    home.add(values, finite, zero)
+                    group.add(values, finite, zero)
                 else:
-                    home.add(values[here], finite[here], zero[here])
+                    group.add(values[here], finite[here], zero[here])
         return digests
 
     def _note_non_finite(

@@ -13,7 +13,6 @@ from ada2i.audit.records import AuditReport
 from ada2i.audit.thresholds import AuditThresholds
 from ada2i.data.manifest import is_feature_set, open_features
 from ada2i.errors import ConfigError, DataError
-from ada2i.modalities import Modality
 from ada2i.records import Finding
 
 DEFAULTS = AuditThresholds()
@@ -51,7 +50,7 @@ def audit_source(source: Source, *, thresholds: AuditThresholds = DEFAULTS) -> A
             f"{source.location} must hold at least one utterance, but has no row. Check what wrote it.",
             uri=source.location,
         )
-    rows = counts.ledger(total)
+    rows = counts.coded_rows(total)
     classes = counts.class_names(total)
     splits = {split: counts.count_split(total, rows, split, classes) for split in rows.splits}
     modalities = {m: counts.count_modality(total, rows, m) for m in rows.vectors}
@@ -91,14 +90,6 @@ def check_codes(allow: Iterable[str]) -> None:
         )
 
 
-def blocking(
-    found: Iterable[Finding], *, allow: Collection[str] = (), modalities: Collection[Modality] | None = None
-) -> list[Finding]:
-    """Return the errors that forbid training with some modalities (by default with any modality)."""
-    return [
-        finding
-        for finding in found
-        if finding.severity == "error"
-        and finding.code not in allow
-        and (modalities is None or finding.modality is None or finding.modality in modalities)
-    ]
+def blocking(found: Iterable[Finding], *, allow: Collection[str] = ()) -> list[Finding]:
+    """Return the errors that forbid training."""
+    return [finding for finding in found if finding.severity == "error" and finding.code not in allow]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ada2i import storage
 from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet, Manifest, read_shard
-from ada2i.data.schema import Column
+from ada2i.data.schema import Column, is_text
 from ada2i.data.splits import normalise_split
-from ada2i.importers.arrow_types import TableFile, is_name, is_text, is_vector, texts, vectors, without_nan
+from ada2i.importers.arrow_types import TableFile, is_name, is_vector, texts, vectors, without_nan
 from ada2i.importers.source import REQUIRED, table_uris
 from ada2i.modalities import MODALITIES, Modality
 
@@ -111,9 +111,9 @@ def _read_file(uri: str) -> Block | None:
     file = TableFile.open(storage.read_source(uri), uri)
     if not file.rows:
         return None
-    homes = {m: name for m in MODALITIES if (name := _vector_home(m, file)) is not None}
+    held = {m: name for m in MODALITIES if (name := _vector_column(m, file)) is not None}
     plain = [name for name in PLAIN if name in file.kinds and is_name(file.kinds[name])]
-    table = file.read([*plain, *homes.values()])
+    table = file.read([*plain, *held.values()])
     declared = _declared(file.metadata.get("label_names", ""))
     names = {name: _texts(table[name], name) for name in plain}
     empty = 0
@@ -124,7 +124,7 @@ def _read_file(uri: str) -> Block | None:
     nothing = pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
     return Block(
         pa.table({name: names.get(name, nothing) for name in PLAIN}),
-        {m: vectors(table[name]) for m, name in homes.items()},
+        {m: vectors(table[name]) for m, name in held.items()},
         absent=tuple(name for name in REQUIRED if name not in plain),
         classes=tuple(declared.values()),
         dataset=file.metadata.get("dataset"),
@@ -132,7 +132,7 @@ def _read_file(uri: str) -> Block | None:
     )
 
 
-def _vector_home(modality: Modality, file: TableFile) -> str | None:
+def _vector_column(modality: Modality, file: TableFile) -> str | None:
     names = (schema.vector_column(modality), modality)
     return next((name for name in names if name in file.kinds and is_vector(file.kinds[name])), None)
 

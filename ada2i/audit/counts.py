@@ -1,4 +1,4 @@
-"""Derives an audit's records from a tally: counts per split, vectors per modality, overlaps between splits.
+"""Derives an audit's records from accumulated numbers: counts per split, vectors per modality, overlaps of splits.
 
 Shape letters in this file:
     N rows of the source     n some of them     D width of a modality's vectors
@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from ada2i.audit.accumulate import NOTHING, ZERO, Accumulator, Codes, Digests, Values
+from ada2i.audit.accumulate import NOTHING, ZERO, Accumulator, Codes, Digests, VectorStatistics
 from ada2i.audit.records import Lengths, ModalityAudit, OverlapAudit, SplitAudit, VectorAudit
 from ada2i.modalities import MODALITIES, Modality
 
@@ -24,7 +24,7 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: spreads wha
 
 
 @dataclass(frozen=True)
-class Ledger:
+class CodedRows:
     """Codes and digests of each row.
 
     Attributes:
@@ -42,7 +42,7 @@ class Ledger:
     vectors: Mapping[Modality, Digests]
 
     def origins(self, modality: Modality) -> Digests:
-        """Return new ``(N,)`` digests of the origin of each vector; a row may take few bytes for long.
+        """Return ``(N,)`` digests of the origin of each vector, computed anew: all of them would take much memory.
 
         For a text vector the origin is its transcript, for other modalities the row itself. Vectors of the same origin
         are not counted as copies of one another.
@@ -52,11 +52,11 @@ class Ledger:
         return _mixed(self.vectors[modality] + made_of * _ODD)
 
 
-def ledger(total: Accumulator) -> Ledger:
-    """Arrange a tally's codes and digests by row."""
+def coded_rows(total: Accumulator) -> CodedRows:
+    """Return the codes and digests of all rows, and which rows each split has."""
     codes, names = total.codes("split"), total.names["split"]
     order = sorted(names, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
-    return Ledger(
+    return CodedRows(
         splits={name: codes == names[name] for name in order},
         dialogues=total.codes("dialogue_id"),
         speakers=total.codes("speaker"),
@@ -72,7 +72,7 @@ def class_names(total: Accumulator) -> tuple[str, ...]:
     return (*total.classes, *sorted(seen, key=lambda name: (not name.isdecimal(), name.rjust(9, "0"), name)))
 
 
-def count_split(total: Accumulator, rows: Ledger, split: str, classes: Sequence[str]) -> SplitAudit:
+def count_split(total: Accumulator, rows: CodedRows, split: str, classes: Sequence[str]) -> SplitAudit:
     """Count utterances, classes and dialogues of a split."""
     here = rows.splits[split]
     labels, speakers = rows.labels[here], rows.speakers[here]
@@ -92,14 +92,14 @@ def count_split(total: Accumulator, rows: Ledger, split: str, classes: Sequence[
     )
 
 
-def count_modality(total: Accumulator, rows: Ledger, modality: Modality) -> ModalityAudit:
+def count_modality(total: Accumulator, rows: CodedRows, modality: Modality) -> ModalityAudit:
     """Count and measure a modality's vectors."""
     widths: Counter[int] = Counter()
     for (width, _), part in total.values[modality].items():
         widths[width] += part.vectors
     width = max(widths, key=lambda w: (widths[w], w), default=0)
     codes = total.names["split"]
-    values = {split: total.values[modality].get((width, codes[split]), Values()) for split in rows.splits}
+    values = {split: total.values[modality].get((width, codes[split]), VectorStatistics()) for split in rows.splits}
     return ModalityAudit(
         width=width,
         other_widths=widths.total() - widths[width],
@@ -111,7 +111,7 @@ def count_modality(total: Accumulator, rows: Ledger, modality: Modality) -> Moda
     )
 
 
-def count_overlaps(rows: Ledger) -> tuple[OverlapAudit, ...]:
+def count_overlaps(rows: CodedRows) -> tuple[OverlapAudit, ...]:
     """Compare each of train, dev, test and gate with those before it."""
     held = [split for split in SPLITS if split in rows.splits]
     contents = {split: _contents(rows, split) for split in held}
@@ -128,7 +128,7 @@ def _lengths(dialogues: Codes) -> Lengths | None:
     )
 
 
-def _count_vectors(rows: Ledger, split: str, modality: Modality, values: Values) -> VectorAudit:
+def _count_vectors(rows: CodedRows, split: str, modality: Modality, values: VectorStatistics) -> VectorAudit:
     here = rows.splits[split]
     digests, origins = rows.vectors[modality][here], rows.origins(modality)[here]
     real = digests > ZERO
@@ -146,7 +146,7 @@ def _count_vectors(rows: Ledger, split: str, modality: Modality, values: Values)
     )
 
 
-def _constant(values: Sequence[Values]) -> dict[int, float]:
+def _constant(values: Sequence[VectorStatistics]) -> dict[int, float]:
     """Return the columns with one value in all vectors that are not all zero, of which there must be at least two."""
     low = np.min(np.broadcast_arrays(*(v.column_low for v in values)), axis=0)  # (D,)
     high = np.max(np.broadcast_arrays(*(v.column_high for v in values)), axis=0)
@@ -155,7 +155,7 @@ def _constant(values: Sequence[Values]) -> dict[int, float]:
     return {int(column): _rounded(float(low[column])) for column in np.flatnonzero(low == high)}
 
 
-def _overlap(rows: Ledger, earlier: str, later: str, contents: Mapping[str, _Contents]) -> OverlapAudit:
+def _overlap(rows: CodedRows, earlier: str, later: str, contents: Mapping[str, _Contents]) -> OverlapAudit:
     before, after = rows.splits[earlier], rows.splits[later]
     (dialogues, first), (others, second) = contents[earlier], contents[later]
     _, here, there = np.intersect1d(dialogues, others, assume_unique=True, return_indices=True)
@@ -170,7 +170,7 @@ def _overlap(rows: Ledger, earlier: str, later: str, contents: Mapping[str, _Con
     )
 
 
-def _copies(rows: Ledger, modality: Modality, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> int:
+def _copies(rows: CodedRows, modality: Modality, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> int:
     vectors, origins = rows.vectors[modality], rows.origins(modality)
     copied = np.isin(vectors[after], vectors[before]) & ~np.isin(origins[after], origins[before])
     return int(np.count_nonzero(copied & (vectors[after] > ZERO)))
@@ -180,7 +180,7 @@ def _shared(before: Codes, after: Codes) -> int:
     return len(np.intersect1d(before[before >= 0], after[after >= 0]))
 
 
-def _contents(rows: Ledger, split: str) -> _Contents:
+def _contents(rows: CodedRows, split: str) -> _Contents:
     """Return dialogues of a split, with a digest of each one's labels, transcripts and vectors in any order of rows.
 
     A dialogue whose vectors are all zero has no digest: such dialogues differ in too few ways.
@@ -190,10 +190,10 @@ def _contents(rows: Ledger, split: str) -> _Contents:
     each = _mixed(rows.labels[here].astype(np.uint64) * _ODD + rows.texts[here])
     for digests in rows.vectors.values():
         each = _mixed(each * _ODD + digests[here])
-    dialogues, homes = np.unique(rows.dialogues[here], return_inverse=True)
+    dialogues, places = np.unique(rows.dialogues[here], return_inverse=True)
     totals, solid = np.zeros(len(dialogues), np.uint64), np.zeros(len(dialogues), bool)
-    np.add.at(totals, homes, each)
-    np.logical_or.at(solid, homes, real)
+    np.add.at(totals, places, each)
+    np.logical_or.at(solid, places, real)
     return dialogues[solid], totals[solid]
 
 

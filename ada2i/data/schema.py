@@ -8,9 +8,9 @@ Shape letters in this file:
     N utterances     D width of a modality's vectors     G dialogues in a split
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -39,18 +39,19 @@ _PLAIN = (
 
 TARGET = pa.field("target", pa.float32())  # optional: the last plain column
 
-_MULTIPLE = 100  # of a file's size, that its columns may have in memory
-_LEAST_LIMIT = 512 * 2**20  # bytes that any file may have in memory
+_MULTIPLE = 100  # columns may take this multiple of their file's size in memory
+_LEAST_LIMIT = 512 * 2**20  # bytes of memory that the columns of any file may take
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}  # bytes of a value in memory; 8 of others
 
 _COUNTED = 1 << 20  # rows that are counted or coded at once
-
-_UNSOUND = (pa.ArrowException, OSError, UnicodeDecodeError)  # what pyarrow raises on damaged bytes
 
 
 def vector_column(modality: Modality) -> str:
     """Return the name of a modality's vector column."""
     return f"{modality}_feat"
+
+
+VECTOR_COLUMNS: Mapping[str, Modality] = {vector_column(modality): modality for modality in MODALITIES}
 
 
 def shard_schema(widths: Mapping[Modality, int], *, targets: bool = False) -> pa.Schema:
@@ -73,6 +74,11 @@ def widths_of(schema: pa.Schema) -> dict[Modality, int]:
     return {m: schema.field(vector_column(m)).type.list_size for m in MODALITIES if vector_column(m) in schema.names}
 
 
+def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """Return a table with other values in one of its columns."""
+    return table.set_column(table.schema.get_field_index(name), name, values)
+
+
 def pack_vectors(values: NDArray[np.float32], present: NDArray[np.bool_]) -> "pa.Array[Any]":
     """Turn dense vectors into a vector column.
 
@@ -85,6 +91,15 @@ def pack_vectors(values: NDArray[np.float32], present: NDArray[np.bool_]) -> "pa
     """
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(~present))
+
+
+def list_vectors(vectors: Sequence[NDArray[np.float32] | None]) -> "pa.Array[Any]":
+    """Return ``N`` vectors of any widths as lists of float32, null for a missing one."""
+    lengths = [0 if vector is None else len(vector) for vector in vectors]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
+    flat = np.concatenate([np.zeros(0, np.float32), *(vector for vector in vectors if vector is not None)])
+    missing = pa.array([vector is None for vector in vectors], pa.bool_())
+    return pa.LargeListArray.from_arrays(offsets, pa.array(flat, pa.float32()), mask=missing)
 
 
 def unpack_vectors(column: "pa.ChunkedArray[Any]") -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -123,14 +138,9 @@ class ParquetFile:
     reader: pq.ParquetFile
 
     @property
-    def metadata(self) -> pq.FileMetaData:
-        """The file's footer."""
-        return self.reader.metadata
-
-    @property
     def rows(self) -> int:
         """Number of its rows."""
-        return int(self.metadata.num_rows)
+        return int(self.reader.metadata.num_rows)
 
     def read(self, columns: list[str]) -> pa.Table:
         """Read some columns, and check that their bytes are valid.
@@ -139,7 +149,7 @@ class ParquetFile:
             DataError: The file is damaged, or the columns are far larger than it.
         """
         check_size(self.uri, self.size, self._expected(columns))
-        with _sound(self.uri):
+        with _translated(self.uri):
             table = self.reader.read(columns=columns)
             return self._decoded(table, sum(text_bytes(column) for column in table.columns))
 
@@ -147,7 +157,7 @@ class ParquetFile:
         """Read some columns as ``read`` does, in pieces of some rows."""
         check_size(self.uri, self.size, self._expected(columns))
         total = 0
-        with _sound(self.uri):
+        with _translated(self.uri):
             for batch in self.reader.iter_batches(batch_size=rows, columns=columns):
                 table = pa.Table.from_batches([batch])
                 total += sum(text_bytes(column) for column in table.columns)
@@ -189,7 +199,7 @@ def check_size(uri: str, size: int, found: int) -> None:
 
 def text_bytes(column: Column) -> int:
     """Return the bytes that a text column takes without its dictionary; 0 if it has none."""
-    if not isinstance(column.type, pa.DictionaryType) or not _is_text(column.type.value_type):
+    if not isinstance(column.type, pa.DictionaryType) or not is_text(column.type.value_type):
         return 0
     chunks: Any = column.chunks
     lengths = (pc.binary_length(chunk.dictionary.cast(pa.large_string())).take(chunk.indices) for chunk in chunks)
@@ -202,39 +212,32 @@ def open_parquet(data: "bytes | pa.Buffer | IO[bytes]", uri: str) -> ParquetFile
     Raises:
         DataError: The bytes are not a Parquet file.
     """
-    with _sound(uri):
+    with _translated(uri):
         opened = pa.BufferReader(data) if isinstance(data, bytes | pa.Buffer) else data
         size = opened.seek(0, 2)
-        file = pq.ParquetFile(opened, pre_buffer=False)  # with it, reading by pieces keeps all of them in memory
+        file = pq.ParquetFile(opened, pre_buffer=False)  # a pre-buffer keeps all pieces in memory
         str(file.schema_arrow)  # decodes all names
-        texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
+        texts = [field.name for field in file.schema_arrow if is_text(field.type)]
         reader = pq.ParquetFile(opened, pre_buffer=False, metadata=file.metadata, read_dictionary=texts)
         return ParquetFile(uri, int(size), file.schema_arrow, reader)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a column holds text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
-def read_columns(file: ParquetFile, columns: list[str], uri: str) -> pa.Table:
-    """Read some columns of an open Parquet file, as ``ParquetFile.read`` does."""
-    return replace(file, uri=uri).read(columns)
-
-
 @contextmanager
-def _sound(uri: str) -> Iterator[None]:
+def _translated(uri: str) -> Iterator[None]:
+    """Translate what pyarrow raises on damaged bytes into a ``DataError``."""
     try:
         yield
-    except (*_UNSOUND, MemoryError) as problem:
-        raise _damaged(uri, problem) from problem
-
-
-def _damaged(uri: str, problem: Exception) -> DataError:
-    return DataError(
-        f"{uri} must be a valid Parquet file, but cannot be read: {str(problem).rstrip('.')}. Check that it is "
-        "Parquet, written and copied in full; else write it again.",
-        uri=uri,
-    )
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as problem:
+        raise DataError(
+            f"{uri} must be a valid Parquet file, but cannot be read: {str(problem).rstrip('.')}. Check that it is "
+            "Parquet, written and copied in full; else write it again.",
+            uri=uri,
+        ) from problem
 
 
 def codes(names: Any) -> NDArray[np.int64]:
@@ -243,7 +246,7 @@ def codes(names: Any) -> NDArray[np.int64]:
     return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def coded(column: Column) -> "tuple[NDArray[np.int32], pa.Array[Any]]":
+def factorized(column: Column) -> "tuple[NDArray[np.int32], pa.Array[Any]]":
     """Return an index ``(N,)`` into the distinct names of a column without nulls, and these names."""
     starts = range(0, len(column), _COUNTED)
     distinct: list[Any] = []
@@ -260,7 +263,7 @@ def coded(column: Column) -> "tuple[NDArray[np.int32], pa.Array[Any]]":
 
 
 @dataclass(frozen=True)
-class Order:
+class RowOrder:
     """The order of rows in shards: by split, dialogue and utterance.
 
     Attributes:
@@ -276,7 +279,7 @@ class Order:
     counted: bool
 
     @classmethod
-    def of(cls, keys: pa.Table) -> "Order":
+    def of(cls, keys: pa.Table) -> "RowOrder":
         """Return the order of ``N`` rows with ``SORT_KEYS``, without nulls."""
         group, dialogues, number = _groups(keys)
         sizes = np.zeros(number, group.dtype)
@@ -301,8 +304,8 @@ class Order:
 
 def _groups(keys: pa.Table) -> tuple[NDArray[Any], int, int]:
     """Return a number ``(N,)`` for split and dialogue, in shard order; how many dialogues, and how many numbers."""
-    dialogue, names = coded(keys[SORT_KEYS[1]])
-    split, splits = coded(keys[SORT_KEYS[0]])
+    dialogue, names = factorized(keys[SORT_KEYS[1]])
+    split, splits = factorized(keys[SORT_KEYS[0]])
     number = len(names) * len(splits)
     kind: Any = np.int32 if max(number, keys.num_rows) < 2**31 else np.int64
     group: NDArray[Any] = _alphabetical(splits).astype(kind)[split]
@@ -328,6 +331,6 @@ def by_appearance(names: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArr
     """
     dialogue = np.repeat(np.arange(len(lengths)), lengths)
     _, first, pair = np.unique(dialogue * (names.max(initial=0) + 1) + names, return_index=True, return_inverse=True)
-    numbers = np.argsort(np.argsort(first))[pair]  # over all rows; a dialogue's first row has its lowest
+    numbers = np.argsort(np.argsort(first))[pair]  # counted over all rows; a dialogue's first row has its lowest
     starts = np.cumsum(lengths) - lengths
     return np.asarray(numbers - numbers[starts][dialogue], dtype=np.int64)

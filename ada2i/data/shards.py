@@ -14,26 +14,25 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema, spool
-from ada2i.data.entries import ShardList
+from ada2i.data.entries import ShardEntry, ShardList
 from ada2i.data.manifest import (
     MANIFEST,
     FeatureSet,
     Manifest,
     ModalityInfo,
-    ShardEntry,
     SplitInfo,
     TargetInfo,
 )
+from ada2i.data.parquet import to_parquet
 from ada2i.data.provenance import Origin
 from ada2i.errors import DataError
 from ada2i.modalities import Modality
 from ada2i.records import FileEntry, get_folder_file, put_folder_file
 
-Dialogues: TypeAlias = tuple[list[int], list[int]]  # of each in a split, in shard order: rows, and the split's number
+DialogueSizes: TypeAlias = tuple[list[int], list[int]]  # by dialogue, in shard order: rows, and number of the split
 
 NAME = re.compile(r"part-\d{5,}\.parquet")  # of a shard
 SHARD_BYTES = 32 * 2**20  # of vectors in one shard; only a dialogue larger than that makes a larger shard
@@ -154,11 +153,6 @@ def copy_features(features: FeatureSet, root: str) -> str:
     return uri
 
 
-def sort_rows(table: pa.Table) -> pa.Table:
-    """Return the rows in shard order: by split, dialogue and utterance."""
-    return table.take(pc.sort_indices(table, [(key, "ascending") for key in schema.SORT_KEYS]))
-
-
 def fingerprint(rows: pa.Table, **identity: Any) -> str:
     """Return 32 hex digits that identify this content.
 
@@ -172,9 +166,7 @@ def fingerprint(rows: pa.Table, **identity: Any) -> str:
     _feed(total, json.dumps({"schema_version": _VERSION, **identity}, sort_keys=True).encode())
     for field in rows.schema:
         _feed(total, field.name.encode())
-        for length, part in _content(rows, field):
-            total.update(length.to_bytes(8, "little") if length is not None else b"")
-            total.update(part)
+        _feed_column(total, rows, field)
     return total.hexdigest()[:32]
 
 
@@ -208,13 +200,13 @@ def _check_name(dataset: str) -> None:
         )
 
 
-def _sorted(given: Pieces) -> tuple[pa.Table, Dialogues]:
+def _sorted(given: Pieces) -> tuple[pa.Table, DialogueSizes]:
     """Return rows and dialogues in shard order."""
-    order = schema.Order.of(given.keys)
+    order = schema.RowOrder.of(given.keys)
     return spool.ordered(given.made(), order.ranks), (order.sizes.tolist(), order.splits.tolist())
 
 
-def _write(uri: str, rows: pa.Table, dialogues: Dialogues, extraction: Extraction | None, **facts: Any) -> None:
+def _write(uri: str, rows: pa.Table, dialogues: DialogueSizes, extraction: Extraction | None, **facts: Any) -> None:
     # Parts and the other files are written first, the manifest last: after a crash in between, no manifest names the
     # parts, so no reader opens them; the next run with this content replaces them by the same bytes. Concurrent writers
     # write the same parts; one manifest wins.
@@ -233,38 +225,38 @@ def _put_files(uri: str, files: Mapping[str, bytes]) -> dict[str, FileEntry]:
 
 
 def _feed(total: "hashlib._Hash", part: bytes) -> None:
-    total.update(len(part).to_bytes(8, "little"))  # lengths mark where each part ends
-    total.update(part)
+    _feed_pieces(total, len(part), [part])
 
 
-def _content(rows: pa.Table, field: "pa.Field[Any]") -> Iterator[tuple[int | None, bytes]]:
-    """Yield a column's values as bytes that do not depend on the layout, with the length at the start of each part."""
+def _feed_pieces(total: "hashlib._Hash", length: int, pieces: Iterable[Any]) -> None:
+    """Hash one part, after its length in bytes, which marks where it ends."""
+    total.update(length.to_bytes(8, "little"))
+    for piece in pieces:
+        total.update(piece)
+
+
+def _feed_column(total: "hashlib._Hash", rows: pa.Table, field: "pa.Field[Any]") -> None:
+    """Hash a column's values as bytes that do not depend on the layout."""
     number = rows.num_rows
-    yield from _parts(number, (piece.is_valid().to_numpy().astype(np.uint8) for piece in _pieces(rows, field)))
+    _feed_pieces(total, number, (piece.is_valid().to_numpy().astype(np.uint8) for piece in _pieces(rows, field)))
     if pa.types.is_fixed_size_list(field.type):
         width = field.type.list_size
-        yield 8, width.to_bytes(8, "little")
+        _feed(total, width.to_bytes(8, "little"))
         vectors = (schema.unpack_vectors(piece)[0].astype("<f4", copy=False) for piece in _pieces(rows, field))
-        yield from _parts(4 * width * number, vectors)
+        _feed_pieces(total, 4 * width * number, vectors)
     elif pa.types.is_string(field.type):
-        total = 0
-        yield 8 * number, b""
+        size = 0
+        _feed_pieces(total, 8 * number, [])
         for piece in _pieces(rows, field):
             lengths = pc.binary_length(piece.fill_null("")).to_numpy().astype("<i8")
-            total += int(lengths.sum())
-            yield None, lengths.tobytes()
+            total.update(lengths)
+            size += int(lengths.sum())
         texts = (b"".join(piece.fill_null("").cast(pa.binary()).to_pylist()) for piece in _pieces(rows, field))
-        yield from _parts(total, texts)
+        _feed_pieces(total, size, texts)
     else:
         kind = "<f4" if pa.types.is_floating(field.type) else "<i8"
-        yield from _parts(int(kind[-1]) * number, (piece.to_numpy().astype(kind) for piece in _pieces(rows, field)))
-
-
-def _parts(length: int, pieces: Iterable[Any]) -> Iterator[tuple[int | None, bytes]]:
-    """Yield the pieces of one part; the first of them, which may be empty, carries the length of the part."""
-    yield length, b""
-    for piece in pieces:
-        yield None, piece if isinstance(piece, bytes) else piece.tobytes()
+        values = (piece.to_numpy().astype(kind) for piece in _pieces(rows, field))
+        _feed_pieces(total, int(kind[-1]) * number, values)
 
 
 def _pieces(rows: pa.Table, field: "pa.Field[Any]") -> "Iterator[Any]":
@@ -277,7 +269,7 @@ def _pieces(rows: pa.Table, field: "pa.Field[Any]") -> "Iterator[Any]":
 
 
 def _put_shards(
-    uri: str, rows: pa.Table, dialogues: Dialogues, infos: dict[str, SplitInfo], classes: int
+    uri: str, rows: pa.Table, dialogues: DialogueSizes, infos: dict[str, SplitInfo], classes: int
 ) -> Iterator[ShardEntry]:
     """Write the shards; add the counts of their splits to ``infos``."""
     width = sum(schema.widths_of(rows.schema).values())  # 0 if a set holds transcripts only
@@ -302,20 +294,17 @@ def _put_shard(uri: str, name: str, part: pa.Table, classes: int) -> tuple[Shard
 def _encode(part: pa.Table) -> bytes:
     # Every option that affects the bytes is fixed here, and the rows are one chunk: equal rows give equal bytes.
     plain = [field.name for field in part.schema if not pa.types.is_fixed_size_list(field.type)]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
+    return to_parquet(
         part.combine_chunks(),
-        sink,
         row_group_size=part.num_rows,
         version="2.6",
         data_page_version="1.0",
         data_page_size=2**20,
         compression="zstd",
         compression_level=3,
-        use_dictionary=plain,  # type: ignore[arg-type]  # the stubs miss lists
+        use_dictionary=plain,
         write_statistics=plain,
     )
-    return sink.getvalue().to_pybytes()
 
 
 def _info(part: pa.Table, classes: int) -> SplitInfo:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ada2i.errors import DataError
 
-_PART = 100_000  # ids
+_PART = 100_000  # ids that are hashed at once
 
 # By lower-case name, as corpora write it.
 ALIASES: Mapping[str, str] = {
@@ -43,7 +43,7 @@ def normalise_split(name: str) -> str | None:
     return ALIASES.get(name.strip().lower())
 
 
-def cut_dev(dialogues: Any, *, uri: str = "The table") -> Any:
+def cut_dev(dialogues: Any, *, uri: str) -> Any:
     """Choose the dev dialogues among those of train, by ``DEV_RULE``: never by chance, order or content.
 
     Args:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ada2i import storage
+from ada2i.data.parquet import from_parquet, to_parquet
 from ada2i.errors import DataError
 from ada2i.fast.threads import restored_torch
 from ada2i.inference.sums import Columns, Floats
@@ -114,15 +114,13 @@ def _encoded(train: Floats, dev: Floats, version: Version) -> bytes:
     rows = np.concatenate([train[None], dev])
     values = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
     table = pa.table({"split": ["train"] + ["dev"] * len(dev), "sums": values})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({"weights": _weights(version)}), sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
+    return to_parquet(table.replace_schema_metadata({"weights": _weights(version)}), compression="zstd")
 
 
 def _decoded(uri: str, version: Version, columns: Columns) -> Reference:
     rows = np.empty((0, 0))
     with suppress(pa.ArrowException, KeyError, TypeError, ValueError):
-        table = pq.read_table(pa.BufferReader(storage.get(uri)))
+        table = from_parquet(storage.get(uri))
         facts = table.schema.metadata or {}
         kind, split = table.schema.field("sums").type, table["split"].to_pylist()
         ours = facts[b"weights"].decode() == _weights(version) and split == ["train"] + ["dev"] * (len(split) - 1)

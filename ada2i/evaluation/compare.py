@@ -8,15 +8,14 @@ Shape letters in this file:
     N utterances     C classes     D dialogues     R rounds     S scores, those of ``HEADLINES``
 """
 
-import io
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from ada2i.data.parquet import from_parquet
 from ada2i.display import count
 from ada2i.errors import DataError
 from ada2i.evaluation.metrics import HEADLINES, Counts, Numbers, check_classes, divide, f1_by_class, weighted_f1
@@ -138,7 +137,7 @@ def verdict(comparison: Comparison) -> str:
 def _read(data: bytes, name: str) -> pa.Table:
     """Return predictions, sorted by dialogue and utterance."""
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = from_parquet(data)
     except pa.ArrowInvalid as problem:
         raise DataError(
             f"The predictions of {name} must be a Parquet file, but are not: {problem}. Evaluate the model again."

@@ -7,14 +7,14 @@ Shape letters in this file:
     D dialogues     C classes
 """
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from ada2i.data.parquet import from_parquet, to_parquet
+from ada2i.data.schema import with_column
 from ada2i.evaluation.metrics import Counts, by_dialogue
 
 
@@ -24,21 +24,19 @@ def pool(files: Sequence[bytes]) -> bytes:
     Args:
         files: Files of predictions for the same utterances.
     """
-    tables = [pq.read_table(io.BytesIO(data)) for data in files]
+    tables = [from_parquet(data) for data in files]
     step = 1 + max(pc.max(table["utterance_index"]).as_py() for table in tables)
-    buffer = io.BytesIO()
-    pq.write_table(pa.concat_tables(_moved(table, number * step) for number, table in enumerate(tables)), buffer)
-    return buffer.getvalue()
+    return to_parquet(pa.concat_tables(_moved(table, number * step) for number, table in enumerate(tables)))
 
 
 def _moved(table: pa.Table, by: int) -> pa.Table:
     index = pc.add(table["utterance_index"].cast(pa.int64()), by)
-    return table.set_column(table.column_names.index("utterance_index"), "utterance_index", index)
+    return with_column(table, "utterance_index", index)
 
 
 def dialogue_counts(data: bytes) -> Counts:
     """Return confusion counts by dialogue, ``(D, C, C)``, of a file of predictions."""
-    table = pq.read_table(io.BytesIO(data)).sort_by("dialogue_id")
+    table = from_parquet(data).sort_by("dialogue_id")
     true, predicted = (table[column].to_numpy() for column in ("label", "prediction"))
     lengths = np.unique(np.asarray(table["dialogue_id"].to_pylist()), return_counts=True)[1]
     return by_dialogue(true, predicted, lengths, len(table["probabilities"][0].as_py()))

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema
+from ada2i.data.parquet import to_parquet
 from ada2i.extraction.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _SUFFIX = ".parquet"
 
 
-class Vectors:
+class VectorCache:
     """The vectors of one encoder."""
 
     def __init__(self, root: str, digest: str, width: int) -> None:
@@ -74,7 +74,7 @@ def _outcomes(table: pa.Table) -> Iterator[Outcome]:
         )
 
 
-class Files:
+class DigestCache:
     """Digests of source files, by file stamp: see ``storage.source_stamps``."""
 
     def __init__(self, root: str) -> None:
@@ -107,9 +107,7 @@ class Files:
 
 
 def _put(folder: str, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    data = sink.getvalue().to_pybytes()
+    data = to_parquet(table, compression="zstd")
     storage.put(storage.join(folder, f"{storage.digest(data)}{_SUFFIX}"), data)
 
 
@@ -124,4 +122,4 @@ def _chunks(folder: str, seen: set[str]) -> Iterator[pa.Table]:
             continue
         seen.add(name)
         file = schema.open_parquet(data, uri)
-        yield schema.read_columns(file, file.schema_arrow.names, uri)
+        yield file.read(file.schema_arrow.names)

@@ -82,12 +82,12 @@ def resolve(specs: Mapping[Modality, str | None], overrides: Mapping[str, Any]) 
         ConfigError: An encoder, field or value is wrong, or a package that an encoder needs is not installed.
     """
     chosen = {
-        modality: registry.placed(specs.get(modality) or default)
+        modality: registry.with_absolute_folders(specs.get(modality) or default)
         for modality, default in registry.DEFAULT_ENCODERS.items()
     }
     tree: dict[str, Any] = {"encoders": {m: {"spec": s, "settings": {}} for m, s in chosen.items() if s != NONE}}
     for field, value in overrides.items():
-        _plant(tree, field, value)
+        _set_field(tree, field, value)
     try:
         config = ExtractionConfig.model_validate(tree)
     except ValidationError as problem:
@@ -98,7 +98,7 @@ def resolve(specs: Mapping[Modality, str | None], overrides: Mapping[str, Any]) 
     return config
 
 
-def _plant(tree: dict[str, Any], field: str, value: object) -> None:
+def _set_field(tree: dict[str, Any], field: str, value: object) -> None:
     if not field.startswith(_ENCODERS):
         group, _, name = field.rpartition(".")
         place = tree.setdefault(group, {}) if group else tree

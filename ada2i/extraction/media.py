@@ -38,7 +38,10 @@ _SILENCE = 1e-4  # peak below which sound counts as silent: three 16-bit steps
 # Seconds decoded before the start: the first frame after a seek is incomplete, and may come after the start.
 _PREROLLS = 0.5, 4.0, 16.0
 _SLACK = 0.5  # seconds by which a stream may end early, since sound and picture clocks differ
-_ROUNDING = 0.005, 0.1  # seconds: a difference of times below is always rounding, above never; between, below a frame
+_ROUNDING = (
+    0.005,
+    0.1,
+)  # seconds: a difference of times below the frame's length, within these bounds, is rounding
 
 # Formats in which recordings may be appended to each other as they are; in others a player stops after the first.
 _APPENDABLE = frozenset({"ogg", "mpegts", "mpeg", "matroska,webm", "flac"})
@@ -179,7 +182,7 @@ def sample_frames(
 def _seconds(begin: float, end: float | None, settings: MediaSettings) -> float:
     """Return the maximum length of a piece."""
     longest = settings.limit_s if end is None else min(end - begin, settings.limit_s)
-    if not (longest > 0 and 0 <= begin < np.inf):  # NaN is neither
+    if not (longest > 0 and 0 <= begin < np.inf):  # NaN fails both
         raise MediaProblem(
             f"A piece must begin at 0 s or later and end after its start, but is from {begin} to {end} s. Check "
             "the times that the corpus gives.",
@@ -351,7 +354,7 @@ def _measured(source: Source, kind: Kind) -> _Extent:
 
 @lru_cache(maxsize=1024)
 def _of_file(source: Path, kind: Kind, *version: int) -> _Extent:
-    del version  # another size or time: another file
+    del version  # a file of another size or time is another file
     return _read_through(source, kind)
 
 

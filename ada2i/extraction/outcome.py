@@ -49,7 +49,7 @@ def lost(problem: "MediaProblem") -> Outcome:
     return Outcome(None, problem=problem.code, message=problem.message)
 
 
-def side_by_side(outcomes: Sequence[Outcome]) -> Outcome:
+def joint_outcome(outcomes: Sequence[Outcome]) -> Outcome:
     """Return one item's outcome of several encoders: concatenated vectors, or the first reason for a missing one."""
     if len(outcomes) == 1:
         return outcomes[0]

@@ -2,18 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.audit.measures import measures, without_probes
 from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet
+from ada2i.data.parquet import to_parquet
 from ada2i.data.provenance import Origin
 from ada2i.data.shards import Extraction
 from ada2i.data.splits import GATE_SHARE
@@ -70,35 +68,24 @@ def check_corpus(corpus: Corpus, *, labelled: bool = True, gate_share: float = G
     with_cuts(rows, gate_share)
 
 
-@dataclass(frozen=True)
-class Source:
-    """The source of an extraction.
-
-    Attributes:
-        corpus: The corpus, as its reader returned it.
-        kind: The kind of its reader.
-    """
-
-    corpus: Corpus
-    kind: str
-
-
-def publish(root: str, source: Source, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
+def publish(
+    root: str, corpus: Corpus, extracted: Sequence[Extracted], config: ExtractionConfig, *, kind: str, log: str
+) -> str:
     """Write a feature set, unless the same one exists already, and return its URI.
 
     A modality without a single vector is left out.
 
     Args:
         root: The storage root.
-        source: The corpus.
+        corpus: The corpus, as its reader returned it.
         extracted: The outcomes, by modality.
         config: The policy, and the settings that decided the vectors.
+        kind: The kind of the corpus's reader.
         log: Folder that gets the list of all problems, whether or not the set is published.
 
     Raises:
         DataError: Too many clips are unreadable, there is no vector at all, or the corpus cannot be a feature set.
     """
-    corpus = source.corpus
     problems = report.problems_of(corpus, extracted)
     held = _held(corpus, extracted, problems, config, listed=storage.join(log, PROBLEMS))
     encoders = {each.plan.modality: each.encoder.digest() for each in extracted}
@@ -107,8 +94,8 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
         audit = without_probes(measures(features))
         audit = audit.model_copy(update={"location": f"{features.manifest.dataset}/{features.manifest.fingerprint}"})
         return {
-            PROVENANCE: _parquet(_provenance(corpus, extracted, rows)),
-            PROBLEMS: _parquet(report.problems_table(corpus, problems)),
+            PROVENANCE: to_parquet(_provenance(corpus, extracted, rows), compression="zstd"),
+            PROBLEMS: to_parquet(report.problems_table(corpus, problems), compression="zstd"),
             AUDIT: audit.to_json(),
             CARD: render_card(features.manifest, audit).encode(),
         }
@@ -118,26 +105,26 @@ def publish(root: str, source: Source, extracted: Sequence[Extracted], config: E
         root,
         dataset=corpus.name,
         labels=corpus.labels or None,
-        source=f"{source.kind} corpus {corpus.source}",
+        source=f"{kind} corpus {corpus.source}",
         encoders={each.plan.modality: f"{each.encoder.name} {each.encoder.digest()[:16]}" for each in held},
         synthetic=corpus.synthetic,
         extraction=Extraction(
             inputs_digest(corpus, [each.plan for each in extracted], encoders),
-            _origin(source, extracted, problems, config),
+            _origin(corpus, extracted, problems, config, kind),
             extra_files,
         ),
         gate_share=config.gate_share,
     )
 
 
-def publish_table(source: Source, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
+def publish_table(corpus: Corpus, extracted: Sequence[Extracted], config: ExtractionConfig, *, log: str) -> str:
     """Write utterances that will be predicted as a table, without required labels or splits; return its URI.
 
     Its columns are those of a table for import; null if the corpus has no value. The encoders are recorded in its
     schema, under the key ``recipe``.
 
     Args:
-        source: The corpus.
+        corpus: The corpus, as its reader returned it.
         extracted: The outcomes, by modality.
         config: The policy, and the settings that decided the vectors.
         log: Folder that gets the table and the list of all problems.
@@ -145,16 +132,15 @@ def publish_table(source: Source, extracted: Sequence[Extracted], config: Extrac
     Raises:
         DataError: Too many clips are unreadable, or there is no vector at all.
     """
-    corpus = source.corpus
     problems = report.problems_of(corpus, extracted)
     held = _held(corpus, extracted, problems, config, listed=storage.join(log, PROBLEMS))
     rows = _rows(corpus, {each.plan.modality: each for each in held}).columns
     empty = pc.equal(rows["split"], pa.scalar(""))
     split = pc.if_else(empty, pa.scalar(None, pa.string()), rows["split"])
-    rows = rows.set_column(rows.column_names.index("split"), "split", split)
+    rows = schema.with_column(rows, "split", split)
     facts = {RECIPE: _recipe(extracted, config).model_dump_json()}
     uri = storage.join(log, TABLE)
-    storage.put(uri, _parquet(rows.replace_schema_metadata(facts)))
+    storage.put(uri, to_parquet(rows.replace_schema_metadata(facts), compression="zstd"))
     return uri
 
 
@@ -167,7 +153,7 @@ def _held(
     listed: str,
 ) -> list[Extracted]:
     """List the problems, enforce the policy, and return the modalities that have a vector."""
-    storage.put(listed, _parquet(report.problems_table(corpus, problems)))
+    storage.put(listed, to_parquet(report.problems_table(corpus, problems), compression="zstd"))
     report.enforce(corpus, extracted, problems, config.policy, listed)
     held = [each for each in extracted if any(one and one.vector is not None for one in each.outcomes)]
     if not held:
@@ -179,18 +165,18 @@ def _held(
 
 
 def _origin(
-    source: Source, extracted: Sequence[Extracted], problems: Sequence[Problem], config: ExtractionConfig
+    corpus: Corpus, extracted: Sequence[Extracted], problems: Sequence[Problem], config: ExtractionConfig, kind: str
 ) -> Origin:
     first = problems[: config.policy.named]
     return Origin(
-        kind=source.kind,
-        location=source.corpus.source,
-        licence=source.corpus.licence,
+        kind=kind,
+        location=corpus.source,
+        licence=corpus.licence,
         media=config.media.model_dump(mode="json"),
         modalities={each.plan.modality: report.origin_of(each) for each in extracted},
-        notes=source.corpus.problems,
+        notes=corpus.problems,
         problems=len(problems),
-        first_problems=tuple(report.sentence(source.corpus, problem) for problem in first),
+        first_problems=tuple(report.sentence(corpus, problem) for problem in first),
         recipe=_recipe(extracted, config),
     )
 
@@ -218,20 +204,12 @@ def _rows(corpus: Corpus, extracted: Mapping[Modality, Extracted]) -> Rows:
         "text": pa.array([item.text for item in items], pa.string()),
         "recorded_at": pa.array([item.recorded_at for item in items], pa.int64()).cast(pa.timestamp("us", "UTC")),
     }
-    columns |= {schema.vector_column(m): _vectors(each) for m, each in extracted.items()}
+    for modality, each in extracted.items():
+        vectors = [one.vector if one else None for one in each.outcomes]
+        columns[schema.vector_column(modality)] = schema.list_vectors(vectors)
     table = pa.table(columns)
     file = File(corpus.source, table, {name: name for name in columns}, {}, unused=corpus.unused)
     return Rows(corpus.source, (file,), table)
-
-
-def _vectors(extracted: Extracted) -> "pa.Array[Any]":
-    """Return one modality's vectors as a column of lists, null for a missing vector."""
-    vectors = [one.vector if one else None for one in extracted.outcomes]
-    ends = np.cumsum([0 if vector is None else len(vector) for vector in vectors])
-    flat = np.concatenate([vector for vector in vectors if vector is not None])
-    absent = pa.array([vector is None for vector in vectors])
-    offsets = pa.array(np.concatenate([[0], ends]), pa.int64())
-    return pa.LargeListArray.from_arrays(offsets, pa.array(flat, pa.float32()), mask=absent)
 
 
 # --- the other files of a feature set ---
@@ -252,20 +230,12 @@ def _provenance(corpus: Corpus, extracted: Sequence[Extracted], rows: pa.Table) 
         for each in extracted:
             line |= _trace(corpus, each, place)
         lines.append(line)
-    columns = [field for each in extracted for field in _trace_fields(each.plan.modality)]
+    columns = [*report.KEYS, pa.field("notes", pa.list_(pa.string()))]
+    columns += [field for each in extracted for field in _trace_fields(each.plan.modality)]
     encoders: dict[bytes | str, bytes | str] = {
         f"{each.plan.modality}_encoder": each.encoder.model_dump_json() for each in extracted
     }
-    return pa.Table.from_pylist(lines, schema=pa.schema([*_KEYS, *columns], metadata=encoders))
-
-
-_KEYS: list["pa.Field[Any]"] = [
-    pa.field("split", pa.string()),
-    pa.field("dialogue_id", pa.string()),
-    pa.field("utterance_index", pa.int32()),
-    pa.field("utterance_id", pa.string()),
-    pa.field("notes", pa.list_(pa.string())),
-]
+    return pa.Table.from_pylist(lines, schema=pa.schema(columns, metadata=encoders))
 
 
 def _trace(corpus: Corpus, extracted: Extracted, place: int) -> dict[str, Any]:
@@ -295,9 +265,3 @@ def _trace_fields(modality: Modality) -> list["pa.Field[Any]"]:
     }
     own = {"crop"} if modality == "audio" else {"file", "start", "end", "crop"} if modality == "text" else set()
     return [pa.field(f"{modality}_{name}", kind) for name, kind in kinds.items() if name not in own]
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue().to_pybytes()

@@ -114,11 +114,14 @@ def problems_table(corpus: Corpus, problems: Sequence[Problem]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=pa.schema(_COLUMNS))
 
 
-_COLUMNS: list["pa.Field[Any]"] = [
+KEYS: list["pa.Field[Any]"] = [  # columns that name an utterance
     pa.field("split", pa.string()),
     pa.field("dialogue_id", pa.string()),
     pa.field("utterance_index", pa.int32()),
     pa.field("utterance_id", pa.string()),
+]
+_COLUMNS: list["pa.Field[Any]"] = [
+    *KEYS,
     pa.field("modality", pa.string()),
     pa.field("code", pa.string()),
     pa.field("file", pa.string()),

@@ -8,13 +8,12 @@ from typing import TypeAlias
 from ada2i import storage
 from ada2i.data.provenance import EncoderInfo
 from ada2i.devices import restored
-from ada2i.extraction.cache import Files, Vectors
+from ada2i.extraction.cache import DigestCache, VectorCache
 from ada2i.extraction.config import ExtractionConfig
-from ada2i.extraction.encoders.base import side_by_side
-from ada2i.extraction.outcome import Outcome
-from ada2i.extraction.outcome import side_by_side as joined
+from ada2i.extraction.encoders.base import joint_info
+from ada2i.extraction.outcome import Outcome, joint_outcome
 from ada2i.extraction.plan import Piece, Plan, chunks, files_of, item_of, plan
-from ada2i.extraction.publish import Source, publish, publish_table
+from ada2i.extraction.publish import publish, publish_table
 from ada2i.extraction.report import gather
 from ada2i.extraction.request import RESULT, ExtractionRequest, ExtractionResult, Work
 from ada2i.extraction.utterance import Corpus
@@ -50,7 +49,9 @@ def extract(
     held = [m for m in config.encoders if any(item_of(item, m) is not None for item in corpus.utterances)]
     encoders = _describe(held, run_tasks)
     plans = _plan(request, corpus, held, run_tasks)
-    stores = {m: [Vectors(request.root, info.folder(), info.width) for info in infos] for m, infos in encoders.items()}
+    stores = {
+        m: [VectorCache(request.root, info.folder(), info.width) for info in infos] for m, infos in encoders.items()
+    }
     found = {one.modality: [store.read(one.distinct.keys()) for store in stores[one.modality]] for one in plans}
     left = {one.modality: _left(one, found[one.modality]) for one in plans}
     work = {one.modality: _work(one, left[one.modality]) for one in plans}
@@ -61,12 +62,11 @@ def extract(
             found[modality][part] |= store.read(
                 {key for parts, group in groups.items() if part in parts for key in group}
             )
-    extracted = [gather(one, side_by_side(encoders[one.modality]), _joined(found[one.modality])) for one in plans]
-    source = Source(corpus, request.kind)
+    extracted = [gather(one, joint_info(encoders[one.modality]), _joined(found[one.modality])) for one in plans]
     if request.labelled:
-        features = publish(request.root, source, extracted, config, log=uri)
+        features = publish(request.root, corpus, extracted, config, kind=request.kind, log=uri)
     else:
-        features = publish_table(source, extracted, config, log=uri)
+        features = publish_table(corpus, extracted, config, log=uri)
     problems = sum(one is not None and one.vector is None for each in extracted for one in each.outcomes)
     result = ExtractionResult(
         features=features, work=work, problems=problems, seconds=round(time.monotonic() - begun, 2)
@@ -94,7 +94,7 @@ def _plan(
 ) -> list[Plan]:
     files = files_of(corpus, modalities)
     stamps = storage.source_stamps(files)  # before the files are read: a file written in between is read again
-    index = Files(request.root)
+    index = DigestCache(request.root)
     digests = index.read(stamps)
     unknown = [file for file in files if file not in digests]
     new: dict[str, str] = {}
@@ -114,7 +114,7 @@ def _left(one: Plan, found: Sequence[Mapping[str, Outcome]]) -> Left:
 
 def _joined(found: Sequence[Mapping[str, Outcome]]) -> dict[str, Outcome]:
     """Return each key's outcome of all encoders of a modality together."""
-    return {key: joined([held[key] for held in found]) for key in found[0]}
+    return {key: joint_outcome([held[key] for held in found]) for key in found[0]}
 
 
 def _work(one: Plan, left: Left) -> Work:

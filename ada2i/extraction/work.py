@@ -13,18 +13,18 @@ from ada2i import devices, storage
 from ada2i.data.provenance import EncoderInfo
 from ada2i.errors import DataError, NotFoundError
 from ada2i.extraction import media
-from ada2i.extraction.cache import Vectors
+from ada2i.extraction.cache import VectorCache
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.extraction.encoders import registry
 from ada2i.extraction.encoders.base import Encoder
-from ada2i.extraction.outcome import Outcome, lost, outcome, side_by_side
+from ada2i.extraction.outcome import Outcome, joint_outcome, lost, outcome
 from ada2i.extraction.plan import Piece
 from ada2i.extraction.utterance import Clip
 from ada2i.modalities import Modality
 
 
 @dataclass(frozen=True)
-class Done:
+class ChunkResult:
     """The result of a chunk.
 
     Attributes:
@@ -61,7 +61,7 @@ class Worker:
                 continue
         return found
 
-    def encode(self, modality: Modality, pieces: Sequence[Piece], parts: Sequence[int] = (0,)) -> Done:
+    def encode(self, modality: Modality, pieces: Sequence[Piece], parts: Sequence[int] = (0,)) -> ChunkResult:
         """Encode pieces and write them as chunks, so that they survive the loss of this worker.
 
         Args:
@@ -79,9 +79,9 @@ class Worker:
         for place, encoder in enumerate(encoders):
             # A crash between two encoders' chunks costs the second chunk: the first is complete.
             outcomes = {key: each[place] for key, each in found.items()}
-            Vectors(self._root, encoder.info.folder(), encoder.info.width).write(outcomes)
-        problems = Counter(one.problem for one in map(side_by_side, found.values()) if one.problem is not None)
-        return Done(modality, len(pieces), dict(problems))
+            VectorCache(self._root, encoder.info.folder(), encoder.info.width).write(outcomes)
+        problems = Counter(one.problem for one in map(joint_outcome, found.values()) if one.problem is not None)
+        return ChunkResult(modality, len(pieces), dict(problems))
 
     def _encode_clip(self, modality: Modality, piece: Piece, encoders: Sequence[Encoder[Any]]) -> tuple[Outcome, ...]:
         """Encode one clip at a time, as decoded pictures are large; return each encoder's outcome."""

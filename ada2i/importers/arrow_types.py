@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.schema import Column
+from ada2i.data.schema import Column, is_text
 from ada2i.errors import DataError
 from ada2i.importers.columns import NO_CHANGES, Changes
 from ada2i.importers.formats import Reader, open_reader
@@ -112,7 +112,7 @@ class TableFile:
             yield self._plain(part, columns, part.num_rows, first)
             first += part.num_rows
 
-    def look(self, name: str) -> str:
+    def describe(self, name: str) -> str:
         """Return what a column that is not read holds, as text for people."""
         kind = self.kinds[name]
         if is_vector(kind):
@@ -222,11 +222,6 @@ def _class_label(text: str) -> list[str]:
 
 
 # --- types ---
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether a column holds text."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def is_name(kind: pa.DataType) -> bool:

@@ -5,7 +5,6 @@ Shape letters in this file:
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,9 +48,17 @@ def with_splits(rows: Rows) -> Rows:
     return rows
 
 
+def optional_splits(rows: Rows) -> Rows:
+    """Return the rows with canonical split names: one in every row, or an empty one in each if no row has a split."""
+    if rows.columns["split"].null_count == rows.columns.num_rows:
+        return rows.with_column("split", pa.array([""] * rows.columns.num_rows))
+    check_keys(rows, ("split",))
+    return renamed_splits(rows)
+
+
 def renamed_splits(rows: Rows) -> Rows:
     """Return the rows with canonical split names; none is null."""
-    written, held = schema.coded(rows.columns["split"])
+    written, held = schema.factorized(rows.columns["split"])
     names = [normalise_split(str(name)) for name in held.to_pylist()]
     rows.require(
         np.array([name is not None for name in names], np.bool_)[written],
@@ -62,38 +69,31 @@ def renamed_splits(rows: Rows) -> Rows:
     )
     if names == held.to_pylist() and held.type == pa.string():
         return rows
-    place = rows.columns.schema.get_field_index("split")
-    splits = spool.stored([pa.table({"split": pa.array(names, pa.string()).take(written)})])  # as the other columns are
-    return replace(rows, columns=rows.columns.set_column(place, "split", splits["split"]))
+    # On disk, like the other columns.
+    splits = spool.stored([pa.table({"split": pa.array(names, pa.string()).take(written)})])
+    return rows.with_column("split", splits["split"])
 
 
 def check_order(rows: Rows) -> None:
     """Check that the utterances of each dialogue in a split are numbered 0, 1, 2..., in any order of rows."""
-    if schema.Order.of(rows.columns).counted:
+    if schema.RowOrder.of(rows.columns).counted:
         return
     index = rows.columns["utterance_index"].to_numpy()
-    split, dialogue = (schema.coded(rows.columns[name])[0] for name in ("split", "dialogue_id"))
+    split, dialogue = (schema.factorized(rows.columns[name])[0] for name in ("split", "dialogue_id"))
     order = np.lexsort((index, dialogue, split))  # stable: of duplicates, the one read later comes second
     back = np.argsort(order)
     before = np.roll(order, 1)
     joined = (split[order] == split[before]) & (dialogue[order] == dialogue[before])  # with the row before
     joined[0] = False
-    _check_duplicates(rows, (joined & (index[order] == index[before]))[back], before[back])
-    at = np.arange(len(order))
-    _check_gaps(rows, index, (at - np.maximum.accumulate(np.where(joined, 0, at)))[back])
-
-
-def _check_duplicates(rows: Rows, repeated: Bools, before: NDArray[np.int64]) -> None:
     rows.require(
-        ~repeated,
+        ~(joined & (index[order] == index[before]))[back],
         "utterance_index",
         must="differ between the rows of a dialogue in a split",
-        found=lambda row: f"repeats that of {rows.place(int(before[row]))}",
+        found=lambda row: f"repeats that of {rows.place(int(before[back][row]))}",
         remedy="Remove one of the rows, or correct its `dialogue_id`.",
     )
-
-
-def _check_gaps(rows: Rows, index: NDArray[np.int64], due: NDArray[np.int64]) -> None:
+    at = np.arange(len(order))
+    due = (at - np.maximum.accumulate(np.where(joined, 0, at)))[back]
     rows.require(
         index == due,
         "utterance_index",

@@ -8,11 +8,10 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
-from ada2i.data import schema
+from ada2i.data.schema import VECTOR_COLUMNS
 from ada2i.errors import ConfigError, DataError
 from ada2i.modalities import MODALITIES
 
-_VECTORS = tuple(schema.vector_column(modality) for modality in MODALITIES)
 _NUMBERED = re.compile(r"(.*?)(\d+)$", re.DOTALL)
 
 _OTHER_NAMES: Mapping[str, str] = {  # by canonical name, how other tables call the column, without marks and capitals
@@ -128,11 +127,11 @@ def _pair(text: str) -> tuple[str, str]:
 def _packing(text: str) -> tuple[str, str]:
     pattern, equals, column = text.partition("=")
     if not equals:
-        column = next((name for name in _VECTORS if pattern.startswith(name.removesuffix("_feat"))), "")
-    if column not in _VECTORS or not pattern:
+        column = next((name for name, modality in VECTOR_COLUMNS.items() if pattern.startswith(modality)), "")
+    if column not in VECTOR_COLUMNS or not pattern:
         raise ConfigError(
             f"`--pack` takes a pattern that begins with text, audio or visual, or PATTERN=COLUMN with a column of "
-            f"{', '.join(_VECTORS)}, but got {text!r}. Write for example `--pack 'emb_*=text_feat'`.",
+            f"{', '.join(VECTOR_COLUMNS)}, but got {text!r}. Write for example `--pack 'emb_*=text_feat'`.",
             field="pack",
         )
     return column, pattern

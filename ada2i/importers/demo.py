@@ -60,11 +60,6 @@ def write_demo_corpus(root: str, *, dialogues: int = 96, seed: int = 7) -> str:
     Raises:
         DataError: There are too few dialogues for three splits.
     """
-    if dialogues < 5:
-        raise DataError(
-            f"`dialogues` must be at least 5, so that each split gets one, but is {dialogues}. Ask for more.",
-            field="dialogues",
-        )
     return shards.write_features(
         root,
         _table(np.random.RandomState(seed), dialogues),
@@ -81,7 +76,7 @@ def demo_table() -> pa.Table:
     """Return the corpus as a table for import, with the classes' names as labels."""
     table = _table(np.random.RandomState(7), 96)
     names: Any = pa.array(LABELS).take(table["label"].combine_chunks())
-    return table.set_column(table.schema.get_field_index("label"), "label", names)
+    return schema.with_column(table, "label", names)
 
 
 def _table(random: np.random.RandomState, dialogues: int) -> pa.Table:
@@ -106,7 +101,16 @@ def _table(random: np.random.RandomState, dialogues: int) -> pa.Table:
 
 
 def splits(dialogues: int) -> NDArray[np.str_]:
-    """Return the split of each dialogue: about 70 % train, 10 % dev and 20 % test, in this order."""
+    """Return the split of each dialogue: about 70 % train, 10 % dev and 20 % test, in this order.
+
+    Raises:
+        DataError: There are too few dialogues for three splits.
+    """
+    if dialogues < 5:
+        raise DataError(
+            f"`dialogues` must be at least 5, so that each split gets one, but is {dialogues}. Ask for more.",
+            field="dialogues",
+        )
     test, dev = max(1, round(0.2 * dialogues)), max(1, round(0.1 * dialogues))
     return np.repeat(["train", "dev", "test"], [dialogues - dev - test, dev, test])
 

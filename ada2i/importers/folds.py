@@ -7,14 +7,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ada2i.data import schema
 from ada2i.errors import ConfigError, DataError
 from ada2i.importers.checks import check_keys, renamed_splits
 from ada2i.importers.import_rows import import_rows, plain_name
-from ada2i.importers.labels import recorded
+from ada2i.importers.labels import recorded_names
 from ada2i.importers.rows import Rows
 from ada2i.importers.source import read_rows
 from ada2i.importers.splitting import by_hash, groups_of
-from ada2i.importers.table import name_of, provenance
+from ada2i.importers.table import dataset_name, provenance
 from ada2i.modalities import Modality
 
 K_FOLD = (
@@ -45,8 +46,8 @@ def fold_sets(
             f"`--folds` must be at least 2, but is {folds}. Write for example `--folds 5`.", field="folds"
         )
     by = leave_out or "dialogue"
-    rows = _whole(read_rows(source, group=leave_out or "dialogue_id"))
-    dataset = plain_name(name_of(rows))
+    rows = _without_gate(read_rows(source, group=leave_out or "dialogue_id"))
+    dataset = plain_name(dataset_name(rows))
     groups = by_hash(groups_of(rows, by), dataset)
     number = max(2, len(groups) if leave_out else folds)
     if len(groups) < number:
@@ -60,7 +61,7 @@ def fold_sets(
     labels = _labels(rows)
     return [
         import_rows(
-            replace(_tested(rows, chosen), split_rule=f"fold {place + 1} of {number}: {rule}"),
+            replace(_with_test(rows, chosen), split_rule=f"fold {place + 1} of {number}: {rule}"),
             root,
             dataset=dataset,
             labels=labels,
@@ -69,16 +70,16 @@ def fold_sets(
             counted=False,
             gate_share=0,
         )
-        for place, chosen in enumerate(_tests(groups, number))
+        for place, chosen in enumerate(_fold_dialogues(groups, number))
     ]
 
 
-def _tests(groups: Sequence[list[str]], number: int) -> Iterator[list[str]]:
+def _fold_dialogues(groups: Sequence[list[str]], number: int) -> Iterator[list[str]]:
     for place in range(number):
         yield [dialogue for group in groups[place::number] for dialogue in group]
 
 
-def _whole(rows: Rows) -> Rows:
+def _without_gate(rows: Rows) -> Rows:
     """Return the rows without gate; a dialogue's id gets its split if the splits repeat ids."""
     check_keys(rows, ["dialogue_id", "utterance_index"])
     if rows.columns["split"].null_count == rows.columns.num_rows:
@@ -89,13 +90,13 @@ def _whole(rows: Rows) -> Rows:
     pairs = columns.select(["dialogue_id", "split"]).group_by(["dialogue_id", "split"]).aggregate([])
     if len(pc.unique(pairs["dialogue_id"])) < pairs.num_rows:
         names = pc.binary_join_element_wise(columns["split"], columns["dialogue_id"], pa.scalar("/"))  # type: ignore[call-overload]
-        columns = columns.set_column(columns.schema.get_field_index("dialogue_id"), "dialogue_id", names)
+        columns = schema.with_column(columns, "dialogue_id", names)
     return replace(rows, columns=columns.filter(pc.not_equal(columns["split"], pa.scalar("gate"))))
 
 
 def _labels(rows: Rows) -> tuple[str, ...]:
     """Return the classes of all rows: those of the set or files, else the names, or the numbers up to the largest."""
-    if known := recorded(rows.files) or (rows.base.manifest.labels if rows.base else None):
+    if known := recorded_names(rows.files) or (rows.base.manifest.labels if rows.base else None):
         return known
     held: list[Any] = pc.unique(rows.columns["label"]).drop_null().to_pylist()
     if pa.types.is_string(rows.columns["label"].type):
@@ -103,9 +104,7 @@ def _labels(rows: Rows) -> tuple[str, ...]:
     return tuple(str(number) for number in range(1 + int(max(held, default=0))))
 
 
-def _tested(rows: Rows, dialogues: Sequence[str]) -> Rows:
+def _with_test(rows: Rows, dialogues: Sequence[str]) -> Rows:
     """Return the rows with some dialogues as test and the others as train."""
     tested = pc.is_in(rows.columns["dialogue_id"], value_set=pa.array(dialogues, pa.string()))
-    splits = pc.if_else(tested, pa.scalar("test"), pa.scalar("train"))
-    place = rows.columns.schema.get_field_index("split")
-    return replace(rows, columns=rows.columns.set_column(place, "split", splits))
+    return rows.with_column("split", pc.if_else(tested, pa.scalar("test"), pa.scalar("train")))

@@ -110,7 +110,8 @@ def conversion(uri: str) -> str:
 
 
 def _name(uri: str) -> str:
-    path = uri.partition("?")[0] if uri.startswith(("http://", "https://")) else uri  # elsewhere it is a letter
+    # In paths and in keys of S3, `?` is an ordinary character.
+    path = uri.partition("?")[0] if uri.startswith(("http://", "https://")) else uri
     return path.rstrip("/").rpartition("/")[2]
 
 
@@ -139,7 +140,7 @@ def open_reader(data: bytes | IO[bytes], uri: str, meanings: Mapping[str, str]) 
     if not family:
         todo = conversion(uri) or "Convert it to one of these."
         raise DataError(f"{uri} must be a table ({', '.join(SUFFIXES)}), but its name ends otherwise. {todo}", uri=uri)
-    with _sound(uri, family):
+    with _translated(uri, family):
         if not size:
             raise pa.ArrowInvalid("it is empty")
         return _OPENERS[family](_File(uri, opened, size, family), meanings)
@@ -177,7 +178,7 @@ class _Pieces:
     def batches(self, columns: list[str], rows: int) -> Iterator[pa.Table]:
         """Read some columns in pieces of at most some rows."""
         total = 0
-        with _sound(self.file.uri, self.file.family):
+        with _translated(self.file.uri, self.file.family):
             for piece in self.pieces(columns):
                 table = piece.select(columns)
                 table.validate(full=True)
@@ -190,7 +191,8 @@ class _Pieces:
 
 
 @contextmanager
-def _sound(uri: str, family: str) -> Iterator[None]:
+def _translated(uri: str, family: str) -> Iterator[None]:
+    """Translate what readers raise on damaged bytes into a ``DataError``."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError, struct.error, IndexError) as problem:
@@ -453,7 +455,7 @@ class _Csv:
                 held[name] = held[name] or len(cells) > 0
         kinds = {name: kind for name, (_, kind) in guessed.items() if fits[name] and held[name]}
         kinds |= {name: pa.int64() for name, ours in means.items() if ours == "utterance_index"}
-        return rows, kinds | {name: _VECTOR for name, ours in means.items() if ours in _VECTOR_COLUMNS}
+        return rows, kinds | {name: _VECTOR for name, ours in means.items() if ours in schema.VECTOR_COLUMNS}
 
     def typed(self, columns: list[str]) -> Iterator[pa.Table]:
         """Yield some columns with their types."""
@@ -466,7 +468,6 @@ class _Csv:
             first += table.num_rows
 
 
-_VECTOR_COLUMNS = tuple(schema.vector_column(modality) for modality in MODALITIES)
 _PATTERNS: Mapping[str, tuple[str, pa.DataType]] = {  # columns whose cells decide their type
     "label": (_LABEL, pa.float64()),
     "target": (rf"^\s*{_NUMBER}\s*$", pa.float64()),

@@ -6,7 +6,6 @@ Shape letters in this file:
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,7 +127,7 @@ def _newest(columns: pa.Table) -> pa.Table:
     parts = []
     for part in spool.pieces(columns.select(["dialogue_id", "recorded_at", "split"])):
         known = part.filter(pc.and_(pc.equal(part["split"], pa.scalar("train")), part["recorded_at"].is_valid()))
-        times = known["recorded_at"].cast(pa.int64())  # any year, not Python's only
+        times = known["recorded_at"].cast(pa.int64())  # as numbers, since Python's times end with the year 9999
         parts.append(_latest(pa.table([known["dialogue_id"], times], names=_LATEST)))
     return _latest(pa.concat_tables(parts))
 
@@ -148,8 +147,7 @@ def _moved(rows: Rows, dialogues: Any, split: str) -> Rows:
             yield pa.table({"split": pc.if_else(chosen, pa.scalar(split), part["split"])})
             spool.release()
 
-    place = rows.columns.schema.get_field_index("split")
-    return replace(rows, columns=rows.columns.set_column(place, "split", spool.stored(splits())["split"]))
+    return rows.with_column("split", spool.stored(splits())["split"])
 
 
 def _with_dev(rows: Rows) -> tuple[Rows, str | None]:
@@ -169,19 +167,14 @@ def _of_train(columns: pa.Table) -> Any:
 def _pieces(
     rows: Rows, label: NDArray[np.int32], widths: Mapping[Modality, int], targets: "pa.Array[Any] | None"
 ) -> shards.Pieces:
-    """Return ``N`` utterances with the columns of a shard; a missing utterance id becomes dialogue and index."""
+    """Return ``N`` utterances with the columns of a shard."""
     shape = schema.shard_schema(widths, targets=targets is not None)
 
     def made() -> Iterator[pa.Table]:
         begin = 0
         for columns in spool.pieces(rows.columns):
             end = begin + columns.num_rows
-            data: dict[str, Any] = {name: columns[name] for name in ("dialogue_id", "speaker", "text", "split")}
-            data |= {
-                "utterance_index": columns["utterance_index"].cast(pa.int32()),
-                "utterance_id": pc.coalesce(columns["utterance_id"], made_ids(columns)),
-                "label": label[begin:end],
-            }
+            data = plain_columns(columns) | {"split": columns["split"], "label": label[begin:end]}
             data |= {schema.vector_column(m): packed(columns[schema.vector_column(m)], widths[m]) for m in widths}
             data |= {schema.TARGET.name: targets[begin:end]} if targets is not None else {}
             yield pa.table(data, schema=shape)
@@ -190,11 +183,17 @@ def _pieces(
     return shards.Pieces(rows.columns.select(list(schema.SORT_KEYS)), shape, made)
 
 
-def made_ids(columns: pa.Table) -> Column:
-    """Return an id for each utterance: its dialogue and its index."""
+def plain_columns(columns: pa.Table) -> dict[str, Any]:
+    """Return ids, speakers and texts as a shard stores them; a missing utterance id becomes dialogue and index."""
     number: Column = columns["utterance_index"].cast(pa.string())
-    ids: Column = pc.binary_join_element_wise(columns["dialogue_id"], number, pa.scalar("_"))  # type: ignore[call-overload]
-    return ids
+    ids = pc.binary_join_element_wise(columns["dialogue_id"], number, pa.scalar("_"))  # type: ignore[call-overload]
+    return {
+        "dialogue_id": columns["dialogue_id"],
+        "utterance_index": columns["utterance_index"].cast(pa.int32()),
+        "utterance_id": pc.coalesce(columns["utterance_id"], ids),
+        "speaker": columns["speaker"],
+        "text": columns["text"],
+    }
 
 
 def _vector_counts(rows: Rows, widths: Mapping[Modality, int]) -> str:

@@ -8,7 +8,7 @@ from ada2i.importers.checks import check_keys, with_splits
 from ada2i.importers.import_rows import import_rows
 from ada2i.importers.keyed import attach, read_keyed
 from ada2i.importers.source import read_rows
-from ada2i.importers.table import name_of, provenance
+from ada2i.importers.table import dataset_name, provenance
 from ada2i.modalities import Modality
 
 
@@ -61,7 +61,7 @@ def import_joined(
     return import_rows(
         rows,
         root,
-        dataset=name_of(rows) if dataset is None else dataset,
+        dataset=dataset_name(rows) if dataset is None else dataset,
         labels=labels,
         source=f"table {provenance(rows)} joined with {joined}",
         encoders=encoders,

@@ -42,7 +42,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {  # by canonical name of a key, its 
 
 
 @dataclass(frozen=True)
-class Keyed:
+class KeyedVectors:
     """One modality's vectors with the keys of their utterances.
 
     Attributes:
@@ -61,7 +61,7 @@ class Keyed:
 
 def read_keyed(
     sources: Sequence[str], *, keys: Sequence[str], splits_of_files: bool = False, only: Modality | None = None
-) -> list[Keyed]:
+) -> list[KeyedVectors]:
     """Read tables of vectors: files, or folders of files.
 
     Args:
@@ -95,7 +95,7 @@ def read_keyed(
     return found
 
 
-def attach(rows: Rows, table: Keyed, *, complete: bool) -> Rows:
+def attach(rows: Rows, table: KeyedVectors, *, complete: bool) -> Rows:
     """Return a corpus's rows with their vectors replaced by a table's.
 
     If one side has no dev, dev of the other is part of train: extraction and import cut it from train.
@@ -159,7 +159,7 @@ def _split_of(uri: str, kinds: Kinds) -> str:
     return named.pop()
 
 
-def _keyed(source: str, files: Sequence[File], modality: Modality) -> Keyed:
+def _keyed(source: str, files: Sequence[File], modality: Modality) -> KeyedVectors:
     column, first = schema.vector_column(modality), files[0]
     for file in files[1:]:
         if file.names["key"] != first.names["key"] or ("split" in file.columns.schema.names) != (
@@ -177,7 +177,7 @@ def _keyed(source: str, files: Sequence[File], modality: Modality) -> Keyed:
     if by_split:
         rows = renamed_splits(rows)
     check_vectors(rows, modality)
-    return Keyed(rows, modality, first.names["key"], by_split)
+    return KeyedVectors(rows, modality, first.names["key"], by_split)
 
 
 def _lacks(uri: str, missing: str, kinds: Kinds) -> DataError:
@@ -191,7 +191,7 @@ def _lacks(uri: str, missing: str, kinds: Kinds) -> DataError:
 # --- keys ---
 
 
-def _keys(rows: Rows, table: Keyed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _keys(rows: Rows, table: KeyedVectors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return a number for the key of each row, ``(N,)`` and ``(K,)``: split, dialogue and utterance."""
     ours, theirs = (np.zeros(found.columns.num_rows, np.int64) for found in (rows, table.rows))
     for name in ("split", "dialogue_id", "utterance_index")[not table.by_split :]:
@@ -199,7 +199,7 @@ def _keys(rows: Rows, table: Keyed) -> tuple[NDArray[np.int64], NDArray[np.int64
         theirs_too = table.rows.columns[name]
         if name == "split":
             column, theirs_too = _uncut(rows, table.rows), _uncut(table.rows, rows)
-        (one, names), (other, more) = schema.coded(column), schema.coded(theirs_too)
+        (one, names), (other, more) = schema.factorized(column), schema.factorized(theirs_too)
         known = pc.index_in(more, value_set=names).to_numpy(zero_copy_only=False)
         places = np.where(np.isnan(known), len(names) + np.arange(len(more)), known).astype(np.int64)
         ours *= len(names) + len(more)
@@ -227,7 +227,7 @@ def _uncut(rows: Rows, others: Rows) -> Column:
     return uncut
 
 
-def _ranks(rows: Rows, table: Keyed, *, complete: bool) -> Integers:
+def _ranks(rows: Rows, table: KeyedVectors, *, complete: bool) -> Integers:
     """Return the corpus's row of each vector of a table, then its rows without a vector, ``(N,)``; as ``attach``."""
     ours, theirs = _keys(rows, table)
     _check_different(rows, ours, table.key, "Add the column `split` to the table of vectors, or correct the ids.")

@@ -28,7 +28,7 @@ def classes(rows: Rows, given: Names | None) -> tuple[Names, NDArray[np.int32]]:
     Raises:
         DataError: Names repeat or are empty, a label belongs to no class, or train has fewer than two classes.
     """
-    names = _check_given(given and tuple(name.strip() for name in given)) or recorded(rows.files)
+    names = _check_given(given and tuple(name.strip() for name in given)) or recorded_names(rows.files)
     label, train = rows.columns["label"], pa.scalar("train")
     parts = spool.pieces(rows.columns.select(["label", "split"]))
     found = [pc.unique(part["label"].filter(pc.equal(part["split"], train))) for part in parts]
@@ -86,7 +86,7 @@ def _check_given(names: Names | None) -> Names | None:
     return names
 
 
-def recorded(files: tuple[File, ...]) -> Names | None:
+def recorded_names(files: tuple[File, ...]) -> Names | None:
     """Return the class names in the Parquet key ``label_names``, which is optional but must not contradict itself.
 
     Raises:

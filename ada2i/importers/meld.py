@@ -4,7 +4,6 @@ import csv
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -33,19 +32,6 @@ _COLUMNS: Mapping[str, str] = {  # by our name, MELD's
 }
 
 
-@dataclass(frozen=True)
-class Annotations:
-    """The annotations of MELD's CSVs.
-
-    Attributes:
-        rows: One per utterance; ``utterance_id`` is MELD's number in its dialogue, ``utterance_index`` the index.
-        repaired: Number of repaired texts.
-    """
-
-    rows: Rows
-    repaired: int
-
-
 def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
     """Import MELD: annotations from ``train_sent_emo.csv``, its dev and test CSVs, and vectors from feature tables.
 
@@ -66,8 +52,7 @@ def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
         DataError: A check failed. Nothing was written.
     """
     storage.check(folder)
-    annotations = read_annotations(folder, {split: storage.join(folder, name) for split, name in FILES.items()})
-    rows = annotations.rows
+    rows, changed = read_annotations(folder, {split: storage.join(folder, name) for split, name in FILES.items()})
     encoders: dict[Modality, str] = {}
     for keyed in read_keyed(features, keys=("utterance_id",), splits_of_files=True):
         rows = attach(rows, keyed, complete=False)
@@ -79,17 +64,21 @@ def import_meld(folder: str, root: str, *, features: Sequence[str] = ()) -> str:
         root,
         dataset=meld.name,
         labels=meld.labels,
-        source=f"MELD {storage.public(folder)}{joined}; texts repaired: {annotations.repaired}",
+        source=f"MELD {storage.public(folder)}{joined}; texts repaired: {changed}",
         encoders=encoders,
     )
 
 
-def read_annotations(source: str, uris: Mapping[str, str]) -> Annotations:
+def read_annotations(source: str, uris: Mapping[str, str]) -> tuple[Rows, int]:
     """Read MELD's CSVs.
 
     Args:
         source: Location of all CSVs, for messages.
         uris: The CSV of each split.
+
+    Returns:
+        One row per utterance: ``utterance_id`` is MELD's number in its dialogue, ``utterance_index`` the index; and the
+        number of repaired texts.
 
     Raises:
         DataError: A CSV is absent, damaged or not MELD's.
@@ -98,8 +87,7 @@ def read_annotations(source: str, uris: Mapping[str, str]) -> Annotations:
     files = tuple(file for file, _ in tables)
     rows = Rows(source, files, pa.concat_tables([file.columns for file in files]))
     check_keys(rows, ["dialogue_id", "label"])
-    rows = with_splits(rows)
-    return Annotations(rows, sum(number for _, number in tables))
+    return with_splits(rows), sum(number for _, number in tables)
 
 
 def _read(uri: str, split: str) -> tuple[File, int]:
@@ -196,5 +184,4 @@ def _with_clip_names(rows: Rows) -> Rows:
     names = pc.binary_join_element_wise(  # type: ignore[call-overload]
         pa.scalar("dia"), columns["dialogue_id"], pa.scalar("_utt"), columns["utterance_id"], pa.scalar("")
     )
-    place = columns.schema.get_field_index("utterance_id")
-    return replace(rows, columns=columns.set_column(place, "utterance_id", names))
+    return rows.with_column("utterance_id", names)

@@ -153,7 +153,7 @@ class _Split:
         return [None if name is None else float(classes.index(name)) for name in names]
 
     def _scores(self, number: int) -> NDArray[np.float32]:
-        return self._numbers(self._values(_TARGETS, number), _TARGETS).reshape(number)
+        return self._one_each(_TARGETS, number)
 
     def _targets(self, number: int) -> "pa.Array[Any]":
         """Return the scores of sentiment, null without one."""
@@ -161,6 +161,14 @@ class _Split:
             return pa.nulls(number, pa.float64())
         scores = self._scores(number)
         return pa.array(scores.astype(np.float64), mask=np.isnan(scores))
+
+    def _one_each(self, name: str, number: int) -> NDArray[np.float32]:
+        """Return a field with one number for each utterance, ``(number,)``."""
+        found = self._numbers(self._values(name, number), name)
+        if found.size != number:
+            must = f"hold one number for each utterance in `{name}` of {self.name}"
+            raise _bad(self.uri, must, f"holds an array of shape {found.shape}", name)
+        return found.reshape(number)
 
     def _numbers(self, value: Any, name: str) -> NDArray[np.float32]:
         try:
@@ -174,15 +182,16 @@ class _Split:
     def _vectors(self, name: str, number: int) -> "pa.Array[Any]":
         """Return the mean of the valid frames of each utterance, null without one."""
         values, lengths = self._values(name, number), self._lengths(name, number)
-        means = [self._mean(self._numbers(v, name), None if lengths is None else lengths[row], name)
-                 for row, v in enumerate(values)]  # fmt: skip
-        lists: Any = [None if mean is None else mean.tolist() for mean in means]
-        return pa.array(lists, pa.large_list(pa.float32()))
+        return schema.list_vectors(
+            [
+                self._mean(self._numbers(value, name), None if lengths is None else lengths[row], name)
+                for row, value in enumerate(values)
+            ]
+        )
 
     def _lengths(self, name: str, number: int) -> NDArray[np.int64] | None:
         if f"{name}_lengths" in self.part:
-            found = self._numbers(self._values(f"{name}_lengths", number), f"{name}_lengths")
-            return np.maximum(found.reshape(number), 0).astype(np.int64)
+            return np.maximum(self._one_each(f"{name}_lengths", number), 0).astype(np.int64)
         bert = self.part.get("text_bert")
         if name == "text" and isinstance(bert, np.ndarray) and bert.ndim == 3 and bert.shape[:2] == (number, 3):
             return np.asarray((bert[:, 1] > 0).sum(axis=1), dtype=np.int64)
@@ -201,12 +210,12 @@ class _Split:
         begin, end = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, 0)
         if length is not None:
             rest = max(0, len(frames) - length)
-            begin, end = (
-                (rest, len(frames)) if begin >= rest and end > length else (0, length)
-            )  # padded in front, or not
-        valid = frames[begin:end]
-        mean: NDArray[np.float32] = valid.mean(axis=0, dtype=np.float64).astype(np.float32) if len(valid) else valid
-        return mean if len(valid) else None
+            padded_in_front = begin >= rest and end > length
+            begin, end = (rest, len(frames)) if padded_in_front else (0, length)
+        if not len(valid := frames[begin:end]):
+            return None
+        mean: NDArray[np.float32] = valid.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean
 
 
 def _bad(uri: str, must: str, found: str, field: str | None = None) -> DataError:

@@ -39,7 +39,7 @@ DAMAGE = (
     AttributeError,
     EOFError,
     RecursionError,
-    SystemError,  # of numpy
+    SystemError,  # raised by numpy
 )
 
 REFUSED, DAMAGED = 3, 4  # exit codes

@@ -26,7 +26,7 @@ from ada2i.importers.mmsa import is_mmsa, mmsa_rows
 from ada2i.importers.pickles import load_pickle
 from ada2i.importers.rows import File, Rows
 from ada2i.importers.transcripts import repaired
-from ada2i.modalities import MODALITIES
+from ada2i.modalities import MODALITIES, Modality
 
 Place = tuple[str, Any, int]  # split, dialogue and index of an utterance
 
@@ -53,40 +53,26 @@ def import_pickle(
     if layout not in (None, "mmsa"):
         raise ConfigError(f"`--layout` must be mmsa, but is {layout!r}. Omit it for other layouts.", field="layout")
     corpus, found, source = known(dataset), load_pickle(source), storage.public(source)
+    encoders: dict[Modality, str]
     if layout == "mmsa" or is_mmsa(found):
-        return _import_mmsa(found, root, corpus, labels, source)
-    return _import_parts(_with_official_dev(recognise(found, corpus, source), corpus), root, corpus, labels, source)
-
-
-def _import_mmsa(found: object, root: str, corpus: Dataset, labels: tuple[str, ...] | None, source: str) -> str:
-    rows, changed = mmsa_rows(found, corpus, source)
+        rows, changed = mmsa_rows(found, corpus, source)
+        title, encoders = "MMSA's layout", dict.fromkeys(MODALITIES, "as published, mean of frames")
+    else:
+        parts = _with_official_dev(recognise(found, corpus, source), corpus)
+        rows, changed = _rows(parts, source)
+        title, encoders = parts.title, {m: _encoder(len(layers)) for m, layers in parts.vectors.items()}
     return import_rows(
         rows,
         root,
         dataset=corpus.name,
         labels=labels or corpus.labels,
-        source=f"pickle {source}, MMSA's layout; {changed}",
-        encoders={m: "as published, mean of frames" for m in MODALITIES},
+        source=f"pickle {source}, {title}; {changed}",
+        encoders=encoders,
     )
 
 
-def _import_parts(layout: Layout, root: str, corpus: Dataset, labels: tuple[str, ...] | None, source: str) -> str:
-    places = list(_places(layout, source))
-    texts = [_text(layout.sentences, place, source) for place in places]
-    repaired_texts = [text if text is None else repaired(text) for text in texts]
-    changed = sum(old != new for old, new in zip(texts, repaired_texts, strict=True))
-    rows = _rows(layout, places, repaired_texts, source)
-    return import_rows(
-        rows,
-        root,
-        dataset=corpus.name,
-        labels=labels or corpus.labels,
-        source=f"pickle {source}, {layout.title}; texts repaired: {changed}",
-        encoders={
-            m: "as published" if len(parts) == 1 else f"mean of {len(parts)} layers, as published"
-            for m, parts in layout.vectors.items()
-        },
-    )
+def _encoder(layers: int) -> str:
+    return "as published" if layers == 1 else f"mean of {layers} layers, as published"
 
 
 def _with_official_dev(layout: Layout, corpus: Dataset) -> Layout:
@@ -124,7 +110,11 @@ def _length(part: Part, dialogue: Any, name: str, uri: str) -> int:
     return len(value)
 
 
-def _rows(layout: Layout, places: Sequence[Place], texts: list[str | None], uri: str) -> Rows:
+def _rows(layout: Layout, uri: str) -> tuple[Rows, str]:
+    """Return the rows of a pickle, and what was changed, as text for people."""
+    places = list(_places(layout, uri))
+    written = [_text(layout.sentences, place, uri) for place in places]
+    texts = [text if text is None else repaired(text) for text in written]
     data: dict[str, Any] = {
         "dialogue_id": pa.array([repaired(str(dialogue)) for _, dialogue, _ in places], pa.string()),
         "utterance_index": pa.array([index for *_, index in places], pa.int64()),
@@ -138,11 +128,12 @@ def _rows(layout: Layout, places: Sequence[Place], texts: list[str | None], uri:
     for modality, parts in layout.vectors.items():
         column = schema.vector_column(modality)
         names[column] = modality
-        data[column] = _column([_vector(parts, place, modality, uri) for place in places])
+        data[column] = schema.list_vectors([_vector(parts, place, modality, uri) for place in places])
     columns = pa.table(data)
     if not columns.num_rows:
         raise DataError(f"{uri} must hold at least one utterance, but holds none. Check what wrote it.", uri=uri)
-    return Rows(uri, (File(uri, columns, names, {}),), columns)
+    changed = sum(old != new for old, new in zip(written, texts, strict=True))
+    return Rows(uri, (File(uri, columns, names, {}),), columns), f"texts repaired: {changed}"
 
 
 # --- values ---
@@ -214,17 +205,6 @@ def _vector(parts: Sequence[Part], place: Place, name: str, uri: str) -> NDArray
     if vector.ndim != 1:
         raise _bad(uri, "hold one vector per utterance", f"holds shape {vector.shape}", name, dialogue, index)
     return vector
-
-
-def _column(vectors: Sequence[NDArray[np.float32] | None]) -> "pa.Array[Any]":
-    """Return ``N`` lists of float32, null for missing vectors."""
-    lengths = [0 if vector is None else len(vector) for vector in vectors]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    held = [vector for vector in vectors if vector is not None]
-    values = np.concatenate(held) if held else np.zeros(0, np.float32)
-    missing = pa.array([vector is None for vector in vectors], pa.bool_())
-    lists: pa.Array[Any] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=missing)  # type: ignore[call-overload]
-    return lists
 
 
 def _bad(  # noqa: PLR0917

@@ -5,13 +5,15 @@ Shape letters in this file:
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ada2i.data import schema
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import DataError
 
@@ -66,6 +68,10 @@ class Rows:
     def unused(self) -> dict[str, str]:
         """The columns that were not read, and what they hold."""
         return {name: held for file in self.files for name, held in file.unused.items()}
+
+    def with_column(self, name: str, values: Any) -> "Rows":
+        """Return the rows with other values in one of their columns."""
+        return replace(self, columns=schema.with_column(self.columns, name, values))
 
     def recorded(self, key: str) -> str | None:
         """Return what the files record under a key: each distinct value once."""
@@ -130,20 +136,20 @@ _WORDS: Mapping[str, tuple[str, ...]] = {  # parts of names of columns with one 
 
 
 def unread(
-    held: Iterable[str], used: Collection[str], look: Callable[[str], str], free: Iterable[str]
+    held: Iterable[str], used: Collection[str], describe: Callable[[str], str], free: Iterable[str]
 ) -> dict[str, str]:
     """Return the columns that were not read: by name, what they hold, and the name under which they would be read.
 
     Args:
         held: The table's columns.
         used: Those that were read.
-        look: Returns what a column holds.
+        describe: Returns what a column holds.
         free: Names that would be read, but that no column has.
     """
     others, free = [name for name in dict.fromkeys(held) if name not in used], list(free)
     found = {}
     for name in others[:_MOST_UNUSED]:
-        what = look(name)
+        what = describe(name)
         found[name.encode(errors="replace").decode()] = f"{what}{_advice(name, what, free)}"  # JSON may hold no Unicode
     return found | ({"...": f"{len(others) - len(found)} more"} if len(others) > len(found) else {})
 

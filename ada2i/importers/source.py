@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from ada2i import storage
 from ada2i.data import schema, shards, spool
 from ada2i.data.manifest import FeatureSet, is_feature_set, open_features, read_shard_bytes
+from ada2i.data.schema import VECTOR_COLUMNS, Column, is_text
 from ada2i.errors import DataError, NotFoundError
 from ada2i.evaluation.regression import SIGNS
 from ada2i.importers.arrow_types import (
@@ -22,7 +23,6 @@ from ada2i.importers.arrow_types import (
     TableFile,
     is_name,
     is_number,
-    is_text,
     is_vector,
     listed,
     texts,
@@ -35,11 +35,7 @@ from ada2i.importers.columns import NO_CHANGES, Changes, likely, wide
 from ada2i.importers.formats import FAMILIES, SUFFIXES, conversion, suffix_of
 from ada2i.importers.rows import Bools, File, Rows, unread
 from ada2i.importers.splitting import PATH_SPLIT
-from ada2i.modalities import MODALITIES
 from ada2i.records import UNLABELLED
-
-if TYPE_CHECKING:
-    from ada2i.data.schema import Column
 
 Check = Callable[[Rows], object]
 """Refuses bad rows of a file; its columns have their own names."""
@@ -50,7 +46,6 @@ _TARGET = schema.TARGET.name
 _OPTIONAL = ("utterance_id", "speaker", "text", "recorded_at", _TARGET)
 LABEL_RULE = "label_rule"  # key of a file's metadata
 _BY_SIGN = "labels: the sign of `target`"
-_VECTORS = {schema.vector_column(modality): modality for modality in MODALITIES}
 
 
 def read_rows(source: str, *, vectors: bool = True, changes: Changes = NO_CHANGES, group: str | None = None) -> Rows:
@@ -85,9 +80,9 @@ def read_rows(source: str, *, vectors: bool = True, changes: Changes = NO_CHANGE
 
 def _without_labels(columns: pa.Table) -> pa.Table:
     """Return the rows of a feature set with null for the label that means none."""
-    place, label = columns.schema.get_field_index("label"), columns["label"]
+    label = columns["label"]
     known = pc.if_else(pc.equal(label, pa.scalar(float(UNLABELLED))), pa.scalar(None, label.type), label)
-    return columns.set_column(place, "label", known)
+    return schema.with_column(columns, "label", known)
 
 
 def _read_file(file: TableFile, rows: spool.Spool, *, vectors: bool, group: str | None) -> list[File]:
@@ -112,8 +107,8 @@ def _read_file(file: TableFile, rows: spool.Spool, *, vectors: bool, group: str 
         return conform(part.columns, names, file.uri, part.files[0].first_row, group)
 
     store(file, list(names.values()), rows, converted, checks)
-    free = [name for name in (*_OPTIONAL, *_VECTORS) if name not in names]
-    unused = unread(file.kinds, names.values(), file.look, free)
+    free = [name for name in (*_OPTIONAL, *VECTOR_COLUMNS) if name not in names]
+    unused = unread(file.kinds, names.values(), file.describe, free)
     return [File(file.uri, pa.table({}), names, metadata, unused=unused)]
 
 
@@ -188,8 +183,7 @@ def _with_signs(file: File, facts: Mapping[str, str]) -> File:
     negative, neutral, positive = (pa.scalar(name) for name in SIGNS)
     signs = pc.if_else(pc.greater(target, pa.scalar(0.0)), positive, neutral)
     signs = pc.if_else(pc.less(target, pa.scalar(0.0)), negative, signs)
-    place = file.columns.schema.get_field_index("label")
-    columns = file.columns.set_column(place, "label", signs)
+    columns = schema.with_column(file.columns, "label", signs)
     return replace(file, columns=columns, metadata={**file.metadata, **facts})
 
 
@@ -203,7 +197,7 @@ def table_files(source: str, changes: Changes = NO_CHANGES) -> Iterator[TableFil
         yield from _shards(open_features(source), changes)
         return
     for uri in table_uris(source):
-        with storage.open_object(uri, whole=True) as opened:
+        with storage.open_source(uri, whole=True) as opened:
             yield TableFile.open(opened, uri, changes=changes)
 
 
@@ -268,7 +262,7 @@ def _without_caches(source: str, found: list[str]) -> list[str]:
             held = json.loads(storage.read_source(state))
             named = [str(entry["filename"]) for entry in held["_data_files"]]
         except (ValueError, LookupError, TypeError, RecursionError):
-            continue  # of another program
+            continue  # a file of another program
         folder = state.rpartition("/")[0]
         listed = {storage.join(folder, name) for name in named}
         if missing := sorted(listed - set(found)):
@@ -289,13 +283,13 @@ def _refuse_shards(source: str, found: Iterable[str]) -> None:
             )
 
 
-def checked_names(file: TableFile, *, vectors: bool = True, required: Collection[str] = REQUIRED) -> Mapping[str, str]:
+def checked_names(file: TableFile, *, required: Collection[str], vectors: bool = True) -> Mapping[str, str]:
     """Check the columns and types of a file, but no values.
 
     Args:
         file: The file.
-        vectors: Whether there must be a vector column.
         required: Columns that it must have.
+        vectors: Whether there must be a vector column.
 
     Returns:
         Its own column names, by canonical name of the columns that it has.
@@ -307,7 +301,7 @@ def checked_names(file: TableFile, *, vectors: bool = True, required: Collection
     check_types(file.uri, file.kinds)
     names = our_names(file.kinds)
     _check_unique(file.uri, [*file.columns, *file.packed], names)
-    if vectors and not names.keys() & _VECTORS.keys():
+    if vectors and not names.keys() & VECTOR_COLUMNS.keys():
         packs = wide(file.kinds)
         hint = f"`ada2i import table` packs wide columns: `{' '.join(packs)}`." if packs else ""
         raise DataError(
@@ -328,7 +322,7 @@ def our_names(kinds: Kinds) -> dict[str, str]:
     names = {name: name for name in plain if name != "text" or not is_vector(kinds[name])}
     if _TARGET in names and (not is_number(kinds[_TARGET]) or pa.types.is_null(kinds[_TARGET])):
         del names[_TARGET]  # no numbers: a column that is not read
-    for column, bare in _VECTORS.items():
+    for column, bare in VECTOR_COLUMNS.items():
         if column in kinds:
             names[column] = column
         elif bare in kinds and (is_vector(kinds[bare]) or (bare != "text" and pa.types.is_null(kinds[bare]))):
@@ -367,7 +361,7 @@ def _remedy(missing: Sequence[str], kinds: Kinds) -> str:
     found = {column: other for column in missing if (other := likely(column, kinds)) is not None}
     options = [f"--rename '{other}={column}'" for column, other in found.items()]
     options += ["--split-by dialogue"] if "split" in missing and "split" not in found else []
-    options += [] if our_names(kinds).keys() & _VECTORS.keys() else wide(kinds)
+    options += [] if our_names(kinds).keys() & VECTOR_COLUMNS.keys() else wide(kinds)
     if not options:
         return f"Add it, or rename the column that holds it: `ada2i import table` takes `--rename OLD={missing[0]}`."
     return f"Add it, or, if that is what the table means, `ada2i import table` takes `{' '.join(options)}`."
@@ -404,7 +398,7 @@ def check_types(uri: str, kinds: Kinds, spellings: Mapping[str, str] | None = No
 
 def _alike(files: list[File]) -> tuple[File, ...]:
     """Return files with the same columns and one type of labels, after checking that only empty ones differed."""
-    held = {column: file for file in files for column in _VECTORS if column in file.names}
+    held = {column: file for file in files for column in VECTOR_COLUMNS if column in file.names}
     first = next((file for file in files if file.columns["label"].null_count < file.columns.num_rows), files[0])
     return tuple(_with_label(_with_vectors(file, held), first) for file in files)
 
@@ -424,8 +418,10 @@ def _with_vectors(file: File, held: Mapping[str, File]) -> File:
         nothing = pa.nulls(file.columns.num_rows, pa.large_list(pa.float32()))
         columns = file.columns.append_column(column, nothing)
         file = replace(file, names={**file.names, column: name}, columns=columns)
-    order = [name for name in file.columns.schema.names if name not in _VECTORS]
-    return replace(file, columns=file.columns.select([*order, *(column for column in _VECTORS if column in held)]))
+    order = [name for name in file.columns.schema.names if name not in VECTOR_COLUMNS]
+    return replace(
+        file, columns=file.columns.select([*order, *(column for column in VECTOR_COLUMNS if column in held)])
+    )
 
 
 def _with_label(file: File, first: File) -> File:
@@ -440,9 +436,7 @@ def _with_label(file: File, first: File) -> File:
             row=0,
             field="label",
         )
-    place = file.columns.schema.get_field_index("label")
-    nothing = pa.nulls(len(label), kind)
-    return replace(file, columns=file.columns.set_column(place, "label", nothing))
+    return replace(file, columns=schema.with_column(file.columns, "label", pa.nulls(len(label), kind)))
 
 
 # --- types of the file and canonical types ---
@@ -466,13 +460,11 @@ _TYPES: Mapping[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "speaker": (is_name, "text or integers"),
     "text": (_is_transcript, "text or lists of numbers"),
     "recorded_at": (_is_time, "timestamps, dates, or text in ISO 8601"),
-    **dict.fromkeys(_VECTORS, (is_vector, "lists of numbers")),
+    **dict.fromkeys(VECTOR_COLUMNS, (is_vector, "lists of numbers")),
 }
 
 
-def conform(
-    table: pa.Table, names: Mapping[str, str], uri: str, first_row: int = 0, group: str | None = None
-) -> pa.Table:
+def conform(table: pa.Table, names: Mapping[str, str], uri: str, first_row: int, group: str | None = None) -> pa.Table:
     """Return the columns with canonical names and types; an optional column that the file lacks is null.
 
     Names are without blanks around them, and an empty one is null.
@@ -493,18 +485,18 @@ def conform(
 
 def _columns(names: Mapping[str, str], group: str | None) -> tuple[str, ...]:
     more = [group] if group is not None and group not in (*REQUIRED, *_OPTIONAL) else []
-    return (*REQUIRED, *_OPTIONAL, *more, *(column for column in _VECTORS if column in names))
+    return (*REQUIRED, *_OPTIONAL, *more, *(column for column in VECTOR_COLUMNS if column in names))
 
 
-def _conform(ours: str, names: Mapping[str, str], rows: Rows) -> "Column":
+def _conform(ours: str, names: Mapping[str, str], rows: Rows) -> Column:
     """Return a column of a file with its canonical type; null if the file lacks it."""
     absent: Column = pa.chunked_array([pa.nulls(rows.columns.num_rows)])
     column = rows.columns[names[ours]] if ours in names else absent
     return _conformed(ours, column, partial(require_value, rows, names.get(ours, ours)))
 
 
-def _conformed(ours: str, column: "Column", require: Require) -> "Column":
-    if ours in _VECTORS:
+def _conformed(ours: str, column: Column, require: Require) -> Column:
+    if ours in VECTOR_COLUMNS:
         return vectors(column)
     if ours == "utterance_index":
         return whole(column, require)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ada2i.data import schema
 from ada2i.data.splits import SPLIT_RULES, cut_groups
 from ada2i.errors import ConfigError, DataError
 from ada2i.importers.checks import check_keys
@@ -17,7 +18,7 @@ PATH_SPLIT = "split of the path"  # key of ``File.metadata``: the split that a f
 
 Shares = tuple[float, float, float]  # of train, dev and test, in percent
 SHARES: Shares = (80, 10, 10)
-GROUPS: Mapping[str, str] = {"dialogue": "dialogue_id", "time": "recorded_at"}  # the column of a word for ``by``
+GROUPS: Mapping[str, str] = {"dialogue": "dialogue_id", "time": "recorded_at"}  # by value of ``by``, its column
 
 
 def checked_shares(given: str | Sequence[float]) -> Shares:
@@ -59,12 +60,10 @@ def with_made_splits(rows: Rows, by: str, shares: Shares, dataset: str) -> Rows:
     split_of = {dialogue: split for group, split in zip(groups, chosen, strict=True) for dialogue in group}
     dialogues = rows.columns["dialogue_id"].combine_chunks().dictionary_encode()
     names = pa.array([split_of[str(name)] for name in dialogues.dictionary.to_pylist()], pa.string())
-    place = rows.columns.schema.get_field_index("split")
-    columns = rows.columns.set_column(place, "split", names.take(dialogues.indices))
     counts = "/".join(str(chosen.count(split)) for split in ("train", "dev", "test"))
     percent = "/".join(f"{share:g}" for share in shares)
     rule = SPLIT_RULES[by if by in SPLIT_RULES else ""].format(shares=percent, what=what, counts=counts)
-    return replace(rows, columns=columns, split_rule=rule)
+    return replace(rows.with_column("split", names.take(dialogues.indices)), split_rule=rule)
 
 
 def check_classes(rows: Rows) -> None:
@@ -134,7 +133,8 @@ def by_hash(groups: Sequence[list[str]], dataset: str) -> list[list[str]]:
 def _by_time(rows: Rows) -> list[list[str]]:
     """Return dialogues from the oldest to the newest, by the time of their last utterance, and of equal times by id."""
     times = rows.columns.select(["dialogue_id", "recorded_at"])
-    times = times.set_column(1, "recorded_at", times["recorded_at"].cast(pa.int64()))  # any year, not Python's only
+    # As numbers, since Python's times end with the year 9999.
+    times = schema.with_column(times, "recorded_at", times["recorded_at"].cast(pa.int64()))
     newest = times.group_by("dialogue_id").aggregate([("recorded_at", "max")])
     recorded: Mapping[str, int | None] = dict(
         zip(*(newest[name].to_pylist() for name in ("dialogue_id", "recorded_at_max")), strict=True)

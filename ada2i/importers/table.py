@@ -10,7 +10,7 @@ from ada2i.errors import ConfigError
 from ada2i.importers.columns import NO_CHANGES, Changes, parse_changes
 from ada2i.importers.formats import suffix_of
 from ada2i.importers.import_rows import import_rows, plain_name
-from ada2i.importers.labels import recorded
+from ada2i.importers.labels import recorded_names
 from ada2i.importers.rows import Rows
 from ada2i.importers.source import LABEL_RULE, read_rows
 from ada2i.importers.splitting import GROUPS, SHARES, Shares, check_classes, checked_shares, with_made_splits
@@ -56,20 +56,20 @@ def import_table(
         ConfigError: ``rename`` or ``pack`` has a wrong form. Nothing was written.
         DataError: A check failed. Nothing was written.
     """
-    changes, parts = parse_changes(rename, pack), _parts(split_by, shares)
+    changes, percent = parse_changes(rename, pack), _shares(split_by, shares)
     labels = tuple(labels.split(",")) if isinstance(labels, str) else labels
     if changes == NO_CHANGES and split_by is None and is_feature_set(source):
         base = open_features(source)
         if dataset in (None, base.manifest.dataset) and labels in (None, base.manifest.labels):
             require_modalities(base.uri, held=base.manifest.widths, needs=needs)
             return copy_features(base, root)
-    rows = _read(source, changes, split_by, parts, dataset)
-    if split_by is not None and labels is None and recorded(rows.files) is None:
+    rows = _read(source, changes, split_by, percent, dataset)
+    if split_by is not None and labels is None and recorded_names(rows.files) is None:
         check_classes(rows)
     return import_rows(
         rows,
         root,
-        dataset=name_of(rows) if dataset is None else dataset,
+        dataset=dataset_name(rows) if dataset is None else dataset,
         labels=labels,
         source=origin or f"table {provenance(rows)}",
         needs=needs,
@@ -82,7 +82,7 @@ def _by_group(split_by: str | None) -> bool:
     return split_by is not None and split_by not in GROUPS
 
 
-def _parts(split_by: str | None, shares: str | Sequence[float] | None) -> Shares:
+def _shares(split_by: str | None, shares: str | Sequence[float] | None) -> Shares:
     """Return the shares of splits that are made.
 
     Raises:
@@ -94,24 +94,24 @@ def _parts(split_by: str | None, shares: str | Sequence[float] | None) -> Shares
             "dialogue`.",
             field="shares",
         )
-    parts = checked_shares(SHARES if shares is None else shares)
-    if _by_group(split_by) and parts[1] == 0:
+    percent = checked_shares(SHARES if shares is None else shares)
+    if _by_group(split_by) and percent[1] == 0:
         raise ConfigError(
             f"`--shares` must give dev a share if `--split-by {split_by}` keeps groups together, but gives 0: dev "
             "would be cut out of train's groups. Write for example `--shares 80,10,10`.",
             field="shares",
         )
-    return parts
+    return percent
 
 
 def _read(source: str, changes: Changes, split_by: str | None, shares: Shares, dataset: str | None) -> Rows:
     if split_by is None:
         return read_rows(source, changes=changes)
     rows = read_rows(source, changes=changes, group=GROUPS.get(split_by, split_by))
-    return with_made_splits(rows, split_by, shares, plain_name(name_of(rows) if dataset is None else dataset))
+    return with_made_splits(rows, split_by, shares, plain_name(dataset_name(rows) if dataset is None else dataset))
 
 
-def name_of(rows: Rows) -> str:
+def dataset_name(rows: Rows) -> str:
     """Return the name of a table's dataset: the recorded name, else the name of the file or folder."""
     return rows.recorded("dataset") or _last_part(rows.source)
 

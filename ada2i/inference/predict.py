@@ -5,18 +5,17 @@ Shape letters in this file:
     n utterances of a batch     W width of a modality's vectors
 """
 
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from ada2i.batch import DialogueBatch, Layout
+from ada2i.data.parquet import to_parquet
 from ada2i.devices import memory_of
 from ada2i.errors import DataError
 from ada2i.loader.split_data import SplitData
@@ -82,9 +81,7 @@ def predictions_file(split: SplitData, labels: Ints, probabilities: Floats, valu
     )
     if values is not None:
         table = table.append_column("value", pa.array(values))
-    buffer = io.BytesIO()
-    pq.write_table(table.filter(labels != UNLABELLED), buffer)
-    return buffer.getvalue()
+    return to_parquet(table.filter(labels != UNLABELLED))
 
 
 @dataclass(frozen=True)

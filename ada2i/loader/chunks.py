@@ -15,7 +15,7 @@ from ada2i.loader.decoded import Chunk
 from ada2i.loader.statistics import Sums, block_sums
 from ada2i.modalities import Modality
 
-Windows = Mapping[str, npt.NDArray[np.int64]]  # by name, shards that are shuffled together
+NamedWindows = Mapping[str, npt.NDArray[np.int64]]  # by name, shards that are shuffled together
 
 
 class Chunks(Protocol):
@@ -24,7 +24,7 @@ class Chunks(Protocol):
     def __getitem__(self, shard: int) -> Chunk:
         """Return a shard."""
 
-    def need(self, windows: Windows) -> None:
+    def need(self, windows: NamedWindows) -> None:
         """Announce the windows that are needed now and next, in this order; others may be dropped."""
 
     def node_of(self, shard: int) -> int:
@@ -40,7 +40,7 @@ class Chunks(Protocol):
 
 
 @dataclass(frozen=True)
-class InMemoryShards:
+class MappedShards:
     """All shards of a split, memory-mapped."""
 
     shards: Sequence[Chunk]
@@ -48,7 +48,7 @@ class InMemoryShards:
     def __getitem__(self, shard: int) -> Chunk:
         return self.shards[shard]
 
-    def need(self, windows: Windows) -> None:
+    def need(self, windows: NamedWindows) -> None:
         """Do nothing: all windows are mapped."""
 
     def node_of(self, shard: int) -> int:  # noqa: ARG002

@@ -24,7 +24,8 @@ import pyarrow.compute as pc
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard, read_shard_bytes
+from ada2i.data.entries import ShardEntry
+from ada2i.data.manifest import FeatureSet, read_shard, read_shard_bytes
 from ada2i.errors import AccessError, ResourceError
 from ada2i.modalities import Modality
 
@@ -70,12 +71,12 @@ def cache_folder() -> Path:
     return folder
 
 
-def lasting_file(shard: ShardEntry, cache: Path) -> Path:
+def cached_file(shard: ShardEntry, cache: Path) -> Path:
     """Return the path of a decoded shard in the cache."""
     return cache / f"{shard.sha256}.{LAYOUT}.arrow"
 
 
-def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path, stamp: str) -> None:
+def decode_to_cache(features: FeatureSet, shard: ShardEntry, cache: Path, stamp: str) -> None:
     """Create the shard's file in the cache, unless an intact one exists.
 
     The shard itself is checked, too: if it changed since it was last read from this place, or was not read from here
@@ -91,20 +92,33 @@ def decode_lasting(features: FeatureSet, shard: ShardEntry, cache: Path, stamp: 
         IntegrityError: The shard differs from the digest in the manifest.
         ResourceError: The disk is full.
     """
-    target = lasting_file(shard, cache)
+    target = cached_file(shard, cache)
     record = target.with_suffix(".sha256")  # the file's digest, then one line for each shard that was checked
     checked = storage.digest(f"{storage.join(features.uri, shard.name)} {stamp}".encode())
-    digest, *sources = record.read_text().splitlines() if record.is_file() else [""]
-    if target.is_file() and digest == _digest(target):
-        if checked not in sources:
+    known = record.read_text().splitlines() if record.is_file() else []
+    if target.is_file() and known[:1] == [_digest(target)]:
+        if checked not in known:
             read_shard_bytes(features, shard)
-            storage.put(record.as_uri(), "\n".join([digest, *sources, checked]).encode())
+            storage.put(record.as_uri(), "\n".join([*known, checked]).encode())
         return
     partial = decode(features, shard, cache)
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
     # A crash between these two writes leaves a digest without its file: the shard is decoded again.
     storage.put(record.as_uri(), f"{_digest(partial)}\n{checked}".encode())
+    complete(partial, target)
+
+
+def partial_file(folder: Path) -> Path:
+    """Return the path of a new file that is to be written.
+
+    A kill leaves it; ``cache_folder`` deletes it, or the attempt's end deletes its folder.
+    """
+    return folder / f".partial-{uuid.uuid4().hex}"
+
+
+def complete(partial: Path, target: Path) -> None:
+    """Give a file its final name after all of it has reached the disk: a target is complete or absent."""
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
     partial.replace(target)
 
 
@@ -122,8 +136,7 @@ def decode(features: FeatureSet, shard: ShardEntry, folder: Path) -> Path:
         columns["target"] = table["target"].fill_null(pa.scalar(np.nan, pa.float32()))
     for modality in features.manifest.modalities:
         columns[f"{modality}_present"], columns[modality] = _dense(table[schema.vector_column(modality)])
-    # A kill leaves a .partial file; `cache_folder` deletes it, or the attempt's end deletes its folder.
-    partial = folder / f".partial-{uuid.uuid4().hex}"
+    partial = partial_file(folder)
     flat = pa.table(columns).combine_chunks()
     try:
         with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, flat.schema) as writer:

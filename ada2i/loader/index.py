@@ -4,8 +4,6 @@ Shape letters in this file:
     D dialogues of the split     S shards of the split
 """
 
-import os
-import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,10 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ada2i import storage
-from ada2i.data.manifest import FeatureSet, ShardEntry, read_plain
+from ada2i.data.entries import ShardEntry
+from ada2i.data.manifest import FeatureSet, read_plain
 from ada2i.data.schema import Column
 from ada2i.errors import IntegrityError
-from ada2i.loader.decoded import LAYOUT, is_whole, map_table, runs
+from ada2i.loader.decoded import LAYOUT, complete, is_whole, map_table, partial_file, runs
 from ada2i.records import UNLABELLED
 
 _READERS = 8  # concurrent readers; they mostly wait for the store
@@ -47,15 +46,24 @@ class Index:
     targeted: Ints | None = None
 
     @cached_property
+    def first_rows(self) -> Ints:
+        """``(D,)`` first row of each dialogue in the split."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @cached_property
     def _starts(self) -> Ints:
-        before = np.cumsum(self.lengths) - self.lengths
-        return before - np.repeat(before[self.edges[:-1]], np.diff(self.edges))
+        """``(D,)`` first row of each dialogue in its shard."""
+        return self.first_rows - np.repeat(self.first_rows[self.edges[:-1]], np.diff(self.edges))
 
     def place(self, dialogue: int) -> tuple[int, slice]:
         """Return a dialogue's shard, and its rows there."""
         shard = int(np.searchsorted(self.edges, dialogue, side="right")) - 1
         start = int(self._starts[dialogue])
         return shard, slice(start, start + int(self.lengths[dialogue]))
+
+    def counts(self, chosen: npt.NDArray[np.bool_]) -> Ints:
+        """Return the number of chosen utterances of each dialogue, ``(D,)``, from a mask of all rows of the split."""
+        return np.add.reduceat(chosen, self.first_rows, dtype=np.int64)
 
     def check(self, shard: int, lengths: Ints, uri: str) -> None:
         """Check that a shard, whose digest is now verified, has the dialogues that were read from it before.
@@ -83,7 +91,7 @@ def index_of(columns: Iterable[Column]) -> Index:
 
 def write_index(features: FeatureSet, shards: Sequence[ShardEntry], cache: Path) -> None:
     """Read the dialogue ids of a split's shards, which are much smaller than the shards, unless the index exists."""
-    target = _home(shards, cache)
+    target = _index_file(shards, cache)
     if is_whole(target):
         return
     with ThreadPoolExecutor(_READERS) as readers:
@@ -93,31 +101,24 @@ def write_index(features: FeatureSet, shards: Sequence[ShardEntry], cache: Path)
     table = pa.table({"id": index.ids.combine_chunks(), "length": index.lengths, "shard": shard})
     if len(index.lengths):
         counted = np.concatenate([found["label"].to_numpy() != UNLABELLED for found in plain])
-        table = table.append_column("labelled", pa.array(_per_dialogue(counted, index)))
+        table = table.append_column("labelled", pa.array(index.counts(counted)))
         if features.manifest.has_targets:
             counted = np.concatenate([found["target"].is_valid().to_numpy() for found in plain])
-            table = table.append_column("targeted", pa.array(_per_dialogue(counted, index)))
-    partial = cache / f".partial-{uuid.uuid4().hex}"  # complete under its final name, or absent
+            table = table.append_column("targeted", pa.array(index.counts(counted)))
+    partial = partial_file(cache)
     with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(target)
+    complete(partial, target)
 
 
 def read_index(shards: Sequence[ShardEntry], cache: Path) -> Index:
     """Return the index that ``write_index`` wrote; ids stay in the file, which is mapped."""
-    table = map_table(_home(shards, cache))
+    table = map_table(_index_file(shards, cache))
     edges = np.searchsorted(table["shard"].to_numpy(), np.arange(len(shards) + 1))
     extra = {name: table[name].to_numpy() for name in ("labelled", "targeted") if name in table.column_names}
     return Index(table["id"], table["length"].to_numpy(), np.asarray(edges, dtype=np.int64), **extra)
 
 
-def _per_dialogue(utterances: npt.NDArray[np.bool_], index: Index) -> Ints:
-    """Return the number of chosen utterances of each dialogue."""
-    return np.add.reduceat(utterances, np.cumsum(index.lengths) - index.lengths, dtype=np.int64)
-
-
-def _home(shards: Sequence[ShardEntry], cache: Path) -> Path:
+def _index_file(shards: Sequence[ShardEntry], cache: Path) -> Path:
     digest = storage.digest("".join(shard.sha256 for shard in shards).encode())
     return cache / f"{digest}.{LAYOUT}b.index.arrow"

@@ -4,7 +4,7 @@ Shape letters in this file:
     D dialogues of the split     R its utterances     N utterances of a batch     W width of a modality's vectors
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -14,10 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ada2i.loader.chunks import InMemoryShards
-from ada2i.loader.decoded import Chunk
+from ada2i.loader.chunks import MappedShards
 from ada2i.loader.split_data import Ints, SplitData, Values
-from ada2i.records import UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -38,48 +36,23 @@ class Resident(SplitData):
         return self.place
 
     @cached_property
-    def _starts(self) -> Ints:
-        """``(D,)`` first row of each dialogue."""
-        return np.cumsum(self.lengths) - self.lengths
-
-    @cached_property
     def _most_speakers(self) -> Ints:
         """``(D,)`` highest speaker of each dialogue."""
-        return np.maximum.reduceat(self._column(lambda chunk: chunk.speakers), self._starts)
-
-    @cached_property
-    def _known_labels(self) -> Ints:
-        """``(D,)`` labelled utterances of each dialogue."""
-        return np.add.reduceat(self._column(lambda chunk: chunk.labels) != UNLABELLED, self._starts, dtype=np.int64)
-
-    @cached_property
-    def _known_targets(self) -> Ints:
-        """``(D,)`` utterances with a target of each dialogue."""
-        targets = np.concatenate([self._targets(shard) for shard in range(len(self.index.edges) - 1)])
-        return np.add.reduceat(np.isfinite(targets), self._starts, dtype=np.int64)
-
-    def _column(self, of: Callable[[Chunk], Ints]) -> Ints:
-        return np.concatenate([of(self.chunks[shard]) for shard in range(len(self.index.edges) - 1)])
+        return np.maximum.reduceat(self._column(lambda chunk: chunk.speakers), self.index.first_rows)
 
     def _values(self, dialogues: Sequence[int]) -> tuple[Values, int]:
         chosen = list(dialogues)
         lengths = self.lengths[chosen]
         inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        rows = torch.from_numpy(np.repeat(self._starts[chosen], lengths) + inside)
+        rows = torch.from_numpy(np.repeat(self.index.first_rows[chosen], lengths) + inside)
         if self.place.type == "cuda":
             rows = rows.pin_memory().to(self.place, non_blocking=True)
         return self.values.map(lambda column: column.index_select(0, rows)), int(self._most_speakers[chosen].max()) + 1
 
-    def _labelled(self, dialogues: Iterable[int]) -> int:
-        return int(self._known_labels[list(dialogues)].sum())
-
-    def _targeted(self, dialogues: Iterable[int]) -> int:
-        return int(self._known_targets[list(dialogues)].sum())
-
 
 def on_device(split: SplitData, device: torch.device, *, limit: float) -> SplitData:
     """Return a split on a device if its values fit into ``limit`` bytes and it does not stream, else itself."""
-    if not isinstance(split.chunks, InMemoryShards) or _bytes(split) > limit:
+    if not isinstance(split.chunks, MappedShards) or _bytes(split) > limit:
         return split
     shards = split.chunks.shards
     targets = [chunk.targets for chunk in shards if chunk.targets is not None] if split.targets else []

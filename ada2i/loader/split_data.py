@@ -24,10 +24,11 @@ import torch
 
 from ada2i import storage
 from ada2i.batch import DialogueBatch, Layout
-from ada2i.data.manifest import FeatureSet, ShardEntry, require_targets
+from ada2i.data.entries import ShardEntry
+from ada2i.data.manifest import FeatureSet, require_targets
 from ada2i.data.schema import Column
-from ada2i.loader.chunks import Chunks, InMemoryShards
-from ada2i.loader.decoded import cache_folder, chunk_of, decode_lasting, lasting_file, map_table
+from ada2i.loader.chunks import Chunks, MappedShards
+from ada2i.loader.decoded import Chunk, cache_folder, cached_file, chunk_of, decode_to_cache, map_table
 from ada2i.loader.index import Index, index_of, read_index, write_index
 from ada2i.loader.order import Order, Shards, in_order, share, shuffled
 from ada2i.loader.statistics import Sums, mean_and_deviation, stored_sums
@@ -154,13 +155,13 @@ class SplitData:
         Returns:
             For each rank its dialogues, as ``order.share`` returns them.
         """
-        if isinstance(self.chunks, InMemoryShards) or len(set(self.nodes)) == 1:
+        if isinstance(self.chunks, MappedShards) or len(set(self.nodes)) == 1:
             return share(batch, self.lengths, ranks)
         found: list[list[int]] = [[] for _ in range(ranks)]
-        homes = {d: self._node_of(d) for d in batch}
+        nodes = {d: self._node_of(d) for d in batch}
         for node in set(self.nodes):
             members = [rank for rank in range(ranks) if self.nodes[rank] == node]
-            local = share([d for d in batch if homes[d] == node], self.lengths, len(members))
+            local = share([d for d in batch if nodes[d] == node], self.lengths, len(members))
             for rank, own in zip(members, local, strict=True):
                 found[rank] = own
         return found
@@ -188,11 +189,11 @@ class SplitData:
             global_utterances=int(everywhere.sum()),
             global_dialogues=len(of),
             counted=bool(own),
-            labelled=None if self.all_labelled else self._labelled(of),
+            labelled=None if self.all_labelled else int(self._labelled[list(of)].sum()),
             dialogues=tuple(dialogues),
             members=tuple(of),
             targets=values.targets,
-            targeted=self._targeted(of) if self.targets else None,
+            targeted=int(self._targeted[list(of)].sum()) if self.targets else None,
         )
 
     @property
@@ -213,9 +214,7 @@ class SplitData:
             present={m: joined(chunk.present[m][at] for chunk, at in rows) for m in self.modalities},
             labels=joined(chunk.labels[at] for chunk, at in rows),
             speakers=speakers,
-            targets=joined(self._targets(shard)[at] for shard, at in map(self.index.place, dialogues))
-            if self.targets
-            else None,
+            targets=joined(_targets(chunk)[at] for chunk, at in rows) if self.targets else None,
         )
         return values, int(speakers.max()) + 1
 
@@ -224,22 +223,23 @@ class SplitData:
         """Whether every utterance has a label."""
         return int(self.class_counts.sum()) == int(self.lengths.sum())
 
-    def _labelled(self, dialogues: Sequence[int]) -> int:
+    @cached_property
+    def _labelled(self) -> Ints:
+        """``(D,)`` labelled utterances of each dialogue."""
         if self.index.labelled is not None:
-            return int(self.index.labelled[list(dialogues)].sum())
-        places = (self.index.place(dialogue) for dialogue in dialogues)
-        return sum(int(np.count_nonzero(self.chunks[shard].labels[at] != UNLABELLED)) for shard, at in places)
+            return self.index.labelled
+        return self.index.counts(self._column(lambda chunk: chunk.labels) != UNLABELLED)
 
-    def _targets(self, shard: int) -> Floats:
-        targets = self.chunks[shard].targets
-        assert targets is not None  # `open_split` checks it
-        return targets
-
-    def _targeted(self, dialogues: Sequence[int]) -> int:
+    @cached_property
+    def _targeted(self) -> Ints:
+        """``(D,)`` utterances with a target of each dialogue."""
         if self.index.targeted is not None:
-            return int(self.index.targeted[list(dialogues)].sum())
-        places = (self.index.place(dialogue) for dialogue in dialogues)
-        return sum(int(np.count_nonzero(np.isfinite(self._targets(shard)[at]))) for shard, at in places)
+            return self.index.targeted
+        return self.index.counts(np.isfinite(self._column(_targets)))
+
+    def _column(self, of: Callable[[Chunk], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Return a column of all rows of the split."""
+        return np.concatenate([of(self.chunks[shard]) for shard in range(len(self.index.edges) - 1)])
 
     def statistics(self, modality: Modality) -> tuple[Floats, Floats]:
         """Return mean and deviation of a modality's features, ``(W,)`` each, over the utterances that have it.
@@ -251,6 +251,11 @@ class SplitData:
     @cached_property
     def _known(self) -> Mapping[Modality, Sums]:
         return self.stored()
+
+
+def _targets(chunk: Chunk) -> Floats:
+    assert chunk.targets is not None  # `open_split` checks it
+    return chunk.targets
 
 
 def open_split(
@@ -318,10 +323,10 @@ def _hold(
     place, workers = part
     stamps = storage.objects(features.uri)
     for shard in shards[place::workers]:
-        decode_lasting(features, shard, cache, stamps.get(shard.name, ""))
+        decode_to_cache(features, shard, cache, stamps.get(shard.name, ""))
     wait()
-    tables = [map_table(lasting_file(shard, cache)) for shard in shards]
-    return index_of(table["dialogue_id"] for table in tables), InMemoryShards(
+    tables = [map_table(cached_file(shard, cache)) for shard in shards]
+    return index_of(table["dialogue_id"] for table in tables), MappedShards(
         [chunk_of(table, modalities) for table in tables]
     )
 

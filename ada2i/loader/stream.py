@@ -14,7 +14,6 @@ import os
 import shutil
 import threading
 import time
-import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +26,11 @@ import numpy as np
 
 from ada2i import storage
 from ada2i.data import schema
-from ada2i.data.manifest import FeatureSet, ShardEntry, read_shard
+from ada2i.data.entries import ShardEntry
+from ada2i.data.manifest import FeatureSet, read_shard
 from ada2i.errors import JobError
-from ada2i.loader.chunks import Windows
-from ada2i.loader.decoded import LAYOUT, Chunk, chunk_of, decode, map_table, runs
+from ada2i.loader.chunks import NamedWindows
+from ada2i.loader.decoded import LAYOUT, Chunk, chunk_of, complete, decode, map_table, partial_file, runs
 from ada2i.loader.index import Index
 from ada2i.loader.statistics import Sums, block_sums
 from ada2i.modalities import Modality
@@ -79,7 +79,7 @@ class Stream:
         self._features, self._shards, self._modalities = features, shards, modalities
         self._index, self._ranks, self._cache = index, ranks, cache
         self._folder, lock = _enter(cache, ranks.name)
-        self._windows: Windows = {}
+        self._windows: NamedWindows = {}
         self._left: deque[str] = deque(maxlen=_LEFT)
         self._chunks: dict[tuple[str, int], Chunk] = {}
         self._strays: dict[int, Chunk] = {}
@@ -90,7 +90,7 @@ class Stream:
         self._summed = False
         weakref.finalize(self, _leave, self._folder, lock)
 
-    def need(self, windows: Windows) -> None:
+    def need(self, windows: NamedWindows) -> None:
         """Start decoding windows, in this order; windows that are no longer named are dropped.
 
         Raises:
@@ -209,12 +209,10 @@ class Stream:
             return
         table = read_shard(self._features, shard)
         vectors = (schema.unpack_vectors(table[schema.vector_column(m)]) for m in self._features.manifest.modalities)
-        partial = self._cache / f".partial-{uuid.uuid4().hex}"  # complete under its final name, or absent
+        partial = partial_file(self._cache)
         with partial.open("wb") as file:
             np.save(file, np.hstack([block_sums(values, present) for values, present in vectors]))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        complete(partial, target)
 
     def _sums_file(self, shard: ShardEntry) -> Path:
         return self._cache / f"{shard.sha256}.{LAYOUT}.sums.npy"

@@ -32,10 +32,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ada2i import storage
 from ada2i.data import schema
+from ada2i.data.parquet import to_parquet
 from ada2i.modalities import Modality
 from ada2i.prediction.records import WHOLE, Matrix, PredictionRequest, Shard
 from ada2i.records import UNLABELLED
@@ -55,7 +55,7 @@ def read_shard(shard: Shard, modalities: Sequence[Modality]) -> pa.Table:
     """
     data = storage.get_checked(shard.uri, size=shard.size, sha256=shard.sha256)
     columns = [*_PLAIN, *(schema.vector_column(m) for m in modalities)]
-    return schema.read_columns(schema.open_parquet(data, shard.uri), columns, shard.uri).combine_chunks()
+    return schema.open_parquet(data, shard.uri).read(columns).combine_chunks()
 
 
 def dialogue_lengths(rows: pa.Table) -> "tuple[list[str], Ints]":
@@ -143,18 +143,15 @@ def encode(part: pa.Table, compression: Literal["zstd", "none"] = "zstd") -> byt
     """Return rows as Parquet; equal rows give equal bytes, since every option that shapes them is fixed here."""
     numbers = (pa.types.is_floating, pa.types.is_fixed_size_list)
     words = [field.name for field in part.schema if not any(is_number(field.type) for is_number in numbers)]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
+    return to_parquet(
         part.combine_chunks(),
-        sink,
         row_group_size=max(part.num_rows, 1),
         version="2.6",
         data_page_version="1.0",
         compression=compression,
-        use_dictionary=words,  # type: ignore[arg-type]  # the stubs miss lists
+        use_dictionary=words,
         write_statistics=words,
     )
-    return sink.getvalue().to_pybytes()
 
 
 def _named(index: Any, names: Sequence[str]) -> Any:

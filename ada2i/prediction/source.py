@@ -9,7 +9,7 @@ Shape letters in this file:
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -25,9 +25,9 @@ from ada2i.data.shards import SHARD_BYTES
 from ada2i.errors import DataError
 from ada2i.extraction.publish import RECIPE
 from ada2i.importers.arrow_types import TableFile
-from ada2i.importers.checks import check_keys, check_order, renamed_splits, vectors_of_width
-from ada2i.importers.import_rows import made_ids
-from ada2i.importers.labels import recorded
+from ada2i.importers.checks import check_keys, check_order, optional_splits, renamed_splits, vectors_of_width
+from ada2i.importers.import_rows import plain_columns
+from ada2i.importers.labels import recorded_names
 from ada2i.importers.rows import File, Rows
 from ada2i.importers.source import checked_names, conform, table_uris
 from ada2i.modalities import Modality
@@ -122,11 +122,7 @@ class Table:
             )
         rows = Rows(source, files, pa.concat_tables([file.columns for file in files]))
         check_keys(rows, _KEYS)
-        if rows.columns["split"].null_count < rows.columns.num_rows:
-            check_keys(rows, ("split",))
-            rows = renamed_splits(rows)
-        else:
-            rows = _replaced(rows, "split", pa.array([""] * rows.columns.num_rows))
+        rows = optional_splits(rows)
         check_order(rows)
         self._check_split(rows)
         return rows
@@ -139,7 +135,7 @@ class Table:
 
     def labels(self, model: tuple[str, ...]) -> tuple[str, ...]:
         """Return its class names by class index: the recorded ones, else the model's."""
-        return recorded(self.keys.files) or model
+        return recorded_names(self.keys.files) or model
 
     def stage(self, uri: str, widths: Mapping[Modality, int], labels: tuple[str, ...], model: str) -> tuple[Shard, ...]:
         """Check all rows and write them as shards; the same table gives the same shards.
@@ -224,7 +220,7 @@ def _starts(rows: pa.Table) -> list[int]:
 
 def _read(uri: str, columns: Collection[str] = ()) -> Iterator[File]:
     """Yield a file in pieces of some rows, with canonical names and types; only some columns if they are named."""
-    with storage.open_object(uri) as opened:
+    with storage.open_source(uri) as opened:
         file, first = TableFile.open(opened, uri), 0
         if not file.rows:  # a file without rows has no types: pandas writes all its columns as null
             return
@@ -241,13 +237,8 @@ def _checked(file: File, kind: pa.Schema, labels: tuple[str, ...], model: str) -
     if not rows.columns["split"].null_count:
         rows = renamed_splits(rows)
     columns = rows.columns
-    data: dict[str, Any] = {name: columns[name] for name in ("dialogue_id", "speaker", "text")}
-    data |= {
-        "utterance_index": columns["utterance_index"].cast(pa.int32()),
-        "utterance_id": pc.coalesce(columns["utterance_id"], made_ids(columns)),
-        "label": _classes(rows, labels),
-        "split": columns["split"].fill_null(pa.scalar("")),
-    }
+    data = plain_columns(columns)
+    data |= {"label": _classes(rows, labels), "split": columns["split"].fill_null(pa.scalar(""))}
     for modality, width in schema.widths_of(kind).items():
         column = schema.vector_column(modality)
         if column not in rows.names:
@@ -300,8 +291,3 @@ def row_order(rows: pa.Table) -> Any:
     dialogue = codes[0] * (int(codes[1].max(initial=0)) + 1) + codes[1]
     _, first, place = np.unique(dialogue, return_index=True, return_inverse=True)
     return np.lexsort((rows["utterance_index"].to_numpy(), first[place]))
-
-
-def _replaced(rows: Rows, name: str, values: Any) -> Rows:
-    place = rows.columns.schema.get_field_index(name)
-    return replace(rows, columns=rows.columns.set_column(place, name, values))

@@ -5,23 +5,21 @@ pair of versions that it judges is counted: a test split that decides every nigh
 """
 
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ada2i.data.leakage import SEEN, read_dialogues
 from ada2i.data.manifest import FeatureSet, open_features
+from ada2i.data.parquet import from_parquet, to_parquet
 from ada2i.inference.reading import own_features
 from ada2i.promotion.predictions import (
     dialogues,
     floor_predictions,
     in_common,
     predictions,
-    to_file,
 )
 from ada2i.promotion.rules import GateRules, against, alone, enough, measure, not_used_up, over_floor
 from ada2i.records import ModelScores, RuleResult
@@ -51,7 +49,7 @@ class _Evidence:
 
     def same_dialogues(self, table: pa.Table) -> pa.Table:
         """Return the rows of predictions for the dialogues that count."""
-        ids = pq.read_table(io.BytesIO(self.files[0]))["dialogue_id"]
+        ids = from_parquet(self.files[0])["dialogue_id"]
         return table.filter(pc.is_in(table["dialogue_id"], value_set=ids.combine_chunks()))
 
 
@@ -89,7 +87,7 @@ def judge(
     if sides and rules.min_over_floor > -1:
         features = open_features(challenger.features.uri)
         name, table = floor_predictions(root, challenger, features, evidence.split)
-        floor = to_file(evidence.same_dialogues(table))
+        floor = to_parquet(evidence.same_dialogues(table))
         results.append(over_floor(rules, sides[0], floor, name=name))
     return Judgement(
         model=challenger.model,
@@ -175,7 +173,7 @@ def _gather(root: str, challenger: Version, champion: Version | None, features: 
         left_out["none of their utterances has a label"] = len(unlabelled)
     if missing := len(keep) - len(unlabelled) - counts[0]:
         left_out["the champion cannot be run on them, or knows other labels"] = missing
-    return _Evidence(split, [to_file(table) for table in files], left_out, _digest(tables[0]), counts)
+    return _Evidence(split, [to_parquet(table) for table in files], left_out, _digest(tables[0]), counts)
 
 
 def _unseen(versions: list[Version], features: FeatureSet, split: str) -> tuple[list[str], dict[str, int]]:

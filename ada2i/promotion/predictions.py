@@ -1,14 +1,13 @@
 """Predictions of registered versions, in the form of ``predictions.parquet``."""
 
-import io
 from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ada2i.config import TrainConfig
 from ada2i.data.manifest import FeatureSet
+from ada2i.data.parquet import from_parquet
 from ada2i.errors import DataError, IntegrityError
 from ada2i.inference.reading import can_read
 from ada2i.inference.versions import load_config
@@ -31,8 +30,8 @@ def predictions(root: str, version: Version, features: FeatureSet, split: str) -
     own, uri = version.features.fingerprint == features.manifest.fingerprint, version_uri(root, version)
     config = None if own and split == "test" else _config(uri, version)
     if config is not None and (own or can_read(version, config, features)):
-        return _table(_run(uri, version, config, features, split))
-    stored = _table(read_file(root, version, "predictions.parquet"))
+        return from_parquet(_run(uri, version, config, features, split))
+    stored = from_parquet(read_file(root, version, "predictions.parquet"))
     return stored if split == "test" else stored.slice(0, 0)
 
 
@@ -51,7 +50,7 @@ def floor_predictions(root: str, version: Version, features: FeatureSet, split: 
     regression = config is not None and config.regression
     train, dev, held = open_for_floor(features, modalities, split, regression=regression)
     floor = best_floor(train, dev, modalities, classes=len(features.manifest.labels))
-    return " + ".join(floor.modalities), _table(predictions_file(held, *floor.predict(held)))
+    return " + ".join(floor.modalities), from_parquet(predictions_file(held, *floor.predict(held)))
 
 
 def _config(uri: str, version: Version) -> TrainConfig | None:
@@ -99,14 +98,3 @@ def _run(uri: str, version: Version, config: TrainConfig, features: FeatureSet, 
 
     data = open_split(features, split, config.model.modalities)
     return predictions_file(data, *predict_split(load_model(uri, version), data, config.training.batch_dialogues))
-
-
-def _table(data: bytes) -> pa.Table:
-    return pq.read_table(io.BytesIO(data))
-
-
-def to_file(table: pa.Table) -> bytes:
-    """Return predictions as a ``predictions.parquet``."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    return buffer.getvalue()

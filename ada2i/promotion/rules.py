@@ -3,16 +3,15 @@
 Pure computation: the caller chooses the dialogues and acts on the result.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from ada2i.config import Config
+from ada2i.data.parquet import from_parquet
 from ada2i.display import count
 from ada2i.evaluation.calibration import expected_calibration_error
 from ada2i.evaluation.compare import compare
@@ -56,7 +55,7 @@ def measure(predictions: bytes, labels: Sequence[str], split: str) -> ModelScore
         labels: Class names by index.
         split: Name of the split.
     """
-    table = pq.read_table(io.BytesIO(predictions))
+    table = from_parquet(predictions)
     true, predicted = (np.asarray(table[name].to_numpy()) for name in ("label", "prediction"))
     probabilities = np.asarray(pc.list_flatten(table["probabilities"]).to_numpy()).reshape(len(true), -1)
     return ModelScores(

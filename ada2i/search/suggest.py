@@ -61,10 +61,9 @@ def _ended(record: TrialRecord, kinds: "Mapping[str, BaseDistribution]") -> "Fro
     from optuna.trial import TrialState, create_trial
 
     if record.state == "stopped":
-        steps = dict(enumerate(record.curve, start=1))
-        values = {step: max(record.curve[:step]) for step in steps}
+        reached = {len(record.curve): record.score}  # Optuna reads only the last step
         return create_trial(
-            state=TrialState.PRUNED, params=dict(record.params), distributions=dict(kinds), intermediate_values=values
+            state=TrialState.PRUNED, params=dict(record.params), distributions=dict(kinds), intermediate_values=reached
         )
     return create_trial(value=record.score, params=dict(record.params), distributions=dict(kinds))
 

@@ -27,7 +27,7 @@ class TrialReport(Record):
 
     Attributes:
         epoch: Number of the epoch, counted from 1; 0 for an error, which ASHA does not judge.
-        score: Best dev weighted F1 so far, by which ASHA compares; 0 for an error.
+        score: Dev weighted F1 of the epoch that is selected so far, by which ASHA compares; 0 for an error.
         dev_weighted_f1: The score of this epoch.
         seconds: Duration of this epoch.
         error: Class of the error; empty if there is none.

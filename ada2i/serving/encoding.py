@@ -18,7 +18,7 @@ from ada2i.extraction import media
 from ada2i.extraction.config import ExtractionConfig
 from ada2i.extraction.encoders import registry
 from ada2i.extraction.encoders.text import TextEncoder
-from ada2i.extraction.outcome import Outcome, outcome, side_by_side
+from ada2i.extraction.outcome import Outcome, joint_outcome, outcome
 from ada2i.inference.predict import Floats
 from ada2i.jobs.fanout import ONE_THREAD
 from ada2i.modalities import Modality
@@ -64,7 +64,7 @@ class Encoders:
     def texts(self, texts: Sequence[str]) -> list[Floats | None]:
         """Return the vector of each text; None if its encoder makes none of it."""
         parts = [map(outcome, encoder.encode(texts)) for encoder in self._loaded["text"]]
-        return [side_by_side(each).vector for each in zip(*parts, strict=True)] if texts else []
+        return [joint_outcome(each).vector for each in zip(*parts, strict=True)] if texts else []
 
     def clip(self, decoded: Decoded, place: str) -> dict[Modality, Floats]:
         """Return the vectors of a decoded clip.
@@ -76,7 +76,7 @@ class Encoders:
         for modality in self.of_clips:
             array = decoded[modality]
             item = media.Waveform(array) if modality == "audio" else media.Frames(array)
-            one = side_by_side([outcome(encoder.encode([item])[0]) for encoder in self._loaded[modality]])
+            one = joint_outcome([outcome(encoder.encode([item])[0]) for encoder in self._loaded[modality]])
             found[modality] = _vector(one, modality, place)
         return found
 

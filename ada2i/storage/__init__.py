@@ -12,11 +12,10 @@ import math
 import os
 import time
 import uuid
-from typing import IO
 
 from ada2i.errors import AccessError, IntegrityError
 from ada2i.storage import cache, folders, s3
-from ada2i.storage.sources import copy_source, open_source, read_source, source_digest, source_files, source_stamps
+from ada2i.storage.sources import open_source, read_source, source_digest, source_files, source_stamps
 from ada2i.storage.translate import translated
 from ada2i.storage.uris import check, clean, join, local_path, name_of, normalise, public
 
@@ -38,7 +37,7 @@ __all__ = [
     "name_of",
     "normalise",
     "objects",
-    "open_object",
+    "open_source",
     "public",
     "put",
     "put_if_absent",
@@ -70,7 +69,7 @@ def get(uri: str, *, stamp: str = "") -> bytes:
     with translated(uri):
         if path := local_path(uri):
             return path.read_bytes()
-        return cache.remembered(f"{s3.endpoint()} {uri} {stamp}", lambda: s3.get(uri)) if stamp else s3.get(uri)
+        return cache.cached(f"{s3.endpoint()} {uri} {stamp}", lambda: s3.get(uri)) if stamp else s3.get(uri)
 
 
 def get_checked(uri: str, *, size: int, sha256: str) -> bytes:
@@ -90,19 +89,6 @@ def get_checked(uri: str, *, size: int, sha256: str) -> bytes:
             uri=uri,
         )
     return data
-
-
-def open_object(uri: str, *, whole: bool = False) -> IO[bytes]:
-    """Open an object for random access, such as reading a file's footer; its digest cannot be checked then.
-
-    Args:
-        uri: Its location: any that fsspec opens.
-        whole: Whether all of it will be read: if it is in a remote store, it is first copied to local disk.
-
-    Raises:
-        NotFoundError: There is no such object.
-    """
-    return copy_source(uri) if whole else open_source(uri)
 
 
 def put(uri: str, data: bytes) -> None:
@@ -209,5 +195,5 @@ def check_writable(uri: str) -> None:
         return
     probe = join(uri, f".probe-{uuid.uuid4().hex}")
     with translated(uri):
-        s3.put_if_absent(probe, b"")  # as the registry does, which needs a store that can
+        s3.put_if_absent(probe, b"")  # as the registry writes: the store must support conditional writes
         s3.delete([probe])

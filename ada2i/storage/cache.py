@@ -17,7 +17,7 @@ from ada2i.storage import folders
 _DIGITS = 64  # of a SHA-256 in hex
 
 
-def remembered(key: str, read: Callable[[], bytes]) -> bytes:
+def cached(key: str, read: Callable[[], bytes]) -> bytes:
     """Return the copy that has a key; if there is none, or it is damaged, read the object and keep a copy.
 
     Args:

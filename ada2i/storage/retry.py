@@ -14,17 +14,17 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PATIENCE_S: Final = 90.0
-_FIRST_PATIENCE_S: Final = 8.0  # seconds, for a store that has never answered: its address is probably wrong
+_RETRY_S: Final = 90.0  # seconds for which a call is retried
+_FIRST_RETRY_S: Final = 8.0  # the same for a store that has never answered: its address is probably wrong
 _LONGEST_PAUSE_S: Final = 5.0
-_LASTING: Final = (501, 505, 507)  # the request is not supported, or the store is full
-# Error codes that are retried, whatever the status is.
-_PASSING: Final = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"})
+_PERMANENT: Final = (501, 505, 507)  # statuses: the request is not supported, or the store is full
+# Codes of answers that are temporary with any status.
+_TEMPORARY: Final = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"})
 
 _answered: set[str] = set()  # stores that have answered
 
 
-def patiently(place: str, call: Callable[[], T]) -> T:
+def retried(place: str, call: Callable[[], T]) -> T:
     """Make a call; retry it after temporary errors, with growing, randomised pauses."""
     begun = time.monotonic()
     for attempt in count():
@@ -33,11 +33,11 @@ def patiently(place: str, call: Callable[[], T]) -> T:
         except Exception as problem:
             if hasattr(problem, "response"):  # the store has answered
                 _answered.add(place)
-            patience = _PATIENCE_S if place in _answered else _FIRST_PATIENCE_S
-            if not _may_pass(problem) or time.monotonic() - begun > patience:
+            longest = _RETRY_S if place in _answered else _FIRST_RETRY_S
+            if not _is_temporary(problem) or time.monotonic() - begun > longest:
                 raise
             if attempt == 3:  # the first failures are common
-                log.warning("%s fails and is retried for %.0f s: %s", clean(place), patience, clean(problem))
+                log.warning("%s fails and is retried for %.0f s: %s", clean(place), longest, clean(problem))
             time.sleep(random.uniform(0.5, 1.0) * min(0.1 * 2**attempt, _LONGEST_PAUSE_S))
         else:
             _answered.add(place)
@@ -45,21 +45,21 @@ def patiently(place: str, call: Callable[[], T]) -> T:
     raise AssertionError  # unreachable: the loop is infinite
 
 
-def _may_pass(problem: Exception) -> bool:
+def _is_temporary(problem: Exception) -> bool:
     """Return whether the same call may soon succeed: the store is unreachable, failing or busy, not refusing."""
     from botocore.exceptions import ClientError
 
     if isinstance(problem, ClientError):
-        return may_pass(problem)
+        return is_temporary_answer(problem)
     if is_unreachable(problem):
         return True
     return isinstance(problem, ConnectionError | TimeoutError) or getattr(problem, "errno", 0) == errno.EBUSY
 
 
-def may_pass(answer: Any) -> bool:
+def is_temporary_answer(answer: Any) -> bool:
     """Return whether the server may soon answer the same S3 request differently."""
     code = answer.response.get("Error", {}).get("Code", "")
-    return code in _PASSING or status(answer) == 429 or (status(answer) >= 500 and status(answer) not in _LASTING)
+    return code in _TEMPORARY or status(answer) == 429 or (status(answer) >= 500 and status(answer) not in _PERMANENT)
 
 
 def is_unreachable(problem: Exception) -> bool:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
-from ada2i.storage.retry import patiently, status
+from ada2i.storage.retry import retried, status
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -72,14 +72,14 @@ def files(uri: str) -> list[str]:
     bucket, key = split(uri)
     if key and exists(uri):
         return [uri]
-    keys = (entry["Key"] for page in _pages(bucket, f"{key}/" if key else "") for entry in page.get("Contents", ()))
+    keys = (entry["Key"] for page in _pages(bucket, _prefix(key)) for entry in page.get("Contents", ()))
     return [f"s3://{bucket}/{found}" for found in keys if not found.endswith("/")]
 
 
 def stamps(folder: str) -> dict[str, str]:
     """Return the ETag of each object directly under a URI, by its URI."""
     bucket, key = split(folder)
-    pages = _pages(bucket, f"{key}/" if key else "", delimiter="/")
+    pages = _pages(bucket, _prefix(key), delimiter="/")
     return {f"s3://{bucket}/{entry['Key']}": entry["ETag"] for page in pages for entry in page.get("Contents", ())}
 
 
@@ -127,7 +127,7 @@ def exists(uri: str) -> bool:
 def children(uri: str) -> list[str]:
     """Return the names of the objects and folders directly under a URI, sorted."""
     bucket, key = split(uri)
-    prefix = f"{key}/" if key else ""
+    prefix = _prefix(key)
     found: set[str] = set()
     for page in _pages(bucket, prefix, delimiter="/"):
         found.update(entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
@@ -138,15 +138,16 @@ def children(uri: str) -> list[str]:
 def newest(uri: str) -> float:
     """Return when the newest object under a URI was written, in seconds since the epoch, or 0 if there is no file."""
     bucket, key = split(uri)
-    pages = _pages(bucket, f"{key}/")
+    pages = _pages(bucket, _prefix(key))
     return max((entry["LastModified"].timestamp() for page in pages for entry in page.get("Contents", ())), default=0.0)
 
 
 def objects(uri: str) -> dict[str, str]:
     """Return the ETag of each object under a URI, by its name relative to the URI."""
     bucket, key = split(uri)
-    entries = (entry for page in _pages(bucket, f"{key}/") for entry in page.get("Contents", ()))
-    return {entry["Key"].removeprefix(f"{key}/"): entry["ETag"] for entry in entries}
+    prefix = _prefix(key)
+    entries = (entry for page in _pages(bucket, prefix) for entry in page.get("Contents", ()))
+    return {entry["Key"].removeprefix(prefix): entry["ETag"] for entry in entries}
 
 
 def delete(uris: Iterable[str]) -> None:
@@ -161,6 +162,11 @@ def delete_folder(uri: str) -> None:
     bucket, key = split(uri)
     for page in _pages(bucket, f"{key}/"):
         _delete_keys(bucket, [entry["Key"] for entry in page.get("Contents", ())])
+
+
+def _prefix(key: str) -> str:
+    """Return the prefix of the objects under a key; a bucket's own key is empty."""
+    return f"{key}/" if key else ""
 
 
 def _delete_keys(bucket: str, keys: list[str]) -> None:
@@ -195,8 +201,9 @@ def _pages(bucket: str, prefix: str, *, delimiter: str = "") -> Iterator[Any]:
 
 
 def _asked(call: Callable[["S3Client"], T]) -> T:
-    """Make an S3 call."""
-    return patiently(endpoint(), lambda: call(client()))
+    """Make an S3 call at the endpoint that the environment names now."""
+    place = endpoint()
+    return retried(place, lambda: call(client_for(place)))
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -208,11 +215,6 @@ def split(uri: str) -> tuple[str, str]:
 def endpoint() -> str:
     """Return the address that S3 calls go to, or "AWS"."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
-
-
-def client() -> "S3Client":
-    """Return the client for the endpoint that the environment names now."""
-    return client_for(endpoint())
 
 
 @lru_cache

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from ada2i.errors import DataError, InputError, NotFoundError, ResourceError
 from ada2i.storage import s3
-from ada2i.storage.retry import patiently
+from ada2i.storage.retry import retried
 from ada2i.storage.translate import translated
 from ada2i.storage.uris import check, clean, is_remote, local_path, public
 
@@ -63,38 +63,45 @@ def read_source(location: str) -> bytes:
     return data
 
 
-def open_source(location: str) -> IO[bytes]:
-    """Open a file for random access, at a path or any URI that fsspec opens."""
+def open_source(location: str, *, whole: bool = False) -> IO[bytes]:
+    """Open a file for random access, such as reading its footer; its digest cannot be checked then.
+
+    Args:
+        location: A path or any URI that fsspec opens.
+        whole: Whether all of it will be read: if it is in a remote store, it is first copied to local disk.
+
+    Raises:
+        NotFoundError: There is no such file.
+        ResourceError: The local disk has no room for a copy.
+    """
     place = _place(location)
     with translated(place):
-        if place.startswith("s3://"):
-            return io.BufferedReader(_Ranges(place), _BLOCK)
         if (path := local_path(place)) is not None:
             return path.open("rb")
+        if whole:
+            return _local_copy(place)
+        if place.startswith("s3://"):
+            return io.BufferedReader(_Ranges(place), _BLOCK)
         file: IO[bytes] = from_source(place, lambda fs, path: fs.open(path, "rb", block_size=_BLOCK))
     return file
 
 
-def copy_source(location: str) -> IO[bytes]:
-    """Open a file for reading all of it: one in a remote store is first copied to local disk, piece by piece."""
-    place = _place(location)
-    with translated(place):
-        if (path := local_path(place)) is not None:
-            return path.open("rb")
-        copy = tempfile.NamedTemporaryFile()  # noqa: SIM115  # closed, and thereby deleted, by the caller
-        try:
-            if place.startswith("s3://"):
-                s3.copy(place, copy)
-            else:
-                from_source(place, lambda fs, path: fs.get_file(path, copy.name))
-        except OSError as problem:
-            copy.close()
-            if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise ResourceError(
-                f"The temporary folder {tempfile.gettempdir()} must have room for a copy of {public(location)}, but is "
-                "full. Free space there, or name another folder in TMPDIR."
-            ) from problem
+def _local_copy(place: str) -> IO[bytes]:
+    """Copy a remote file to local disk, piece by piece, and open the copy, which is deleted when it is closed."""
+    copy = tempfile.NamedTemporaryFile()  # noqa: SIM115  # closed by the caller
+    try:
+        if place.startswith("s3://"):
+            s3.copy(place, copy)
+        else:
+            from_source(place, lambda fs, path: fs.get_file(path, copy.name))
+    except OSError as problem:
+        copy.close()
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ResourceError(
+            f"The temporary folder {tempfile.gettempdir()} must have room for a copy of {public(place)}, but is full. "
+            "Free space there, or name another folder in TMPDIR."
+        ) from problem
     copy.seek(0)
     return copy
 
@@ -195,7 +202,7 @@ def _remote_files(fs: Any, path: str, location: str) -> list[str]:
 def from_source(location: str, read: Callable[[Any, str], T]) -> T:
     """Read from a location outside the root's layout, by fsspec's filesystem and the path there."""
     fs, path = _fsspec(location)
-    return patiently(urlsplit(public(location)).netloc, lambda: read(fs, path))
+    return retried(urlsplit(public(location)).netloc, lambda: read(fs, path))
 
 
 def _fsspec(location: str) -> tuple[Any, str]:
@@ -203,7 +210,7 @@ def _fsspec(location: str) -> tuple[Any, str]:
 
     try:
         if location.startswith(("http://", "https://")):  # a `::` in their paths is no chain
-            return _filesystem("http"), location
+            return fsspec.filesystem("http"), location
         fs, path = fsspec.core.url_to_fs(location)
     except (ImportError, ValueError) as problem:  # an unknown scheme, or its package is missing
         raise InputError(
@@ -211,12 +218,6 @@ def _fsspec(location: str) -> tuple[Any, str]:
             "the missing package."
         ) from None
     return fs, str(path)
-
-
-def _filesystem(scheme: str) -> Any:
-    import fsspec
-
-    return fsspec.filesystem(scheme)
 
 
 class _Ranges(io.RawIOBase):

@@ -64,7 +64,8 @@ def translated(location: str) -> Iterator[None]:
 
 
 def _other_error(uri: str, problem: Exception) -> Ada2iError | None:
-    cause = problem.__cause__ if isinstance(problem, FileNotFoundError) else None  # fsspec's, of any answer in HTTP
+    # fsspec raises FileNotFoundError for any bad answer of HTTP, caused by the error with the status.
+    cause = problem.__cause__ if isinstance(problem, FileNotFoundError) else None
     if (status := getattr(cause or problem, "status", None)) and isinstance(status, int):
         return _http_answer(uri, status)
     if isinstance(problem, OSError):
@@ -159,7 +160,7 @@ def _s3_answer(uri: str, endpoint: str, problem: Any) -> Ada2iError:
         return AccessError(f"{uri}: the bucket does not exist at {endpoint}. Create it, or correct the URI.", uri=uri)
     if status == 404:
         return NotFoundError(f"{uri} does not exist at {endpoint}. Check the location.", uri=uri)
-    if retry.may_pass(problem) or status == 409:
+    if retry.is_temporary_answer(problem) or status == 409:
         return UnreachableError(f"{uri}: {endpoint} answered {status} {code}. Try again later.", uri=uri)
     known = _ANSWERS[0] if _is_skewed(problem) else _reason(f"{status} {code}")
     if known is None:

@@ -13,7 +13,7 @@ _URI: Final = re.compile(rf"((?:{_NAME}::)*)({_NAME})://")  # fsspec's chains fi
 _ONE_SLASH: Final = re.compile(rf"{_NAME}:/(?!/)|(s3|file|https?):", re.IGNORECASE)
 _WEB: Final = ("http", "https")
 _LOCAL: Final = "file"
-# In a key of S3, `?` and `#` are letters, but a signed URL must not be mistaken for a key.
+# In a key of S3, `?` and `#` are ordinary characters, but a signed URL must not be mistaken for a key.
 _SIGNED: Final = re.compile(
     r"\?(?:[^/]*&)?[\w-]*(?:x-amz|accesskey|sig|token|secret|pass|pw|auth|cred)[\w-]*=.*", re.IGNORECASE | re.DOTALL
 )

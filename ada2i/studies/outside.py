@@ -4,7 +4,6 @@ A table of any format of ``ada2i import table`` has a row per utterance: ``dialo
 column ``p_<class>`` for each class, or ``label`` with the predicted class (its name or index).
 """
 
-import io
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ada2i import storage
 from ada2i.data.manifest import FeatureSet, read_shard_bytes
-from ada2i.data.schema import Column
+from ada2i.data.parquet import from_parquet, to_parquet
+from ada2i.data.schema import Column, with_column
 from ada2i.display import count
 from ada2i.errors import DataError
 from ada2i.importers.source import has_table_suffix, table_files
@@ -33,8 +32,7 @@ _CHANCE = "p_"
 def test_labels(features: FeatureSet) -> pa.Table:
     """Return ``dialogue_id``, ``utterance_index`` and ``label`` of the labelled utterances of a set's test split."""
     parts = [
-        pq.read_table(io.BytesIO(read_shard_bytes(features, entry)), columns=[*_KEYS, _LABEL])
-        for entry in features.shards("test")
+        from_parquet(read_shard_bytes(features, entry), columns=[*_KEYS, _LABEL]) for entry in features.shards("test")
     ]
     table = pa.concat_tables(parts)
     return table.filter(pc.not_equal(table[_LABEL], pa.scalar(UNLABELLED)))
@@ -43,11 +41,6 @@ def test_labels(features: FeatureSet) -> pa.Table:
 def is_table(text: str) -> bool:
     """Return whether a text names a table and not a version: it has a ``/`` or a table's suffix."""
     return "/" in text or has_table_suffix(text)
-
-
-def read_predictions(data: bytes) -> pa.Table:
-    """Return a ``predictions.parquet`` as a table."""
-    return pq.read_table(io.BytesIO(data))
 
 
 def outside_predictions(source: str, truth: pa.Table, labels: Sequence[str]) -> bytes:
@@ -75,9 +68,7 @@ def outside_predictions(source: str, truth: pa.Table, labels: Sequence[str]) -> 
     rows["prediction"] = pa.chunked_array([pa.array(chances.argmax(axis=1))])
     flat = pa.array(chances.astype(np.float32).reshape(-1))
     rows["probabilities"] = pa.chunked_array([pa.FixedSizeListArray.from_arrays(flat, len(labels))])
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(rows), buffer)
-    return buffer.getvalue()
+    return to_parquet(pa.table(rows))
 
 
 def _columns(held: Sequence[str], labels: Sequence[str], uri: str) -> list[str]:
@@ -106,8 +97,7 @@ def _with_keys(table: pa.Table, shown: str) -> pa.Table:
             uri=shown,
             field="utterance_index",
         ) from problem
-    table = table.set_column(table.column_names.index("dialogue_id"), "dialogue_id", dialogue)
-    return table.set_column(table.column_names.index("utterance_index"), "utterance_index", index)
+    return with_column(with_column(table, "dialogue_id", dialogue), "utterance_index", index)
 
 
 def _places(table: pa.Table, truth: pa.Table, shown: str) -> list[int]:

@@ -9,14 +9,12 @@ Shape letters in this file:
     N utterances of train     C classes     M modalities     H hidden width
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -24,6 +22,7 @@ from ada2i import storage
 from ada2i.balance.votes import encodings
 from ada2i.config import TrainConfig
 from ada2i.data.manifest import FeatureSet, open_features
+from ada2i.data.parquet import from_parquet, to_parquet
 from ada2i.errors import ConfigError, DataError
 from ada2i.inference.models import load_model
 from ada2i.inference.predict import Floats, Ints, predict
@@ -87,7 +86,7 @@ def teacher_outputs(run_uri: str, request: RunRequest, train: SplitData) -> Teac
     if request.teaching is None:
         return None
     data = get_folder_file(run_uri, TARGETS, request.teaching.targets)
-    table, utterances = pq.read_table(io.BytesIO(data)), int(train.lengths.sum())
+    table, utterances = from_parquet(data), int(train.lengths.sum())
     hidden = request.config.model.hidden_dim
     sizes = {"probabilities": len(request.features.labels)} | {_column(m): hidden for m in _encoders(request)}
     found = {name: _matrix(table, name) for name in sizes}
@@ -225,6 +224,4 @@ def _file(train: SplitData, probabilities: Floats, outputs: Mapping[Modality, Fl
     }
     ids = np.repeat(np.array(train.dialogue_ids), train.lengths)
     index = np.concatenate([np.arange(length, dtype=np.int32) for length in train.lengths])
-    buffer = io.BytesIO()
-    pq.write_table(pa.table({"dialogue_id": ids, "utterance_index": index, **lists}), buffer)
-    return buffer.getvalue()
+    return to_parquet(pa.table({"dialogue_id": ids, "utterance_index": index, **lists}))

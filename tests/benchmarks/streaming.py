@@ -30,7 +30,8 @@ from ada2i import storage
 from ada2i.balance import make_balancer
 from ada2i.batch import DialogueBatch
 from ada2i.data import schema, shards
-from ada2i.data.manifest import MANIFEST, FeatureSet, Manifest, ModalityInfo, ShardEntry, SplitInfo, open_features
+from ada2i.data.entries import ShardEntry
+from ada2i.data.manifest import MANIFEST, FeatureSet, Manifest, ModalityInfo, SplitInfo, open_features
 from ada2i.loader.order import share
 from ada2i.loader.split_data import SplitData, open_split
 from ada2i.modalities import MODALITIES

@@ -84,7 +84,7 @@ def test_a_server_that_never_answered_is_reported_soon(monkeypatch: pytest.Monke
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "fake")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "fake")
-    monkeypatch.setattr(retry, "_FIRST_PATIENCE_S", 1.0)
+    monkeypatch.setattr(retry, "_FIRST_RETRY_S", 1.0)
     begun = time.monotonic()
     with pytest.raises(UnreachableError, match=r"must be reachable at http://127\.0\.0\.1:9"):
         storage.get("s3://bucket/key")

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 
 from ada2i.data import manifest
+from ada2i.data.entries import ShardEntry
 from ada2i.data.manifest import open_features
 from ada2i.jobs import code
 from ada2i.loader.split_data import open_split
@@ -88,7 +89,7 @@ def _watch_reads() -> list[str]:
     names: list[str] = []
     read = manifest.read_shard_bytes
 
-    def watched(features: manifest.FeatureSet, entry: manifest.ShardEntry) -> bytes:
+    def watched(features: manifest.FeatureSet, entry: ShardEntry) -> bytes:
         names.append(entry.name)
         return read(features, entry)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ada2i import storage
-from ada2i.errors import DataError
 from ada2i.extraction.corpora import face, voice
 from ada2i.extraction.corpora.folder import ABOUT, TABLE, About
 from ada2i.importers.demo import LABELS, emotions, sentences, splits
@@ -70,11 +69,6 @@ def write_demo_media(folder: str, *, dialogues: int = 60, seed: int = 7) -> str:
     Raises:
         DataError: There are too few dialogues for three splits.
     """
-    if dialogues < 5:
-        raise DataError(
-            f"`dialogues` must be at least 5, so that each split gets one, but is {dialogues}. Ask for more.",
-            field="dialogues",
-        )
     uri = storage.normalise(folder)
     random = np.random.RandomState(seed)
     turns = list(_turns(random, dialogues))

@@ -1,5 +1,7 @@
 """The files of a corpus, listed once, in any store that fsspec opens."""
 
+from collections.abc import Iterable
+
 from ada2i import storage
 from ada2i.errors import DataError, NotFoundError
 from ada2i.importers.transcripts import repaired
@@ -34,6 +36,11 @@ def path_of(uri: str) -> str:
 def parts_of(uri: str) -> list[str]:
     """Return the folders and the name of a file."""
     return path_of(uri).split("/")
+
+
+def named(files: Iterable[str], *names: str) -> list[str]:
+    """Return the files with one of some names, those nearest to the top folder first."""
+    return sorted((uri for uri in files if parts_of(uri)[-1] in names), key=lambda uri: (uri.count("/"), uri))
 
 
 def read_text(uri: str) -> str:

@@ -3,8 +3,6 @@
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +24,7 @@ from ada2i.extraction.corpora.tables import (
     suffix_of,
 )
 from ada2i.extraction.utterance import Clip, Corpus, Utterance
-from ada2i.importers.checks import check_keys, check_order, renamed_splits
+from ada2i.importers.checks import check_keys, check_order, optional_splits
 from ada2i.importers.rows import Rows
 from ada2i.records import Record
 
@@ -92,7 +90,9 @@ def read_folder(location: str) -> Corpus:
     table, files = _find(location)
     base = table.rpartition("/")[0]
     about = _about(f"{base}/{ABOUT}", files)
-    rows = _with_index(_with_split(read_table(table, _FIELDS)))
+    rows = read_table(table, _FIELDS)
+    check_keys(rows, ("dialogue_id",))
+    rows = _with_index(optional_splits(rows))
     _check(rows, about)
     media = {path_of(uri).removeprefix(f"{path_of(base)}/"): uri for uri in files}
     rows = _with_media(rows, media)
@@ -149,15 +149,6 @@ def _about(uri: str, files: Sequence[str]) -> About:
 # --- keys ---
 
 
-def _with_split(rows: Rows) -> Rows:
-    """Return the rows with canonical split names; empty if no row has a split."""
-    check_keys(rows, ("dialogue_id",))
-    if rows.columns["split"].null_count < rows.columns.num_rows:
-        check_keys(rows, ("split",))
-        return renamed_splits(rows)
-    return _replaced(rows, "split", pa.array([""] * rows.columns.num_rows))
-
-
 def _with_index(rows: Rows) -> Rows:
     """Return the rows with each utterance's index in its dialogue: as given, or by order of rows."""
     if "utterance_index" in rows.names:
@@ -169,12 +160,7 @@ def _with_index(rows: Rows) -> Rows:
     for split, dialogue in zip(*(rows.columns[name].to_pylist() for name in ("split", "dialogue_id")), strict=True):
         places.append(seen[split, dialogue])
         seen[split, dialogue] += 1
-    return _replaced(rows, "utterance_index", pa.array(places, pa.int64()))
-
-
-def _replaced(rows: Rows, name: str, values: "pa.Array[Any]") -> Rows:
-    place = rows.columns.schema.get_field_index(name)
-    return replace(rows, columns=rows.columns.set_column(place, name, values))
+    return rows.with_column("utterance_index", pa.array(places, pa.int64()))
 
 
 # --- values ---
@@ -242,7 +228,7 @@ def _with_media(rows: Rows, media: Mapping[str, str]) -> Rows:
             remedy="Add the file (in no folder whose name begins with `.` or `_`), correct the path, or leave it empty "
             "if the utterance has no recording.",
         )
-        rows = _replaced(rows, name, pa.array(paths, pa.string()))
+        rows = rows.with_column(name, pa.array(paths, pa.string()))
     if all(rows.columns[name].null_count == rows.columns.num_rows for name in ("text", *_MEDIA)):
         raise DataError(
             f"{rows.source} must hold `text`, `audio` or `video` in at least one row, but all are empty or absent. Add "

@@ -8,7 +8,7 @@ from ada2i import storage
 from ada2i.data.splits import normalise_split
 from ada2i.errors import DataError
 from ada2i.extraction.corpora.assemble import published
-from ada2i.extraction.corpora.files import files_below, parts_of
+from ada2i.extraction.corpora.files import files_below, named, parts_of
 from ada2i.extraction.utterance import BROKEN_CLIP, MISSING_CLIP, Clip, Corpus, Utterance
 from ada2i.importers.checks import check_keys, check_order
 from ada2i.importers.datasets import dataset
@@ -48,7 +48,7 @@ def read_meld(location: str) -> Corpus:
     """
     files = files_below(location)
     source, meld = storage.public(location), dataset("meld")
-    rows = read_annotations(source, _csvs(source, files)).rows
+    rows, _ = read_annotations(source, _csvs(source, files))
     check_keys(rows)
     check_order(rows)
     classes(rows, meld.labels)
@@ -63,8 +63,7 @@ def _csvs(source: str, files: Sequence[str]) -> dict[str, str]:
     """Return each split's CSV; if the release holds copies, the one nearest to the top folder."""
     found = {}
     for split, name in FILES.items():
-        held = sorted((uri for uri in files if parts_of(uri)[-1] == name), key=lambda uri: (uri.count("/"), uri))
-        if not held:
+        if not (held := named(files, name)):
             raise DataError(
                 f"{source} must hold MELD's {', '.join(FILES.values())}, but has no {name}. Add the file; it "
                 "comes with the release.",

@@ -20,7 +20,7 @@ import numpy as np
 from ada2i import storage
 from ada2i.errors import DataError
 from ada2i.extraction.corpora.assemble import published
-from ada2i.extraction.corpora.files import files_below, parts_of, read_text
+from ada2i.extraction.corpora.files import files_below, named, parts_of, read_text
 from ada2i.extraction.corpora.tables import NUMBER, TEXT, WHOLE, Field, read_table, require_different
 from ada2i.extraction.utterance import MISSING_CLIP, Clip, Corpus, Utterance
 from ada2i.importers import datasets
@@ -94,8 +94,7 @@ _MEDIA: Mapping[str, tuple[tuple[str, ...], str]] = {
 
 
 def _labels(source: str, files: Sequence[str]) -> Rows:
-    found = sorted((uri for uri in files if parts_of(uri)[-1] in _TABLES), key=lambda uri: (uri.count("/"), uri))
-    if not found:
+    if not (found := named(files, *_TABLES)):
         raise DataError(
             f"{source} must hold a table of labels, one of {', '.join(_TABLES)}, but holds none. Export it from the "
             "SDK's CMU_MOSEI_Labels.csd or CMU_MOSI_Opinion_Labels.csd: video_id, segment, sentiment_score, split.",

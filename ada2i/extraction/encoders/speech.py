@@ -59,7 +59,7 @@ class HuggingFaceSpeech:
         self._last = network.config.num_hidden_layers
         self._layers = chosen.groups(self._last if layers is None else layers, self._last)
         self.info = EncoderInfo(
-            name=huggingface.name_of(model),
+            name=huggingface.display_name(model),
             modality="audio",
             width=network.config.hidden_size * len(self._layers),
             licence="see the model's card",

@@ -126,7 +126,7 @@ def hugging_face(
     """
     return TextEncoder(
         place=huggingface.folder(model, revision),
-        name=huggingface.name_of(model),
+        name=huggingface.display_name(model),
         licence="see the model's card",
         source="Hugging Face",
         layers=layers,

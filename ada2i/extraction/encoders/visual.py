@@ -89,7 +89,7 @@ def hugging_face(
         network=network,
         mean=mean,
         deviation=deviation,
-        name=huggingface.name_of(model),
+        name=huggingface.display_name(model),
         width=width,
         licence="see the model's card",
         source="Hugging Face; faces by OpenCV",

@@ -106,8 +106,8 @@ FILES = {"t.parquet": table(), "p.pkl": published()}
 @pytest.fixture(params=STATUSES)
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The host and port of a server that always answers with one status."""
-    monkeypatch.setattr(retry, "_PATIENCE_S", -1.0)
-    monkeypatch.setattr(retry, "_FIRST_PATIENCE_S", -1.0)
+    monkeypatch.setattr(retry, "_RETRY_S", -1.0)
+    monkeypatch.setattr(retry, "_FIRST_RETRY_S", -1.0)
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     running.status = request.param  # type: ignore[attr-defined]
     if request.param:

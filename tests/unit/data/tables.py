@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ada2i.data import schema
@@ -60,3 +61,8 @@ def shard_table(lengths: Sequence[tuple[str, str, int]], seed: int = 0) -> pa.Ta
 def written(root: Path) -> list[str]:
     """Everything under a storage root."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*")) if root.exists() else []
+
+
+def sort_rows(table: pa.Table) -> pa.Table:
+    """Return the rows in shard order: by split, dialogue and utterance."""
+    return table.take(pc.sort_indices(table, [(key, "ascending") for key in schema.SORT_KEYS]))

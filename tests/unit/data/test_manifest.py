@@ -11,7 +11,7 @@ from ada2i.audit.gate import gate
 from ada2i.data import shards
 from ada2i.data.manifest import FeatureSet, Manifest, open_features, read_shard
 from ada2i.errors import DataError, IntegrityError
-from tests.unit.data.tables import WIDTHS, shard_table
+from tests.unit.data.tables import WIDTHS, shard_table, sort_rows
 
 DIALOGUES = [("dev", "b", 1), ("test", "c", 2), ("train", "a", 2), ("train", "d", 3)]
 
@@ -44,7 +44,7 @@ def test_a_set_tells_what_a_model_must_know(features: FeatureSet) -> None:
 
 def test_a_shard_reads_back_as_it_was_written(features: FeatureSet) -> None:
     (entry,) = features.shards("train")
-    expected = shards.sort_rows(shard_table(DIALOGUES)).slice(3)
+    expected = sort_rows(shard_table(DIALOGUES)).slice(3)
     assert read_shard(features, entry).equals(expected)
     assert (entry.rows, entry.dialogues) == (5, 2)
 

@@ -19,7 +19,7 @@ from ada2i.data import shards
 from ada2i.data.manifest import open_features, read_shard
 from ada2i.errors import DataError
 from tests.memory import peak
-from tests.unit.data.tables import shard_table, written
+from tests.unit.data.tables import shard_table, sort_rows, written
 
 LENGTHS = [("train", "b", 3), ("train", "a", 2), ("test", "b", 2), ("dev", "c", 1)]
 ROW_BYTES = 4 * (3 + 2)
@@ -50,7 +50,7 @@ def files(root: Path) -> dict[str, bytes]:
 
 @given(lengths, st.integers(1, 12))
 def test_no_dialogue_and_no_split_spans_shards_and_none_is_too_large(dialogues: Any, fit: int) -> None:
-    rows = shards.sort_rows(shard_table(dialogues))
+    rows = sort_rows(shard_table(dialogues))
     keys = list(zip(rows["split"].to_pylist(), rows["dialogue_id"].to_pylist(), strict=True))
     groups = [(("dev", "test", "train").index(str(split)), len(list(found))) for (split, _), found in groupby(keys)]
     bounds = shards.cut_shards([size for _, size in groups], [split for split, _ in groups], fit)
@@ -71,7 +71,7 @@ def test_order_and_chunks_of_rows_change_neither_fingerprint_nor_bytes(dialogues
     random.shuffle(order)
     moved = table.take(order)
     chunked = pa.concat_tables([moved.slice(start, chunk) for start in range(0, len(order), chunk)])
-    one, other = shards.sort_rows(table), shards.sort_rows(chunked)
+    one, other = sort_rows(table), sort_rows(chunked)
     assert shards.fingerprint(one) == shards.fingerprint(other)
     assert shards._encode(one) == shards._encode(other)
 
@@ -112,8 +112,8 @@ def test_whatever_tells_sets_apart_is_in_the_fingerprint(tmp_path: Path, change:
 
 @pytest.mark.parametrize("column", ["speaker", "text", "utterance_id", "label", "text_feat", "audio_feat"])
 def test_every_column_is_in_the_fingerprint(column: str) -> None:
-    rows = shards.sort_rows(shard_table(LENGTHS))
-    other = shards.sort_rows(shard_table(LENGTHS, seed=1))[column]
+    rows = sort_rows(shard_table(LENGTHS))
+    other = sort_rows(shard_table(LENGTHS, seed=1))[column]
     if pa.types.is_string(other.type):
         other = pa.chunked_array([pa.array(["changed", *other.to_pylist()[1:]])])
     changed = rows.set_column(rows.schema.get_field_index(column), rows.schema.field(column), other)
@@ -129,7 +129,7 @@ def test_all_rows_come_back_sorted_from_many_shards(tmp_path: Path) -> None:
     assert [entry.name for entry in entries] == [f"part-{number:05d}.parquet" for number in range(len(entries))]
     assert len(features.shards("train")) > 3
     back = pa.concat_tables([read_shard(features, entry) for entry in entries])
-    assert back.combine_chunks().equals(shards.sort_rows(table).combine_chunks())
+    assert back.combine_chunks().equals(sort_rows(table).combine_chunks())
 
 
 def test_the_manifest_counts_what_is_there(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_other_names_are_no_split(written: str) -> None:
 
 
 def dev(ids: list[str]) -> list[str]:
-    return list(cut_dev(pa.array(ids, pa.string())).to_pylist())
+    return list(cut_dev(pa.array(ids, pa.string()), uri="file:///x").to_pylist())
 
 
 def digest(name: str) -> bytes:

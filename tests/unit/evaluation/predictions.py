@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ada2i.loader.chunks import InMemoryShards
+from ada2i.loader.chunks import MappedShards
 from ada2i.loader.index import Index
 from ada2i.loader.order import Shards
 from ada2i.loader.split_data import SplitData
@@ -47,4 +47,4 @@ def split_of(lengths: Mapping[str, int]) -> SplitData:
     index = Index(
         pa.chunked_array([list(lengths)], pa.string()), np.array([*lengths.values()]), np.array([0, len(lengths)])
     )
-    return SplitData(index, InMemoryShards(()), Shards(index.edges, np.array([1]), 1.0), (), np.zeros(0, np.int64))
+    return SplitData(index, MappedShards(()), Shards(index.edges, np.array([1]), 1.0), (), np.zeros(0, np.int64))

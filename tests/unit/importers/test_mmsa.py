@@ -162,6 +162,11 @@ def spoilt(name: str, value: Any, of: str = "train") -> dict[str, Split]:
         ),
         (spoilt("audio", np.zeros((5, 6, 5))), r"must hold 12 values in `audio` of train, but holds 5\."),
         (spoilt("vision", np.zeros((12, 2, 2, 2))), r"hold a vector or frames .* in `vision` of train, .*\(2, 2, 2\)"),
+        (
+            spoilt("regression_labels", np.zeros((12, 2))),
+            r"must hold one number for each utterance in `regression_labels` of train, but holds an array of .*12, 2",
+        ),
+        (spoilt("audio_lengths", np.ones((12, 2))), r"must hold one number for each utterance in `audio_lengths` of"),
         (spoilt("audio", [["x"]] * 12), r"must hold numbers in `audio` of train, but does not"),
         ({"train": published()["train"]}, r"must hold rows of `split` train and test, but no row has test"),
         ({**published(), "test": [1]}, r"must hold a dict for each split, but holds list for test"),

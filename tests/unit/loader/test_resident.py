@@ -11,7 +11,7 @@ import torch
 
 from ada2i.batch import DialogueBatch
 from ada2i.data.manifest import FeatureSet
-from ada2i.loader.chunks import InMemoryShards
+from ada2i.loader.chunks import MappedShards
 from ada2i.loader.resident import Resident, on_device
 from ada2i.loader.split_data import SplitData, open_split
 from ada2i.records import UNLABELLED
@@ -58,14 +58,14 @@ def test_batches_are_the_same_to_the_last_bit(features: FeatureSet, own: list[in
 
 def test_counts_of_labels_and_targets_are_the_same(features: FeatureSet) -> None:
     split = open_split(features, "train", MODALITIES)
-    assert isinstance(split.chunks, InMemoryShards)
+    assert isinstance(split.chunks, MappedShards)
     chunks = []
     for chunk in split.chunks.shards:
         labels, targets = chunk.labels.copy(), np.arange(len(chunk.labels), dtype=np.float32)
         labels[::2], targets[1::3] = UNLABELLED, np.nan
         chunks.append(replace(chunk, labels=labels, targets=targets))
     counts = np.maximum(split.class_counts - 1, 0)
-    plain, near = both(replace(split, chunks=InMemoryShards(chunks), class_counts=counts, targets=True))
+    plain, near = both(replace(split, chunks=MappedShards(chunks), class_counts=counts, targets=True))
     found = near.batch([2, 1], [2, 1, 0])
     assert differing(plain.batch([2, 1], [2, 1, 0]), found) == []
     assert found.labelled is not None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ada2i import storage
 from ada2i.data.manifest import FeatureSet
 from ada2i.errors import DataError, IntegrityError
-from ada2i.loader.chunks import InMemoryShards
+from ada2i.loader.chunks import MappedShards
 from ada2i.loader.split_data import SplitData, open_split
 from tests.unit.data.sets import MODALITIES, cache, write_set
 from tests.unit.data.tables import WIDTHS, shard_table
@@ -100,7 +100,7 @@ def mapped_ranges(path: Path) -> list[tuple[int, int]]:
 def test_vectors_are_views_of_the_mapped_file(features: FeatureSet, cache: Path) -> None:
     split = open_split(features, "train", MODALITIES)
     files = sorted(cache.rglob("*.arrow"))
-    assert isinstance(split.chunks, InMemoryShards)
+    assert isinstance(split.chunks, MappedShards)
     assert len(files) == len(split.chunks.shards) == 3
     places = [place for file in files for place in mapped_ranges(file)]
     for chunk in split.chunks.shards:
@@ -175,7 +175,7 @@ def test_workers_decode_a_part_each_and_map_all(features: FeatureSet, cache: Pat
 
     split = open_split(features, "train", MODALITIES, part=(0, 2), wait=neighbour(0))
     assert decoded == [2]  # two of three before the neighbour did its own
-    assert isinstance(split.chunks, InMemoryShards)
+    assert isinstance(split.chunks, MappedShards)
     assert len(split.chunks.shards) == 3
 
 

@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from ada2i import storage
-from ada2i.data.manifest import Manifest, ShardEntry, open_features
+from ada2i.data.entries import ShardEntry
+from ada2i.data.manifest import Manifest, open_features
 from ada2i.errors import ConfigError, DataError, IntegrityError, NotFoundError
 from ada2i.importers.demo import write_demo_corpus
 from ada2i.prediction.records import Part, PredictionManifest

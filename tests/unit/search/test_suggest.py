@@ -62,6 +62,20 @@ def test_what_was_stopped_or_diverged_is_known_too() -> None:
     assert max(found) < 0.4
 
 
+def test_a_stopped_trial_counts_by_its_score_and_not_by_its_best_epoch() -> None:
+    """With ``training.selection`` = last, the score of a trial that became worse is low."""
+
+    def stopped(number: int, x: float, score: float) -> TrialRecord:
+        facts = {"params": {"x": x}, "state": "stopped", "curve": (0.9, score), "score": score}
+        return TrialRecord.model_validate({"number": number, "seconds": 1.0, **facts})
+
+    known = [stopped(n, 0.8 + n / 100, 0.1) for n in range(10)] + [
+        stopped(n, 0.1 + n / 100, 0.5) for n in range(10, 20)
+    ]
+    found = [float(suggest(ONE, seed=s, number=26, known=known, running=())["x"]) for s in range(10)]
+    assert sum(x < 0.5 for x in found) > 7
+
+
 def test_a_config_outside_the_space_is_passed_over() -> None:
     outside = [record(0, {"x": 2.0}, 0.9)]
     assert suggest(ONE, seed=0, number=1, known=outside, running=[{"x": 2.0}]) == suggest(

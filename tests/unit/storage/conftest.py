@@ -16,7 +16,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
     client = boto3.session.Session().client(
         "s3", region_name="us-east-1", aws_access_key_id="fake", aws_secret_access_key="fake"
     )
-    monkeypatch.setattr(backend, "client", lambda: client)
+    monkeypatch.setattr(backend, "client_for", lambda _: client)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     with Stubber(client) as stubber:
         yield stubber

@@ -118,7 +118,7 @@ def test_a_wrong_clock_shows_in_an_answer_without_text(server: ThreadingHTTPServ
 def test_what_may_pass_is_retryable(
     server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, status: int, code: str
 ) -> None:
-    monkeypatch.setattr(retry, "_PATIENCE_S", -1.0)
+    monkeypatch.setattr(retry, "_RETRY_S", -1.0)
     with pytest.raises(UnreachableError, match=f"answered {status} {code}. Try again later") as caught:
         storage.get(f"s3://bucket/{always(server, status, code).server_address[1]}")
     assert caught.value.retryable
@@ -208,10 +208,10 @@ def test_sources_in_s3(server: ThreadingHTTPServer) -> None:
         assert storage.read_source(uri) == data
         assert storage.source_digest(uri) == storage.digest(data)
         assert storage.source_files(uri, ".parquet") == [uri]
-        with storage.open_object(uri) as file:
+        with storage.open_source(uri) as file:
             file.seek(-50, 2)
             assert file.read() == data[-50:]
-        with storage.open_object(uri, whole=True) as file:
+        with storage.open_source(uri, whole=True) as file:
             assert file.read() == data
     assert storage.source_stamps(found) == {uri: str(len(uri) - len("s3://bucket/")) for uri in found}
 

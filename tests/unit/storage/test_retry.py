@@ -13,7 +13,7 @@ from ada2i.storage import retry
 
 
 def test_patience_has_an_end(s3: Stubber, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "_PATIENCE_S", -1.0)
+    monkeypatch.setattr(retry, "_RETRY_S", -1.0)
     s3.add_client_error("get_object", service_error_code="SlowDown", http_status_code=503)
     with pytest.raises(UnreachableError, match="answered 503 SlowDown") as caught:
         storage.get("s3://bucket/key")

@@ -92,5 +92,14 @@ def test_lists_go_on_where_a_page_ends(s3: Stubber) -> None:
     s3.assert_no_pending_responses()
 
 
+@pytest.mark.parametrize(("uri", "prefix"), [("s3://bucket", ""), ("s3://bucket/folder", "folder/")])
+def test_lists_of_a_bucket_and_of_a_folder(s3: Stubber, uri: str, prefix: str) -> None:
+    found = {"Contents": [{"Key": f"{prefix}a/b", "ETag": "e", "LastModified": datetime.now(UTC)}]}
+    for _ in range(2):
+        s3.add_response("list_objects_v2", found, {"Bucket": "bucket", "Prefix": prefix})
+    assert storage.objects(uri) == {"a/b": "e"}
+    assert storage.age(uri) < 60
+
+
 def test_a_key_may_hold_any_character() -> None:
     assert split("s3://bucket/a#b/c?d") == ("bucket", "a#b/c?d")

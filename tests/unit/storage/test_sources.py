@@ -45,7 +45,7 @@ def test_a_file_is_opened_as_a_whole(tmp_path: Path, place: str) -> None:
     uri = f"{place}{tmp_path}/a.parquet"
     fs, path = fsspec.core.url_to_fs(uri)
     fs.pipe_file(path, b"data")
-    with storage.open_object(uri, whole=True) as file:
+    with storage.open_source(uri, whole=True) as file:
         assert (file.read(), file.seek(1), file.read(2)) == (b"data", 1, b"at")
 
 
@@ -61,7 +61,7 @@ def test_a_full_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(
         ResourceError, match=r"The temporary folder .* must have room for a copy of memory://.*a.parquet"
     ):
-        storage.open_object(uri, whole=True)
+        storage.open_source(uri, whole=True)
 
 
 def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from ada2i import checkpoint, storage
 from ada2i.errors import ConfigError, ConflictError, DivergenceError, IntegrityError, PreemptedError
 from ada2i.inference.models import load_checkpoint
 from ada2i.inference.predict import predict_split
-from ada2i.loader.chunks import InMemoryShards
+from ada2i.loader.chunks import MappedShards
 from ada2i.loader.split_data import SplitData
 from ada2i.model.amw import SkillFusion
 from ada2i.records import EpochRecord, SeedResult
@@ -328,14 +328,14 @@ def test_a_run_may_continue_on_other_machines(base: Path) -> None:
 
 def poisoned(split: SplitData, dialogue: int) -> SplitData:
     """The split with a NaN in one dialogue's text."""
-    assert isinstance(split.chunks, InMemoryShards)
+    assert isinstance(split.chunks, MappedShards)
     place, rows = split.index.place(dialogue)
     chunk = split.chunks[place]
     text = np.array(chunk.features["text"])
     text[rows.start + 1, 0] = np.nan
     chunks = list(split.chunks.shards)
     chunks[place] = replace(chunk, features={**chunk.features, "text": text})
-    return replace(split, chunks=InMemoryShards(chunks))
+    return replace(split, chunks=MappedShards(chunks))
 
 
 def test_a_non_finite_loss_names_the_dialogues(base: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from ada2i import checkpoint, storage
 from ada2i.data import shards
 from ada2i.data.manifest import open_features
-from ada2i.loader.chunks import InMemoryShards
+from ada2i.loader.chunks import MappedShards
 from ada2i.loader.split_data import open_split
 from ada2i.loader.stream import Stream
 from ada2i.training import fit as fitting
@@ -53,7 +53,7 @@ def last_weights(task: Task) -> dict[str, torch.Tensor]:
 def test_streaming_changes_nothing_but_the_order(base: Path, weights: dict[str, torch.Tensor]) -> None:
     task = tiny_task(base, "held", **WINDOW)
     held = open_split(open_features(task.features.uri), "train", task.config.model.modalities)
-    assert isinstance(held.chunks, InMemoryShards)
+    assert isinstance(held.chunks, MappedShards)
     fit(replace(task, train=replace(held, shards=task.train.shards)), Listener())  # the same order
     found = last_weights(task)
     assert all(torch.equal(found[name], weights[name]) for name in weights)
