@@ -91,7 +91,7 @@ class EncoderConfig(Config):
         0.0, description="For `context` and `relational`: share of input values dropped in training."
     )
     decays: tuple[Distance, ...] = Field(
-        (3.0,), description="For `relational`: utterances over which a neighbour's weight falls by 1/e; one or several."
+        (3.0,), description="For `relational`: distances, in utterances, at which a neighbour's weight is 1/e."
     )
     dialogue_decay: Distance = Field(15.0, description="For `relational`: the same for the mean of the dialogue.")
     inertia: float = Field(0.0, ge=0.0, description="For `context`: weight of the neighbours' average at the start.")
@@ -462,7 +462,7 @@ class TrainingConfig(Config):
     )
     schedule: Literal["plateau", "cosine"] = Field(
         "plateau",
-        description="Learning rate: reduced when the dev loss stalls, or warm-up for 10 %, then half a cosine.",
+        description="Learning rate: reduced when the dev loss stalls, or half a cosine with warm-up for 10 %.",
     )
     plateau_factor: float = Field(0.1, gt=0.0, lt=1.0, description="Learning-rate factor when the dev loss stalls.")
     plateau_epochs: int = Field(10, ge=0, description="Epochs without a lower dev loss before it is reduced.")

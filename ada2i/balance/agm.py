@@ -24,7 +24,7 @@ _LARGEST = 18.4207  # nats: the released code bounds probabilities by 1e-8
 
 
 class AgmBalancer(NoBalancer):
-    """Modulates by the current ratio against the ratio of the running means of all steps before, its state."""
+    """Modulates by the current ratio relative to that of the running means of earlier steps, which are its state."""
 
     config: AgmBalance
 

@@ -55,8 +55,8 @@ class StepInfo(NamedTuple):
 class Balancer(ABC):
     """A method; all its results that are not a rank's share are equal on all ranks, to the last bit.
 
-    The calls of an epoch and of a step are in the order of the methods below. Methods that are not abstract change
-    nothing here.
+    The calls of an epoch and of a step are in the order of the methods below. Methods that are not abstract only
+    keep the state and facts of the step; a subclass with its own ``__init__`` calls ``super().__init__(config)``.
 
     Attributes:
         config: The method's config.

@@ -27,9 +27,10 @@ def drift(
     open_page: Annotated[bool, typer.Option("--open", help="Show the page about it in the browser.")] = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Compare each window of a version with its training set; the last one in detail.
+    """Compare the last 30 windows of a version with its training set; show the last one in detail.
 
-    Limits are drawn from the version's dev dialogues: a month of nights has a false alarm with a probability of 5 %.
+    A window holds sums over one prediction, or over what an endpoint answered for some time. Limits come from the
+    version's dev dialogues, so that a month of nights has a false alarm with a probability of 5 %.
     The first call predicts the training and dev splits. A page about the comparison is stored with the windows.
     """
     from ada2i import storage, usecases
@@ -44,7 +45,10 @@ def drift(
         return
     out.show(_windows(found.name, judged))
     out.show(_statistics(*judged[-1]))
-    line("psi: population stability index; shift: in standard deviations; a number is a group of columns.", "dim")
+    line(
+        "psi: population stability index; shift: in standard deviations; psi.audio.3: of group 3 of the audio columns.",
+        "dim",
+    )
 
 
 def _facts(window: "Window", result: "Drift") -> dict[str, Any]:

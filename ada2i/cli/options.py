@@ -61,7 +61,7 @@ Root = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 OutFolder = Annotated[
     Path | None,
-    typer.Option("--out", parser=path, callback=_folder, help="Folder for plot.png and table.md, .json and so on."),
+    typer.Option("--out", parser=path, callback=_folder, help="Folder for plot.png and the table in several formats."),
 ]
 
 

@@ -44,9 +44,10 @@ def predict(  # noqa: PLR0917
     as_json: AsJson = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Predict every utterance of a source; print the folder of the Parquet files. Over 10,000 rows are a job on Ray.
+    """Predict every utterance of a source; print the folder of the Parquet files.
 
-    Repeat an interrupted command to resume it. A source needs no labels; if it has labels, scores are shown.
+    More than 10,000 rows are predicted on Ray. Repeat an interrupted command to resume it. A source needs no
+    labels; if it has labels, scores are shown.
     """
     from ada2i import usecases
     from ada2i.prediction.request import PredictSpec

@@ -1,4 +1,4 @@
-"""Commands that show registered versions, copy them and delete abandoned ones."""
+"""Commands of the registry."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -147,14 +147,16 @@ def _change_table(changes: Iterable[Change], a: str, b: str) -> Table:
     for column in table.columns[1:]:
         column.overflow = "fold"
     for change in changes:
-        values = (_shown(value) for value in (change.first, change.second))
+        values = [_shown(value) for value in (change.first, change.second)]
+        if values[0] == values[1]:  # they differ after four digits
+            values = [str(change.first), str(change.second)]
         table.add_row(change.part, change.field, *map(Text, values))
     return table
 
 
 def _shown(value: object) -> str:
     if value is None:
-        return ""
+        return "-"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_shown, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -205,15 +207,15 @@ def registry_gc(
     root: Root = DEFAULT_ROOT,
 ) -> None:
     """Delete remains of killed imports and registrations and, on request, old versions; print what was deleted."""
-    young = seconds("--older-than", older_than)
-    old = None if versions_older_than is None else seconds("--versions-older-than", versions_older_than)
-    if model is None and old is not None:
+    remains_age_s = seconds("--older-than", older_than)
+    versions_age_s = None if versions_older_than is None else seconds("--versions-older-than", versions_older_than)
+    if model is None and versions_age_s is not None:
         raise ConfigError("`--versions-older-than` needs a model, but none is named.", field="model")
     if model is None:
-        deleted = sweep_features(root, older_than_s=young)
+        deleted = sweep_features(root, older_than_s=remains_age_s)
     else:
         check_known(root, model)
-        deleted = sweep(root, model, older_than_s=young, versions_older_than_s=old)
+        deleted = sweep(root, model, older_than_s=remains_age_s, versions_older_than_s=versions_age_s)
     if as_json:
         out.print_json(json.dumps(deleted))
     else:

@@ -24,7 +24,8 @@ def reproduce(  # noqa: PLR0917
     seeds: Annotated[str, typer.Option(help="A count, or a list such as 1,2,3.")] = "5",
     folds: Annotated[int, typer.Option(help="K folds of dialogues instead of the splits; 0: the splits.")] = 0,
     leave_out: Annotated[
-        str, typer.Option(help="COLUMN: each of its groups of dialogues is the test of one fold; of a set, speaker.")
+        str,
+        typer.Option(help="COLUMN: each group of dialogues is the test of a fold; of a feature set, speaker."),
     ] = "",
     also: Annotated[
         list[str] | None,

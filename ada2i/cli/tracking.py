@@ -10,7 +10,7 @@ from ada2i.display import count
 from ada2i.store import DEFAULT_ROOT, Store
 
 app = typer.Typer()
-track = typer.Typer(no_args_is_help=True, help="Export versions to MLflow or Weights & Biases; nothing is sent.")
+track = typer.Typer(no_args_is_help=True, help="Write local files of MLflow or Weights & Biases; nothing is uploaded.")
 app.add_typer(track, name="track")
 
 Models = Annotated[

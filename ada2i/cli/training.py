@@ -93,7 +93,7 @@ def train(  # noqa: PLR0917
     resume: Resume = False,
     root: Root = DEFAULT_ROOT,
 ) -> None:
-    """Train, by default on Ray; select on dev, evaluate once on test, register the result."""
+    """Train, by default on Ray; evaluate the selected epoch once on test, and register the result."""
     from ada2i import usecases
     from ada2i.terminal import TerminalHooks
 

@@ -39,7 +39,7 @@ GATE_RULE = "gate = the ceil({share:.12g} x number) newest of train's dialogues 
 
 
 def normalise_split(name: str) -> str | None:
-    """Return train, dev or test for a corpus's name of a split, or None if the name is unknown."""
+    """Return train, dev, test or gate for a corpus's name of a split, or None if the name is unknown."""
     return ALIASES.get(name.strip().lower())
 
 
@@ -92,9 +92,9 @@ def cut_gate(recorded: pa.Table, share: float) -> Any:
 
 
 def cut_groups(number: int, shares: tuple[float, float, float], *, what: str, uri: str) -> list[str]:
-    """Return the split of each of ordered groups: first train, then dev, then test, each with its rounded share.
+    """Return the split of each of ordered groups: first train, then dev, then test.
 
-    A split with a share gets at least one group.
+    Dev and test get their rounded shares, at least one group if they have a share; train gets the rest.
 
     Args:
         number: Number of the groups.
@@ -108,8 +108,8 @@ def cut_groups(number: int, shares: tuple[float, float, float], *, what: str, ur
     dev, test = (max(1, round(number * share / 100)) if share else 0 for share in shares[1:])
     if (train := number - dev - test) < 1:
         raise DataError(
-            f"{uri} must hold at least {2 + (dev > 0)} {what}, so that no split is empty, but holds {number}. Add "
-            "dialogues, or split by smaller groups.",
+            f"{uri} must hold enough {what} that train gets one, but holds {number}, of which dev gets {dev} and test "
+            f"{test}. Add dialogues, give train a larger share, or split by smaller groups.",
             uri=uri,
             field="split",
         )

@@ -21,10 +21,10 @@ _BOUNDS = {2: (0.0,), 3: (-0.1, 0.1), 5: (-0.7, -0.1, 0.1, 0.7)}  # of CH-SIMS: 
 
 
 def check_labels(labels: Sequence[str], uri: str) -> None:
-    """Refuse classes that are not those of a number's sign, in the order of the numbers.
+    """Refuse labels other than those of a number's sign, from negative to positive.
 
     Raises:
-        DataError: The classes are others.
+        DataError: The labels are others.
     """
     if tuple(name.lower() for name in labels) not in _CLASSES:
         allowed = "; or ".join(", ".join(names) for names in _CLASSES)

@@ -9,7 +9,7 @@ _training = threading.Lock()
 
 @contextmanager
 def restored_torch() -> Iterator[None]:
-    """Give torch its number of threads and its random state back at the end of the block, which may change them."""
+    """Restore torch's number of threads and the CPU's random state at the end of the block."""
     import torch
 
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
@@ -22,6 +22,6 @@ def restored_torch() -> Iterator[None]:
 
 @contextmanager
 def training_alone() -> Iterator[None]:
-    """Let only one thread of this process train at a time: all draw from the process's random numbers."""
+    """Let only one thread of this process train at a time: all share one random generator."""
     with _training, restored_torch():
         yield

@@ -31,6 +31,7 @@ from ada2i.modalities import Modality
 
 LAYOUT = 3  # version of these files; another version has other names
 
+_PLACES = 31  # other places of a shard that are kept as checked
 _LEFT_OVER_S = 3600  # a partial file older than an hour belongs to a killed worker
 
 Floats = npt.NDArray[np.float32]
@@ -99,7 +100,7 @@ def decode_to_cache(features: FeatureSet, shard: ShardEntry, cache: Path, stamp:
     if target.is_file() and known[:1] == [_digest(target)]:
         if checked not in known:
             read_shard_bytes(features, shard)
-            storage.put(record.as_uri(), "\n".join([*known, checked]).encode())
+            storage.put(record.as_uri(), "\n".join([known[0], *known[1:][-_PLACES:], checked]).encode())
         return
     partial = decode(features, shard, cache)
     # A crash between these two writes leaves a digest without its file: the shard is decoded again.

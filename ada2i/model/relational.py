@@ -3,7 +3,7 @@
 Emotion has inertia, and it differs between a speaker's own turns and the answers of others. Learning which utterances
 to attend to overfits on corpora of a thousand utterances, so this encoder is given means over fixed relations: (past,
 next) x (same speaker, other speaker), and the whole dialogue. Means decay exponentially with the distance in
-utterances, so they are recurrences: time and memory grow with the number of utterances, not with its square.
+utterances, so long dialogues use recurrences, whose time and memory grow with the length and not with its square.
 
 Shape letters in this file:
     N utterances     B dialogues     T longest dialogue of a part     K utterances of a block
@@ -27,18 +27,18 @@ from ada2i.fast.dropout import dropout
 from ada2i.fast.operators import register
 from ada2i.model.afw import Features, Present
 
-_BLOCK = 64  # utterances whose weights on one another are one matrix; a state carries what is before them
-_LONG = 256  # up to this length all utterances of a dialogue are one block
-_LEAST = 1e-6  # a mean over neighbours that together weigh less fades to zero
+_BLOCK = 64  # utterances of one matrix product in a recurrence; a state holds the sums over earlier ones
+_MAX_DENSE = 256  # longest dialogue whose weights are one matrix; longer ones use recurrences
+_LEAST = 1e-6  # smallest divisor: a mean over neighbours of less total weight shrinks to zero
 
 
 class Neighbours:
-    """Extends the features of all modalities by their relations' means, in the same few operators.
+    """Extends the features of all modalities by their relations' means, all modalities together.
 
     Args:
-        decays: Distances, in utterances, over which a neighbour's weight falls by 1/e; each gives four relations.
+        decays: Distances, in utterances, at which a neighbour's weight is 1/e; each gives four relations, causal two.
         dialogue_decay: The same for the mean of the dialogue.
-        causal: Only past neighbours count, and for the dialogue the utterance itself.
+        causal: Only past neighbours count; the mean of the dialogue also counts the utterance itself.
     """
 
     def __init__(self, *, decays: Sequence[float], dialogue_decay: float, causal: bool = False) -> None:
@@ -83,7 +83,7 @@ class Neighbours:
         slots = []
         for part in layout.parts:
             rows, who, inner = part.grid(values), part.grid(speakers), part.layout
-            if inner.padded_length <= _LONG:
+            if inner.padded_length <= _MAX_DENSE:
                 weights = self._weights(who, inner)  # (B, R, T, T)
                 sums = torch.unflatten(torch.bmm(weights.flatten(1, 2), rows), 1, weights.shape[1:3])  # (B, R, T, V)
             else:
@@ -97,8 +97,8 @@ class Neighbours:
         there = layout.occupied[:, None]  # (B, 1, T)
         same = (who[:, :, None] == who[:, None]) & there
         rules = torch.stack([same, ~same & there, there.expand_as(same)], dim=1)  # (B, 3, T, T)
-        place, fall = _decay_table(layout.padded_length, self.decays, self.dialogue_decay, self.causal, who.device)
-        return rules.index_select(1, place) * fall
+        kinds, weights = _decay_table(self.decays, self.dialogue_decay, self.causal, who.device)
+        return rules.index_select(1, kinds) * weights[:, : layout.padded_length, : layout.padded_length]
 
     def _long_sums(self, rows: Tensor, hot: Tensor) -> Tensor:
         """Return ``(B, R, T, V)`` by recurrences, whose memory grows with the length and not with its square."""
@@ -125,22 +125,27 @@ class Neighbours:
         return torch.stack([*sums, before + rows], dim=1)
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=16)
 def _decay_table(
-    length: int, decays: tuple[float, ...], dialogue_decay: float, causal: bool, device: torch.device
+    decays: tuple[float, ...], dialogue_decay: float, causal: bool, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return for each relation the kind of neighbour (0: same speaker, 1: other, 2: all), and weights ``(R, T, T)``."""
-    ahead = np.arange(length) - np.arange(length)[:, None]  # from a row (first axis) to its neighbour
-    place: list[int] = []
-    fall: list[Any] = []
+    """Return for each relation the kind of neighbour (0: same speaker, 1: other, 2: all), and weights ``(R, T, T)``.
+
+    ``T`` is 256; the weights of a shorter dialogue are the first ones, since they depend on distances only.
+    """
+    places = np.arange(_MAX_DENSE)
+    ahead = places - places[:, None]  # from a row (first axis) to its neighbour
+    kinds: list[int] = []
+    weights: list[Any] = []
     for decay in decays:
         for direction in (-1,) if causal else (-1, 1):
             weight = np.where(ahead * direction > 0, np.exp(-np.abs(ahead) / decay), 0.0)
-            place, fall = [*place, 0, 1], [*fall, weight, weight]
+            kinds += [0, 1]
+            weights += [weight, weight]
     whole = np.exp(-np.abs(ahead) / dialogue_decay)
-    fall.append(np.where(ahead <= 0, whole, 0.0) if causal else whole)
-    kinds = torch.from_numpy(np.array([*place, 2]))
-    return kinds.to(device), torch.from_numpy(np.stack(fall).astype(np.float32)).to(device)
+    weights.append(np.where(ahead <= 0, whole, 0.0) if causal else whole)
+    table = torch.from_numpy(np.stack(weights).astype(np.float32))
+    return torch.tensor([*kinds, 2], device=device), table.to(device)
 
 
 class RelationalEncoder(nn.Module):

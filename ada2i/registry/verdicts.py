@@ -77,14 +77,14 @@ def verdicts(root: str, model: str) -> list[Verdict]:
     """Return all verdicts on a model's versions, oldest first.
 
     Raises:
-        ConfigError: The model's name is no safe folder.
+        ConfigError: The model's name is not a safe folder name.
         IntegrityError: A verdict is damaged or missing.
     """
     return [*newest_verdicts(root, model)][::-1]
 
 
 def newest_verdicts(root: str, model: str) -> Iterator[Verdict]:
-    """Yield all verdicts, newest first; older ones are read only if the caller goes on. Raises as ``verdicts``."""
+    """Yield all verdicts, newest first, each read when it is needed. Raises as ``verdicts``."""
     places = list(sequence(_verdicts_uri(root, model)).items())
     return (_load(*places[n - 1], model, n) for n in range(len(places), 0, -1))
 
@@ -109,11 +109,11 @@ def record(root: str, judgement: Judgement, *, by: str) -> Verdict:
         by: Who requested it.
     """
     while True:
-        known = verdicts(root, judgement.model)
-        if known and known[-1].judgement == judgement:
-            return known[-1]
-        verdict = Verdict(n=len(known) + 1, at=_now(), by=by, judgement=judgement).sealed()
-        # A crash right after this leaves a verdict without the move that it allows; the next call finds it here.
+        last = next(newest_verdicts(root, judgement.model), None)
+        if last and last.judgement == judgement:
+            return last
+        verdict = Verdict(n=last.n + 1 if last else 1, at=_now(), by=by, judgement=judgement).sealed()
+        # After a crash here the alias has not moved yet; the next call returns this verdict and moves it.
         if storage.put_if_absent(_place(root, judgement.model, verdict.n), verdict.to_json()):
             return verdict
 

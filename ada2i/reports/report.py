@@ -188,7 +188,7 @@ def baseline_note(result: RunResult) -> str:
     where = "and is below" if mean < low else "but is above"
     interval = f", {where} the lower bound {low:.4f} of its interval" if floor.interval else ""
     return (
-        f"Below the linear floor: the weighted F1 of {mean:.4f} does not exceed {floor.weighted_f1:.4f} of the "
+        f"Not above the linear floor: the weighted F1 of {mean:.4f} does not exceed {floor.weighted_f1:.4f} of the "
         f"baseline `{floor.name}` on the same test split{interval}."
     )
 

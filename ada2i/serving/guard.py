@@ -94,13 +94,13 @@ class Guard:
         """Return a request's body; stop reading at the limit of its size."""
         most = self._limits.body_bytes
         declared = headers.get("content-length", "0")
-        held, more, parts = int(declared) if declared.isdecimal() else 0, True, []
-        while more and held <= most:
+        expected, received, more, parts = int(declared) if declared.isdecimal() else 0, 0, True, []
+        while more and max(expected, received) <= most:
             message = await receive()
             parts.append(message.get("body", b""))
             more = message.get("more_body", False)
-            held = max(held, sum(map(len, parts)))
-        if held > most:
+            received += len(parts[-1])
+        if max(expected, received) > most:
             raise InputError(
                 f"A request must have at most {most} bytes, but has more. Send fewer turns, or a shorter clip.",
                 status=413,

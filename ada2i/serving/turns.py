@@ -95,8 +95,8 @@ def _checked(turn: GivenTurn, place: str, limits: Limits) -> Turn:
     held = turn.text is not None or turn.clip is not None
     if held == (turn.features is not None):
         raise DataError(
-            f"`{place}` must have `features`, or `text` or `clip` or both, but has "
-            f"{'all of them' if held else 'none of them'}. Send one of the two forms.",
+            f"`{place}` must have either `features`, or at least one of `text` and `clip`, but has "
+            f"{'both forms' if held else 'neither'}. Send one of the two forms.",
             field=place,
         )
     if turn.text is not None and len(turn.text) > limits.text_chars:

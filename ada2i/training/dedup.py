@@ -11,7 +11,8 @@ def repeats(request: RunRequest, *, root: str, model: str | None) -> Version | N
     """Return the newest version of a run's model that has the run's features and config, or None.
 
     Returns None, too, if the run itself is registered, so that a retried run is not skipped. Resources are not
-    compared, since they do not change what a run learns. Teachers are; of code, only classes of the caller's own.
+    compared, since they do not change what a run learns. Teachers and the caller's own classes are
+    compared; the code of ada2i is not.
 
     Args:
         request: The request of a prepared run.
@@ -21,7 +22,7 @@ def repeats(request: RunRequest, *, root: str, model: str | None) -> Version | N
     name = model_name(request.features, model)
     if is_registered(root, name, request.run_id):
         return None
-    # One version after the other: after a night without new data the newest is the one.
+    # Newest first, one at a time: after a night without new data the newest is the match.
     alike = (v for v in newest_first(root, name) if v.features.fingerprint == request.features.fingerprint)
     same_code = (v for v in alike if (v.own_code, v.teachers) == (request.own_code, request.teachers))
     return next((v for v in same_code if _same(request.config, read_file(root, v, "config.json"))), None)

@@ -9,7 +9,7 @@ from ada2i.config import TrainingConfig
 
 
 def set_rate(optimizer: torch.optim.Optimizer, settings: TrainingConfig, *, step: int, steps: int) -> None:
-    """Set the learning rate of a step of `cosine`: warm-up over the first tenth, then half a cosine to zero."""
+    """Set the learning rate of a step of `cosine`: half a cosine to zero, times a linear warm-up in the first tenth."""
     if settings.schedule != "cosine":
         return
     rate = settings.learning_rate * min(1.0, (step + 1) / (0.1 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -1,4 +1,4 @@
-"""Each fast way against its plain twin: equal up to rounding, or alike in distribution."""
+"""Each fast implementation against its plain one: equal up to rounding, or alike in distribution."""
 
 from collections.abc import Iterator
 

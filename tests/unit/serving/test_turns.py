@@ -33,8 +33,8 @@ def test_a_turn_holds_features_or_what_they_are_extracted_from() -> None:
 @pytest.mark.parametrize(
     ("given", "message", "status"),
     [
-        ([{}], r"`turns\.0` must have `features`, or `text` or `clip` or both, but has none of them", None),
-        ([{"text": "a", "features": {}}], r"but has all of them", None),
+        ([{}], r"`turns\.0` must have either `features`, or at least one of `text` and `clip`, but has neither", None),
+        ([{"text": "a", "features": {}}], r"but has both forms", None),
         ([{"text": "a"}, {"text": "longer"}], r"`turns\.1\.text` must have at most 5 characters, but has 6", 413),
         ([{"clip": "YWJjZA=="}], r"`turns\.0\.clip` must have at most 3 bytes, but has 4", 413),
         ([{"clip": "no base64"}], r"`turns\.0\.clip` must be a media file in base64, but is not", None),
