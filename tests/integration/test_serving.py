@@ -109,7 +109,7 @@ def sound(seconds: float, level: float = 0.3, share: float = 1.0) -> str:
         ),
         ({"features": {"text": [0.0] * 3}}, 422, "must be 384 numbers, as those that tiny@"),
         ({"features": {"smell": [0.0]}}, 422, "must name modalities that tiny@"),
-        ({"speaker": "A"}, 422, "but has none of them"),
+        ({"speaker": "A"}, 422, "but has neither"),
         ({"clip": "§"}, 422, "must be a media file in base64"),
         ({"clip": base64.b64encode(b"no media").decode()}, 422, "must hold sound that FFmpeg decodes"),
         ({"clip": sound(0.5, level=0.0)}, 422, "Sound must reach"),
