@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from ada2i.jobs import cluster, processes
 from ada2i.jobs.events import Event
@@ -118,4 +119,9 @@ def test_a_lost_node_takes_its_workers_alone(stack: Stack, root: str, node: proc
     assert remains(uri) == set()
     undisturbed = prepared(root, "no-node-lost", **EXACT, **{"resources.workers": 1})
     launch(job_of(undisturbed), listener(lambda _: None))
-    assert largest_gap(final_weights(uri), final_weights(undisturbed)) < 1e-5
+    ours, other = final_weights(uri), final_weights(undisturbed)
+    # A step that is lost or taken twice moves most weights by about the learning rate. Rounding moves single weights,
+    # whose gradients are about as small as Adam's epsilon, by less than a step.
+    assert largest_gap(ours, other) < EXACT["training.learning_rate"]
+    gaps = torch.cat([(ours[name] - other[name]).abs().flatten() for name in ours])
+    assert (gaps > 1e-6).float().mean() < 1e-3
