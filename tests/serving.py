@@ -90,7 +90,7 @@ def server(
         folder, children = found.logs(), found.children()
     finally:
         process.send_signal(end)
-        process.wait(timeout=60)
+        process.wait(timeout=120)  # Ray Serve alone may take a minute to delete an application
     assert process.returncode == 0
     assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
     assert not folder.exists()
