@@ -79,7 +79,8 @@ def server(
     command = [sys.executable, "-m", "ada2i", "serve", version, "--port", str(port), "--root", root, *options]
     foreign = ("PREFECT_", "RAY_", "ADA2I_")
     clean: dict[str, Any] = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    process = subprocess.Popen(command, env=clean | {"ADA2I_SERVE_TOKEN": TOKEN} | environment)
+    clean |= {"ADA2I_SERVE_TOKEN": TOKEN, "PYTHONFAULTHANDLER": "1"}
+    process = subprocess.Popen(command, env=clean | environment)
     found = Server(f"http://127.0.0.1:{port}", process)
     try:
         if answers:
@@ -90,10 +91,20 @@ def server(
         folder, children = found.logs(), found.children()
     finally:
         process.send_signal(end)
-        process.wait(timeout=120)  # Ray Serve alone may take a minute to delete an application
+        _wait_for_end(process)
     assert process.returncode == 0
     assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
     assert not folder.exists()
+
+
+def _wait_for_end(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a server has ended, which takes some 10 s; print where its threads are if it does not end."""
+    try:
+        process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        process.wait(timeout=60)
+        raise
 
 
 def wait(found: Server, version: str = "") -> None:

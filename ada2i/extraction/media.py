@@ -38,10 +38,8 @@ _SILENCE = 1e-4  # peak below which sound counts as silent: three 16-bit steps
 # Seconds decoded before the start: the first frame after a seek is incomplete, and may come after the start.
 _PREROLLS = 0.5, 4.0, 16.0
 _SLACK = 0.5  # seconds by which a stream may end early, since sound and picture clocks differ
-_ROUNDING = (
-    0.005,
-    0.1,
-)  # seconds: a difference of times below the frame's length, within these bounds, is rounding
+# Seconds: a difference of times below a frame's length, but within these bounds, is rounding.
+_ROUNDING = (0.005, 0.1)
 
 # Formats in which recordings may be appended to each other as they are; in others a player stops after the first.
 _APPENDABLE = frozenset({"ogg", "mpegts", "mpeg", "matroska,webm", "flac"})

@@ -175,7 +175,7 @@ def versions(root: str, model: str) -> list[Version]:
 
 
 def newest_first(root: str, model: str) -> Iterator[Version]:
-    """Yield all versions of a model, the newest first; older ones are read only if the caller goes on."""
+    """Yield all versions of a model, the newest first, each read when it is needed."""
     home = home_uri(root, model)
     for number in reversed(numbers(home)):
         if newest := load_version(number_uri(home, number)):
