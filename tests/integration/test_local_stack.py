@@ -136,6 +136,35 @@ def test_the_nightly_schedule_makes_runs(stack: Stack) -> None:
     assert {datetime.fromisoformat(run["expected_start_time"]).strftime("%H:%M") for run in automatic} == {"03:00"}
 
 
+FLOWS = """
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.states import Completed
+
+@task
+def step(number):
+    return number
+
+@flow
+def small():
+    for number in range(3):
+        step(number)
+    create_markdown_artifact(key="small", markdown="# Small")
+    return Completed(name="Registered", data="uri")
+
+assert [small() for _ in range(8)] == ["uri"] * 8
+"""
+
+
+def test_processes_that_run_flows_at_once_do_not_lock_the_database(stack: Stack) -> None:
+    """Prefect's automations must lock before they read: their failures can stop the whole server for a minute."""
+    log = stack.layout.log("prefect")
+    before = log.stat().st_size
+    running = [subprocess.Popen([sys.executable, "-c", FLOWS], stderr=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait(300) for process in running] == [0, 0, 0]
+    assert "database is locked" not in log.read_bytes()[before:].decode()
+
+
 def test_lost_runs_are_watched_once(stack: Stack) -> None:
     names = {automation["name"] for automation in ask_prefect(stack, "automations/filter", {})}
     ours = {automation["name"] for automation in json.loads(services._AUTOMATIONS.read_text())["automations"]}
