@@ -283,7 +283,8 @@ def _spawn_prefect(layout: Layout) -> subprocess.Popen[bytes]:
         "PREFECT_PLUGINS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    program = str(REPOSITORY / "infra" / "prefect_server.py")
+    command = [sys.executable, "-P", program, "start", "--host", "127.0.0.1", "--port", port]
     # In its own folder: Prefect reads .env and prefect.toml from where it runs.
     return processes.spawn(
         command, owner=layout.owner("prefect"), env=env, log=layout.log("prefect"), folder=layout.folder / "prefect"

@@ -157,7 +157,7 @@ assert [small() for _ in range(8)] == ["uri"] * 8
 
 
 def test_processes_that_run_flows_at_once_do_not_lock_the_database(stack: Stack) -> None:
-    """Prefect's automations must lock before they read: their failures can stop the whole server for a minute."""
+    """Automations of Prefect 3.8 read before they lock, and fail if another flow run writes in between."""
     log = stack.layout.log("prefect")
     before = log.stat().st_size
     running = [subprocess.Popen([sys.executable, "-c", FLOWS], stderr=subprocess.DEVNULL) for _ in range(3)]
