@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 import httpx
-from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.abstract import NotificationBlock, NotificationError
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
@@ -31,7 +31,7 @@ def alert(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None:
     text = f"{flow.name} {flow_run.name}: {state.name}. {state.message or ''} {where}"
     try:
         _send(target, text, subject=f"{flow.name}: {state.name}")
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError) as problem:  # the last two: no such block exists
+    except (httpx.HTTPError, httpx.InvalidURL, NotificationError, ValueError, TypeError) as problem:
         # Log neither target nor message: either may contain a secret.
         flow_run_logger(flow_run, flow).warning("The alert to %s could not be sent: %s", ALERTS, type(problem).__name__)
 
@@ -45,9 +45,10 @@ def _send(target: str, text: str, *, subject: str) -> None:
     block = Block.load(target)
     if not isinstance(block, NotificationBlock):
         raise TypeError
-    sent: Any = block.notify(text, subject=subject)
-    if inspect.isawaitable(sent):  # some blocks return a coroutine even here
-        asyncio.run(_wait(sent))
+    with block.raise_on_failure():
+        sent: Any = block.notify(text, subject=subject)
+        if inspect.isawaitable(sent):  # some blocks return a coroutine even here
+            asyncio.run(_wait(sent))
 
 
 async def _wait(sent: Awaitable[None]) -> None:

@@ -29,6 +29,7 @@ from ada2i.search.progress import line as search_line
 from ada2i.store import RunFolder, Store
 from ada2i.training.progress import epoch_line
 from ada2i.usecases import Hooks, JobKind, OnEvent
+from pipelines.summary import ray_jobs_page
 from pipelines.turns import take_turn
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class FlowHooks(Hooks):
     def job(self, kind: JobKind, uri: str, address: str) -> Iterator[OnEvent]:
         """Show a job until it ends."""
         if address:
-            get_run_logger().info("Ray dashboard: %s/#/jobs", address)
+            get_run_logger().info("Ray dashboard: %s", ray_jobs_page(address))
         follower = FOLLOWERS[kind](uri)
         with follower.following():
             yield follower

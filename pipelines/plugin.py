@@ -78,6 +78,7 @@ async def _only_one_named(client: "PrefectClient", name: str) -> "DeploymentResp
 
 def _show_outcomes() -> None:
     """Make the end of watching a run print the first lines of the outcome's page."""
+    import httpx
     from prefect.cli import deployment, flow_runs_watching
 
     by_prefect = flow_runs_watching.watch_flow_run
@@ -85,7 +86,11 @@ def _show_outcomes() -> None:
     @functools.wraps(by_prefect)
     async def watch(flow_run_id: UUID, console: Any, *args: Any, **options: Any) -> Any:
         finished = await by_prefect(flow_run_id, console, *args, **options)
-        if lines := await _outcome(flow_run_id):
+        try:
+            lines = await _outcome(flow_run_id)
+        except httpx.HTTPError as problem:
+            lines = f"Prefect did not return the run's page ({type(problem).__name__}); see it in Prefect's UI."
+        if lines:
             console.print(lines, markup=False, highlight=False, soft_wrap=True)
         return finished
 
@@ -96,9 +101,11 @@ async def _outcome(flow_run_id: UUID) -> str:
     """Return the page's lines before its first section as plain text, or nothing if the run left no page."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+    from prefect.client.schemas.sorting import ArtifactSort
 
     own, key = ArtifactFilterFlowRunId(any_=[flow_run_id]), ArtifactFilterKey(any_=[OUTCOME])
     async with get_client() as client:
-        found = await client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=own, key=key))
-    page = str(found[-1].data) if found else ""
+        pages = ArtifactFilter(flow_run_id=own, key=key)
+        found = await client.read_artifacts(artifact_filter=pages, sort=ArtifactSort.CREATED_DESC, limit=1)
+    page = str(found[0].data) if found else ""
     return re.sub(r"\\(.)", r"\1", page.partition("\n## ")[0].strip().removeprefix("# "))

@@ -68,6 +68,13 @@ def _links(root: str, version: Version) -> Iterator[str]:
 
 
 def ray_job_page(job: str) -> str | None:
-    """Return the page of a job in Ray's dashboard, at the address for browsers if there is one; None without Ray."""
-    address = os.environ.get("ADA2I_RAY_DASHBOARD_URL") or os.environ.get("RAY_API_SERVER_ADDRESS")
-    return f"{storage.public(address)}/#/jobs/{job}" if address else None
+    """Return the page of a job in Ray's dashboard; None without Ray."""
+    page = ray_jobs_page(os.environ.get("RAY_API_SERVER_ADDRESS", ""))
+    return f"{page}/{job}" if page else None
+
+
+def ray_jobs_page(address: str) -> str:
+    """Return the page of a cluster's jobs, at the configured cluster's address for browsers if there is one."""
+    configured = address == os.environ.get("RAY_API_SERVER_ADDRESS", "")
+    shown = (configured and os.environ.get("ADA2I_RAY_DASHBOARD_URL")) or address
+    return f"{storage.public(shown)}/#/jobs" if shown else ""

@@ -48,7 +48,7 @@ def train_ada2i(  # noqa: PLR0917
     """Train Ada2I, register the result unless an equal version exists, and return the URI of that version.
 
     Args:
-        features: `demo`, a feature set, a table, `demo-media` or corpus:KIND:LOCATION; by default ADA2I_FEATURES.
+        features: A set, table or corpus:KIND:LOCATION; by default ADA2I_FEATURES, else ada2i_features, else `demo`.
         preset: Variant of Ada2I.
         settings: Dataset whose published settings to use; by default that of the features.
         modalities: Letters of t(ext), a(udio), v(isual), in order; by default all that the features hold.

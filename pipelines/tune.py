@@ -41,7 +41,8 @@ def tune_ada2i(  # noqa: PLR0917
     """Search for a config on dev, retrain the best configs and the given one, and register the winner.
 
     Args:
-        features: `demo` (synthetic), a feature set, or a table to import; by default ADA2I_FEATURES.
+        features: `demo` (synthetic), a feature set, or a table to import; by default ADA2I_FEATURES, else Prefect's
+            variable `ada2i_features`, else `demo`.
         preset: Which Ada2I.
         settings: Published settings by dataset; by default those of the features' dataset.
         modalities: Letters of t(ext), a(udio), v(isual), in order; by default all that the features hold.

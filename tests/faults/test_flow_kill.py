@@ -12,7 +12,9 @@ from typing import Any
 import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.states import Crashed, Pending
 
 from ada2i import storage
@@ -20,6 +22,7 @@ from ada2i.jobs import client, events, processes
 from ada2i.registry.versions import versions
 from infra.services import DEPLOYMENT, REPOSITORY
 from infra.stack import Stack
+from pipelines.summary import KEY
 from tests.runs import SLOW, gone, run_uri, seed_uri, start_again, train_run, until
 
 pytestmark = pytest.mark.integration
@@ -86,6 +89,13 @@ def _environment(pid: int) -> bytes:
         return b""
 
 
+def page(prefect: SyncPrefectClient, run: FlowRun) -> str:
+    """Return a run's newest page."""
+    own, key = ArtifactFilterFlowRunId(any_=[run.id]), ArtifactFilterKey(any_=[KEY])
+    pages = ArtifactFilter(flow_run_id=own, key=key)
+    return str(prefect.read_artifacts(artifact_filter=pages, sort=ArtifactSort.CREATED_DESC)[0].data)
+
+
 def retry(run: FlowRun) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "flow-run", "retry", str(run.id)]
     subprocess.run(command, cwd=REPOSITORY, check=True, timeout=SECONDS, capture_output=True)
@@ -133,6 +143,7 @@ def test_one_version_and_no_job_left(stack: Stack, root: str, prefect: SyncPrefe
     until(lambda: not live(run), "the end of a lost run's job")
     time.sleep(30)  # a retry would come within 15 s
     assert state(prefect, run) == "Crashed"
+    assert page(prefect, run).startswith("# Crashed\n\nNo sign of life for 5 minutes")
 
     retry(run)
     until(lambda: state(prefect, run) == "Registered", "the end")

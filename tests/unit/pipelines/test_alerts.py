@@ -9,8 +9,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
+from prefect.blocks.core import Block
+from prefect.blocks.notifications import AppriseNotificationBlock
 from prefect.states import Crashed
+from pydantic import SecretStr
 
 from pipelines import alerts
 
@@ -75,3 +79,28 @@ def test_an_alert_that_fails_is_a_warning_without_the_secret(
     send(monkeypatch, target.format(secret=SECRET, hook=hook[0]))
     assert "The alert to ADA2I_ALERTS could not be sent: " in caplog.text
     assert SECRET not in caplog.text
+
+
+class JsonWebhook(AppriseNotificationBlock):
+    """A block that sends through Apprise, as `slack-webhook` does, to any host."""
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr':DeprecationWarning")  # Apprise imports it in Python 3.11
+@pytest.mark.parametrize("port", ["{port}", "9"], ids=["reached", "not reached"])
+def test_a_block_gets_the_alert_or_the_log_says_that_it_did_not(
+    port: str,
+    hook: tuple[str, list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    host = port.format(port=httpx.URL(hook[0]).port)
+    block = JsonWebhook(url=SecretStr(f"json://127.0.0.1:{host}/{SECRET}"))
+    monkeypatch.setattr(Block, "load", lambda _: block)
+    send(monkeypatch, "json-webhook/ops")
+    texts = [got["message"] for got in hook[1]]
+    warnings = [record.getMessage() for record in caplog.records if record.name == "flow"]
+    if port == "9":
+        assert (texts, warnings) == ([], ["The alert to ADA2I_ALERTS could not be sent: NotificationError"])
+    else:
+        assert (len(texts), warnings) == (1, [])
+        assert texts[0].startswith("train-ada2i quiet-otter: Crashed.")

@@ -1,6 +1,8 @@
 """Which live jobs have lost their flow run, and which crashed runs are retried."""
 
+import json
 import uuid
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,9 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling, Completed, Cras
 
 from ada2i.jobs import client
 from ada2i.usecases import extraction_id
-from pipelines.jobs import _RETRY, flow_run_of, reap, retry_crashed
+from infra.services import _AUTOMATIONS
+from pipelines import summary
+from pipelines.jobs import _RETRY, LOST, flow_run_of, reap, report_lost, retry_crashed
 
 
 def test_a_run_knows_its_flow_run() -> None:
@@ -115,3 +119,35 @@ def test_only_recent_training_runs_are_looked_for() -> None:
     wanted = server.filters["flow_run_filter"]
     assert [str(kind.value) for kind in wanted.state.type.any_] == ["CRASHED"]
     assert wanted.end_time.after_ is not None
+
+
+def test_what_the_automations_say_of_a_lost_run_is_known() -> None:
+    automations = json.loads(_AUTOMATIONS.read_text())["automations"]
+    assert tuple(action["message"] for automation in automations for action in automation["actions"]) == LOST
+
+
+@pytest.mark.parametrize(
+    ("message", "seconds_to_page", "reported"),
+    [
+        (LOST[0], None, True),
+        (LOST[1], None, True),
+        (LOST[0], -60, True),  # the page of an earlier attempt
+        (LOST[0], 5, False),
+        ("Flow run process exited.", None, False),
+    ],
+)
+def test_a_run_whose_process_was_lost_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch, message: str, seconds_to_page: int | None, *, reported: bool
+) -> None:
+    run = SimpleNamespace(id=uuid.uuid4(), flow_id=uuid.uuid4(), state=Crashed(message=message))
+    flow = SimpleNamespace(name="predict-emotions")
+    page = SimpleNamespace(created=run.state.timestamp + timedelta(seconds=seconds_to_page or 0))
+    server: Any = SimpleNamespace(
+        read_flow_runs=lambda **_: [run],
+        read_flow=lambda _: flow,
+        read_artifacts=lambda **_: [] if seconds_to_page is None else [page],
+    )
+    reports: list[Any] = []
+    monkeypatch.setattr(summary, "failed", lambda *report: reports.append(report))
+    report_lost(server)
+    assert reports == ([(flow, run, run.state)] if reported else [])

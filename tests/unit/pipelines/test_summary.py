@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from pipelines import summary
-from pipelines.summary import ray_job_page
+from pipelines.summary import ray_job_page, ray_jobs_page
 
 INSIDE, OUTSIDE = "http://ray-head:8265", "https://ray.example"
 
@@ -26,6 +26,12 @@ def test_a_job_is_linked_at_the_address_for_browsers(
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", submitted)
     monkeypatch.setenv("ADA2I_RAY_DASHBOARD_URL", shown)
     assert ray_job_page("j-0") == page
+
+
+def test_a_private_cluster_is_shown_at_its_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    monkeypatch.setenv("ADA2I_RAY_DASHBOARD_URL", OUTSIDE)
+    assert ray_jobs_page("http://127.0.0.1:8265") == "http://127.0.0.1:8265/#/jobs"
 
 
 @pytest.mark.parametrize("page", [None, "https://prefect.example/runs/flow-run/1"])
