@@ -110,12 +110,10 @@ def _explain(layout: Layout, *, plain_shell: bool) -> None:
         console.print(f"  {title:<8} {layout.address(service):<24} needs {secret}", markup=False)
     load = f"set -a; . {_short(layout.folder / 'env')}; set +a"
     if not plain_shell:
-        console.print(
-            f"\n{_short(_DOTENV)} was not written by this stack and stays unchanged. Before further commands, "
-            f"run\n  {load}"
-        )
-    console.print(f"\nTrain, evaluate and register\n  prefect deployment run {services.DEPLOYMENT} --watch")
-    console.print(f"See the registered models\n  {load + '; ' if plain_shell else ''}ada2i registry list")
+        console.print(f"\n{_short(_DOTENV)} was not written by this stack and stays unchanged.")
+    console.print(f"\nLet commands of this shell use the stack\n  {load}")
+    console.print(f"Train, evaluate and register\n  prefect deployment run {services.DEPLOYMENT} --watch")
+    console.print("See the registered models\n  ada2i registry list")
 
 
 def _write_dotenv(layout: Layout) -> bool:

@@ -12,12 +12,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ada2i.errors import ConfigError
+from ada2i.errors import ConfigError, UnreachableError
 from ada2i.jobs import cluster, http, processes
 from infra import certificates
 
@@ -31,6 +31,9 @@ _S3_PARTS: Final = ("s3", "master", "volume", "filer", "admin")
 _PREFERRED: Final[Mapping[str, int]] = {"s3": 8333, "prefect": 4200, "ray": 8265}
 # Prefixes of variables that services do not inherit: the caller's shell may hold settings of another stack.
 _OURS: Final = ("AWS_", "PREFECT_", "RAY_", "ADA2I_")
+# Of these prefixes, what configures flows and the server's database, and is taken from the caller's shell.
+_FLOW_SETTINGS: Final = ("ADA2I_ALERTS", "ADA2I_FEATURES")
+_SERVER_SETTINGS: Final = ("PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD",)
 _WORKER: Final = "local"
 _DEPLOY_SECONDS: Final = 180.0
 
@@ -78,7 +81,8 @@ class Layout:
 
     def environment(self) -> dict[str, str]:
         """Return what a client of the whole stack needs in its environment, secrets included."""
-        return {**self.storage_environment(), **self.prefect_environment(), **self.ray_environment()}
+        parts = (self.storage_environment(), self.prefect_environment(), self.ray_environment(), _no_proxy())
+        return {name: value for part in parts for name, value in part.items()}
 
     def storage_environment(self) -> dict[str, str]:
         """Return the S3 part of the environment."""
@@ -178,11 +182,21 @@ def deployed_digest() -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
 
 
+def is_deployed(layout: Layout) -> bool:
+    """Return whether the server has the deployment and the automations, whatever their content.
+
+    Raises:
+        UnreachableError: Prefect did not answer.
+    """
+    return _has_deployment(layout) and all(_automation_ids(layout, each["name"]) for each in _automations())
+
+
 def deploy(layout: Layout) -> None:
     """Register the flows of ``prefect.yaml`` and the automations with the server.
 
     Raises:
         ConfigError: Prefect refuses it; the message ends with what it said.
+        UnreachableError: Prefect did not answer in time.
     """
     log = layout.log("deploy")
     log.unlink(missing_ok=True)
@@ -191,33 +205,65 @@ def deploy(layout: Layout) -> None:
         command, owner=layout.owner("deploy"), env=_worker_environment(layout), log=log, folder=REPOSITORY
     )
     try:
-        code: int | None = child.wait(_DEPLOY_SECONDS)
+        code = child.wait(_DEPLOY_SECONDS)
     except subprocess.TimeoutExpired:
-        code = None
+        raise _unanswered("prefect deploy --all", layout) from None
     finally:
         processes.stop(processes.identify(child, layout.owner("deploy")), grace=0)
         child.wait()
-    status, _ = _ask_prefect(layout, f"deployments/name/{DEPLOYMENT}/{DEPLOYMENT}")
-    if code != 0 or status != 200:
+    if code != 0 or not _has_deployment(layout):
         raise ConfigError(
             f"prefect.yaml must deploy `{DEPLOYMENT}`, but `prefect deploy --all` ended with code {code}. "
             f"Correct it and start again. It said:\n{processes.tail(log)}"
         )
-    for automation in json.loads(_AUTOMATIONS.read_text())["automations"]:
+    for automation in _automations():
         _replace_automation(layout, automation)
 
 
+def _has_deployment(layout: Layout) -> bool:
+    status, _ = _ask_prefect(layout, f"deployments/name/{DEPLOYMENT}/{DEPLOYMENT}")
+    if status not in (200, 404):
+        raise _unanswered("a look-up of the deployment", layout)
+    return status == 200
+
+
+def _automations() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(_AUTOMATIONS.read_text())["automations"]
+    return found
+
+
 def _replace_automation(layout: Layout, automation: Mapping[str, Any]) -> None:
-    criteria = {"automations": {"name": {"any_": [automation["name"]]}}}
-    _, found = _ask_prefect(layout, "automations/filter", body=criteria)
+    old = _automation_ids(layout, automation["name"])
     status, answer = _ask_prefect(layout, "automations/", body=automation)
-    if status != 201:
+    if 400 <= status < 500:
         raise ConfigError(
             f"{_AUTOMATIONS} must hold what Prefect takes, but it answered {status} to `{automation['name']}`: "
             f"{answer.decode(errors='replace')[:500]} Correct it and start again."
         )
-    for old in json.loads(found or b"[]"):
-        _ask_prefect(layout, f"automations/{old['id']}", method="DELETE")
+    if status != 201:
+        raise _unanswered(f"the automation `{automation['name']}`", layout)
+    for each in old:
+        _ask_prefect(layout, f"automations/{each}", method="DELETE")
+
+
+def _automation_ids(layout: Layout, name: str) -> list[str]:
+    """Return the ids of the automations of a name.
+
+    Raises:
+        UnreachableError: Prefect did not answer.
+    """
+    status, found = _ask_prefect(layout, "automations/filter", body={"automations": {"name": {"any_": [name]}}})
+    if status != 200:
+        raise _unanswered("a look-up of automations", layout)
+    return [each["id"] for each in json.loads(found)]
+
+
+def _unanswered(request: str, layout: Layout) -> UnreachableError:
+    return UnreachableError(
+        f"Prefect at {layout.address('prefect')} must answer {request}, but did not in time. Run `make up` again; its "
+        f"log is {layout.log('prefect')}.",
+        address=layout.address("prefect"),
+    )
 
 
 def _spawn_s3(layout: Layout) -> subprocess.Popen[bytes]:
@@ -282,6 +328,7 @@ def _spawn_prefect(layout: Layout) -> subprocess.Popen[bytes]:
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # 90 days after their end
         "PREFECT_PLUGINS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        **_passed_on(_SERVER_SETTINGS),
     }
     program = str(REPOSITORY / "infra" / "prefect_server.py")
     command = [sys.executable, "-P", program, "start", "--host", "127.0.0.1", "--port", port]
@@ -333,6 +380,7 @@ def _worker_environment(layout: Layout) -> dict[str, str]:
     return {
         **_base_environment(),
         **layout.environment(),
+        **_passed_on(_FLOW_SETTINGS),
         "ADA2I_HOME": str(REPOSITORY),  # prefect.yaml's working directory
         "PREFECT_PLUGINS_ENABLED": "false",  # the plugin is for the command line
         "PREFECT_WORKER_QUERY_SECONDS": "2",
@@ -340,7 +388,18 @@ def _worker_environment(layout: Layout) -> dict[str, str]:
 
 
 def _base_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)} | _no_proxy()
+
+
+def _passed_on(names: Sequence[str]) -> dict[str, str]:
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _no_proxy() -> dict[str, str]:
+    """Return the hosts that no proxy is used for: those that the shell names, and this machine."""
+    named = (os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "").split(",")
+    hosts = ",".join(dict.fromkeys([*filter(None, named), "127.0.0.1", "localhost"]))
+    return {"NO_PROXY": hosts, "no_proxy": hosts}
 
 
 def _ask_prefect(

@@ -176,11 +176,11 @@ def _prepare(folder: Path, *, preferred: bool) -> Stack:
         ports = services.choose_ports(stack.layout.ports if stack else {}, preferred=preferred)
         layout = Layout(folder.resolve(), ports, cluster.short_folder())
         stack = Stack(layout, deployed=stack.deployed if stack else "")
+    stack.save()  # first: it marks the folder as a stack's, for a start after one that was interrupted
     for name in ("logs", "prefect"):
         (stack.layout.folder / name).mkdir(mode=0o700, exist_ok=True)
     services.write_secrets(stack.layout)
     services.write_environment(stack.layout)
-    stack.save()
     return stack
 
 
@@ -213,7 +213,7 @@ def _ensure(stack: Stack, service: Service, progress: Progress) -> None:
 
 def _ensure_deployed(stack: Stack, progress: Progress) -> None:
     digest, begun = services.deployed_digest(), time.monotonic()
-    if stack.deployed == digest:
+    if stack.deployed == digest and services.is_deployed(stack.layout):
         # Deploying again would resume a schedule that a person has paused.
         progress("Flows", services.DEPLOYMENT, "running", 0.0)
         return

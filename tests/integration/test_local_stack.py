@@ -171,6 +171,16 @@ def test_lost_runs_are_watched_once(stack: Stack) -> None:
     assert names == ours | {"reap-jobs-of-ended-runs", "train-on-drift", "train-on-new-features"}
 
 
+def test_an_automation_that_the_server_lost_is_made_again(stack: Stack) -> None:
+    name = "lost-runs-are-crashed"
+    (found,) = services._automation_ids(stack.layout, name)
+    services._ask_prefect(stack.layout, f"automations/{found}", method="DELETE")
+    seen: list[tuple[str, str, str, float]] = []
+    stacks.start(stack.layout.folder, progress=lambda *event: seen.append(event))
+    assert [event for title, _, event, _ in seen if title == "Flows"] == ["ready"]
+    assert len(services._automation_ids(stack.layout, name)) == 1
+
+
 class Run:
     """A run of a deployment that no worker starts: its states are set here."""
 

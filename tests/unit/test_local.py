@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ada2i.errors import ResourceError
+from ada2i.errors import ResourceError, UnreachableError
 from infra import certificates, local, services
 from infra import stack as stacks
 from infra.services import Layout
@@ -34,6 +34,58 @@ def test_settings_of_another_stack_do_not_leak_in(monkeypatch: pytest.MonkeyPatc
     for name in ("AWS_SESSION_TOKEN", "PREFECT_API_URL", "RAY_ADDRESS", "ADA2I_ROOT"):
         monkeypatch.setenv(name, "elsewhere")
     assert "elsewhere" not in services._base_environment().values()
+
+
+def test_flows_and_the_server_get_their_settings_from_the_shell(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ADA2I_ALERTS", "ADA2I_FEATURES"):
+        monkeypatch.setenv(name, "mine")
+        assert services._worker_environment(layout)[name] == "mine"
+        assert name not in services._base_environment()  # Ray's processes need no webhook
+    monkeypatch.setenv("ADA2I_ROOT", "elsewhere")
+    assert services._worker_environment(layout)["ADA2I_ROOT"] == "s3://ada2i"
+
+
+@pytest.mark.parametrize(
+    ("named", "hosts"),
+    [(None, "127.0.0.1,localhost"), ("a.example,localhost", "a.example,localhost,127.0.0.1")],
+)
+def test_no_proxy_is_used_for_this_machine(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, named: str | None, hosts: str
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    if named:
+        monkeypatch.setenv("no_proxy", named)
+    for environment in (services._base_environment(), layout.environment()):
+        assert (environment["NO_PROXY"], environment["no_proxy"]) == (hosts, hosts)
+
+
+def test_a_first_start_that_was_interrupted_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(layout: Layout) -> None:
+        (layout.folder / "prefect-auth").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(services, "write_environment", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stacks.start(tmp_path, names=[], deploy=False)
+    monkeypatch.undo()
+    assert stacks.start(tmp_path, names=[], deploy=False).running == {}
+    stacks.purge(tmp_path)
+    assert not tmp_path.exists()
+
+
+@pytest.mark.parametrize("status", [0, 503])
+def test_a_server_that_does_not_answer_is_not_called_a_wrong_file(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(services, "_ask_prefect", lambda *_, **__: (status, b""))
+    with pytest.raises(UnreachableError, match=r"did not in time\. Run `make up` again; its log is "):
+        services.is_deployed(layout)
+    monkeypatch.setattr(services, "_automation_ids", lambda *_: [])
+    with pytest.raises(UnreachableError, match="must answer the automation `mine`, but did not in time"):
+        services._replace_automation(layout, {"name": "mine"})
 
 
 def test_dotenv_is_written_and_known_again(layout: Layout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
