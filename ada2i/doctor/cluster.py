@@ -41,13 +41,20 @@ def _look(address: str, headers: Mapping[str, str]) -> Iterator[Check]:
         return
     yield _version(shown, json.loads(body)["ray_version"])
     yield from _nodes(shown, *request(f"{address}/nodes?view=summary", headers))
-    if request(f"{address}/api/jobs/", {})[0] == 200:
-        todo = "Anyone who reaches it can run any code. Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH."
-        yield warn("Ray token", f"{shown} takes jobs without one", todo)
-    else:
-        yield ok("Ray token", f"{shown} refuses jobs without it")
+    yield _token(shown, request(f"{address}/api/jobs/", {})[0])
     yield _job(address)
     yield _metrics(shown, *request(f"{address}/api/prometheus/sd", headers))
+
+
+def _token(shown: str, status: int) -> Check:
+    """Check the answer to a request without a token."""
+    if status == 200:
+        todo = "Anyone who reaches it can run any code. Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH."
+        return warn("Ray token", f"{shown} takes jobs without one", todo)
+    if status in (401, 403):
+        return ok("Ray token", f"{shown} refuses jobs without it")
+    found = f"answers HTTP {status}" if status else "does not answer"
+    return warn("Ray token", f"{shown} {found} to a request without a token", "Run `ada2i doctor` again.")
 
 
 def _refused(shown: str, status: int) -> Check:

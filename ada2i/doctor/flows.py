@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ada2i import storage
@@ -45,7 +45,10 @@ def _look(url: str) -> Iterator[Check]:
     yield check_clock("Prefect clock", f"{url}/health")
     yield _settings()
     status, body = _ask(url, "deployments/filter", {})
-    deployments: list[dict[str, Any]] = json.loads(body) if status == 200 else []
+    if status != 200:
+        yield _unanswered("deployments", status)
+        return
+    deployments: list[dict[str, Any]] = json.loads(body)
     if not any(each["name"] == _FLOW for each in deployments):
         todo = "Run: prefect --no-prompt deploy --all (in the folder of prefect.yaml)."
         yield fail("deployments", f"there is no {_FLOW}", todo)
@@ -54,7 +57,12 @@ def _look(url: str) -> Iterator[Check]:
     for deployment in deployments:
         yield _deployment(url, deployment)
     yield from _leases(url)
-    yield from _slots(url, deployments)
+    yield from _slots(url)
+
+
+def _unanswered(title: str, status: int) -> Check:
+    found = f"the server answers HTTP {status}" if status else "the server does not answer in time"
+    return fail(title, found, "Run `ada2i doctor` again; if it stays, see the server's log.")
 
 
 def _refused(shown: str, status: int) -> Check:
@@ -84,18 +92,22 @@ def _settings() -> Check:
     if not wrong:
         return ok("Prefect settings", "no server of its own behind a wrong address, no telemetry")
     todo = " and ".join(f"{name}={wanted[name][1] if name == 'DO_NOT_TRACK' else wanted[name][0]}" for name in wrong)
-    return warn("Prefect settings", f"{', '.join(wrong)} not set", f"Set {todo}.")
+    return warn("Prefect settings", f"{', '.join(wrong)} not set as needed", f"Set {todo}.")
 
 
 def _pool(url: str, name: str) -> Check:
     title, todo = f"work pool {name}", f"Start one: prefect worker start --pool {name}"
     status, body = _ask(url, f"work_pools/{name}")
-    if status != 200:
+    if status not in (200, 404):
+        return _unanswered(title, status)
+    if status == 404:
         return fail(title, "does not exist", f"Run: prefect work-pool create {name} --type process")
     if json.loads(body).get("is_paused"):
         return fail(title, "is paused", f"Run: prefect work-pool resume {name}")
     status, body = _ask(url, f"work_pools/{name}/workers/filter", {})
-    online = [worker for worker in (json.loads(body) if status == 200 else []) if worker["status"] == "ONLINE"]
+    if status != 200:
+        return _unanswered(title, status)
+    online = [worker for worker in json.loads(body) if worker["status"] == "ONLINE"]
     return ok(title, f"{count(len(online), 'worker')} online") if online else fail(title, "no worker is online", todo)
 
 
@@ -129,24 +141,32 @@ def _leases(url: str) -> Iterator[Check]:
     yield warn("Prefect leases", "are kept in the server's memory", todo)
 
 
-def _slots(url: str, deployments: Sequence[Mapping[str, Any]]) -> Iterator[Check]:
+def _slots(url: str) -> Iterator[Check]:
     """Check that each concurrency slot that is taken belongs to a live run."""
-    limits = {each["id"]: each.get("global_concurrency_limit") for each in deployments}
-    taken = {key: limit for key, limit in limits.items() if limit and limit["active_slots"]}
-    lost = {limit["name"]: live for key, limit in taken.items() if (live := _live(url, key)) < limit["active_slots"]}
+    status, body = _ask(url, "deployments/filter", {})
+    if status != 200:
+        yield _unanswered("Prefect slots", status)
+        return
+    limits = [(each["id"], each.get("global_concurrency_limit")) for each in json.loads(body)]
+    taken = [(limit, _live(url, key)) for key, limit in limits if limit and limit["active_slots"]]
+    if any(live is None for _, live in taken):
+        yield warn("Prefect slots", "the server did not say how many runs are live", "Run `ada2i doctor` again.")
+        return
+    lost = [(limit["name"], live) for limit, live in taken if live is not None and live < limit["active_slots"]]
     if not lost:
-        yield ok("Prefect slots", f"{sum(limit['active_slots'] for limit in taken.values())} taken, each by a live run")
-    for name, live in lost.items():
+        yield ok("Prefect slots", f"{sum(limit['active_slots'] for limit, _ in taken)} taken, each by a live run")
+    for name, live in lost:
         todo = "It is freed within 5 minutes; if not, run: prefect global-concurrency-limit update"
         found = f"more slots of {name} are taken than its {count(live, 'live run')}"
         yield warn("Prefect slots", found, f"{todo} {name} --active-slots {live}")
 
 
-def _live(url: str, deployment: str) -> int:
+def _live(url: str, deployment: str) -> int | None:
+    """Return how many runs of a deployment are live; None if the server does not say so."""
     states = {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING", "PAUSED"]}}
     criteria = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"state": states}}
     status, body = _ask(url, "flow_runs/count", criteria)
-    return int(json.loads(body)) if status == 200 else 0
+    return int(json.loads(body)) if status == 200 else None
 
 
 def _scheduled_starts(url: str, deployment: str) -> list[str]:

@@ -3,9 +3,12 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ada2i.errors import AccessError
+
+if TYPE_CHECKING:
+    import httpx
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -45,13 +48,23 @@ def request(
     Returns:
         The HTTP status and the body of the response; ``(0, b"")`` if there is no response in HTTP, or no such URL.
     """
+    content = {"Content-Type": "application/json"} if body is not None else {}
+    response = _send(url, {**headers, **content}, method, body)
+    return (response.status_code, response.content) if response is not None else (0, b"")
+
+
+def date(url: str) -> str | None:
+    """Return the Date header of a server's response, empty if it has none; None if there is no response in HTTP."""
+    response = _send(url, {}, "HEAD", None)
+    return response.headers.get("Date", "") if response is not None else None
+
+
+def _send(url: str, headers: Mapping[str, str], method: str, body: bytes | None) -> "httpx.Response | None":
     import httpx
 
-    content = {"Content-Type": "application/json"} if body is not None else {}
     try:
         remote = httpx.URL(url).host not in _LOOPBACK
         with httpx.Client(timeout=5, trust_env=remote, follow_redirects=True) as client:
-            response = client.request(method, url, headers={**headers, **content}, content=body)
-            return response.status_code, response.content
+            return client.request(method, url, headers=headers, content=body)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):  # the error's text may hold the URL's password
-        return 0, b""
+        return None

@@ -115,6 +115,13 @@ def test_a_cluster_out_of_order(
     assert SECRET not in str(found)
 
 
+@pytest.mark.parametrize(("status", "expected"), [(0, "warn"), (500, "warn"), (401, "ok"), (200, "warn")])
+def test_only_a_refusal_shows_that_the_cluster_requires_its_token(status: int, expected: str) -> None:
+    check = cluster._token("http://127.0.0.1:8265", status)
+    assert check.status == expected
+    assert ("refuses" in check.found) == (expected == "ok")
+
+
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://user:word@127.0.0.1:9")
     (check,) = check_cluster()
@@ -241,6 +248,30 @@ def test_a_server_out_of_order(
     assert found[name].status == status
     assert todo in found[name].todo
     assert PASSWORD not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/api/deployments/filter", "deployments"),
+        ("/api/work_pools/p", "work pool p"),
+        ("/api/work_pools/p/workers/filter", "work pool p"),
+        ("/api/flow_runs/count", "Prefect slots"),
+    ],
+)
+def test_a_busy_server_leads_to_no_advice_that_changes_it(
+    monkeypatch: pytest.MonkeyPatch, path: str, name: str
+) -> None:
+    normal = Prefect()
+
+    def busy(method: str, asked: str, body: bytes, headers: dict[str, str]) -> Answer:
+        return (503, {}) if asked == path else normal(method, asked, body, headers)
+
+    with serving(busy) as url:
+        monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
+        found = {check.name: check for check in check_flows()}
+    assert found[name].status in ("fail", "warn")
+    assert found[name].todo.startswith("Run `ada2i doctor` again")
 
 
 def test_another_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,13 @@ def test_clocks(ahead: int, status: str) -> None:
         assert ("behind" if ahead > 0 else "ahead of") in check.found or status == "ok"
 
 
+def test_a_clock_that_is_not_a_date_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # not for this machine
+    with serving(lambda *_: (200, b""), date="soon") as url:
+        check = clock.check_clock("clock", url)
+    assert (check.status, check.found) == ("warn", f"{url} sends no valid Date header")
+
+
 def test_the_probe_is_written_next_to_the_data(tmp_path: Path) -> None:
     storage.put((tmp_path / "kept").as_uri(), b"kept")
     found(str(tmp_path))
