@@ -37,6 +37,7 @@ _ERROR = re.compile(
 _RAYS_OWN = ("Running entrypoint for job", "Job entrypoint command failed")  # beginnings of lines that give no reason
 _STOP_SECONDS = 75.0  # a stopped job writes a checkpoint first
 _SHOWN_SECONDS = 15.0  # between two lines about a job that has not started
+_MONITOR_SECONDS = 2.0  # Ray's monitor of a job looks each second
 _GONE_SECONDS = 60.0  # how long the cluster may be unreachable before a follower gives up
 
 
@@ -158,7 +159,7 @@ def versions(address: str) -> dict[str, tuple[str, str]]:
         text, status = client.get_job_logs(submission), client.get_job_status(submission)
         message = client.get_job_info(submission).message or ""
         if status.is_terminal():
-            client.delete_job(submission)
+            _delete(client, submission)
         else:
             client.stop_job(submission)
     found = [event for event in events.parse(text) if isinstance(event, dict)]
@@ -168,6 +169,14 @@ def versions(address: str) -> dict[str, tuple[str, str]]:
             submission=submission,
         )
     return {name: (str(found[-1].get(name)), version) for name, version in own_versions().items()}
+
+
+def _delete(client: "JobSubmissionClient", submission: str) -> None:
+    """Delete a job that has ended, once Ray's monitor has seen its end: of a deleted job it would list a failure."""
+    for _ in range(2):
+        time.sleep(_MONITOR_SECONDS)
+        if _found(client, submission):
+            client.delete_job(submission)
 
 
 def _arguments(job: Job, submission: str) -> list[str]:
@@ -341,13 +350,19 @@ def live_runs(address: str) -> set[str]:
 def _attempts(client: "JobSubmissionClient", run_id: str) -> "list[JobDetails]":
     """Return the attempts at a run, oldest first: their ids are numbered, so no other job is listed."""
     found: list[JobDetails] = []
-    while True:
-        try:
-            found.append(client.get_job_info(f"{run_id}-{len(found)}"))
-        except RuntimeError as problem:
-            if "status code 404" not in str(problem):
-                raise
-            return found
+    while attempt := _found(client, f"{run_id}-{len(found)}"):
+        found.append(attempt)
+    return found
+
+
+def _found(client: "JobSubmissionClient", submission: str) -> "JobDetails | None":
+    """Return a job, or None if the cluster does not know it."""
+    try:
+        return client.get_job_info(submission)
+    except RuntimeError as problem:
+        if "status code 404" not in str(problem):
+            raise
+        return None
 
 
 def _last_error(text: str) -> str:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ada2i import storage
 from ada2i.errors import ResourceError
-from ada2i.jobs import cluster, http, processes
+from ada2i.jobs import client, cluster, http, processes
 from infra import certificates, local, services
 from infra import stack as stacks
 from infra.stack import Stack
@@ -264,6 +264,15 @@ def test_the_full_name_works_without_the_plugin(stack: Stack) -> None:
 def test_an_unknown_bare_name_is_one_line(stack: Stack) -> None:
     said = prefect("deployment", "run", "train-adaii")
     assert (said.returncode, said.stdout + said.stderr) == (1, "Deployment 'train-adaii' not found!\n")
+
+
+def test_the_job_that_reads_versions_leaves_no_trace(stack: Stack) -> None:
+    address = stack.environment()["RAY_API_SERVER_ADDRESS"]
+    ray = client.connect(address)
+    before = {job.submission_id for job in ray.list_jobs()}
+    client.versions(address)
+    time.sleep(3)  # Ray's monitor looks each second
+    assert {job.submission_id for job in ray.list_jobs()} == before
 
 
 def test_status(stack: Stack) -> None:
