@@ -66,7 +66,8 @@ def submitted(cluster: Cluster) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_MONITOR_SECONDS", 0.0)  # this cluster has no monitor
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_API_SERVER_ADDRESS", "ADA2I_SHARED_ROOT"):
         monkeypatch.delenv(name, raising=False)
 
