@@ -68,7 +68,8 @@ def serve(  # noqa: PLR0917
         limits=parse_overrides(limit),
         allow_encoders=tuple(allow_encoder or ()),
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    for ending in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: shells start background jobs with it ignored
+        signal.signal(ending, signal.default_int_handler)
     with suppress(KeyboardInterrupt), usecases.serve(spec, Store.open(root)) as running:
         show_serving(running)
         threading.Event().wait()
